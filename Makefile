@@ -1,0 +1,36 @@
+# Each target does its own set-up: a virtual environment in the checkout and
+# dependencies by plain pip. Python 3.11 or newer, git and make are all it needs.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+
+.PHONY: help demo test lint types check clean
+
+help:             ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
+
+$(STAMP): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $(STAMP)
+
+install: $(STAMP) ## set up the virtual environment
+
+demo: $(STAMP)    ## scale, count, measure and recommend, on real networks
+	$(BIN)/convscale compare timm:resnet50 timm:efficientnet_b0 --strategies w,dwr,dWr \
+	  --factors 2,4 --measure --latency-budget 2.5x --html demo/report.html
+
+lint: $(STAMP)    ## style and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(STAMP)   ## static types, strict
+	$(BIN)/mypy
+
+test: lint types  ## lint, types and the whole test suite; what CI runs
+	$(BIN)/pytest --numprocesses 2
+
+clean:            ## remove what the targets made
+	rm -rf $(VENV) demo .mypy_cache .ruff_cache .pytest_cache .hypothesis

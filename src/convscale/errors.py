@@ -1,0 +1,58 @@
+"""The errors that users meet; each carries one line and the exit status it stands for."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class ConvscaleError(Exception):
+    r"""Say in one line what came, what the rule is, and what to write instead.
+
+    Example:
+        >>> ConvscaleError("Factor 0 is not positive.\nUse 2 or 0.5.").line
+        'Factor 0 is not positive. Use 2 or 0.5.'
+    """
+
+    exit_status = 2
+
+    @property
+    def line(self) -> str:
+        """The message on a single line."""
+        return " ".join(str(self).split())
+
+
+class InputError(ConvscaleError, ValueError):
+    """Refuse a value that the user gave."""
+
+
+class UnknownNetworkError(InputError):
+    """Refuse a network name that nothing answers to."""
+
+
+class UnscalableNetworkError(ConvscaleError):
+    """Say which module and operation cannot be scaled, why, and what the user can do."""
+
+    exit_status = 3
+
+
+class BudgetError(ConvscaleError):
+    """Say that no network of the strategy answers the request well enough."""
+
+    exit_status = 3
+
+
+def near_names(name: str, known: Iterable[str], *, limit: int = 3) -> str:
+    """Suggest known names that resemble a wrong one, as a sentence or nothing.
+
+    Example:
+        >>> near_names("resnet5", ["resnet50", "vgg16"])
+        ' Did you mean resnet50?'
+        >>> near_names("qqq", ["resnet50"])
+        ''
+    """
+    by_lower = {entry.lower(): entry for entry in known}
+    close = difflib.get_close_matches(name.lower(), by_lower, n=limit, cutoff=0.6)
+    if not close:
+        return ""
+    return f" Did you mean {' or '.join(by_lower[entry] for entry in close)}?"

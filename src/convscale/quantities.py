@@ -1,0 +1,155 @@
+"""Numbers as people write them: 1.6G, 224, 256x128, 2.5x."""
+
+from __future__ import annotations
+
+import math
+import re
+
+from convscale.errors import InputError
+
+Resolution = int | tuple[int, int]
+
+_SUFFIX = {"": 1.0, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
+_NUMBER = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?)([kmgt]?)", re.IGNORECASE)
+
+
+def parse_number(text: str, *, what: str = "number") -> float:
+    """Read a positive number with an optional suffix K, M, G or T (powers of 1000).
+
+    Raises:
+        InputError: If the text is no number, or the number is not positive and finite.
+
+    Example:
+        >>> parse_number("1.6G") == parse_number("1.6e9") == parse_number("1600000000")
+        True
+    """
+    match = _NUMBER.fullmatch(text.strip())
+    if match is None:
+        word = text.strip().lower().lstrip("+-")
+        if word in ("nan", "inf", "infinity"):
+            raise InputError(f"The {what} is {text}; it must be positive and finite.")
+        raise InputError(f"Cannot read {text!r} as a {what}. Write 1600000000, 1.6e9 or 1.6G.")
+    value = float(match[1]) * _SUFFIX[match[2].upper()]
+    return check_positive(value, what=what)
+
+
+def check_positive(value: float, *, what: str) -> float:
+    """Return the value if it is a positive finite number.
+
+    Raises:
+        InputError: Otherwise.
+
+    Example:
+        >>> check_positive(2, what="factor")
+        2.0
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise InputError(f"The {what} is {value!r}; it must be a positive number.")
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number) or number <= 0:
+        raise InputError(f"The {what} is {value}; it must be positive and finite.")
+    return number
+
+
+def check_count(value: int, *, what: str) -> int:
+    """Return the value if it is an integer of at least 1.
+
+    Raises:
+        InputError: Otherwise.
+
+    Example:
+        >>> check_count(8, what="batch size")
+        8
+    """
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise InputError(f"The {what} is {value!r}; it must be an integer of at least 1.")
+    if value < 1:
+        raise InputError(f"The {what} is {value}; it must be at least 1.")
+    return value
+
+
+def parse_resolution(text: str) -> Resolution:
+    """Read an input resolution in px: one side, or height x width.
+
+    Raises:
+        InputError: If the text is neither, or a side is below 1.
+
+    Example:
+        >>> parse_resolution("224"), parse_resolution("256x128")
+        (224, (256, 128))
+    """
+    parts = text.strip().lower().split("x")
+    try:
+        sides = [int(part) for part in parts]
+    except ValueError:
+        sides = []
+    if len(sides) not in (1, 2):
+        raise InputError(f"Cannot read {text!r} as a resolution. Write 224 or 256x128.")
+    return check_resolution(sides[0] if len(sides) == 1 else (sides[0], sides[1]))
+
+
+def check_resolution(value: Resolution) -> Resolution:
+    """Return the resolution (px) if every side is an integer of at least 1.
+
+    Raises:
+        InputError: Otherwise.
+
+    Example:
+        >>> check_resolution([256, 128])
+        (256, 128)
+    """
+    if isinstance(value, tuple | list):
+        if len(value) != 2:
+            raise InputError(f"The resolution is {value!r}; write one side or (height, width).")
+        height, width = (check_count(side, what="resolution") for side in value)
+        return height, width
+    return check_count(value, what="resolution")
+
+
+def sides(resolution: Resolution) -> tuple[int, int]:
+    """Return (height, width) in px.
+
+    Example:
+        >>> sides(224), sides((256, 128))
+        ((224, 224), (256, 128))
+    """
+    return resolution if isinstance(resolution, tuple) else (resolution, resolution)
+
+
+def like(resolution: Resolution, height: int, width: int) -> Resolution:
+    """Return height and width in the form of the given resolution: one side, or a pair.
+
+    Example:
+        >>> like(224, 317, 317), like((256, 128), 362, 181)
+        (317, (362, 181))
+    """
+    return (height, width) if isinstance(resolution, tuple) else height
+
+
+def format_resolution(resolution: Resolution) -> str:
+    """Write a resolution as the command line reads it.
+
+    Example:
+        >>> format_resolution(224), format_resolution((256, 128))
+        ('224', '256x128')
+    """
+    return "x".join(map(str, resolution)) if isinstance(resolution, tuple) else str(resolution)
+
+
+def format_count(value: float, *, digits: int = 3) -> str:
+    """Write a count with a suffix, to a few significant digits.
+
+    Example:
+        >>> format_count(4_089_184_256), format_count(950), format_count(25_557_032)
+        ('4.09G', '950', '25.6M')
+    """
+    for suffix in ("T", "G", "M", "K"):
+        unit = _SUFFIX[suffix]
+        if value >= unit:
+            scaled = value / unit
+            decimals = max(0, digits - 1 - int(math.log10(scaled)))
+            return f"{scaled:.{decimals}f}{suffix}"
+    return f"{value:.{digits}g}"

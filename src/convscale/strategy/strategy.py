@@ -1,0 +1,126 @@
+"""A strategy: how a flops scale factor is shared between depth, width and resolution."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from convscale.errors import InputError
+from convscale.quantities import check_positive
+
+
+@dataclass(frozen=True)
+class Factors:
+    """Continuous factors of one scaling step, before anything is rounded.
+
+    Example:
+        >>> Factors(depth=2.0, width=1.0, group_width=1.0, resolution=1.0).depth
+        2.0
+    """
+
+    depth: float
+    width: float
+    group_width: float
+    resolution: float
+
+
+@dataclass(frozen=True)
+class Growth:
+    """Exponents of s with which a plain network's params and acts grow; flops grow as s.
+
+    Example:
+        >>> Growth(params=0.9, acts=0.6).acts
+        0.6
+    """
+
+    params: float
+    acts: float
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """Share a flops scale factor s between depth d, width w and resolution r.
+
+    With exponents e_d + e_w + e_r = 1, the factors
+
+        depth s^e_d,    width s^(e_w / 2),    resolution s^(e_r / 2)
+
+    multiply to d·w²·r² = s, the growth of the flops of a plain convolution stage
+    (k²·w²·r²·d). Its params k²·w²·d grow as s^(e_d + e_w) and its acts w·r²·d as
+    s^(e_d + e_w/2 + e_r). Group width follows width. Source: Dollár, Singh, Girshick,
+    "Fast and Accurate Model Scaling", arXiv 2103.06877, sections 3 and 4.
+
+    Raises:
+        InputError: If an exponent is negative or they do not sum to 1.
+
+    Example:
+        >>> fast = Strategy("dWr", depth=0.1, width=0.8, resolution=0.1)
+        >>> f = fast.factors(4.0)
+        >>> round(f.depth * f.width**2 * f.resolution**2, 12)
+        4.0
+        >>> fast.growth
+        Growth(params=0.9, acts=0.6)
+    """
+
+    name: str
+    depth: float
+    width: float
+    resolution: float
+
+    def __post_init__(self) -> None:
+        exponents = (self.depth, self.width, self.resolution)
+        if min(exponents) < 0 or abs(sum(exponents) - 1) > 1e-9:
+            raise InputError(
+                f"The exponents of {self.name!r} are {exponents}; depth, width and resolution "
+                "take shares of at least 0 that sum to 1."
+            )
+
+    def factors(self, scale: float) -> Factors:
+        """Return the factors that multiply flops by the scale factor s.
+
+        Raises:
+            InputError: If the scale factor is not positive and finite.
+
+        Example:
+            >>> Strategy("w", depth=0, width=1, resolution=0).factors(4.0).width
+            2.0
+        """
+        s = check_positive(scale, what="factor")
+        width = s ** (self.width / 2)
+        return Factors(
+            depth=s**self.depth,
+            width=width,
+            group_width=width,
+            resolution=s ** (self.resolution / 2),
+        )
+
+    @property
+    def growth(self) -> Growth:
+        """Exponents of s for params and acts of a plain convolutional network."""
+        return Growth(
+            params=round(self.depth + self.width, 12),
+            acts=round(self.depth + self.width / 2 + self.resolution, 12),
+        )
+
+
+def fast(alpha: float) -> Strategy:
+    """Return fast compound scaling, which gives the share α to width.
+
+    Depth and resolution share the rest equally: e_w = α, e_d = e_r = (1 − α)/2.
+    Source: arXiv 2103.06877, section 4 (α = 0.8 by default there).
+
+    Raises:
+        InputError: If α lies outside [0, 1].
+
+    Example:
+        >>> fast(0.8).growth
+        Growth(params=0.9, acts=0.6)
+        >>> fast(1 / 3).growth.acts == round(5 / 6, 12)
+        True
+    """
+    if not 0 <= alpha <= 1:
+        raise InputError(
+            f"α is {alpha:g} in 'dWr@{alpha:g}'; it must lie in [0, 1], as in dWr@0.8."
+        )
+    name = "dWr" if alpha == 0.8 else f"dWr@{alpha:g}"
+    rest = (1 - alpha) / 2
+    return Strategy(name, depth=rest, width=alpha, resolution=rest)
