@@ -1,0 +1,110 @@
+"""The complexity of a network as a value. No torch here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+
+METRICS = ("flops", "params", "acts")
+
+
+@dataclass(frozen=True)
+class Complexity:
+    """Flops, params and acts of one image and one forward pass.
+
+    flops are multiply-adds (a multiply-accumulate counts once); params are learnable
+    scalars; acts are the elements in the outputs of exactly the operators whose flops
+    are counted (convolution, linear, attention products).
+
+    Example:
+        >>> base = Complexity(flops=100, params=10, acts=20)
+        >>> Complexity(flops=200, params=20, acts=30).ratio_to(base)
+        {'flops': 2.0, 'params': 2.0, 'acts': 1.5}
+    """
+
+    flops: int
+    params: int
+    acts: int
+
+    def ratio_to(self, base: Complexity) -> dict[str, float | None]:
+        """Return this complexity over another, metric by metric; null where that is 0."""
+        mine, other = self.as_dict(), base.as_dict()
+        return {name: mine[name] / other[name] if other[name] else None for name in METRICS}
+
+    def as_dict(self) -> dict[str, int]:
+        """Return the three metrics by name."""
+        return {name: getattr(self, name) for name in METRICS}
+
+
+@dataclass(frozen=True)
+class LayerCount:
+    """What one module executed itself, its submodules left out.
+
+    Example:
+        >>> LayerCount("stem", "Conv2d", (1, 64, 112, 112), 118013952, 9408, 802816).kind
+        'Conv2d'
+    """
+
+    path: str
+    kind: str
+    output_shape: tuple[int, ...]
+    flops: int
+    params: int
+    acts: int
+
+
+@dataclass(frozen=True)
+class Uncounted:
+    """An operator that may multiply by weights and has no rule.
+
+    Example:
+        >>> Uncounted("torchvision.deform_conv2d", calls=2, path="head").calls
+        2
+    """
+
+    operator: str
+    calls: int
+    path: str
+
+
+@dataclass(frozen=True)
+class Count(Complexity):
+    """The complexity of a network at a resolution, and what was not counted.
+
+    Example:
+        >>> Count(1, 1, 1, network="net", resolution=8).convention
+        'default'
+    """
+
+    network: str = ""
+    resolution: int | tuple[int, int] = 0
+    convention: str = "default"
+    uncounted: tuple[Uncounted, ...] = ()
+    excluded: dict[str, int] = field(default_factory=dict)
+    layers: tuple[LayerCount, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def as_document(self, *, layers: bool = False) -> dict[str, object]:
+        """Return the JSON document of the command line."""
+        document: dict[str, object] = {
+            "schema_version": 1,
+            "network": self.network,
+            "resolution": self.resolution,
+            "convention": self.convention,
+            **self.as_dict(),
+            "uncounted": [as_row(entry) for entry in self.uncounted],
+            "excluded": dict(self.excluded),
+            "notes": list(self.notes),
+        }
+        if layers:
+            document["layers"] = [as_row(entry) for entry in self.layers]
+        return document
+
+
+def as_row(value: LayerCount | Uncounted) -> dict[str, object]:
+    """Return a small value's fields by name.
+
+    Example:
+        >>> as_row(Uncounted("my.op", calls=1, path="head"))
+        {'operator': 'my.op', 'calls': 1, 'path': 'head'}
+    """
+    return {entry.name: getattr(value, entry.name) for entry in fields(value)}

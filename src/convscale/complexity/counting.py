@@ -1,0 +1,199 @@
+"""Count a network by what it executes, on the meta device, without memory for weights."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+
+from convscale.complexity.complexity import Count, LayerCount, Uncounted
+from convscale.errors import InputError
+from convscale.network.copies import full_copy
+from convscale.network.execution import ForwardError, run
+from convscale.network.inputs import example_inputs
+from convscale.network.products import Product, bind, first_shape, is_free, may_multiply, product
+from convscale.network.sources import Network
+from convscale.quantities import Resolution, check_resolution, format_resolution
+
+CONVENTIONS = ("default",)
+
+
+class _Counter:
+    """Add up the products of one run, by module, and note what was not counted."""
+
+    def __init__(self) -> None:
+        self.products: dict[str, Product] = {}
+        self.shapes: dict[str, tuple[int, ...]] = {}
+        self.excluded: Counter[str] = Counter()
+        self.uncounted: Counter[tuple[str, str]] = Counter()
+
+    def visit(
+        self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any, path: str
+    ) -> None:
+        found = product(func, bind(func, args, kwargs), output)
+        operator = f"{func.namespace}.{func._opname}"
+        if found is not None:
+            before = self.products.get(path, Product(0, 0))
+            self.products[path] = Product(before.flops + found.flops, before.acts + found.acts)
+            self.shapes[path] = first_shape(output)
+        elif may_multiply(func):
+            self.uncounted[operator, path] += 1
+        elif not is_free(func):
+            self.excluded[operator] += 1
+
+
+def check_convention(convention: str) -> str:
+    """Return the name of a convention that exists.
+
+    Raises:
+        InputError: Otherwise.
+
+    Example:
+        >>> check_convention("default")
+        'default'
+    """
+    if convention not in CONVENTIONS:
+        raise InputError(f"Unknown convention {convention!r}. Use {', '.join(CONVENTIONS)}.")
+    return convention
+
+
+def count_network(
+    network: Network, *, resolution: Resolution | None = None, convention: str = "default"
+) -> Count:
+    """Count flops, params and acts of a network: one image, one forward pass.
+
+    Args:
+        network: The network.
+        resolution: Input side or (height, width) in px; the network's own by default.
+        convention: The convention of the count.
+
+    Returns:
+        The totals, each module's share, and what was met and not counted.
+
+    Raises:
+        InputError: If the resolution is missing, or the network cannot run at it.
+
+    Example:
+        >>> from convscale.network import resolve_base
+        >>> count_network(resolve_base("timm:resnet50")).flops
+        4089184256
+    """
+    check_convention(convention)
+    size = known_resolution(network, resolution)
+    module = network.build("meta")
+    return count_module(
+        module,
+        size,
+        name=network.name,
+        in_chans=network.in_chans,
+        weights=lambda: network.build("cpu"),
+    )
+
+
+def known_resolution(network: Network, resolution: Resolution | None) -> Resolution:
+    """Return the asked resolution, or the network's own (px).
+
+    Raises:
+        InputError: If there is neither.
+
+    Example:
+        >>> from convscale.network import resolve_base
+        >>> known_resolution(resolve_base("timm:resnet50"), None)
+        224
+    """
+    size = resolution if resolution is not None else network.resolution
+    if size is None:
+        raise InputError(
+            f"Nothing tells the input resolution of {network.name}. Give one: --resolution 224, "
+            "or resolution=224 in Python."
+        )
+    return check_resolution(size)
+
+
+def count_module(
+    module: nn.Module,
+    resolution: Resolution,
+    *,
+    name: str = "",
+    in_chans: int | None = None,
+    weights: Callable[[], nn.Module] | None = None,
+) -> Count:
+    """Count a module of our own (a copy); fall back to real tensors where meta ones fail.
+
+    Args:
+        module: The module; it is left in evaluation mode.
+        resolution: Input side or (height, width) in px.
+        name: Name to give in the count.
+        in_chans: Input channels; read from the module if not given.
+        weights: Builds the module with real weights, for networks that need them to run.
+
+    Raises:
+        InputError: If the network cannot run at the resolution.
+
+    Example:
+        >>> count_module(nn.Conv2d(3, 8, 3, device="meta"), 8).acts
+        288
+    """
+    notes: tuple[str, ...] = ()
+    try:
+        counter = _run(module, resolution, in_chans)
+    except ForwardError as error:
+        if weights is None:
+            raise cannot_run(name, resolution, error) from error
+        try:
+            counter = _run(full_copy(weights()), resolution, in_chans)
+        except ForwardError as second:
+            raise cannot_run(name, resolution, second) from second
+        notes = (f"Counted by a real forward pass: the meta device fails ({error.reason}).",)
+    layers = _layers(module, counter)
+    return Count(
+        flops=sum(layer.flops for layer in layers),
+        params=sum(parameter.numel() for parameter in module.parameters()),
+        acts=sum(layer.acts for layer in layers),
+        network=name,
+        resolution=resolution,
+        uncounted=tuple(
+            Uncounted(operator, calls, path)
+            for (operator, path), calls in counter.uncounted.items()
+        ),
+        excluded=dict(counter.excluded),
+        layers=layers,
+        notes=notes,
+    )
+
+
+def _run(module: nn.Module, resolution: Resolution, in_chans: int | None) -> _Counter:
+    counter = _Counter()
+    run(module, example_inputs(module, resolution, in_chans=in_chans), counter.visit)
+    return counter
+
+
+def cannot_run(name: str, resolution: Resolution, error: ForwardError) -> InputError:
+    """Say in one line that a network cannot run at a resolution, and why.
+
+    Example:
+        >>> cannot_run("net", 3, ForwardError("stem", "Conv2d", ValueError("too small"))).line
+        'net cannot run at 3 px: ValueError: too small (in stem, a Conv2d). Give another ...'
+    """
+    return InputError(
+        f"{name or 'The network'} cannot run at {format_resolution(resolution)} px: "
+        f"{error.reason}. Give another resolution."
+    )
+
+
+def _layers(module: nn.Module, counter: _Counter) -> tuple[LayerCount, ...]:
+    """List what each module executed itself, in the order of first execution."""
+    parts = dict(module.named_modules())
+    return tuple(
+        LayerCount(
+            path=path,
+            kind=type(parts[path]).__name__,
+            output_shape=counter.shapes[path],
+            flops=found.flops,
+            params=sum(p.numel() for p in parts[path]._parameters.values() if p is not None),
+            acts=found.acts,
+        )
+        for path, found in counter.products.items()
+    )

@@ -1,0 +1,127 @@
+"""Channels: the independent widths of a network, found from the ties between its units.
+
+Units that are tied are one class. Classes that occur equally often in every place (every axis of
+every weight, every operand of a product) cannot be told apart by the network: together they are
+one *channel group*, the variable whose size scaling chooses. The size of any place is then a sum
+of group sizes with whole multiplicities: a concatenation adds groups, a flatten repeats one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from convscale.network.labels import Label
+from convscale.network.ties import Ties
+
+Sizes = npt.NDArray[np.int64]
+Composition = tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
+class Channels:
+    """The channel groups of a network: their sizes, and which of them cannot change.
+
+    `produced` holds, for every axis that a layer puts out, its composition: pairs of a
+    channel group and the number of times it stands there. `grouped` holds, for every grouped
+    convolution, the compositions of its input channels and of its group width.
+
+    Example:
+        >>> group_of_unit, sizes = np.array([0, 0, 0]), np.array([3])
+        >>> channels = Channels(sizes, np.array([False]), group_of_unit, ())
+        >>> channels.size(np.array([0, 1, 2, 0, 1, 2]), np.array([5]))
+        10
+    """
+
+    sizes: Sizes
+    fixed: npt.NDArray[np.bool_]
+    group_of_unit: npt.NDArray[np.int64]
+    produced: tuple[Composition, ...]
+    grouped: tuple[tuple[Composition, Composition], ...] = ()
+    _known: dict[int, tuple[Label, Composition]] = field(default_factory=dict, repr=False)
+
+    def composition(self, units: Label) -> Composition:
+        """Return which groups make up a set of units, and how often each stands in it."""
+        known = self._known.get(id(units))
+        if known is None:
+            groups, counts = np.unique(self.group_of_unit[units], return_counts=True)
+            times = counts // self.sizes[groups]
+            pairs = tuple(zip(groups.tolist(), times.tolist(), strict=True))
+            known = self._known[id(units)] = (units, pairs)
+        return known[1]
+
+    def size(self, units: Label, sizes: Sizes) -> int:
+        """Return how many units a place has when the groups have the given sizes."""
+        return sum(int(sizes[group]) * times for group, times in self.composition(units))
+
+    def scalable(self, units: Label) -> bool:
+        """Tell whether any group in a set of units can change."""
+        return any(not self.fixed[group] for group, _ in self.composition(units))
+
+
+def find_channels(ties: Ties, places: Sequence[Label]) -> Channels:
+    """Find the channel groups from the ties of one run.
+
+    Args:
+        ties: What the run said about units. Units tied to none that a weighted layer puts
+            out (kernel sizes, position tables) stay as they are.
+        places: Every set of units whose size will be asked for.
+
+    Example:
+        >>> ties = Ties()
+        >>> a, b = ties.fresh(4), ties.fresh(4)
+        >>> ties.tie(a, b)
+        >>> ties.produced.append(a)
+        >>> find_channels(ties, [a, b]).sizes
+        array([4])
+    """
+    classes = _classes(ties)
+    count = int(classes.max()) + 1 if len(classes) else 0
+    fixed = np.ones(count, dtype=bool)
+    for units in (*ties.produced, *(width for _, width in ties.grouped)):
+        fixed[classes[units]] = False
+    for units in ties.pinned:
+        fixed[classes[units]] = True
+    group_of_class = _groups(classes, count, fixed, places)
+    sizes = np.bincount(group_of_class)
+    group_fixed = np.zeros(len(sizes), dtype=bool)
+    np.logical_or.at(group_fixed, group_of_class, fixed)
+    channels = Channels(sizes, group_fixed, group_of_class[classes], ())
+    produced = dict.fromkeys(channels.composition(units) for units in ties.produced)
+    grouped = dict.fromkeys(
+        (channels.composition(units), channels.composition(width)) for units, width in ties.grouped
+    )
+    return Channels(sizes, group_fixed, channels.group_of_unit, tuple(produced), tuple(grouped))
+
+
+def _classes(ties: Ties) -> npt.NDArray[np.int64]:
+    """Return the class of every unit: the connected components of the ties."""
+    if not ties.edges:
+        return np.arange(ties.units)
+    left = np.concatenate([edge[0] for edge in ties.edges])
+    right = np.concatenate([edge[1] for edge in ties.edges])
+    graph = coo_array((np.ones(len(left), dtype=bool), (left, right)), (ties.units, ties.units))
+    classes: npt.NDArray[Any] = connected_components(graph, directed=False)[1]
+    return classes.astype(np.int64)
+
+
+def _groups(
+    classes: npt.NDArray[np.int64],
+    count: int,
+    fixed: npt.NDArray[np.bool_],
+    places: Sequence[Label],
+) -> npt.NDArray[np.int64]:
+    """Group classes that occur equally often in every place, by a random hash of the places."""
+    rng = np.random.default_rng(0)
+    signature = rng.integers(1 << 62, size=2, dtype=np.uint64)[fixed.astype(int)]
+    for units in {id(place): place for place in places}.values():
+        mark = rng.integers(1 << 62, dtype=np.uint64)
+        np.add.at(signature, classes[units], mark)
+    groups: npt.NDArray[Any] = np.unique(signature, return_inverse=True)[1]
+    return groups.reshape(-1).astype(np.int64)[:count]

@@ -1,0 +1,82 @@
+"""Copies of a module that leave the caller's own untouched."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+
+import torch
+from torch import nn
+
+from convscale.errors import InputError
+
+
+def meta_copy(module: nn.Module) -> nn.Module:
+    """Copy a module to the meta device; its weights are never copied, so no memory is used.
+
+    Raises:
+        InputError: If the module cannot be copied, or has parameters without a shape.
+
+    Example:
+        >>> next(meta_copy(nn.Linear(2, 3)).parameters()).device.type
+        'meta'
+    """
+    return _copy(module, {id(tensor): _as_meta(tensor) for tensor in _tensors(module)})
+
+
+def full_copy(module: nn.Module) -> nn.Module:
+    """Copy a module with its weights, mode, dtype and device.
+
+    Raises:
+        InputError: If the module cannot be copied.
+
+    Example:
+        >>> base = nn.Linear(2, 3)
+        >>> torch.equal(full_copy(base).weight, base.weight)
+        True
+    """
+    return _copy(module, {})
+
+
+def _copy(module: nn.Module, memo: dict[int, object]) -> nn.Module:
+    if isinstance(module, torch.jit.ScriptModule):
+        raise InputError("A scripted module cannot be traced. Give the nn.Module it was made from.")
+    try:
+        return copy.deepcopy(module, memo)
+    except Exception as error:
+        raise InputError(
+            f"{type(module).__name__} cannot be copied ({type(error).__name__}: {error}). "
+            "Give a module that copy.deepcopy accepts."
+        ) from error
+
+
+def _as_meta(tensor: torch.Tensor) -> torch.Tensor:
+    if isinstance(tensor, nn.parameter.UninitializedParameter | nn.parameter.UninitializedBuffer):
+        raise InputError(
+            "The network has lazy parameters without a shape. Run it once before it is given."
+        )
+    blank = torch.empty_like(tensor, device="meta")
+    if isinstance(tensor, nn.Parameter):
+        return nn.Parameter(blank, requires_grad=tensor.requires_grad)
+    return blank
+
+
+def _tensors(module: nn.Module) -> Iterator[torch.Tensor]:
+    """Yield every tensor that a submodule holds: registered, or in a plain attribute."""
+    for part in module.modules():
+        yield from (p for p in part._parameters.values() if p is not None)
+        yield from (b for b in part._buffers.values() if b is not None)
+        for name, value in vars(part).items():
+            if name not in ("_parameters", "_buffers", "_modules"):
+                yield from _plain_tensors(value)
+
+
+def _plain_tensors(value: object) -> Iterator[torch.Tensor]:
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif isinstance(value, list | tuple):
+        for entry in value:
+            yield from _plain_tensors(entry)
+    elif isinstance(value, dict):
+        for entry in value.values():
+            yield from _plain_tensors(entry)

@@ -1,0 +1,39 @@
+"""Input tensors that a network takes, and whether it runs on them."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from convscale.quantities import Resolution, sides
+
+
+def input_channels(module: nn.Module) -> int:
+    """Read the input channels of a module from its first convolution; 3 where it has none.
+
+    Example:
+        >>> input_channels(nn.Sequential(nn.ReLU(), nn.Conv2d(1, 8, 3)))
+        1
+    """
+    for part in module.modules():
+        if isinstance(part, nn.modules.conv._ConvNd):
+            return part.in_channels
+    return 3
+
+
+def example_inputs(
+    module: nn.Module, resolution: Resolution, *, in_chans: int | None = None
+) -> tuple[torch.Tensor, ...]:
+    """Return one image of zeros, shape (1, channels, height, width), as the module takes it.
+
+    Device and floating dtype are the module's own.
+
+    Example:
+        >>> example_inputs(nn.Conv2d(1, 8, 3), 32)[0].shape
+        torch.Size([1, 1, 32, 32])
+    """
+    weight = next((p for p in module.parameters() if p.is_floating_point()), None)
+    device = weight.device if weight is not None else torch.device("cpu")
+    dtype = weight.dtype if weight is not None else torch.float32
+    channels = in_chans if in_chans is not None else input_channels(module)
+    return (torch.zeros(1, channels, *sides(resolution), device=device, dtype=dtype),)

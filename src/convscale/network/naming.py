@@ -1,0 +1,95 @@
+"""From what a user writes to a network: the forms of the contract, in their order."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from torch import nn
+
+from convscale.errors import InputError, UnknownNetworkError, near_names
+from convscale.network.sources import (
+    Network,
+    checked_options,
+    from_file,
+    from_module,
+    from_timm,
+    from_torchvision,
+)
+
+_FILE = re.compile(r"(?P<path>.+\.\w+):(?P<factory>[A-Za-z_]\w*)")
+_SCALED = re.compile(r"(?P<strategy>[A-Za-z0-9_.@]+):(?P<factor>[^:/@]+)")
+
+
+def resolve_base(
+    network: str | nn.Module, *, num_classes: int | None = None, in_chans: int | None = None
+) -> Network:
+    """Find the network that a name, `file.py:factory` or module stands for.
+
+    Args:
+        network: `timm:resnet50`, `torchvision:resnet50`, `resnet50` (timm first),
+            `path/to/file.py:factory`, or a module.
+        num_classes: Classes of the classifier, for names and factories.
+        in_chans: Input channels, for names and factories.
+
+    Raises:
+        UnknownNetworkError: If nothing answers to the name; near names are suggested.
+        InputError: If the form is wrong or the file cannot be used.
+
+    Example:
+        >>> resolve_base("resnet18").name
+        'timm:resnet18'
+    """
+    options = checked_options(num_classes, in_chans)
+    if isinstance(network, nn.Module):
+        if options:
+            raise InputError("num_classes and in_chans apply to names and factories only.")
+        return from_module(network)
+    if not isinstance(network, str):
+        raise InputError(f"{network!r} is no network. Give a name or an nn.Module.")
+    name = network.strip()
+    match = _FILE.fullmatch(name)
+    if match is not None:
+        return from_file(Path(match["path"]), match["factory"], options)
+    if name.endswith(".py"):
+        raise InputError(f"{name!r} names no factory in the file. Write {name}:factory.")
+    library, _, rest = name.partition(":")
+    if library == "timm" and rest:
+        return from_timm(rest, options)
+    if library == "torchvision" and rest:
+        return from_torchvision(rest, options)
+    return _from_any(name, options)
+
+
+def _from_any(name: str, options: dict[str, int]) -> Network:
+    import timm
+    import torchvision
+
+    if timm.is_model(name.split(".")[0]):
+        return from_timm(name, options)
+    known = torchvision.models.list_models()
+    if name in known:
+        return from_torchvision(name, options)
+    near = near_names(name, [*timm.list_models(), *known])
+    raise UnknownNetworkError(
+        f"Unknown network {name!r}.{near} Write a name of timm or torchvision, "
+        "path/to/file.py:factory, or a folder written by save."
+    )
+
+
+def split_scaled(name: str) -> tuple[str, str, str] | None:
+    """Split `NAME@STRATEGY:FACTOR`; None where the name has no such form.
+
+    Example:
+        >>> split_scaled("timm:resnet50@dWr@0.6:2")
+        ('timm:resnet50', 'dWr@0.6', '2')
+        >>> split_scaled("nets@home.py:make") is None
+        True
+    """
+    if Path(name.rpartition(":")[0]).is_file():
+        return None
+    for at in (position for position, letter in enumerate(name) if letter == "@"):
+        match = _SCALED.fullmatch(name[at + 1 :])
+        if at and match is not None and not match["strategy"].endswith(".py"):
+            return name[:at], match["strategy"], match["factor"]
+    return None

@@ -1,0 +1,411 @@
+"""For each kind of operator: what it does to labels, and which units it ties together.
+
+Operators are those of PyTorch's dispatcher, where a few dozen stand for everything that modules
+and functions do. What is not listed is judged by shapes (`by_shape`), and where shapes do not
+tell, its inputs are pinned and the operator is reported as opaque.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+from convscale.network.labels import (
+    Label,
+    Labels,
+    find_along,
+    reshaped,
+    varying,
+    vector,
+    viewed,
+)
+from convscale.network.ties import Ties, tensors_in
+
+Rule = Callable[[Ties, Any, dict[str, Any], Any], None]
+
+_RESHAPES = ("view", "_unsafe_view", "reshape", "_reshape_alias", "_reshape_copy", "view_copy")
+_STRUCTURAL = (
+    "permute transpose t slice select split split_with_sizes unsafe_split unsafe_chunk chunk "
+    "unbind unsqueeze squeeze expand narrow diagonal unfold flip roll repeat pixel_shuffle "
+    "pixel_unshuffle channel_shuffle unsqueeze_ squeeze_ transpose_ t_ tile swapaxes movedim"
+).split()
+_REDUCTIONS = (
+    "mean sum prod amax amin max min std var norm linalg_vector_norm logsumexp median mode any all "
+    "std_mean var_mean argmax argmin aminmax nansum"
+).split()
+
+
+def channel_units(ties: Ties, tensor: torch.Tensor, dim: int) -> Label | None:
+    """Return the units along one dimension of a tensor; pin labels that mix it with others.
+
+    Example:
+        >>> channel_units(Ties(), torch.zeros(1, 3), 1) is None
+        True
+    """
+    dim %= tensor.ndim
+    labels = ties.labels(tensor)
+    units = find_along(labels, dim, tensor.shape[dim])
+    for label in labels:
+        if dim in varying(label) and len(varying(label)) > 1:
+            ties.pin(label)
+            units = None
+    return units
+
+
+def tie_or_pin(ties: Ties, left: Label | None, right: Label | None) -> None:
+    """Tie two sets of units, or pin the one whose counterpart is unknown.
+
+    Example:
+        >>> ties = Ties()
+        >>> tie_or_pin(ties, ties.fresh(2), None)
+        >>> len(ties.pinned)
+        1
+    """
+    if left is not None and right is not None:
+        ties.tie(left, right)
+    elif left is not None:
+        ties.pin(left)
+    elif right is not None:
+        ties.pin(right)
+
+
+def convolution(ties: Ties, _func: Any, bound: dict[str, Any], output: Any) -> None:
+    """Tie a convolution's input to its weight; the output's channels are the weight's."""
+    x, weight = bound["input"], bound["weight"]
+    groups, transposed = bound["groups"], bound["transposed"]
+    units = channel_units(ties, x, 1)
+    first, second = channel_units(ties, weight, 0), channel_units(ties, weight, 1)
+    if transposed:
+        tie_or_pin(ties, units, first)
+        if groups > 1 and units is not None and weight.shape[1] > 1:
+            ties.tie_groups(units, groups)
+        out = first if weight.shape[1] == 1 and groups > 1 else second
+        if groups > 1 and weight.shape[1] > 1 and second is not None:
+            out = np.tile(second, groups)
+    elif groups == 1:
+        tie_or_pin(ties, units, second)
+        out = first
+    else:
+        out = _grouped(ties, units, first, second, groups)
+    if bound["bias"] is not None:
+        tie_or_pin(ties, out, channel_units(ties, bound["bias"], 0))
+    if out is not None:
+        ties.produced.append(out)
+    spatial = _unchanged(ties, x, output)
+    ties.set_labels(output, spatial if out is None else (vector(out, 1, output.ndim), *spatial))
+
+
+def _unchanged(ties: Ties, x: torch.Tensor, output: torch.Tensor) -> Labels:
+    """Keep labels along positions, where channels are laid out as positions (1-d attention)."""
+    return tuple(
+        label
+        for label in ties.labels(x)
+        if min(varying(label)) >= 2 and all(x.shape[d] == output.shape[d] for d in varying(label))
+    )
+
+
+def _grouped(
+    ties: Ties, units: Label | None, first: Label | None, second: Label | None, groups: int
+) -> Label | None:
+    if units is None or first is None:
+        tie_or_pin(ties, units, None)
+        tie_or_pin(ties, first, None)
+        tie_or_pin(ties, second, None)
+    elif second is None:  # depthwise: each input channel makes a fixed number of outputs
+        ties.tie(units[:, None], first.reshape(len(units), -1))
+    elif len(units) == len(first) and bool((np.diff(units) == 1).all()):
+        ties.grouped.append((units, second))  # group width and number of groups are both free
+    else:
+        ties.tie_groups(units, groups)
+        ties.tie_groups(first, groups)
+        ties.tie(units[: len(second)], second)
+    return first
+
+
+def contraction(ties: Ties, left: torch.Tensor, right: torch.Tensor, output: Any) -> None:
+    """Tie what a matrix product sums over; carry the other dimensions into the result."""
+    _contracted(ties, left, right)
+    outer: list[Labels] = []
+    for tensor, inner in ((left, left.ndim - 1), (right, right.ndim - 2)):
+        kept = []
+        for label in ties.labels(tensor):
+            if inner not in varying(label):
+                kept.append(label)
+                _tie_batch(ties, label, tensor.ndim)
+                ties.produced.append(label.reshape(-1))
+        outer.append(tuple(kept))
+    ties.set_labels(output, ties.joined(outer, output.ndim))
+
+
+def _contracted(ties: Ties, left: torch.Tensor, right: torch.Tensor) -> None:
+    inner_left, inner_right = left.ndim - 1, right.ndim - 2
+    first = [label for label in ties.labels(left) if inner_left in varying(label)]
+    second = [label for label in ties.labels(right) if inner_right in varying(label)]
+    simple = all(left.ndim - 2 not in varying(label) for label in first) and all(
+        right.ndim - 1 not in varying(label) for label in second
+    )
+    if len(first) == len(second) == 1 and simple:
+        _tie_batch(ties, first[0], left.ndim)
+        _tie_batch(ties, second[0], right.ndim)
+        ties.tie(np.swapaxes(first[0], -1, -2), second[0])
+    else:
+        for label in (*first, *second):
+            ties.pin(label)
+
+
+def _tie_batch(ties: Ties, label: Label, ndim: int) -> None:
+    """Keep the number of heads: products in a batch are tied to the first of them."""
+    if ndim == 3 and label.shape[0] > 1:
+        ties.tie(label[:1], label[1:])
+
+
+def _mm(ties: Ties, _func: Any, bound: dict[str, Any], output: Any) -> None:
+    left = next(bound[name] for name in ("mat1", "batch1", "self") if name in bound)
+    right = next(bound[name] for name in ("mat2", "batch2") if name in bound)
+    contraction(ties, left, right, output)
+    if "mat1" in bound or "batch1" in bound:  # addmm and baddbmm add self
+        operands = [ties.labels(output), ties.labels(bound["self"])]
+        ties.set_labels(output, ties.joined(operands, output.ndim))
+
+
+def _attention(ties: Ties, _func: Any, bound: dict[str, Any], output: Any) -> None:
+    """Fused attention: queries meet keys along the head width; heads keep their number."""
+    query, key, value = bound["query"], bound["key"], bound["value"]
+    result = tensors_in(output)[0]
+    for tensor in (query, key, value):
+        for label in ties.labels(tensor):
+            if label.shape[1] > 1:
+                ties.tie(label[:, :1], label[:, 1:])
+    ties.joined([ties.labels(query), ties.labels(key)], query.ndim)
+    ties.set_labels(result, ties.labels(value))
+
+
+def _norm(ties: Ties, _func: Any, bound: dict[str, Any], output: Any) -> None:
+    x = bound["input"]
+    operands = [ties.labels(x)]
+    for name in ("weight", "bias", "running_mean", "running_var"):
+        tensor = bound.get(name)
+        if tensor is not None:
+            units = channel_units(ties, tensor, 0)
+            operands.append(() if units is None else (vector(units, 1, x.ndim),))
+    ties.set_labels(tensors_in(output)[0], ties.joined(operands, x.ndim))
+    units = find_along(ties.labels(x), 1, x.shape[1])
+    if "group" in bound and units is not None:
+        ties.tie_groups(units, bound["group"])
+
+
+def _reshape(ties: Ties, _func: Any, bound: dict[str, Any], output: Any) -> None:
+    x = bound["self"]
+    labels = (reshaped(label, x.shape, output.shape) for label in ties.labels(x))
+    ties.set_labels(output, tuple(label for label in labels if varying(label)))
+
+
+def _structure(ties: Ties, func: Any, bound: dict[str, Any], output: Any) -> None:
+    x = bound["self"]
+    others = {name: value for name, value in bound.items() if name != "self"}
+    outputs = tensors_in(output)
+    shape = [1 if size == 0 else size for size in x.shape]
+    collected: list[list[Label]] = [[] for _ in outputs]
+    packet = getattr(torch.ops.aten, func._opname.rstrip("_"))
+    operation = getattr(packet, func._overloadname)
+    for label in ties.labels(x):
+        for position, part in enumerate(viewed(label, shape, lambda t: operation(t, **others))):
+            if varying(part):
+                collected[position].append(part)
+    for tensor, labels in zip(outputs, collected, strict=True):
+        ties.set_labels(tensor, tuple(labels))
+
+
+def _reduction(ties: Ties, func: Any, bound: dict[str, Any], output: Any) -> None:
+    x = bound["self"]
+    dims = bound.get("dim")
+    outputs = tensors_in(output)
+    if "keepdim" not in bound:  # two operands (elementwise), or everything is reduced
+        by_shape(ties, func, bound, output)
+        return
+    chosen = range(x.ndim) if dims in (None, []) else ([dims] if isinstance(dims, int) else dims)
+    gone = {dim % x.ndim for dim in chosen}
+    labels: list[Label] = []
+    for label in ties.labels(x):
+        kept = label
+        for dim in gone & varying(label):
+            first = kept.take([0], axis=dim)
+            if varying(label) - gone:  # summed over branches: they stay of equal size
+                ties.tie(first, kept)
+            kept = first
+        if not bound["keepdim"]:
+            kept = kept.reshape([n for dim, n in enumerate(kept.shape) if dim not in gone])
+        if varying(kept):
+            labels.append(kept)
+    for tensor in outputs:
+        ties.set_labels(tensor, tuple(labels))
+
+
+def _cat(ties: Ties, func: Any, bound: dict[str, Any], output: Any) -> None:
+    stacked = func._opname == "stack"
+    tensors = [t for t in bound["tensors"] if t.ndim == bound["tensors"][-1].ndim]
+    dim = bound["dim"] % output.ndim
+    parts: list[Labels] = []
+    for tensor in tensors:
+        labels = ties.labels(tensor)
+        if stacked:
+            labels = tuple(np.expand_dims(label, dim) for label in labels)
+        parts.append(labels)
+    sizes = [1 if stacked else tensor.shape[dim] for tensor in tensors]
+    if any(dim in varying(label) for labels in parts for label in labels) or (
+        stacked and any(parts)
+    ):
+        ties.set_labels(output, _concatenated(ties, parts, sizes, dim, output.shape))
+    else:
+        ties.set_labels(output, ties.joined(parts, output.ndim))
+
+
+def _concatenated(
+    ties: Ties, parts: list[Labels], sizes: list[int], dim: int, shape: torch.Size
+) -> Labels:
+    """Join the labels that vary along the concatenated dimension; tie the others."""
+    others = ties.joined(
+        [tuple(lb for lb in labels if dim not in varying(lb)) for labels in parts], len(shape)
+    )
+    rows: list[Label] = []
+    for labels, size in zip(parts, sizes, strict=True):
+        own = [label for label in labels if dim in varying(label)] or list(labels[:1] * (size == 1))
+        if own:
+            rows.append(own[0])
+        else:  # constants, coordinates: their number stays
+            units = ties.fresh(size)
+            ties.pin(units)
+            rows.append(vector(units, dim, len(shape)))
+    wide = [max(row.shape[d] for row in rows) for d in range(len(shape))]
+    full = [
+        np.broadcast_to(row, [size if d == dim else wide[d] for d in range(len(shape))])
+        for row, size in zip(rows, sizes, strict=True)
+    ]
+    joined = np.concatenate(full, axis=dim)
+    return (joined, *(label for label in others if not varying(label) & varying(joined)))
+
+
+def _embedding(ties: Ties, _func: Any, bound: dict[str, Any], output: Any) -> None:
+    units = channel_units(ties, bound["weight"], 1)
+    ties.set_labels(output, () if units is None else (vector(units, -1, output.ndim),))
+
+
+def _index(ties: Ties, func: Any, bound: dict[str, Any], output: Any) -> None:
+    x, indices = bound["self"], bound["indices"]
+    positions = [dim for dim, index in enumerate(indices) if index is not None]
+    if len(positions) != 1 or any(positions[0] in varying(lb) for lb in ties.labels(x)):
+        by_shape(ties, func, bound, output)
+        return
+    dim, index = positions[0], indices[positions[0]]
+    ties.set_labels(
+        output,
+        tuple(
+            label.reshape(label.shape[:dim] + (1,) * index.ndim + label.shape[dim + 1 :])
+            for label in ties.labels(x)
+        ),
+    )
+
+
+def by_shape(ties: Ties, _func: Any, bound: dict[str, Any], output: Any) -> bool:
+    """Judge an operator by its shapes: elementwise, or one that leaves channels alone.
+
+    Returns:
+        Whether the shapes told; if not, every input is pinned.
+
+    Example:
+        >>> by_shape(Ties(), None, {"self": torch.zeros(2)}, torch.zeros(2))
+        True
+    """
+    inputs = [tensor for tensor in tensors_in(bound) if ties.labels(tensor)]
+    results = tensors_in(output)
+    if not inputs or not results:
+        return True
+    for tensor in results[1:]:  # statistics and indices beside the result
+        ties.set_labels(tensor, ())
+    result = results[0]
+    if not _broadcasts(inputs, result):
+        return _passes(ties, inputs, result)
+    _pin_tables(ties, tensors_in(bound))
+    ties.set_labels(result, ties.joined([ties.labels(x) for x in inputs], result.ndim))
+    return True
+
+
+def _pin_tables(ties: Ties, operands: list[torch.Tensor]) -> None:
+    """Pin the axes of a parameter that meet positions of a feature map (position tables)."""
+    for table in operands:
+        if not isinstance(table, torch.nn.Parameter):
+            continue
+        for label in ties.labels(table):
+            for other in operands:
+                if other is not table and _meets_unlabelled(ties, label, table.ndim, other):
+                    ties.pin(label)
+
+
+def _meets_unlabelled(ties: Ties, label: Label, ndim: int, other: torch.Tensor) -> bool:
+    back = {dim - ndim for dim in varying(label)}
+    known = {dim - other.ndim for own in ties.labels(other) for dim in varying(own)}
+    return any(-dim <= other.ndim and other.shape[dim] > 1 and dim not in known for dim in back)
+
+
+def _broadcasts(inputs: list[torch.Tensor], output: torch.Tensor) -> bool:
+    try:
+        return np.broadcast_shapes(*(x.shape for x in inputs), output.shape) == output.shape
+    except ValueError:
+        return False
+
+
+def _passes(ties: Ties, inputs: list[torch.Tensor], output: torch.Tensor) -> bool:
+    """Carry labels through pooling, resizing and the like; pin those whose size changed."""
+    kept: list[Label] = []
+    told = True
+    for tensor in inputs:
+        for label in ties.labels(tensor):
+            same = tensor.ndim == output.ndim and all(
+                tensor.shape[dim] == output.shape[dim] for dim in varying(label)
+            )
+            if same and tensor is inputs[0]:
+                kept.append(label)
+            else:
+                ties.pin(label)
+                told = False
+    ties.set_labels(output, tuple(kept))
+    return told
+
+
+RULES: dict[str, Rule] = {
+    "convolution": convolution,
+    "cat": _cat,
+    "concat": _cat,
+    "stack": _cat,
+    "embedding": _embedding,
+    "index": _index,
+    **dict.fromkeys(("mm", "addmm", "bmm", "baddbmm"), _mm),
+    **dict.fromkeys(
+        (
+            "native_batch_norm",
+            "_native_batch_norm_legit",
+            "_native_batch_norm_legit_no_training",
+            "cudnn_batch_norm",
+            "_batch_norm_with_update",
+            "_batch_norm_no_update",
+            "native_group_norm",
+        ),
+        _norm,
+    ),
+    **dict.fromkeys(
+        (
+            "_scaled_dot_product_flash_attention_for_cpu",
+            "_scaled_dot_product_flash_attention",
+            "_scaled_dot_product_efficient_attention",
+            "_scaled_dot_product_cudnn_attention",
+            "_scaled_dot_product_attention_math",
+        ),
+        _attention,
+    ),
+    **dict.fromkeys(_RESHAPES, _reshape),
+    **dict.fromkeys(_STRUCTURAL, _structure),
+    **dict.fromkeys(_REDUCTIONS, _reduction),
+}

@@ -1,0 +1,243 @@
+"""Where a network comes from: timm, torchvision, a file of the user's, or a module in hand."""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import sys
+import types
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from convscale.errors import ConvscaleError, InputError, UnknownNetworkError, near_names
+from convscale.network.copies import meta_copy
+from convscale.quantities import Resolution, check_count
+
+Device = Literal["cpu", "meta"]
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a network is rebuilt from: a name with options, and the plans applied since.
+
+    Example:
+        >>> Origin("timm:resnet18", {}).steps
+        ()
+    """
+
+    network: str
+    options: dict[str, int]
+    steps: tuple[dict[str, Any], ...] = ()
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network that can be built: its resolved name, default resolution and input channels.
+
+    `build("meta")` returns a module without weights; `build("cpu")` one with its own
+    fresh weights, or the caller's module where that is what was given. `resolution` is in
+    px, None where nothing tells it.
+
+    Example:
+        >>> Network("module:Linear", None, None, lambda device: nn.Linear(2, 3)).name
+        'module:Linear'
+    """
+
+    name: str
+    resolution: Resolution | None
+    in_chans: int | None
+    build: Callable[[Device], nn.Module]
+    origin: Origin = field(default_factory=lambda: Origin("", {}))
+
+
+def from_module(module: nn.Module) -> Network:
+    """Describe a module in hand.
+
+    Example:
+        >>> from_module(nn.Conv2d(3, 8, 3)).name
+        'module:Conv2d'
+    """
+
+    def build(device: Device) -> nn.Module:
+        return meta_copy(module) if device == "meta" else module
+
+    name = f"module:{type(module).__name__}"
+    return Network(name, None, None, build, Origin(name, {}))
+
+
+def from_timm(name: str, options: dict[str, Any]) -> Network:
+    """Describe a network of timm.
+
+    Raises:
+        UnknownNetworkError: If timm has no such network.
+
+    Example:
+        >>> from_timm("resnet18", {}).resolution
+        224
+    """
+    import timm
+
+    if not timm.is_model(name.split(".")[0]):
+        raise UnknownNetworkError(
+            f"timm has no network {name!r}.{near_names(name, timm.list_models())}"
+        )
+
+    def create() -> nn.Module:
+        try:
+            return timm.create_model(name, pretrained=False, **options)
+        except RuntimeError as error:
+            raise UnknownNetworkError(f"timm cannot make {name!r}: {error}") from error
+
+    config = timm.get_pretrained_cfg(name)
+    size = config.input_size if config is not None else (3, 224, 224)
+    resolution: Resolution = size[1] if size[1] == size[2] else (size[1], size[2])
+    chans = options.get("in_chans", size[0])
+    full = f"timm:{name}"
+    return Network(full, resolution, chans, _builder(create), Origin(full, options))
+
+
+def from_torchvision(name: str, options: dict[str, int]) -> Network:
+    """Describe a network of torchvision.
+
+    Raises:
+        UnknownNetworkError: If torchvision has no such network.
+        InputError: If other input channels are asked for, which torchvision does not offer.
+
+    Example:
+        >>> from_torchvision("mobilenet_v2", {}).resolution
+        224
+    """
+    import torchvision.models as zoo
+
+    if name not in zoo.list_models():
+        raise UnknownNetworkError(
+            f"torchvision has no network {name!r}.{near_names(name, zoo.list_models())}"
+        )
+    if "in_chans" in options:
+        raise InputError("torchvision's networks take 3 input channels. Leave --in-chans out.")
+    factory = zoo.get_model_builder(name)
+    arguments: dict[str, Any] = {"weights": None, **options}
+    if "weights_backbone" in inspect.signature(factory).parameters:
+        arguments["weights_backbone"] = None
+    full = f"torchvision:{name}"
+    build = _builder(lambda: factory(**arguments))
+    return Network(full, _crop_size(name), 3, build, Origin(full, options))
+
+
+def _crop_size(name: str) -> Resolution | None:
+    """Return the side to which the preset of the published weights crops or resizes (px)."""
+    import torchvision.models as zoo
+
+    for weights in zoo.get_model_weights(name):
+        preset = getattr(weights.transforms, "keywords", {})
+        for key in ("crop_size", "resize_size"):
+            value = preset.get(key)
+            if isinstance(value, int):
+                return value
+            if isinstance(value, tuple | list) and value:
+                height, width = value[0], value[-1]
+                return int(height) if height == width else (int(height), int(width))
+    return None
+
+
+def from_file(path: Path, factory: str, options: dict[str, int]) -> Network:
+    """Describe what a callable in a file of the user's returns; runs that file.
+
+    Raises:
+        InputError: If the file cannot be read or run, lacks the callable, or the callable
+            returns no module.
+
+    Example:
+        >>> from_file(Path("missing.py"), "make", {})
+        Traceback (most recent call last):
+        convscale.errors.InputError: There is no file missing.py.
+    """
+    module = _execute(path)
+    make = getattr(module, factory, None)
+    if not callable(make):
+        known = [name for name, value in vars(module).items() if callable(value)]
+        raise InputError(
+            f"{path} has no callable {factory!r}.{near_names(factory, known)} "
+            "Write path/to/file.py:factory."
+        )
+
+    def create() -> nn.Module:
+        try:
+            network = make(**options)
+        except ConvscaleError:
+            raise
+        except Exception as error:
+            raise InputError(f"{path}:{factory} failed: {type(error).__name__}: {error}") from error
+        if not isinstance(network, nn.Module):
+            raise InputError(
+                f"{path}:{factory} returned {type(network).__name__}; it must return an nn.Module."
+            )
+        return network
+
+    name = f"{path}:{factory}"
+    return Network(name, None, options.get("in_chans"), _builder(create), Origin(name, options))
+
+
+def _execute(path: Path) -> types.ModuleType:
+    if not path.is_file():
+        raise InputError(f"There is no file {path}.")
+    spec = importlib.util.spec_from_loader(
+        f"convscale_user_{path.stem}", loader=None, origin=str(path)
+    )
+    if spec is None:
+        raise InputError(f"{path} cannot be loaded. Give a Python file, as in net.py:factory.")
+    module = importlib.util.module_from_spec(spec)
+    module.__file__ = str(path)
+    sys.path.insert(0, str(path.parent.resolve()))
+    sys.modules[spec.name] = module  # so that dataclasses and the like find their module
+    try:
+        exec(compile(path.read_bytes(), str(path), "exec"), vars(module))
+    except (SyntaxError, ValueError) as error:
+        raise InputError(
+            f"{path} is not Python: {error}. Give a Python file, as in net.py:factory."
+        ) from error
+    except (Exception, SystemExit) as error:
+        raise InputError(f"{path} failed to run: {type(error).__name__}: {error}") from error
+    finally:
+        sys.path.remove(str(path.parent.resolve()))
+    return module
+
+
+def _builder(create: Callable[[], nn.Module]) -> Callable[[Device], nn.Module]:
+    def build(device: Device) -> nn.Module:
+        if device == "cpu":
+            return create()
+        try:
+            with torch.device("meta"):
+                module = create()
+        except ConvscaleError:
+            raise
+        except Exception:  # noqa: BLE001 - some constructors need real tensors; they get them
+            return meta_copy(create())
+        on_meta = all(tensor.is_meta for tensor in (*module.parameters(), *module.buffers()))
+        return module if on_meta else meta_copy(module)
+
+    return build
+
+
+def checked_options(num_classes: int | None, in_chans: int | None) -> dict[str, int]:
+    """Return the options that were given, checked.
+
+    Raises:
+        InputError: If one is below 1.
+
+    Example:
+        >>> checked_options(10, None)
+        {'num_classes': 10}
+    """
+    given = {"num_classes": num_classes, "in_chans": in_chans}
+    return {
+        name: check_count(value, what=name.replace("_", " "))
+        for name, value in given.items()
+        if value is not None
+    }

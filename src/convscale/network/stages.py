@@ -1,0 +1,212 @@
+"""Stages: runs of sibling blocks of one class, found by how tensors flow between modules.
+
+A block keeps the tensor's shape if it can be repeated; the first block of a stage may change it.
+Depth counts all blocks of a stage, the first included.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from torch import nn
+
+from convscale.network.trace import Border, Trace
+
+Shapes = tuple[tuple[str, tuple[int, ...]], ...]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage: its container, its blocks in order, and the block that can be repeated.
+
+    Example:
+        >>> Stage("layer1", ("0", "1", "2"), "Bottleneck", "2").depth
+        3
+    """
+
+    container: str
+    blocks: tuple[str, ...]
+    kind: str
+    repeatable: str | None
+
+    @property
+    def depth(self) -> int:
+        """Number of blocks."""
+        return len(self.blocks)
+
+    @property
+    def name(self) -> str:
+        """The container where the stage is all of it, else its first block: readable, unique."""
+        return join(self.container, self.blocks[0]) if self.container == "" else self.container
+
+
+def join(container: str, name: str) -> str:
+    """Return the path of a child.
+
+    Example:
+        >>> join("layer1", "0"), join("", "stem")
+        ('layer1.0', 'stem')
+    """
+    return f"{container}.{name}" if container else name
+
+
+def find_stages(module: nn.Module, trace: Trace) -> tuple[Stage, ...]:
+    """Find the stages of a traced network, in the order in which they run.
+
+    Stages with a single block are those whose containers stand beside containers of stages
+    found by repetition.
+
+    Example:
+        >>> from convscale.network import resolve_base, trace_module
+        >>> net = resolve_base("timm:resnet18").build("meta")
+        >>> [stage.depth for stage in find_stages(net, trace_module(net, 64))]
+        [2, 2, 2, 2]
+    """
+    found = _outermost(_singles(module, trace, list(_search(module, "", trace))))
+    order = {stage: trace.borders[join(stage.container, stage.blocks[0])].order for stage in found}
+    return tuple(sorted(found, key=order.__getitem__))
+
+
+def _search(module: nn.Module, path: str, trace: Trace) -> Iterator[Stage]:
+    taken: set[str] = set()
+    for run in _runs(module, path, trace):
+        below = [
+            stage
+            for name in run
+            for stage in _search(module.get_submodule(name), join(path, name), trace)
+        ]
+        taken.update(run)
+        if _is_stage(module, path, run, trace) or (_keeps_any(path, run, trace) and not below):
+            yield from _split(module, path, run, trace)
+        else:
+            yield from below
+    for name, child in module.named_children():
+        if name not in taken:
+            yield from _search(child, join(path, name), trace)
+
+
+def _runs(module: nn.Module, path: str, trace: Trace) -> list[list[str]]:
+    """Return runs of two or more consecutive children of one class that feed each other."""
+    runs: list[list[str]] = []
+    previous: tuple[nn.Module, Border] | None = None
+    for name, child in module.named_children():
+        border = _block_border(child, join(path, name), trace)
+        if border is None:
+            previous = None
+            continue
+        linked = (
+            previous is not None
+            and type(previous[0]) is type(child)
+            and previous[1].output_id == border.input_id
+        )
+        if linked:
+            runs[-1].append(name)
+        else:
+            runs.append([name])
+        previous = (child, border)
+    return [run for run in runs if len(run) > 1]
+
+
+def _block_border(child: nn.Module, path: str, trace: Trace) -> Border | None:
+    """Return the border of a module that can be a block: composite, with weights, run once."""
+    composite = any(True for _ in child.children()) and any(True for _ in child.parameters())
+    return trace.borders.get(path) if composite and trace.calls.get(path) == 1 else None
+
+
+def _keeps_shape(path: str, trace: Trace) -> bool:
+    border = trace.borders[path]
+    return border.input_shape == border.output_shape
+
+
+def _keeps_any(path: str, run: list[str], trace: Trace) -> bool:
+    return any(_keeps_shape(join(path, name), trace) for name in run)
+
+
+def _is_stage(module: nn.Module, path: str, run: list[str], trace: Trace) -> bool:
+    """Tell whether a run repeats a block, which a run of whole stages does not.
+
+    Either a block has the parameter shapes of its predecessor, or all blocks are built alike
+    and all but the first keep the tensor's shape.
+    """
+    shapes = [_shapes(module.get_submodule(name)) for name in run]
+    keeps = [_keeps_shape(join(path, name), trace) for name in run]
+    if any(shapes[i] == shapes[i - 1] and keeps[i] for i in range(1, len(run))):
+        return True
+    return all(keeps[1:]) and all(_alike(shapes[0], other) for other in shapes[1:])
+
+
+def _alike(left: Shapes, right: Shapes) -> bool:
+    first, second = ({name for name, _ in shapes} for shapes in (left, right))
+    return 2 * len(first & second) >= min(len(first), len(second))
+
+
+def _shapes(block: nn.Module) -> Shapes:
+    return tuple((name, tuple(p.shape)) for name, p in block.named_parameters())
+
+
+def _split(module: nn.Module, path: str, run: list[str], trace: Trace) -> Iterator[Stage]:
+    """Cut a run before every block that changes the tensor's shape."""
+    stages: list[list[str]] = []
+    for name in run:
+        if not stages or not _keeps_shape(join(path, name), trace):
+            stages.append([])
+        stages[-1].append(name)
+    for blocks in stages:
+        yield _stage(module, path, blocks, trace)
+
+
+def _stage(module: nn.Module, path: str, blocks: list[str], trace: Trace) -> Stage:
+    keeping = [name for name in blocks if _keeps_shape(join(path, name), trace)]
+    kind = type(module.get_submodule(blocks[-1])).__name__
+    return Stage(path, tuple(blocks), kind, keeping[-1] if keeping else None)
+
+
+def _singles(module: nn.Module, trace: Trace, found: list[Stage]) -> list[Stage]:
+    """Add stages of one block: containers that differ from a stage's in one component."""
+    stages = sorted(found, key=_level)
+    modules = dict(module.named_modules())
+    for stage in tuple(stages):
+        for path in _counterparts(stage.container, modules):
+            if not any(path == other.container for other in stages if other.depth > 1) and (
+                blocks := _lone_block(modules[path], path, trace)
+            ):
+                stages.append(_stage(modules[path], path, blocks, trace))
+    return stages
+
+
+def _level(stage: Stage) -> int:
+    return stage.container.count(".") + bool(stage.container)
+
+
+def _counterparts(container: str, modules: dict[str, nn.Module]) -> Iterator[str]:
+    """Yield the paths that differ from a container's in one component, of the same class."""
+    parts = container.split(".") if container else []
+    for position, part in enumerate(parts):
+        parent = modules[".".join(parts[:position])]
+        for name, sibling in parent.named_children():
+            path = ".".join([*parts[:position], name, *parts[position + 1 :]])
+            if name != part and type(sibling) is type(getattr(parent, part)) and path in modules:
+                yield path
+
+
+def _outermost(stages: list[Stage]) -> list[Stage]:
+    """Drop stages that lie inside a block of another, and second mentions."""
+    kept: list[Stage] = []
+    taken: set[str] = set()
+    for stage in sorted(stages, key=_level):
+        paths = [join(stage.container, name) for name in stage.blocks]
+        above = [".".join(paths[0].split(".")[:n]) for n in range(1, paths[0].count(".") + 2)]
+        if not taken.intersection(above):
+            kept.append(stage)
+            taken.update(paths)
+    return kept
+
+
+def _lone_block(container: nn.Module, path: str, trace: Trace) -> list[str]:
+    names = [
+        name
+        for name, child in container.named_children()
+        if _block_border(child, join(path, name), trace) is not None
+    ]
+    return names if len(names) == 1 else []

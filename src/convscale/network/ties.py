@@ -1,0 +1,97 @@
+"""What the operators of a run say about units: which are one, and which cannot change."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils import _pytree as pytree
+
+from convscale.network.labels import Label, Labels, aligned, varying
+
+
+class Ties:
+    """Collect, during one run, the labels of tensors and the relations between units.
+
+    Example:
+        >>> ties = Ties()
+        >>> a, b = ties.fresh(2), ties.fresh(2)
+        >>> ties.tie(a, b)
+        >>> ties.edges[0][1].tolist()
+        [2, 3]
+    """
+
+    def __init__(self) -> None:
+        self.edges: list[tuple[Label, Label]] = []
+        self.pinned: list[Label] = []
+        self.produced: list[Label] = []
+        self.grouped: list[tuple[Label, Label]] = []
+        self.units = 0
+        self._labels: dict[int, tuple[torch.Tensor, Labels]] = {}
+
+    def fresh(self, size: int) -> Label:
+        """Return new units."""
+        start, self.units = self.units, self.units + size
+        return np.arange(start, start + size, dtype=np.int64)
+
+    def labels(self, tensor: torch.Tensor) -> Labels:
+        """Return the labels of a tensor; none where nothing is known."""
+        entry = self._labels.get(id(tensor))
+        return entry[1] if entry is not None else ()
+
+    def set_labels(self, tensor: torch.Tensor, labels: Labels) -> None:
+        """Set the labels of a tensor, which is kept alive so that its identity stays its own."""
+        self._labels[id(tensor)] = (tensor, labels)
+
+    def tie(self, left: Label, right: Label) -> None:
+        """Say that units are the same, element by element, after broadcasting."""
+        if left is right:
+            return
+        left, right = np.broadcast_arrays(left, right)
+        self.edges.append((left.reshape(-1), right.reshape(-1)))
+
+    def tie_groups(self, units: Label, groups: int) -> None:
+        """Say that the groups of a grouped axis keep their number and stay of equal size."""
+        rows = units.reshape(groups, -1)
+        if groups > 1:
+            self.tie(rows[:1], rows[1:])
+
+    def pin(self, label: Label) -> None:
+        """Say that the number of these units cannot change."""
+        self.pinned.append(label.reshape(-1))
+
+    def pin_tensor(self, tensor: torch.Tensor) -> None:
+        """Pin every unit of a tensor."""
+        for label in self.labels(tensor):
+            self.pin(label)
+
+    def joined(self, operands: list[Labels], ndim: int) -> Labels:
+        """Tie the labels of operands of an elementwise operation; return those of its result."""
+        result: list[Label] = []
+        for labels in operands:
+            for label in labels:
+                self._join(result, aligned(label, ndim))
+        return tuple(result)
+
+    def _join(self, result: list[Label], label: Label) -> None:
+        dims = varying(label)
+        if not dims:
+            return
+        for position, other in enumerate(result):
+            if dims & varying(other):
+                self.tie(label, other)
+                if dims > varying(other):
+                    result[position] = label
+                return
+        result.append(label)
+
+
+def tensors_in(values: Any) -> list[torch.Tensor]:
+    """Return the tensors in nested arguments or results, in order.
+
+    Example:
+        >>> len(tensors_in([torch.zeros(1), {"a": torch.zeros(1)}, 3]))
+        2
+    """
+    return [leaf for leaf in pytree.tree_leaves(values) if isinstance(leaf, torch.Tensor)]

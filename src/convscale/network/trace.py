@@ -1,0 +1,322 @@
+"""Run a network once and keep what scaling needs: units, products, and the borders of modules."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from convscale.errors import UnscalableNetworkError
+from convscale.network.channels import Channels, find_channels
+from convscale.network.execution import ModuleVisitor, run
+from convscale.network.inputs import example_inputs
+from convscale.network.labels import Label, Labels, find_along, varying, vector
+from convscale.network.products import bind, is_free, product
+from convscale.network.relations import RULES, by_shape
+from convscale.network.ties import Ties, tensors_in
+from convscale.quantities import Resolution
+
+
+@dataclass(frozen=True)
+class TensorAxes:
+    """A parameter or buffer: its names, shape, and the units of each axis (None for size 1).
+
+    Example:
+        >>> TensorAxes(("bias",), (3,), True, (np.arange(3),)).names
+        ('bias',)
+    """
+
+    names: tuple[str, ...]
+    shape: tuple[int, ...]
+    is_parameter: bool
+    units: tuple[Label | None, ...]
+
+
+@dataclass(frozen=True)
+class Term:
+    """Flops and acts of one call, as a constant times numbers of units.
+
+    Example:
+        >>> Term("fc", "addmm", 1, (np.arange(3), np.arange(4)), 1, (np.arange(3),)).path
+        'fc'
+    """
+
+    path: str
+    operator: str
+    flops_scale: int
+    flops_units: tuple[Label, ...]
+    acts_scale: int
+    acts_units: tuple[Label, ...]
+
+
+@dataclass(frozen=True)
+class Border:
+    """A module that took one tensor and gave one: identities, shapes and channel units.
+
+    Example:
+        >>> Border("stem", 0, 1, 2, (1, 3, 8, 8), (1, 4, 8, 8), None, None).path
+        'stem'
+    """
+
+    path: str
+    order: int
+    input_id: int
+    output_id: int
+    input_shape: tuple[int, ...]
+    output_shape: tuple[int, ...]
+    input_units: Label | None
+    output_units: Label | None
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What one run of a network shows.
+
+    `channels` answers how many units an axis has for given sizes; `grouped` holds, for each
+    module path, the input units of its grouped convolution and the units of a group (None
+    for depthwise); `normalized` the units of layer norms.
+
+    Example:
+        >>> trace_module(nn.Conv2d(3, 8, 3), 8).terms[0].path
+        ''
+    """
+
+    resolution: Resolution
+    tensors: tuple[TensorAxes, ...]
+    terms: tuple[Term, ...]
+    borders: dict[str, Border]
+    calls: dict[str, int]
+    output_shapes: tuple[tuple[int, ...], ...]
+    opaque: tuple[tuple[str, str], ...]
+    normalized: dict[str, Label]
+    grouped: dict[str, tuple[Label, Label | None]]
+    channels: Channels
+
+
+class _Recorder(ModuleVisitor):
+    """Follow labels through a run, and note products and borders."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.ties = Ties()
+        self.tensors = _label_tensors(self.ties, module)
+        self.terms: list[Term] = []
+        self.borders: dict[str, Border] = {}
+        self.calls: dict[str, int] = {}
+        self.opaque: list[tuple[str, str]] = []
+        self.normalized: dict[str, Label] = {}
+        self.grouped: dict[str, tuple[Label, Label | None]] = {}
+
+    def visit(
+        self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any, path: str
+    ) -> None:
+        bound = bind(func, args, kwargs)
+        rule = RULES.get(func._opname) if func.namespace == "aten" else None
+        if rule is not None:
+            rule(self.ties, func, bound, output)
+        elif not (is_free(func) and not tensors_in(bound)) and not by_shape(
+            self.ties, func, bound, output
+        ):
+            self.opaque.append((path, f"{func.namespace}.{func._opname}"))
+        self._note_sizes(func._opname, bound, path)
+        if product(func, bound, output) is not None:
+            self.terms += _terms(self.ties, func._opname, bound, output, path)
+
+    def _note_sizes(self, operator: str, bound: dict[str, Any], path: str) -> None:
+        """Keep what a module's attributes must say: groups, and normalised widths."""
+        if operator == "convolution" and bound["groups"] > 1 and not bound["transposed"]:
+            units = find_along(self.ties.labels(bound["input"]), 1, bound["input"].shape[1])
+            if units is not None:
+                weight = bound["weight"]
+                width = find_along(self.ties.labels(weight), 1, weight.shape[1])
+                self.grouped[path] = (units, width)
+        elif operator == "native_layer_norm":
+            x = bound["input"]
+            units = find_along(self.ties.labels(x), x.ndim - 1, x.shape[-1])
+            if units is not None and len(bound["normalized_shape"]) == 1:
+                self.normalized[path] = units
+
+    def leave(self, path: str, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        del module
+        self.calls[path] = self.calls.get(path, 0) + 1
+        given = [value for value in inputs if isinstance(value, torch.Tensor)]
+        if len(given) != 1 or not isinstance(output, torch.Tensor) or output.ndim < 2:
+            return
+        x = given[0]
+        self.borders[path] = Border(
+            path,
+            len(self.borders),
+            id(x),
+            id(output),
+            tuple(x.shape),
+            tuple(output.shape),
+            self._units(x),
+            self._units(output),
+        )
+
+    def _units(self, tensor: torch.Tensor) -> Label | None:
+        """Return the units of a feature map, whichever dimension its channels lie in."""
+        labels = self.ties.labels(tensor)
+        lone = [label for label in labels if len(varying(label)) == 1]
+        return lone[0].reshape(-1) if len(lone) == 1 else None
+
+
+def trace_module(
+    module: nn.Module, resolution: Resolution, *, in_chans: int | None = None
+) -> Trace:
+    """Run a module of our own (a copy, on the meta device or not) and follow its channels.
+
+    Args:
+        module: The module.
+        resolution: Input side or (height, width) in px.
+        in_chans: Input channels; read from the module if not given.
+
+    Raises:
+        UnscalableNetworkError: If the network gives no tensor.
+
+    Example:
+        >>> trace = trace_module(nn.Conv2d(3, 8, 3, device="meta"), 8)
+        >>> trace.output_shapes
+        ((1, 8, 6, 6),)
+    """
+    recorder = _Recorder(module)
+    ties = recorder.ties
+    inputs = example_inputs(module, resolution, in_chans=in_chans)
+    for tensor in inputs:
+        units = ties.fresh(tensor.shape[1])
+        ties.pin(units)
+        ties.set_labels(tensor, (vector(units, 1, tensor.ndim),))
+    output = run(module, inputs, recorder.visit, borders=recorder)
+    results = tensors_in(output)
+    if not results:
+        raise UnscalableNetworkError(f"{type(module).__name__} returned no tensor.")
+    for tensor in results:
+        ties.pin_tensor(tensor)
+    return Trace(
+        resolution=resolution,
+        tensors=recorder.tensors,
+        terms=tuple(recorder.terms),
+        borders=recorder.borders,
+        calls=recorder.calls,
+        output_shapes=tuple(tuple(tensor.shape) for tensor in results),
+        opaque=tuple(dict.fromkeys(recorder.opaque)),
+        normalized=recorder.normalized,
+        grouped=recorder.grouped,
+        channels=find_channels(ties, _places(recorder)),
+    )
+
+
+def _label_tensors(ties: Ties, module: nn.Module) -> tuple[TensorAxes, ...]:
+    names: dict[int, list[str]] = {}
+    tensors: dict[int, torch.Tensor] = {}
+    for path, part in module.named_modules():
+        for group in (part._parameters, part._buffers):
+            for name, tensor in group.items():
+                if tensor is not None:
+                    tensors[id(tensor)] = tensor
+                    names.setdefault(id(tensor), []).append(f"{path}.{name}".lstrip("."))
+    found: list[TensorAxes] = []
+    for key, tensor in tensors.items():
+        units = tuple(ties.fresh(size) if size > 1 else None for size in tensor.shape)
+        labels = tuple(
+            vector(own, dim, tensor.ndim) for dim, own in enumerate(units) if own is not None
+        )
+        ties.set_labels(tensor, labels)
+        found.append(
+            TensorAxes(
+                tuple(names[key]), tuple(tensor.shape), isinstance(tensor, nn.Parameter), units
+            )
+        )
+    return tuple(found)
+
+
+def _terms(ties: Ties, operator: str, bound: dict[str, Any], output: Any, path: str) -> list[Term]:
+    """Write the flops and acts of a call as constants times numbers of units."""
+    if operator == "convolution":
+        weight = bound["weight"]
+        positions = bound["input"] if bound["transposed"] else output
+        inner = _factors(ties, weight, dims=range(1, weight.ndim))
+        return [_term(path, operator, _factors(ties, positions), inner, _factors(ties, output))]
+    if operator.startswith("_scaled_dot_product"):
+        return _attention_terms(ties, operator, bound, output, path)
+    left = next(bound[name] for name in ("mat1", "batch1", "self") if name in bound)
+    result = _factors(ties, output)
+    inner = _factors(ties, left, dims=[left.ndim - 1])
+    return [_term(path, operator, result, inner, result)]
+
+
+def _attention_terms(
+    ties: Ties, operator: str, bound: dict[str, Any], output: Any, path: str
+) -> list[Term]:
+    query, key, value = bound["query"], bound["key"], bound["value"]
+    positions, keys = prod(query.shape[:-1]), key.shape[-2]
+    scores: _Factors = (positions * keys, ())
+    heads = _factors(ties, query, dims=[query.ndim - 1])
+    mixed = _factors(ties, value, dims=[value.ndim - 1])
+    result = (positions * mixed[0], mixed[1])
+    del output
+    return [
+        _term(path, operator, scores, heads, scores),
+        _term(path, operator, result, (keys, ()), result),
+    ]
+
+
+_Factors = tuple[int, tuple[Label, ...]]
+
+
+def _term(path: str, operator: str, outer: _Factors, inner: _Factors, acts: _Factors) -> Term:
+    return Term(
+        path, operator, outer[0] * inner[0], (*outer[1], *inner[1]), acts[0], tuple(acts[1])
+    )
+
+
+def _factors(ties: Ties, tensor: torch.Tensor, dims: Sequence[int] | None = None) -> _Factors:
+    """Write the product of some sizes of a tensor as a constant times numbers of units."""
+    chosen = set(range(tensor.ndim) if dims is None else dims)
+    constant, units = 1, []
+    for label in _restricted(ties.labels(tensor), chosen):
+        covered = varying(label)
+        chosen -= covered
+        units.append(label.reshape(-1))
+    for dim in chosen:
+        constant *= tensor.shape[dim]
+    return constant, tuple(units)
+
+
+def _restricted(labels: Labels, dims: set[int]) -> list[Label]:
+    """Cut labels to the chosen dimensions, at the first index of the others."""
+    found = []
+    for label in labels:
+        for dim in varying(label) - dims:
+            label = label.take([0], axis=dim)
+        if varying(label):
+            found.append(label)
+    return found
+
+
+def _places(recorder: _Recorder) -> list[Label]:
+    """List every set of units whose size will be asked for."""
+    places = [units for axes in recorder.tensors for units in axes.units if units is not None]
+    for term in recorder.terms:
+        places += [*term.flops_units, *term.acts_units]
+    places += [u for pair in recorder.grouped.values() for u in pair if u is not None]
+    places += recorder.normalized.values()
+    for border in recorder.borders.values():
+        places += [u for u in (border.input_units, border.output_units) if u is not None]
+    return places
+
+
+def size_of(units: Label | None, sizes: np.ndarray[Any, Any], channels: Channels) -> int:
+    """Return the number of units under new channel sizes; 1 for an axis without units.
+
+    Example:
+        >>> trace = trace_module(nn.Conv2d(3, 8, 3), 8)
+        >>> units = trace.tensors[0].units[0]
+        >>> size_of(units, trace.channels.sizes, trace.channels)
+        8
+    """
+    return 1 if units is None else channels.size(units, sizes)
