@@ -1,0 +1,107 @@
+"""Carry out a plan: a base network and a plan make the scaled module."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from math import prod
+
+import torch
+from torch import nn
+
+from convscale.errors import BudgetError
+from convscale.network.copies import full_copy, meta_copy
+from convscale.network.stages import join
+from convscale.scaling.depth import apply_depth
+from convscale.scaling.plan import Plan
+from convscale.scaling.resizing import resize
+from convscale.scaling.weights import Redraw, refresh
+
+_STATISTICS = {"running_mean": 0.0, "running_var": 1.0}
+
+
+def build(base: nn.Module, plan: Plan, *, seed: int = 0) -> tuple[nn.Module, tuple[str, ...]]:
+    """Build the scaled module; the base is not changed.
+
+    Tensors whose shape stays keep the base's values; those of added blocks and of new shape
+    get fresh ones. Mode, dtype and device are the base's; on the meta device there are no
+    values.
+
+    Args:
+        base: The base module.
+        plan: What to change.
+        seed: Seed of the fresh weights.
+
+    Returns:
+        The module, and notes for the user.
+
+    Raises:
+        BudgetError: If the weights exceed the memory of the machine.
+
+    Example:
+        >>> scaled, notes = build(nn.Linear(2, 3), Plan(shapes={"weight": (5, 2), "bias": (5,)}))
+        >>> scaled.weight.shape
+        torch.Size([5, 2])
+    """
+    on_meta = any(tensor.is_meta for tensor in base.parameters())
+    if not on_meta:
+        _check_memory(plan)
+    module = meta_copy(base) if on_meta else full_copy(base)
+    apply_depth(module, plan.depth)
+    present = _tensors(module)
+    shapes = {name: shape for name, shape in plan.shapes.items() if name in present}
+    redraw = Redraw(seed)
+
+    def fill(name: str, old: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
+        path, _, leaf = name.rpartition(".")
+        owner = module.get_submodule(path)
+        if leaf in _STATISTICS and isinstance(owner, nn.modules.batchnorm._NormBase):
+            return torch.full(shape, _STATISTICS[leaf], dtype=old.dtype, device=old.device)
+        return redraw(name, old, shape)
+
+    added = set(_added(plan, present))
+    kept = {
+        name
+        for name, tensor in present.items()
+        if name not in added and shapes.get(name, tuple(tensor.shape)) == tuple(tensor.shape)
+    }
+    resize(module, shapes, plan.groups, plan.normalized, fill)
+    if on_meta:
+        return module, ()
+    _redraw_added(module, added, redraw)
+    return module, refresh(module, kept, seed=seed)
+
+
+def _tensors(module: nn.Module) -> dict[str, torch.Tensor]:
+    return {
+        **dict(module.named_parameters(remove_duplicate=False)),
+        **dict(module.named_buffers(remove_duplicate=False)),
+    }
+
+
+def _added(plan: Plan, present: dict[str, torch.Tensor]) -> Iterator[str]:
+    prefixes = tuple(
+        f"{join(change.container, name)}." for change in plan.depth for name in change.added
+    )
+    return (name for name in present if name.startswith(prefixes)) if prefixes else iter(())
+
+
+def _redraw_added(module: nn.Module, added: set[str], redraw: Redraw) -> None:
+    """Give copies of a block weights of their own."""
+    for name, tensor in module.named_parameters():
+        if name in added:
+            with torch.no_grad():
+                tensor.copy_(redraw(name, tensor, tuple(tensor.shape)))
+
+
+def _check_memory(plan: Plan) -> None:
+    needed = 4 * sum(prod(shape) for shape in plan.shapes.values())
+    try:
+        available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return  # the system does not tell; an allocation that fails says so itself
+    if needed > available:
+        raise BudgetError(
+            f"The scaled network has {needed / 1e9:.0f} GB of weights; this machine has "
+            f"{available / 1e9:.0f} GB of memory. Scale it without weights: weights=False."
+        )

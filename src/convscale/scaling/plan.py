@@ -1,0 +1,105 @@
+"""A plan: everything that turns a base network into a scaled one, as a plain value."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from convscale.errors import InputError
+
+
+@dataclass(frozen=True)
+class Repetition:
+    """How a stage's repeatable block is made where the stage has none.
+
+    It is a copy of the block `source` with its strides set to 1, attributes and
+    parameterless submodules borrowed from the repeated block `model` of another stage.
+
+    Example:
+        >>> Repetition("blocks.6.0", None).unstrided
+        ()
+    """
+
+    source: str
+    model: str | None
+    unstrided: tuple[str, ...] = ()
+    flags: tuple[tuple[str, bool], ...] = ()
+    borrowed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class DepthEdit:
+    """Blocks added to or removed from one stage.
+
+    `added` holds the names of new blocks, copies of `template` placed after `after`;
+    `removed` the names of blocks taken away.
+
+    Example:
+        >>> DepthEdit("layer1", added=("3",), after="2", template="2").removed
+        ()
+    """
+
+    container: str
+    added: tuple[str, ...] = ()
+    after: str = ""
+    template: str = ""
+    removed: tuple[str, ...] = ()
+    repetition: Repetition | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The depth edits, then the new shape of every tensor and the attributes that follow.
+
+    Example:
+        >>> Plan(shapes={"fc.weight": (10, 128)}).as_document()["shapes"]
+        {'fc.weight': (10, 128)}
+    """
+
+    depth: tuple[DepthEdit, ...] = ()
+    shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    groups: dict[str, int] = field(default_factory=dict)
+    normalized: dict[str, int] = field(default_factory=dict)
+
+    def as_document(self) -> dict[str, Any]:
+        """Return the plan as JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_document(cls, document: dict[str, Any]) -> Plan:
+        """Read a plan from JSON values.
+
+        Raises:
+            InputError: If they are no plan.
+        """
+        try:
+            return cls(
+                depth=tuple(_depth_edit(edit) for edit in document["depth"]),
+                shapes={str(k): tuple(map(int, v)) for k, v in document["shapes"].items()},
+                groups={str(k): int(v) for k, v in document["groups"].items()},
+                normalized={str(k): int(v) for k, v in document["normalized"].items()},
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise InputError(
+                f"The description holds no plan that can be read: {error!r}."
+            ) from error
+
+
+def _depth_edit(document: dict[str, Any]) -> DepthEdit:
+    made = document["repetition"]
+    return DepthEdit(
+        container=str(document["container"]),
+        added=tuple(map(str, document["added"])),
+        after=str(document["after"]),
+        template=str(document["template"]),
+        removed=tuple(map(str, document["removed"])),
+        repetition=None
+        if made is None
+        else Repetition(
+            source=str(made["source"]),
+            model=None if made["model"] is None else str(made["model"]),
+            unstrided=tuple(map(str, made["unstrided"])),
+            flags=tuple((str(name), bool(value)) for name, value in made["flags"]),
+            borrowed=tuple(map(str, made["borrowed"])),
+        ),
+    )

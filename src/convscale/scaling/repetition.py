@@ -1,0 +1,204 @@
+"""Make a repeatable block for a stage that has only a block which changes the tensor's shape.
+
+The block is a copy of the stage's own: strides become 1, and its input takes the width of its
+output. Inner widths keep the proportion that a repeated block of the same class has elsewhere,
+else the proportion to the input. Flags that every repeated block carries (a shortcut that is on),
+and submodules without weights where a repeated block has them (an identity for a projection), are
+borrowed from that block.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from convscale.network.channels import Composition
+from convscale.network.stages import Stage, join
+from convscale.network.trace import TensorAxes, Trace
+from convscale.scaling.depth import repeatable
+from convscale.scaling.plan import Repetition
+from convscale.scaling.resizing import resize
+from convscale.scaling.weights import Redraw
+
+_STRIDED = (nn.modules.conv._ConvNd, nn.modules.pooling._MaxPoolNd, nn.modules.pooling._AvgPoolNd)
+
+
+@dataclass(frozen=True)
+class MadeBlock:
+    """A repetition and the base shapes of its tensors, by their names within the block.
+
+    Example:
+        >>> MadeBlock(Repetition("s4.b1", None), {}, {}).groups
+        {}
+    """
+
+    repetition: Repetition
+    shapes: dict[str, tuple[int, ...]]
+    groups: dict[str, int]
+
+
+def make_repeatable(
+    module: nn.Module, trace: Trace, stage: Stage, stages: tuple[Stage, ...]
+) -> MadeBlock | None:
+    """Plan a repeatable block for a stage, and try it; None where it does not keep the shape.
+
+    Args:
+        module: The base network on the meta device.
+        trace: Its trace.
+        stage: The stage without a repeatable block.
+        stages: All stages of the network.
+
+    Example:
+        >>> from convscale.network import resolve_base, trace_module
+        >>> from convscale.network.stages import find_stages
+        >>> net = resolve_base("timm:efficientnet_b0").build("meta")
+        >>> trace = trace_module(net, 224)
+        >>> stages = find_stages(net, trace)
+        >>> make_repeatable(net, trace, stages[-1], stages).shapes["conv_pw.weight"]
+        (1920, 320, 1, 1)
+    """
+    source = join(stage.container, stage.blocks[-1])
+    border = trace.borders[source]
+    if border.input_units is None or border.output_units is None:
+        return None
+    models = _models(stage, stages)
+    same = [path for path, kind in models if kind == stage.kind]
+    model = same[0] if same else None
+    block = module.get_submodule(source)
+    repetition = Repetition(
+        source=source,
+        model=model,
+        unstrided=_unstrided(block),
+        flags=_flags(module, block, [path for path, _ in models]),
+        borrowed=_borrowed(block, module.get_submodule(model)) if model else (),
+    )
+    shapes = _Shapes(module, trace, source, model).all()
+    if shapes is None:
+        return None
+    made = MadeBlock(repetition, shapes, _groups(repeatable(module, repetition), shapes))
+    return made if _keeps_shape(module, made, border.output_shape) else None
+
+
+def _models(stage: Stage, stages: tuple[Stage, ...]) -> list[tuple[str, str]]:
+    """Return repeated blocks of other stages, the nearest stages first."""
+    here = stages.index(stage)
+    near = sorted(range(len(stages)), key=lambda position: abs(position - here))
+    return [
+        (join(stages[i].container, name), stages[i].kind)
+        for i in near
+        if (name := stages[i].repeatable) is not None
+    ]
+
+
+def _unstrided(block: nn.Module) -> tuple[str, ...]:
+    return tuple(
+        path
+        for path, part in block.named_modules()
+        if isinstance(part, _STRIDED) and part.stride not in (1, (1,), (1, 1), (1, 1, 1))
+    )
+
+
+def _flags(module: nn.Module, block: nn.Module, models: list[str]) -> tuple[tuple[str, bool], ...]:
+    """Return the flags that are off here and on in every repeated block that has them."""
+    repeated = [vars(module.get_submodule(path)) for path in models]
+    flags = []
+    for name, value in vars(block).items():
+        others = [other[name] for other in repeated if name in other]
+        if value is False and name != "training" and others and all(o is True for o in others):
+            flags.append((name, True))
+    return tuple(flags)
+
+
+def _borrowed(block: nn.Module, model: nn.Module) -> tuple[str, ...]:
+    """Return children with weights where the repeated block has none (projections)."""
+    names = []
+    for name, child in block.named_children():
+        other = getattr(model, name, None)
+        empty = other is None or not any(True for _ in other.parameters())
+        if empty and any(True for _ in child.parameters()):
+            names.append(name)
+    return tuple(names)
+
+
+class _Shapes:
+    """Find the shape of each tensor of the made block."""
+
+    def __init__(self, module: nn.Module, trace: Trace, source: str, model: str | None) -> None:
+        self._trace = trace
+        self._axes = {name: axes for axes in trace.tensors for name in axes.names}
+        self._source = source
+        self._model = model
+        border = trace.borders[source]
+        assert border.input_units is not None
+        assert border.output_units is not None
+        self._inner = trace.channels.composition(border.input_units)
+        self._outer = trace.channels.composition(border.output_units)
+        self._before = len(border.input_units)
+        self._after = len(border.output_units)
+        self._model_width = 0
+        if model is not None and (units := trace.borders[model].output_units) is not None:
+            self._model_width = len(units)
+        self._grouped = {
+            f"{path}.weight" for path, (_, width) in trace.grouped.items() if width is not None
+        }
+        del module
+
+    def all(self) -> dict[str, tuple[int, ...]] | None:
+        """Return the shapes by name within the block, or None where one is no whole number."""
+        prefix = f"{self._source}."
+        shapes: dict[str, tuple[int, ...]] = {}
+        for name, axes in self._axes.items():
+            if name.startswith(prefix):
+                sizes = [self._size(name, axes, dim) for dim in range(len(axes.shape))]
+                if any(size is None for size in sizes):
+                    return None
+                shapes[name.removeprefix(prefix)] = tuple(size for size in sizes if size)
+        return shapes
+
+    def _size(self, name: str, axes: TensorAxes, dim: int) -> int | None:
+        units, size = axes.units[dim], axes.shape[dim]
+        if units is None or not self._trace.channels.scalable(units):
+            return size
+        composition: Composition = self._trace.channels.composition(units)
+        if composition in (self._inner, self._outer):
+            return self._after
+        if dim == 1 and name in self._grouped:
+            return size
+        model = self._axes.get(f"{self._model}.{name.removeprefix(self._source + '.')}")
+        if model is not None and len(model.shape) == len(axes.shape) and self._model_width:
+            return _proportion(model.shape[dim], self._after, self._model_width)
+        return _proportion(size, self._after, self._before)
+
+
+def _proportion(size: int, numerator: int, denominator: int) -> int | None:
+    """Return size · numerator / denominator to the nearest integer, at least 1."""
+    return max(1, round(size * numerator / denominator))
+
+
+def _groups(block: nn.Module, shapes: dict[str, tuple[int, ...]]) -> dict[str, int]:
+    """Return the groups of grouped convolutions whose group width stays."""
+    groups = {}
+    for path, part in block.named_modules():
+        shape = shapes.get(f"{path}.weight".lstrip("."))
+        if isinstance(part, nn.modules.conv._ConvNd) and part.groups > 1 and shape is not None:
+            width = part.in_channels // part.groups
+            out = part.out_channels // part.in_channels if width == 1 else 1
+            groups[path] = shape[0] // (out or 1) // width
+    return groups
+
+
+def _keeps_shape(module: nn.Module, made: MadeBlock, shape: tuple[int, ...]) -> bool:
+    block = copy.deepcopy(repeatable(module, made.repetition)).eval()
+    present = {name for name, _ in block.named_parameters(remove_duplicate=False)}
+    present |= {name for name, _ in block.named_buffers(remove_duplicate=False)}
+    shapes = {name: size for name, size in made.shapes.items() if name in present}
+    resize(block, shapes, made.groups, {}, Redraw(0))
+    try:
+        with torch.no_grad():
+            output = block(torch.empty(shape, device="meta"))
+    except (RuntimeError, TypeError, ValueError, AttributeError):
+        return False  # it cannot be repeated: the stage keeps its depth, and the user is told
+    return isinstance(output, torch.Tensor) and tuple(output.shape) == shape

@@ -1,0 +1,98 @@
+"""Give the tensors of a module new shapes, and its attributes the values that follow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import nn
+
+from convscale.errors import UnscalableNetworkError
+
+Fill = Callable[[str, torch.Tensor, tuple[int, ...]], torch.Tensor]
+
+
+def resize(
+    module: nn.Module,
+    shapes: Mapping[str, tuple[int, ...]],
+    groups: Mapping[str, int],
+    normalized: Mapping[str, int],
+    fill: Fill,
+) -> None:
+    """Change a module of our own in place.
+
+    Args:
+        module: The module, a copy of the base after its depth was changed.
+        shapes: New shape of each parameter and buffer that changes, by name.
+        groups: New number of groups of each convolution that changes it, by module path.
+        normalized: New width of layer norms, by module path.
+        fill: Makes the new tensor from its name, the old tensor and the new shape.
+
+    Raises:
+        UnscalableNetworkError: If the module has no such tensor.
+
+    Example:
+        >>> net = nn.Sequential(nn.Linear(2, 3))
+        >>> resize(net, {"0.weight": (5, 2)}, {}, {}, lambda name, old, shape: torch.zeros(shape))
+        >>> net[0].out_features
+        5
+    """
+    made: dict[int, torch.Tensor] = {}
+    originals: list[torch.Tensor] = []  # keeps identities unique while tensors are replaced
+    for name, shape in shapes.items():
+        path, _, leaf = name.rpartition(".")
+        owner = module.get_submodule(path)
+        store = owner._parameters if leaf in owner._parameters else owner._buffers
+        old = store.get(leaf)
+        if old is None:
+            raise UnscalableNetworkError(f"The network has no tensor {name!r} to resize.")
+        if tuple(old.shape) == shape:
+            continue
+        originals.append(old)
+        if id(old) not in made:
+            new = fill(name, old, shape)
+            if isinstance(old, nn.Parameter):
+                new = nn.Parameter(new, requires_grad=old.requires_grad)
+            made[id(old)] = new
+        _share(module, old, made[id(old)])
+    for path, count in groups.items():
+        module.get_submodule(path).groups = count  # type: ignore[assignment]
+    for path, width in normalized.items():
+        module.get_submodule(path).normalized_shape = (width,)  # type: ignore[assignment]
+    for part in module.modules():
+        follow(part)
+
+
+def _share(module: nn.Module, old: torch.Tensor, new: torch.Tensor) -> None:
+    """Put the new tensor wherever the old one was registered."""
+    for part in module.modules():
+        for store in (part._parameters, part._buffers):
+            for name, tensor in store.items():
+                if tensor is old:
+                    store[name] = new  # type: ignore[assignment]
+
+
+def follow(part: nn.Module) -> None:
+    """Set the attributes of a layer of PyTorch that repeat the shape of its weight.
+
+    Example:
+        >>> conv = nn.Conv2d(2, 3, 1)
+        >>> conv.weight = nn.Parameter(torch.zeros(6, 4, 1, 1))
+        >>> follow(conv)
+        >>> conv.out_channels, conv.in_channels
+        (6, 4)
+    """
+    weight = part._parameters.get("weight")
+    if isinstance(part, nn.modules.conv._ConvNd) and weight is not None:
+        outer, inner = (1, 0) if part.transposed else (0, 1)
+        part.out_channels = weight.shape[outer] * (part.groups if part.transposed else 1)
+        part.in_channels = weight.shape[inner] * (1 if part.transposed else part.groups)
+    elif isinstance(part, nn.Linear) and weight is not None:
+        part.out_features, part.in_features = weight.shape
+    elif isinstance(part, nn.modules.batchnorm._NormBase):
+        tensor = weight if weight is not None else part._buffers.get("running_mean")
+        part.num_features = part.num_features if tensor is None else tensor.shape[0]
+    elif isinstance(part, nn.GroupNorm) and weight is not None:
+        part.num_channels = weight.shape[0]
+    elif isinstance(part, nn.Embedding) and weight is not None:
+        part.num_embeddings, part.embedding_dim = weight.shape

@@ -1,0 +1,109 @@
+"""Names that stand for scaled networks: NAME@STRATEGY:FACTOR, and saved folders."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from torch import nn
+
+from convscale.complexity.complexity import Count
+from convscale.complexity.counting import check_convention, count_network
+from convscale.errors import InputError
+from convscale.network.naming import resolve_base, split_scaled
+from convscale.network.sources import Device, Network
+from convscale.quantities import Resolution, check_resolution, parse_number
+from convscale.scaling.build import build
+from convscale.scaling.scaler import Scaler
+from convscale.scaling.storage import is_saved, saved_network
+
+
+def resolve(
+    network: str | nn.Module,
+    *,
+    resolution: Resolution | None = None,
+    num_classes: int | None = None,
+    in_chans: int | None = None,
+) -> Network:
+    """Find the network that a user means; every form of the contract.
+
+    Args:
+        network: A name, `file.py:factory`, a saved folder, `NAME@STRATEGY:FACTOR`, or a module.
+        resolution: Base input side or (height, width) in px; the network's own by default.
+        num_classes: Classes of the classifier, for names and factories.
+        in_chans: Input channels, for names and factories.
+
+    Returns:
+        The network; its resolution is the one to use, or None where nothing tells it.
+
+    Raises:
+        InputError: If the name, the options or the resolution are wrong.
+
+    Example:
+        >>> resolve("resnet18@dWr:2").resolution
+        232
+    """
+    if resolution is not None:
+        resolution = check_resolution(resolution)
+    if isinstance(network, str):
+        if is_saved(Path(network)):
+            if num_classes is not None or in_chans is not None:
+                raise InputError("A saved folder has its classes and channels already.")
+            return _with(saved_network(Path(network)), resolution)
+        parts = split_scaled(network.strip())
+        if parts is not None:
+            name, strategy, factor = parts
+            base = resolve(name, resolution=resolution, num_classes=num_classes, in_chans=in_chans)
+            return _scaled(base, strategy, parse_number(factor, what="factor"))
+    base = resolve_base(network, num_classes=num_classes, in_chans=in_chans)
+    return _with(base, resolution)
+
+
+def count(
+    network: str | nn.Module,
+    *,
+    resolution: Resolution | None = None,
+    convention: str = "default",
+    num_classes: int | None = None,
+    in_chans: int | None = None,
+) -> Count:
+    """Count flops, params and acts of a network: one image, one forward pass.
+
+    The network is run once on the meta device, and what it executes is counted.
+
+    Args:
+        network: A name, `file.py:factory`, a saved folder, `NAME@STRATEGY:FACTOR`, or a module.
+        resolution: Base input side or (height, width) in px; required for modules.
+        convention: The convention of the count; default is the one there is.
+        num_classes: Classes of the classifier, for names and factories.
+        in_chans: Input channels, for names and factories.
+
+    Returns:
+        The totals, each module's share, and what was met and not counted.
+
+    Raises:
+        InputError: If an argument is wrong, or the network cannot run at the resolution.
+
+    Example:
+        >>> found = count("resnet50", resolution=224)
+        >>> found.flops, found.params, found.acts
+        (4089184256, 25557032, 11114984)
+    """
+    check_convention(convention)
+    found = resolve(network, resolution=resolution, num_classes=num_classes, in_chans=in_chans)
+    return count_network(found, convention=convention)
+
+
+def _with(network: Network, resolution: Resolution | None) -> Network:
+    return network if resolution is None else replace(network, resolution=resolution)
+
+
+def _scaled(base: Network, strategy: str, factor: float) -> Network:
+    scaled = Scaler(base).scale(strategy, factor=factor, weights=False)
+    plan = scaled.plan
+
+    def make(device: Device) -> nn.Module:
+        return build(base.build(device), plan)[0]
+
+    name = f"{base.name}@{scaled.strategy.name}:{factor:g}"
+    return Network(name, scaled.resolution, base.in_chans, make, scaled.origin)

@@ -1,0 +1,89 @@
+"""A scaled network: the module, what was asked, what was got, and what was left alone."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from convscale.complexity.complexity import METRICS, Complexity, Count
+from convscale.network.sources import Origin
+from convscale.quantities import Resolution
+from convscale.scaling.plan import Plan
+from convscale.strategy import Factors, Strategy
+
+
+@dataclass(frozen=True)
+class ScaledNetwork:
+    """A base network scaled by a strategy.
+
+    `network` is the base's resolved name; `resolution` the scaled input side in px, in the
+    form the base's was given; `factor` the nominal scale factor s that was used, solved for
+    where a budget was given; `factors` the continuous factors before rounding; `base` and
+    `achieved` the complexities; `notes` say what was left alone and why.
+
+    Example:
+        >>> import convscale as cs
+        >>> scaled = cs.scale("timm:resnet18", strategy="w", factor=4, weights=False)
+        >>> scaled.requested, scaled.factors.width, scaled.resolution
+        ({'factor': 4.0}, 2.0, 224)
+    """
+
+    network: str
+    module: nn.Module
+    resolution: Resolution
+    strategy: Strategy
+    factor: float
+    factors: Factors
+    base: Count
+    base_resolution: Resolution
+    requested: dict[str, float]
+    achieved: Complexity
+    notes: tuple[str, ...]
+    in_chans: int | None
+    origin: Origin
+    plan: Plan
+
+    @property
+    def name(self) -> str:
+        """The name under which the contract knows this network: NAME@STRATEGY:FACTOR."""
+        return f"{self.network}@{self.strategy.name}:{self.factor:.6g}"
+
+    @property
+    def ratio(self) -> dict[str, float | None]:
+        """Achieved over base, metric by metric."""
+        return self.achieved.ratio_to(self.base)
+
+    def as_document(self) -> dict[str, Any]:
+        """Return the JSON document of the command line."""
+        return {
+            "schema_version": 1,
+            "network": self.network,
+            "strategy": self.strategy.name,
+            "factor": self.factor,
+            "factors": asdict(self.factors),
+            "resolution": self.resolution,
+            "base": {
+                "resolution": self.base_resolution,
+                **{name: getattr(self.base, name) for name in METRICS},
+            },
+            "requested": self.requested,
+            "achieved": self.achieved.as_dict(),
+            "ratio": self.ratio,
+            "notes": list(self.notes),
+        }
+
+    def save(self, folder: str | Path) -> Path:
+        """Write the description (JSON) and the weights (safetensors) to a new folder.
+
+        Returns:
+            The folder.
+
+        Raises:
+            InputError: If the folder exists, or the module has no weights (meta device).
+        """
+        from convscale.scaling.storage import save
+
+        return save(self, Path(folder))

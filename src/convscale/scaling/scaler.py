@@ -1,0 +1,242 @@
+"""Scale a network: understand it once, then any strategy, factor or budget."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+import torch
+from torch import nn
+
+from convscale.complexity.complexity import METRICS, Complexity
+from convscale.complexity.counting import count_module, known_resolution
+from convscale.errors import BudgetError, InputError, UnscalableNetworkError
+from convscale.network.copies import meta_copy
+from convscale.network.execution import ForwardError
+from convscale.network.sources import Network
+from convscale.quantities import Resolution, check_count, check_positive
+from convscale.scaling.blueprint import Blueprint
+from convscale.scaling.build import build
+from convscale.scaling.notes import notes_on
+from convscale.scaling.plan import Plan
+from convscale.scaling.scaled import ScaledNetwork
+from convscale.scaling.search import Candidate, candidate_at, check_axes, nearer, solve
+from convscale.strategy import Strategy, parse_strategy
+
+ROUNDINGS = ("nearest",)
+TARGETS = ("factor", *METRICS)
+
+
+class Scaler:
+    """One base network at one resolution, from which scaled ones are made.
+
+    Args:
+        network: The base network.
+        resolution: Base input side or (height, width) in px; the network's own by default.
+        width_multiple: The multiple that widths keep, as far as the base has it.
+
+    Raises:
+        InputError: If the resolution is missing, or the network cannot run at it.
+
+    Example:
+        >>> from convscale.network import resolve_base
+        >>> scaler = Scaler(resolve_base("timm:resnet18"))
+        >>> scaler.scale("d", factor=2.0, weights=False).ratio["flops"] > 1.9
+        True
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        *,
+        resolution: Resolution | None = None,
+        width_multiple: int = 8,
+    ) -> None:
+        check_count(width_multiple, what="width multiple")
+        self.network = network
+        self.resolution = known_resolution(network, resolution)
+        module = network.build("meta")
+        self.base = count_module(
+            meta_copy(module), self.resolution, name=network.name, in_chans=network.in_chans
+        )
+        try:
+            self.blueprint = Blueprint(
+                module,
+                self.resolution,
+                in_chans=network.in_chans,
+                width_multiple=width_multiple,
+            )
+        except ForwardError as error:
+            raise UnscalableNetworkError(
+                f"{network.name} cannot be traced: {error.reason}."
+            ) from error
+
+    def scale(
+        self,
+        strategy: str | Strategy,
+        *,
+        factor: float | None = None,
+        flops: float | None = None,
+        params: float | None = None,
+        acts: float | None = None,
+        keep: Iterable[str] = (),
+        seed: int = 0,
+        strict: bool = False,
+        weights: bool = True,
+    ) -> ScaledNetwork:
+        """Scale the base network to exactly one target.
+
+        Args:
+            strategy: A strategy or its notation.
+            factor: Scale factor s of the flops.
+            flops: Budget of flops (multiply-adds).
+            params: Budget of params.
+            acts: Budget of acts.
+            keep: Axes to leave alone, of d, w and r; the others share the factor.
+            seed: Seed of the fresh weights.
+            strict: Whether a budget missed by more than 3 % is an error.
+            weights: Whether the module gets weights; on the meta device if not.
+
+        Returns:
+            The scaled network.
+
+        Raises:
+            InputError: If the target is none or several, not positive, or too small.
+            UnscalableNetworkError: If the network cannot follow the strategy.
+            BudgetError: If a strict budget cannot be met.
+        """
+        given = {"factor": factor, "flops": flops, "params": params, "acts": acts}
+        target, value = one_target(given)
+        rule = parse_strategy(strategy) if isinstance(strategy, str) else strategy
+        rule, notes = _without(rule, tuple(keep))
+        check_axes(self.blueprint, rule)
+        if target == "factor":
+            found = nearer(self.blueprint, rule, candidate_at(self.blueprint, rule, value))
+        else:
+            found = solve(self.blueprint, rule, target, value)
+        requested = {target: value}
+        if strict and target != "factor" and abs(found.value(target) / value - 1) > 0.03:
+            raise BudgetError(
+                f"The nearest network of strategy {rule.name!r} has {found.value(target):.4g} "
+                f"{target}, not {value:.4g}. Leave strict out to take it."
+            )
+        notes += notes_on(self.blueprint, rule, found, requested)
+        return self._made(rule, found, requested, notes, seed=seed, weights=weights)
+
+    def _made(
+        self,
+        strategy: Strategy,
+        found: Candidate,
+        requested: dict[str, float],
+        notes: tuple[str, ...],
+        *,
+        seed: int,
+        weights: bool,
+    ) -> ScaledNetwork:
+        plan = found.variant.plan(found.widths)
+        module, more = self._built(plan, seed=seed, weights=weights)
+        achieved = self._checked(module, found)
+        origin = self.network.origin
+        return ScaledNetwork(
+            network=self.network.name,
+            module=module,
+            resolution=found.variant.resolution,
+            strategy=strategy,
+            factor=found.factor,
+            factors=found.factors,
+            base=self.base,
+            base_resolution=self.resolution,
+            requested=requested,
+            achieved=achieved,
+            notes=(*notes, *more),
+            in_chans=self.network.in_chans,
+            origin=replace(origin, steps=(*origin.steps, plan.as_document())),
+            plan=plan,
+        )
+
+    def _built(self, plan: Plan, *, seed: int, weights: bool) -> tuple[nn.Module, tuple[str, ...]]:
+        if not weights:
+            return build(self.blueprint.module, plan)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            base = self.network.build("cpu")
+        return build(base, plan, seed=seed)
+
+    def _checked(self, module: nn.Module, found: Candidate) -> Complexity:
+        """Run the scaled network on the meta device: it must count what was planned."""
+        try:
+            counted = count_module(
+                meta_copy(module),
+                found.variant.resolution,
+                name=self.network.name,
+                in_chans=self.network.in_chans,
+            )
+        except InputError as error:
+            raise UnscalableNetworkError(
+                f"{self.network.name} was widened where it has a fixed number: {error} "
+                "Let that number follow the tensor's shape in the network's code."
+            ) from error
+        got = Complexity(counted.flops, counted.params, counted.acts)
+        if got != found.complexity:
+            raise UnscalableNetworkError(
+                f"{self.network.name} counts {got}, but {found.complexity} was planned: its "
+                "operators change with the widths."
+            )
+        return got
+
+
+def one_target(given: dict[str, float | None]) -> tuple[str, float]:
+    """Return the one target that is given, checked.
+
+    Raises:
+        InputError: If none or several are given, or the value is not positive and finite.
+
+    Example:
+        >>> one_target({"factor": 4, "flops": None})
+        ('factor', 4.0)
+    """
+    present = [(name, value) for name, value in given.items() if value is not None]
+    if len(present) != 1:
+        came = " and ".join(name for name, _ in present) or "none"
+        raise InputError(
+            f"Exactly one target is needed, {came} came. Give one of {', '.join(TARGETS)}."
+        )
+    name, value = present[0]
+    return name, check_positive(value, what=name if name == "factor" else f"budget of {name}")
+
+
+def check_rounding(rounding: str) -> str:
+    """Return the name of a rounding rule that exists.
+
+    Raises:
+        InputError: Otherwise.
+
+    Example:
+        >>> check_rounding("nearest")
+        'nearest'
+    """
+    if rounding not in ROUNDINGS:
+        raise InputError(f"Unknown rounding {rounding!r}. Use {', '.join(ROUNDINGS)}.")
+    return rounding
+
+
+def _without(strategy: Strategy, keep: tuple[str, ...]) -> tuple[Strategy, tuple[str, ...]]:
+    """Leave axes out of a strategy; the others share what they had."""
+    if not keep:
+        return strategy, ()
+    shares = {"d": strategy.depth, "w": strategy.width, "r": strategy.resolution}
+    for axis in keep:
+        if axis not in shares:
+            raise InputError(f"Cannot keep {axis!r}. Axes that can be kept are d, w and r.")
+        shares[axis] = 0.0
+    total = sum(shares.values())
+    if total <= 0:
+        raise InputError(
+            f"Nothing is left to scale when {', '.join(keep)} stay under {strategy.name!r}."
+        )
+    shared = Strategy(strategy.name, shares["d"] / total, shares["w"] / total, shares["r"] / total)
+    note = (
+        f"Kept {', '.join(keep)}: the exponents of {strategy.name} become depth "
+        f"{shared.depth:.3g}, width {shared.width:.3g}, resolution {shared.resolution:.3g}."
+    )
+    return shared, (note,)

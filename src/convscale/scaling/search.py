@@ -1,0 +1,319 @@
+"""From a strategy and a target to depths, widths and a resolution that can be built."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from convscale.complexity.complexity import Complexity
+from convscale.errors import InputError, UnscalableNetworkError
+from convscale.network.stages import join
+from convscale.quantities import Resolution, sides
+from convscale.scaling.blueprint import Blueprint, Variant
+from convscale.scaling.widths import Widths
+from convscale.strategy import Factors, Strategy
+
+_MAX_BLOCKS, _MAX_WIDTH, _MAX_SIDE = 2000, 1 << 20, 1 << 15
+_CLOSE = 0.002
+_SMALLEST = 2.0**-40
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A network that can be built: a variant of the base with new widths.
+
+    Example:
+        >>> from convscale.network import resolve_base
+        >>> from convscale.strategy import parse_strategy
+        >>> base = Blueprint(resolve_base("timm:resnet18").build("meta"), 224)
+        >>> candidate_at(base, parse_strategy("d"), 2.0).variant.depths
+        (4, 4, 4, 4)
+    """
+
+    factor: float
+    factors: Factors
+    variant: Variant
+    widths: Widths
+    step: int
+    complexity: Complexity
+
+    def value(self, metric: str) -> int:
+        """Return one metric of the complexity."""
+        return self.complexity.as_dict()[metric]
+
+
+def candidate_at(blueprint: Blueprint, strategy: Strategy, factor: float) -> Candidate:
+    """Return the network nearest to a strategy's factors at a scale factor.
+
+    Args:
+        blueprint: The base network.
+        strategy: How the factor is shared.
+        factor: The scale factor s of the flops.
+
+    Raises:
+        InputError: If the factor asks for more than can be built.
+        UnscalableNetworkError: If the network cannot follow the strategy.
+    """
+    factors = strategy.factors(factor)
+    depths = _depths(blueprint, factors.depth)
+    widest = max(blueprint.base().rule.multiples, default=1) * factors.width
+    tallest = max(sides(blueprint.resolution)) * factors.resolution
+    if sum(depths) > _MAX_BLOCKS or widest > _MAX_WIDTH or tallest > _MAX_SIDE:
+        raise InputError(
+            f"Factor {factor:.3g} under {strategy.name} asks for {sum(depths)} blocks, widths of "
+            f"{widest:.0f} and {tallest:.0f} px; the limits are {_MAX_BLOCKS}, {_MAX_WIDTH} and "
+            f"{_MAX_SIDE}. Write a smaller factor or budget."
+        )
+    resolution, step = blueprint.resolution, 1
+    if factors.resolution != 1:
+        resolution, step = blueprint.resolution_near(factors.resolution)
+    variant = blueprint.variant(depths, resolution)
+    widths = variant.rule.widths(factors.width)
+    return Candidate(factor, factors, variant, widths, step, variant.complexity(widths))
+
+
+def _depths(blueprint: Blueprint, factor: float) -> tuple[int, ...]:
+    if factor == 1:
+        return tuple(stage.depth for stage in blueprint.stages)
+    return tuple(
+        max(1, round(stage.depth * factor)) if able else stage.depth
+        for stage, able in zip(blueprint.stages, blueprint.deepenable, strict=True)
+    )
+
+
+def check_axes(blueprint: Blueprint, strategy: Strategy) -> None:
+    """Refuse a strategy whose axis the network does not have.
+
+    Raises:
+        UnscalableNetworkError: If no stage can be deepened, or no width can change.
+
+    Example:
+        >>> from convscale.network import resolve_base
+        >>> from convscale.strategy import parse_strategy
+        >>> vgg = Blueprint(resolve_base("timm:vgg11").build("meta"), 224)
+        >>> check_axes(vgg, parse_strategy("w")) is None
+        True
+    """
+    if strategy.depth and not any(blueprint.deepenable):
+        raise UnscalableNetworkError(
+            f"Strategy {strategy.name!r} scales depth, but the network has no stage of blocks that "
+            "can be repeated. Use a strategy without d, such as w, r or wr, or keep=('d',)."
+        )
+    if strategy.width and not blueprint.base().rule.multiples:
+        reasons = "; ".join(f"{op} in {path}" for path, op in blueprint.trace.opaque[:3])
+        raise UnscalableNetworkError(
+            f"Strategy {strategy.name!r} scales width, but no width of the network can change"
+            + (f" (not understood: {reasons})" if reasons else "")
+            + ". Use a strategy without w, such as d, r or dr, or keep=('w',)."
+        )
+
+
+def solve(blueprint: Blueprint, strategy: Strategy, metric: str, budget: float) -> Candidate:
+    """Return the network of a strategy whose metric comes nearest to a budget.
+
+    The factor is searched first; then single stages move by one block, or widths by one
+    multiple, as long as that brings the metric nearer.
+
+    Args:
+        blueprint: The base network.
+        strategy: How the factor is shared.
+        metric: flops, params or acts.
+        budget: The value to come near.
+
+    Raises:
+        InputError: If the strategy does not change the metric, or its smallest network
+            exceeds the budget.
+
+    Example:
+        >>> from convscale.network import resolve_base
+        >>> from convscale.strategy import parse_strategy
+        >>> base = Blueprint(resolve_base("timm:resnet18").build("meta"), 224)
+        >>> found = solve(base, parse_strategy("w"), "params", 20e6)
+        >>> abs(found.complexity.params / 20e6 - 1) < 0.01
+        True
+    """
+    growth = {"flops": 1.0, "params": strategy.growth.params, "acts": strategy.growth.acts}[metric]
+    if growth <= 0:
+        raise InputError(
+            f"Strategy {strategy.name!r} does not change {metric}. "
+            "Give a budget in another metric, or use another strategy."
+        )
+    best = _search(blueprint, strategy, metric, budget, growth)
+    if abs(best.value(metric) / budget - 1) > _CLOSE:
+        best = _refined(blueprint, strategy, metric, budget, best)
+    return best
+
+
+def _search(
+    blueprint: Blueprint, strategy: Strategy, metric: str, budget: float, growth: float
+) -> Candidate:
+    """Bracket the factor, guessing by the law of growth, then halve the bracket."""
+    low: Candidate | None = None
+    high: Candidate | None = None
+    best: Candidate | None = None
+    unbuildable = 0.0  # the largest factor at which the network was too small to run
+    value = blueprint.base_complexity.as_dict()[metric]
+    factor = (budget / value) ** (1 / growth)
+    for _ in range(32):
+        try:
+            found = candidate_at(blueprint, strategy, max(factor, _SMALLEST))
+        except UnscalableNetworkError:
+            if factor > 0.99 or abs(factor - unbuildable) < 1e-3 * factor:
+                raise
+            unbuildable = max(factor, unbuildable)
+            factor = (factor * (high.factor if high else 1.0)) ** 0.5
+            _check_smallest(strategy, metric, budget, high, unbuildable)
+            continue
+        got = found.value(metric)
+        if best is None or abs(got - budget) < abs(best.value(metric) - budget):
+            best = found
+        if abs(got / budget - 1) <= _CLOSE:
+            break
+        if got < budget:
+            low = found
+        else:
+            high = found
+            _check_smallest(strategy, metric, budget, high, max(unbuildable, _SMALLEST))
+        if low and high and (high.factor / low.factor < 1.0005 or _same(low, high)):
+            break
+        factor = _next(factor, got, budget, growth, low, high)
+        if factor <= unbuildable:
+            factor = (unbuildable * found.factor) ** 0.5
+    assert best is not None
+    return best
+
+
+def _check_smallest(
+    strategy: Strategy, metric: str, budget: float, high: Candidate | None, floor: float
+) -> None:
+    """Refuse a budget when nothing smaller than `high` can be built."""
+    if high is not None and high.factor <= floor * 1.02:
+        raise InputError(
+            f"The budget of {budget:.4g} {metric} lies below the smallest network of strategy "
+            f"{strategy.name!r}, which has {high.value(metric):.4g}. Write a larger budget."
+        )
+
+
+def _next(
+    factor: float,
+    got: float,
+    budget: float,
+    growth: float,
+    low: Candidate | None,
+    high: Candidate | None,
+) -> float:
+    guess: float = factor * (budget / got) ** (1 / growth)
+    if low and high:
+        inside = low.factor * 1.0001 < guess < high.factor / 1.0001
+        middle: float = (low.factor * high.factor) ** 0.5
+        # alternate, so that a guess that creeps along a plateau cannot stall the search
+        return guess if inside and high.factor / low.factor > 1.1 else middle
+    return guess * (1.05 if low else 0.95) if abs(guess / factor - 1) < 0.05 else guess
+
+
+def _same(low: Candidate, high: Candidate) -> bool:
+    return (
+        low.variant.depths == high.variant.depths
+        and low.variant.resolution == high.variant.resolution
+        and low.widths == high.widths
+    )
+
+
+def nearer(blueprint: Blueprint, strategy: Strategy, found: Candidate) -> Candidate:
+    """Move widths by one multiple where rounding alone misses the factor by more than a tenth.
+
+    Example:
+        >>> from convscale.network import resolve_base
+        >>> from convscale.strategy import parse_strategy
+        >>> base = Blueprint(resolve_base("timm:regnety_040").build("meta"), 224)
+        >>> strategy = parse_strategy("wr")
+        >>> near = nearer(base, strategy, candidate_at(base, strategy, 2.0))
+        >>> 1.9 < near.complexity.flops / base.base_complexity.flops < 2.1
+        True
+    """
+    target = blueprint.base_complexity.flops * found.factor
+    if not strategy.width or not target or abs(found.complexity.flops / target - 1) <= 0.1:
+        return found
+    return _refined(blueprint, strategy, "flops", target, found)
+
+
+def _refined(
+    blueprint: Blueprint, strategy: Strategy, metric: str, budget: float, found: Candidate
+) -> Candidate:
+    """Move single stages and widths, the best move first, while the miss shrinks."""
+    for _ in range(12):
+        options = [*_moves(blueprint, strategy, found)]
+        nearest = min(options, key=lambda c: abs(c.value(metric) - budget), default=found)
+        if abs(nearest.value(metric) - budget) >= abs(found.value(metric) - budget):
+            return found
+        found = nearest
+        if abs(found.value(metric) / budget - 1) <= _CLOSE:
+            return found
+    return found
+
+
+def _moves(blueprint: Blueprint, strategy: Strategy, found: Candidate) -> Iterator[Candidate]:
+    if strategy.width:
+        yield from _width_moves(found)
+    elif strategy.depth:
+        yield from _depth_moves(blueprint, found)
+    if strategy.resolution and not strategy.width and not strategy.depth:
+        yield from _resolution_moves(blueprint, found)
+
+
+def _width_moves(found: Candidate) -> Iterator[Candidate]:
+    """Change one width by one multiple, staying within one multiple of the requested width."""
+    for width, step in found.widths.steps.items():
+        for new in (found.widths.of[width] - step, found.widths.of[width] + step):
+            if new >= step and abs(new - width * found.factors.width) <= step:
+                widths = found.widths.with_width(width, new)
+                yield replace(found, widths=widths, complexity=found.variant.complexity(widths))
+
+
+def _depth_moves(blueprint: Blueprint, found: Candidate) -> Iterator[Candidate]:
+    """Change one stage by one block, staying within one block of the requested depth."""
+    for index, stage in enumerate(blueprint.stages):
+        for depth in (found.variant.depths[index] - 1, found.variant.depths[index] + 1):
+            if not blueprint.deepenable[index] or depth < 1:
+                continue
+            if abs(depth - stage.depth * found.factors.depth) > 1:
+                continue
+            depths = tuple(
+                depth if i == index else other for i, other in enumerate(found.variant.depths)
+            )
+            yield _at(found, blueprint.variant(depths, found.variant.resolution))
+
+
+def _resolution_moves(blueprint: Blueprint, found: Candidate) -> Iterator[Candidate]:
+    height, width = sides(blueprint.resolution)
+    now = sides(found.variant.resolution)
+    for step in (-found.step, found.step):
+        tall = now[0] + step
+        resolution: Resolution = tall
+        if isinstance(blueprint.resolution, tuple):
+            resolution = (tall, max(1, round(tall * width / height)))
+        if tall >= 1:
+            try:
+                yield _at(found, blueprint.variant(found.variant.depths, resolution))
+            except UnscalableNetworkError:
+                continue  # the network does not run there; the other neighbour may do
+
+
+def _at(found: Candidate, variant: Variant) -> Candidate:
+    widths = variant.rule.widths(found.factors.width)
+    return replace(found, variant=variant, widths=widths, complexity=variant.complexity(widths))
+
+
+def kept_stages(blueprint: Blueprint) -> list[str]:
+    """Return the stages whose depth cannot change.
+
+    Example:
+        >>> from convscale.network import resolve_base
+        >>> kept_stages(Blueprint(resolve_base("timm:resnet18").build("meta"), 224))
+        []
+    """
+    return [
+        join(stage.container, stage.blocks[0])
+        for stage, able in zip(blueprint.stages, blueprint.deepenable, strict=True)
+        if not able
+    ]

@@ -1,0 +1,304 @@
+"""A scaled network as a folder: a JSON description and safetensors weights, never a pickle."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from convscale.complexity.complexity import METRICS, Complexity, Count
+from convscale.errors import ConvscaleError, InputError
+from convscale.network.copies import full_copy
+from convscale.network.naming import resolve_base
+from convscale.network.sources import Device, Network, Origin
+from convscale.quantities import Resolution, check_resolution
+from convscale.scaling.build import build
+from convscale.scaling.plan import Plan
+from convscale.scaling.scaled import ScaledNetwork
+from convscale.strategy import Factors, Strategy
+
+DESCRIPTION, WEIGHTS = "convscale.json", "model.safetensors"
+
+
+def save(scaled: ScaledNetwork, folder: Path) -> Path:
+    """Write a scaled network to a new folder, whole or not at all.
+
+    Raises:
+        InputError: If the folder exists, or the module has no weights.
+
+    Example:
+        >>> import convscale as cs, pathlib, tempfile
+        >>> scaled = cs.scale("timm:resnet10t", strategy="w", factor=0.5)
+        >>> with tempfile.TemporaryDirectory() as place:
+        ...     sorted(p.name for p in save(scaled, pathlib.Path(place, "half")).iterdir())
+        ['convscale.json', 'model.safetensors']
+    """
+    check_new_folder(folder)
+    if any(tensor.is_meta for tensor in scaled.module.state_dict().values()):
+        raise InputError("The network is on the meta device and has no weights to save.")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        partial.chmod(0o755)
+        text = json.dumps(_description(scaled), indent=1, ensure_ascii=False)
+        (partial / DESCRIPTION).write_text(text + "\n", encoding="utf-8")
+        save_file(_state(scaled.module), partial / WEIGHTS)
+        os.rename(partial, folder)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    return folder
+
+
+def check_new_folder(folder: Path) -> Path:
+    """Return the folder if nothing stands there yet.
+
+    Raises:
+        InputError: Otherwise.
+
+    Example:
+        >>> check_new_folder(Path("."))
+        Traceback (most recent call last):
+        convscale.errors.InputError: The folder . exists. Write the name of a new one.
+    """
+    if folder.exists() or folder.is_symlink():
+        raise InputError(f"The folder {folder} exists. Write the name of a new one.")
+    return folder
+
+
+def _state(module: nn.Module) -> dict[str, torch.Tensor]:
+    """Return the state dict, shared tensors once, as safetensors wants it."""
+    state: dict[str, torch.Tensor] = {}
+    seen: set[int] = set()
+    for name, tensor in module.state_dict(keep_vars=True).items():
+        if id(tensor) not in seen:
+            seen.add(id(tensor))
+            state[name] = tensor.detach().cpu().contiguous().clone()
+    return state
+
+
+def _description(scaled: ScaledNetwork) -> dict[str, Any]:
+    return {
+        **scaled.as_document(),
+        "exponents": {
+            "depth": scaled.strategy.depth,
+            "width": scaled.strategy.width,
+            "resolution": scaled.strategy.resolution,
+        },
+        "in_chans": scaled.in_chans,
+        "training": scaled.module.training,
+        "origin": asdict(scaled.origin),
+    }
+
+
+def is_saved(folder: Path) -> bool:
+    """Tell whether a folder holds a scaled network.
+
+    Example:
+        >>> is_saved(Path("no such folder"))
+        False
+    """
+    return (folder / DESCRIPTION).is_file()
+
+
+def load(folder: str | Path, *, base: str | nn.Module | None = None) -> ScaledNetwork:
+    """Read a scaled network from the folder that `save` wrote.
+
+    No code that the folder names is run: networks that came from a module or a file are
+    rebuilt on the base that is given.
+
+    Args:
+        folder: The folder.
+        base: The base network, for networks that have no name of timm or torchvision.
+
+    Raises:
+        InputError: If the folder cannot be read, lacks its base, or does not fit it.
+
+    Example:
+        >>> import convscale as cs, pathlib, tempfile
+        >>> scaled = cs.scale("timm:resnet10t", strategy="w", factor=0.5)
+        >>> with tempfile.TemporaryDirectory() as place:
+        ...     load(scaled.save(pathlib.Path(place, "half"))).achieved == scaled.achieved
+        True
+    """
+    path = Path(folder)
+    document = read_description(path)
+    try:
+        return _loaded(path, document, base)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        if isinstance(error, ConvscaleError):
+            raise
+        raise InputError(f"{path / DESCRIPTION} does not describe a network: {error!r}.") from error
+
+
+def read_description(path: Path) -> dict[str, Any]:
+    """Read the description in a folder.
+
+    Raises:
+        InputError: If it is missing or no JSON object.
+
+    Example:
+        >>> read_description(Path("no such folder"))
+        Traceback (most recent call last):
+        convscale.errors.InputError: no such folder holds no convscale.json. Give a folder ...
+    """
+    try:
+        document = json.loads((path / DESCRIPTION).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise InputError(
+            f"{path} holds no {DESCRIPTION}. Give a folder that save wrote."
+        ) from error
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path / DESCRIPTION} cannot be read: {error}.") from error
+    if not isinstance(document, dict) or document.get("schema_version") != 1:
+        raise InputError(f"{path / DESCRIPTION} is not of schema version 1.")
+    return document
+
+
+def _loaded(path: Path, document: dict[str, Any], base: str | nn.Module | None) -> ScaledNetwork:
+    origin = _origin(document)
+    source = base_of(path, origin, base)
+    module = rebuilt(source, origin)
+    _fill(module, path / WEIGHTS)
+    module.train(bool(document["training"]))
+    exponents = document["exponents"]
+    before = document["base"]
+    return ScaledNetwork(
+        network=str(document["network"]),
+        module=module,
+        resolution=_resolution(document["resolution"]),
+        strategy=Strategy(
+            str(document["strategy"]),
+            exponents["depth"],
+            exponents["width"],
+            exponents["resolution"],
+        ),
+        factor=float(document["factor"]),
+        factors=Factors(**document["factors"]),
+        base=Count(
+            flops=int(before["flops"]),
+            params=int(before["params"]),
+            acts=int(before["acts"]),
+            network=str(document["network"]),
+            resolution=_resolution(before["resolution"]),
+        ),
+        base_resolution=_resolution(before["resolution"]),
+        requested={str(k): float(v) for k, v in document["requested"].items()},
+        achieved=Complexity(**{name: int(document["achieved"][name]) for name in METRICS}),
+        notes=tuple(map(str, document["notes"])),
+        in_chans=document["in_chans"],
+        origin=origin,
+        plan=Plan.from_document(origin.steps[-1]),
+    )
+
+
+def saved_network(folder: Path) -> Network:
+    """Describe the network in a folder, so that it can be built.
+
+    Raises:
+        InputError: If the folder cannot be read, or its base has no name of a library.
+
+    Example:
+        >>> import convscale as cs, pathlib, tempfile
+        >>> scaled = cs.scale("timm:resnet10t", strategy="w", factor=0.5)
+        >>> with tempfile.TemporaryDirectory() as place:
+        ...     saved_network(scaled.save(pathlib.Path(place, "half"))).name
+        'timm:resnet10t@w:0.5'
+    """
+    document = read_description(folder)
+    try:
+        origin = _origin(document)
+        name = f"{document['network']}@{document['strategy']}:{document['factor']:.6g}"
+        resolution = _resolution(document["resolution"])
+        in_chans = document["in_chans"]
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(f"{folder / DESCRIPTION} describes no network: {error!r}.") from error
+    source = base_of(folder, origin, None)
+
+    def make(device: Device) -> nn.Module:
+        if device == "cpu":
+            return load(folder).module
+        module = source.build("meta")
+        for step in origin.steps:
+            module, _ = build(module, Plan.from_document(step))
+        return module
+
+    return Network(name, resolution, in_chans, make, origin)
+
+
+def _origin(document: dict[str, Any]) -> Origin:
+    origin = document["origin"]
+    options = {str(name): int(value) for name, value in origin["options"].items()}
+    return Origin(str(origin["network"]), options, tuple(origin["steps"]))
+
+
+def _resolution(value: Any) -> Resolution:
+    return check_resolution(tuple(value) if isinstance(value, list) else value)
+
+
+def base_of(path: Path, origin: Origin, base: str | nn.Module | None) -> Network:
+    """Return the base network of a folder.
+
+    Raises:
+        InputError: If it has no name of a library and none is given.
+
+    Example:
+        >>> base_of(Path("half"), Origin("timm:resnet18", {}), None).name
+        'timm:resnet18'
+    """
+    if base is not None:
+        options = origin.options if isinstance(base, str) else {}
+        return resolve_base(base, **options)
+    if not origin.network.startswith(("timm:", "torchvision:")):
+        raise InputError(
+            f"{path} was scaled from {origin.network}, which is not rebuilt by name: no code that "
+            "a folder names is run. Load it in Python: load(folder, base=...)."
+        )
+    return resolve_base(origin.network, **origin.options)
+
+
+def rebuilt(source: Network, origin: Origin) -> nn.Module:
+    """Apply the plans of an origin to its base, on the CPU.
+
+    Example:
+        >>> origin = Origin("timm:resnet10t", {})
+        >>> rebuilt(base_of(Path("x"), origin, None), origin).training
+        True
+    """
+    module = full_copy(source.build("cpu"))
+    for step in origin.steps:
+        module, _ = build(module, Plan.from_document(step))
+    return module
+
+
+def _fill(module: nn.Module, weights: Path) -> None:
+    try:
+        state = {name: tensor.clone() for name, tensor in load_file(weights).items()}
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{weights} cannot be read: {error}.") from error
+    shared = len({id(tensor) for tensor in module.state_dict(keep_vars=True).values()})
+    alone = shared == len(module.state_dict())  # tied tensors stay tied only if copied into
+    try:
+        found = module.load_state_dict(state, strict=False, assign=alone)
+    except RuntimeError as error:
+        raise InputError(f"{weights} does not fit the base network: {error}.") from error
+    missing = set(found.missing_keys) - _aliases(module, set(state))
+    if missing or found.unexpected_keys:
+        wrong = sorted([*missing, *found.unexpected_keys])
+        raise InputError(f"{weights} does not fit the base network: {', '.join(wrong[:3])} differ.")
+
+
+def _aliases(module: nn.Module, present: set[str]) -> set[str]:
+    """Return the names of tensors that are shared with one that is present."""
+    tensors = module.state_dict(keep_vars=True)
+    stored = {id(tensors[name]) for name in present if name in tensors}
+    return {name for name, tensor in tensors.items() if id(tensor) in stored}

@@ -1,0 +1,110 @@
+"""Fresh weights for tensors that are new or changed their shape; the others keep theirs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from math import prod
+
+import torch
+from torch import nn
+
+from convscale.errors import UnscalableNetworkError
+
+_INITIALISERS = ("init_weights", "reset_parameters", "initialize_weights", "_initialize_weights")
+_CHUNK = 1 << 22
+
+
+class Redraw:
+    """Draw the values of a resized tensor from those it had.
+
+    A constant stays constant. Random values are drawn from the base tensor's own values,
+    times (base fan-in / new fan-in)^(1/2), which keeps the scale of a layer's output and the
+    shape of the distribution, whichever it was.
+
+    Example:
+        >>> draw = Redraw(seed=0)
+        >>> float(draw("scale", torch.ones(4), (6,)).sum())
+        6.0
+    """
+
+    def __init__(self, seed: int) -> None:
+        self._generator = torch.Generator().manual_seed(seed)
+
+    def __call__(self, name: str, old: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
+        """Return a new tensor of a shape, on the old one's device and of its dtype."""
+        with torch.no_grad():
+            if old.is_meta:
+                return torch.empty(shape, dtype=old.dtype, device="meta")
+            if old.numel() and bool((old == old.reshape(-1)[0]).all()):
+                return torch.full(
+                    shape, old.reshape(-1)[0].item(), dtype=old.dtype, device=old.device
+                )
+            if not old.is_floating_point() or not isinstance(old, nn.Parameter):
+                return _tiled(name, old, shape)
+            return self._drawn(old.detach(), shape)
+
+    def _drawn(self, old: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
+        pool = old.reshape(-1)
+        scale = (_fan_in(tuple(old.shape)) / _fan_in(shape)) ** 0.5
+        new = torch.empty(prod(shape), dtype=old.dtype, device=old.device)
+        for start in range(0, new.numel(), _CHUNK):
+            count = min(_CHUNK, new.numel() - start)
+            chosen = torch.randint(pool.numel(), (count,), generator=self._generator)
+            new[start : start + count] = pool[chosen.to(old.device)] * scale
+        return new.reshape(shape)
+
+
+def _fan_in(shape: tuple[int, ...]) -> int:
+    return max(1, prod(shape[1:]))
+
+
+def _tiled(name: str, old: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
+    """Repeat a buffer along the axes that grew, where it is constant along them."""
+    tensor = old.detach()
+    for dim, (before, after) in enumerate(zip(old.shape, shape, strict=True)):
+        if before != after:
+            first = tensor.narrow(dim, 0, 1)
+            if not bool((tensor == first).all()):
+                raise UnscalableNetworkError(
+                    f"The buffer {name!r} differs along an axis that is scaled, and nothing tells "
+                    "its new values. Register it as a parameter, or compute it in forward."
+                )
+            tensor = first.expand([after if d == dim else n for d, n in enumerate(tensor.shape)])
+    return tensor.clone()
+
+
+def refresh(module: nn.Module, kept: Iterable[str], *, seed: int) -> tuple[str, ...]:
+    """Run the network's own initialiser where it has one; keep what did not change.
+
+    Args:
+        module: A scaled module whose tensors all hold values.
+        kept: Names of the tensors that keep the values they have.
+        seed: Seed of the random numbers.
+
+    Returns:
+        Notes for the user.
+
+    Example:
+        >>> refresh(nn.Sequential(nn.Linear(2, 2)), (), seed=0)
+        ()
+    """
+    initialise = next(
+        (m for name in _INITIALISERS if callable(m := getattr(module, name, None))), None
+    )
+    if initialise is None or any(tensor.is_meta for tensor in module.parameters()):
+        return ()
+    tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+    backup = {name: tensors[name].detach().clone() for name in kept if name in tensors}
+    before = {name: tensor.detach().clone() for name, tensor in tensors.items()}
+    notes: tuple[str, ...] = ()
+    with torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(seed)
+        try:
+            initialise()
+            restored = backup
+        except Exception as error:  # noqa: BLE001 - it is the user's code; the drawn weights stay
+            reason = f"{type(error).__name__}: {error}"
+            restored, notes = before, (f"The network's own initialiser failed ({reason}).",)
+        for name, value in restored.items():
+            tensors[name].copy_(value)
+    return notes

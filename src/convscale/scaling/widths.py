@@ -1,0 +1,162 @@
+"""New widths: a function of the old width, so that equal widths stay equal."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, replace
+from math import ceil, floor, gcd, lcm, log
+
+from convscale.network.channels import Channels, Sizes
+
+# What a group width off its request costs, against a width that is off by the same ratio.
+_GROUP_WEIGHT = 0.3
+
+
+@dataclass(frozen=True)
+class Widths:
+    """New widths by old width, the step each can move by, and new group widths by old.
+
+    Example:
+        >>> Widths({64: 88}, {64: 8}, {}).with_width(64, 96).of
+        {64: 96}
+    """
+
+    of: dict[int, int]
+    steps: dict[int, int]
+    group_widths: dict[int, int]
+
+    def with_width(self, width: int, new: int) -> Widths:
+        """Return these widths with another value for one of them."""
+        return replace(self, of={**self.of, width: new})
+
+
+@dataclass(frozen=True)
+class WidthRule:
+    """The widths of one network that can change, and the multiples they come in.
+
+    `multiples[c]` is the least amount by which a width c of the base can change: as much of
+    the asked multiple as the base width has itself, and what heads and norm groups require.
+    `group_widths[c]` are the group widths of convolutions on that width; a new width is also
+    a multiple of the new group width. `natural[group]` says which width a channel group
+    stands for, and how often it stands in it; `inner[group]` which group width.
+
+    Example:
+        >>> rule = WidthRule({64: 8, 128: 8}, {128: {4}}, {0: (64, 1)}, {})
+        >>> rule.widths(2**0.5)
+        Widths(of={64: 88, 128: 192}, steps={64: 8, 128: 24}, group_widths={4: 6})
+    """
+
+    multiples: dict[int, int]
+    group_widths: dict[int, set[int]]
+    natural: dict[int, tuple[int, int]]
+    inner: dict[int, int]
+
+    def widths(self, factor: float) -> Widths:
+        """Return the new widths nearest to the old ones times a factor, and group widths."""
+        on: dict[int, list[int]] = defaultdict(list)
+        for width, groups in self.group_widths.items():
+            for group in groups:
+                on[group].append(width)
+        chosen = {group: self._group_width(group, on[group], factor) for group in sorted(on)}
+        steps = {
+            width: lcm(multiple, *(chosen[g] for g in self.group_widths.get(width, ())))
+            for width, multiple in self.multiples.items()
+        }
+        new = {width: nearest(width * factor, step) for width, step in steps.items()}
+        return Widths(new, steps, chosen)
+
+    def _group_width(self, group: int, widths: list[int], factor: float) -> int:
+        """Return the group width that fits its request and the widths it divides best."""
+        ideal = group * factor
+        options = range(max(1, floor(ideal / 1.5)), ceil(ideal * 1.5) + 1)
+
+        def miss(option: int) -> float:
+            total = _GROUP_WEIGHT * len(widths) * abs(log(option / ideal))
+            for width in widths:
+                rounded = nearest(width * factor, lcm(self.multiples[width], option))
+                total += abs(log(rounded / (width * factor)))
+            return total
+
+        return min(options, key=miss)
+
+    def sizes(self, base: Sizes, widths: Widths) -> Sizes:
+        """Return the new sizes of the channel groups for new widths."""
+        sizes = base.copy()
+        for group, (width, times) in self.natural.items():
+            sizes[group] = widths.of[width] // times
+        for group, width in self.inner.items():
+            sizes[group] = widths.group_widths[width]
+        return sizes
+
+
+def nearest(value: float, step: int) -> int:
+    """Return the multiple of a step nearest to a value, at least one step.
+
+    Example:
+        >>> nearest(90.5, 8), nearest(2.0, 8)
+        (88, 8)
+    """
+    return max(1, floor(value / step + 0.5)) * step
+
+
+def width_rule(channels: Channels, *, width_multiple: int = 8) -> WidthRule:
+    """Find which widths a network has and in which steps they can change.
+
+    A channel group that a layer puts out alone has the width of that layer; one that is
+    always put out together with others has its own size as its width.
+
+    Args:
+        channels: The channel groups of the network.
+        width_multiple: The multiple to keep, as far as the base width has it.
+
+    Example:
+        >>> import numpy as np
+        >>> channels = Channels(np.array([64]), np.array([False]), np.zeros(64, int), (((0, 1),),))
+        >>> width_rule(channels).multiples
+        {64: 8}
+    """
+    inner = {
+        group: int(channels.sizes[group])
+        for _, composition in channels.grouped
+        for group, _ in composition
+    }
+    natural = {
+        group: _natural(group, channels)
+        for group in range(len(channels.sizes))
+        if not channels.fixed[group] and group not in inner
+    }
+    times_of: dict[int, set[int]] = defaultdict(set)
+    for width, times in natural.values():
+        times_of[width].add(times)
+    multiples = {
+        width: lcm(_divisor(width, width_multiple), *times)
+        for width, times in sorted(times_of.items())
+    }
+    group_widths: dict[int, set[int]] = defaultdict(set)
+    for units, composition in channels.grouped:
+        for group, _ in units:
+            if group in natural:
+                group_widths[natural[group][0]].update(inner[g] for g, _ in composition)
+    return WidthRule(multiples, dict(group_widths), natural, inner)
+
+
+def _natural(group: int, channels: Channels) -> tuple[int, int]:
+    """Return the width that a group stands for, and how often it stands in that width."""
+    alone: set[int] = set()
+    shared: set[int] = set()
+    for composition in channels.produced:
+        for member, times in composition:
+            if member == group:
+                (alone if len(composition) == 1 else shared).add(times)
+    times = min(alone) if alone else gcd(*shared)
+    return int(channels.sizes[group]) * times, times
+
+
+def _divisor(width: int, multiple: int) -> int:
+    """Return the largest of multiple, multiple/2, … that divides a width.
+
+    A width that the base network itself does not keep at the multiple is not forced to it.
+    """
+    while multiple > 1 and width % multiple:
+        multiple = multiple // 2 if multiple % 2 == 0 else 1
+    return multiple
