@@ -11,7 +11,7 @@ from torch import nn
 from convscale.complexity.complexity import Count, LayerCount, Uncounted
 from convscale.errors import InputError
 from convscale.network.copies import full_copy
-from convscale.network.execution import ForwardError, run
+from convscale.network.execution import ForwardError, ModuleVisitor, run
 from convscale.network.inputs import example_inputs
 from convscale.network.products import Product, bind, first_shape, is_free, may_multiply, product
 from convscale.network.sources import Network
@@ -20,12 +20,12 @@ from convscale.quantities import Resolution, check_resolution, format_resolution
 CONVENTIONS = ("default",)
 
 
-class _Counter:
+class _Counter(ModuleVisitor):
     """Add up the products of one run, by module, and note what was not counted."""
 
     def __init__(self) -> None:
         self.products: dict[str, Product] = {}
-        self.shapes: dict[str, tuple[int, ...]] = {}
+        self.shapes: dict[str, tuple[int, ...]] = {}  # in the order of execution
         self.excluded: Counter[str] = Counter()
         self.uncounted: Counter[tuple[str, str]] = Counter()
 
@@ -37,11 +37,16 @@ class _Counter:
         if found is not None:
             before = self.products.get(path, Product(0, 0))
             self.products[path] = Product(before.flops + found.flops, before.acts + found.acts)
-            self.shapes[path] = first_shape(output)
+            self.shapes.setdefault(path, first_shape(output))
         elif may_multiply(func):
             self.uncounted[operator, path] += 1
         elif not is_free(func):
             self.excluded[operator] += 1
+
+    def leave(self, path: str, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        del inputs
+        if module._parameters or path in self.products:
+            self.shapes[path] = first_shape(output)
 
 
 def check_convention(convention: str) -> str:
@@ -166,7 +171,8 @@ def count_module(
 
 def _run(module: nn.Module, resolution: Resolution, in_chans: int | None) -> _Counter:
     counter = _Counter()
-    run(module, example_inputs(module, resolution, in_chans=in_chans), counter.visit)
+    inputs = example_inputs(module, resolution, in_chans=in_chans)
+    run(module, inputs, counter.visit, borders=counter)
     return counter
 
 
@@ -184,16 +190,25 @@ def cannot_run(name: str, resolution: Resolution, error: ForwardError) -> InputE
 
 
 def _layers(module: nn.Module, counter: _Counter) -> tuple[LayerCount, ...]:
-    """List what each module executed itself, in the order of first execution."""
+    """List what each module executed itself, in the order of execution, and what it owns."""
     parts = dict(module.named_modules())
-    return tuple(
-        LayerCount(
-            path=path,
-            kind=type(parts[path]).__name__,
-            output_shape=counter.shapes[path],
-            flops=found.flops,
-            params=sum(p.numel() for p in parts[path]._parameters.values() if p is not None),
-            acts=found.acts,
+    unused = [
+        path for path, part in parts.items() if part._parameters and path not in counter.shapes
+    ]
+    seen: set[int] = set()
+    layers = []
+    for path in (*counter.shapes, *unused):
+        own = [p for p in parts[path]._parameters.values() if p is not None and id(p) not in seen]
+        seen.update(id(parameter) for parameter in own)
+        found = counter.products.get(path, Product(0, 0))
+        layers.append(
+            LayerCount(
+                path=path,
+                kind=type(parts[path]).__name__,
+                output_shape=counter.shapes.get(path, ()),
+                flops=found.flops,
+                params=sum(parameter.numel() for parameter in own),
+                acts=found.acts,
+            )
         )
-        for path, found in counter.products.items()
-    )
+    return tuple(layers)

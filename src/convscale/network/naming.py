@@ -51,8 +51,12 @@ def resolve_base(
     match = _FILE.fullmatch(name)
     if match is not None:
         return from_file(Path(match["path"]), match["factory"], options)
-    if name.endswith(".py"):
-        raise InputError(f"{name!r} names no factory in the file. Write {name}:factory.")
+    if name.endswith((".py", ".py:")):
+        raise InputError(
+            f"{name!r} names no factory in the file. Write {name.rstrip(':')}:factory."
+        )
+    if Path(name).is_dir():
+        raise InputError(f"The folder {name} holds no network. Give a folder that save wrote.")
     library, _, rest = name.partition(":")
     if library == "timm" and rest:
         return from_timm(rest, options)

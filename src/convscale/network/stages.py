@@ -63,7 +63,8 @@ def find_stages(module: nn.Module, trace: Trace) -> tuple[Stage, ...]:
         >>> [stage.depth for stage in find_stages(net, trace_module(net, 64))]
         [2, 2, 2, 2]
     """
-    found = _outermost(_singles(module, trace, list(_search(module, "", trace))))
+    repeated = list(_search(module, "", trace)) or list(_side_by_side(module, trace))
+    found = _outermost(_singles(module, trace, repeated))
     order = {stage: trace.borders[join(stage.container, stage.blocks[0])].order for stage in found}
     return tuple(sorted(found, key=order.__getitem__))
 
@@ -71,16 +72,9 @@ def find_stages(module: nn.Module, trace: Trace) -> tuple[Stage, ...]:
 def _search(module: nn.Module, path: str, trace: Trace) -> Iterator[Stage]:
     taken: set[str] = set()
     for run in _runs(module, path, trace):
-        below = [
-            stage
-            for name in run
-            for stage in _search(module.get_submodule(name), join(path, name), trace)
-        ]
-        taken.update(run)
-        if _is_stage(module, path, run, trace) or (_keeps_any(path, run, trace) and not below):
+        if _is_stage(module, path, run, trace):
             yield from _split(module, path, run, trace)
-        else:
-            yield from below
+            taken.update(run)
     for name, child in module.named_children():
         if name not in taken:
             yield from _search(child, join(path, name), trace)
@@ -117,10 +111,6 @@ def _block_border(child: nn.Module, path: str, trace: Trace) -> Border | None:
 def _keeps_shape(path: str, trace: Trace) -> bool:
     border = trace.borders[path]
     return border.input_shape == border.output_shape
-
-
-def _keeps_any(path: str, run: list[str], trace: Trace) -> bool:
-    return any(_keeps_shape(join(path, name), trace) for name in run)
 
 
 def _is_stage(module: nn.Module, path: str, run: list[str], trace: Trace) -> bool:
@@ -173,6 +163,21 @@ def _singles(module: nn.Module, trace: Trace, found: list[Stage]) -> list[Stage]
             ):
                 stages.append(_stage(modules[path], path, blocks, trace))
     return stages
+
+
+def _side_by_side(module: nn.Module, trace: Trace) -> Iterator[Stage]:
+    """Find stages where none repeats a block: sibling containers with one block of one class."""
+    for path, parent in module.named_modules():
+        alone: dict[tuple[type, type], list[tuple[str, list[str]]]] = {}
+        for name, child in parent.named_children():
+            blocks = _lone_block(child, join(path, name), trace)
+            if blocks and type(child) in (nn.Sequential, nn.ModuleList):
+                kinds = (type(child), type(child.get_submodule(blocks[0])))
+                alone.setdefault(kinds, []).append((name, blocks))
+        for siblings in alone.values():
+            if len(siblings) > 1:
+                for name, blocks in siblings:
+                    yield _stage(parent.get_submodule(name), join(path, name), blocks, trace)
 
 
 def _level(stage: Stage) -> int:

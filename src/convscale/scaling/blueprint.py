@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from math import prod
 
+import numpy as np
 from torch import nn
 
 from convscale.complexity.complexity import Complexity
@@ -16,6 +17,7 @@ from convscale.network.execution import ForwardError
 from convscale.network.stages import Stage, find_stages, join
 from convscale.network.trace import Trace, size_of, trace_module
 from convscale.quantities import Resolution, format_resolution, like, sides
+from convscale.scaling.closed_form import ClosedForm, Weights
 from convscale.scaling.depth import apply_depth, edit
 from convscale.scaling.plan import DepthEdit, Plan
 from convscale.scaling.repetition import MadeBlock, make_repeatable
@@ -30,6 +32,9 @@ _STEPS = (1, 2, 4, 8, 16, 32, 64)
 class Variant:
     """The base network at other depths and another resolution, widths still the base's.
 
+    The trace may hold one added block a stage, the model of all that are added there; the
+    weights say how often each call and each tensor stands in the network.
+
     Example:
         >>> from convscale.network import resolve_base
         >>> net = resolve_base("timm:resnet18")
@@ -41,8 +46,19 @@ class Variant:
     depths: tuple[int, ...]
     resolution: Resolution
     edits: tuple[DepthEdit, ...]
-    trace: Trace
-    rule: WidthRule
+    traced: Traced
+    term_weights: Weights
+    tensor_weights: Weights
+
+    @property
+    def rule(self) -> WidthRule:
+        """The widths that can change."""
+        return self.traced.rule
+
+    @property
+    def trace(self) -> Trace:
+        """The run that the variant is read from."""
+        return self.traced.trace
 
     def sizes(self, widths: Widths) -> Sizes:
         """Return the sizes of the channel groups for new widths."""
@@ -50,23 +66,9 @@ class Variant:
 
     def complexity(self, widths: Widths) -> Complexity:
         """Return flops, params and acts for new widths in closed form, nothing being run."""
-        return self._within(self.sizes(widths), None)
-
-    def block_complexity(self, widths: Widths, path: str) -> Complexity:
-        """Return the share of one block in the complexity."""
-        return self._within(self.sizes(widths), f"{path}.")
-
-    def _within(self, sizes: Sizes, prefix: str | None) -> Complexity:
-        channels = self.trace.channels
-        flops = params = acts = 0
-        for term in self.trace.terms:
-            if prefix is None or f"{term.path}.".startswith(prefix):
-                flops += term.flops_scale * prod(channels.size(u, sizes) for u in term.flops_units)
-                acts += term.acts_scale * prod(channels.size(u, sizes) for u in term.acts_units)
-        for axes in self.trace.tensors:
-            if axes.is_parameter and (prefix is None or axes.names[0].startswith(prefix)):
-                params += prod(size_of(units, sizes, channels) for units in axes.units)
-        return Complexity(flops, params, acts)
+        return self.traced.form.complexity(
+            self.sizes(widths), self.term_weights, self.tensor_weights
+        )
 
     def plan(self, widths: Widths) -> Plan:
         """Return what turns the base network into this variant with new widths."""
@@ -74,17 +76,68 @@ class Variant:
         shapes = {
             name: tuple(size_of(units, sizes, channels) for units in axes.units)
             for axes in self.trace.tensors
-            for name in axes.names
+            for first in axes.names
             if any(units is not None for units in axes.units)
+            for name in self._copies(first)
         }
         groups = {
-            path: channels.size(units, sizes) // size_of(width, sizes, channels)
+            name: channels.size(units, sizes) // size_of(width, sizes, channels)
             for path, (units, width) in self.trace.grouped.items()
+            for name in self._copies(path)
         }
         normalized = {
-            path: channels.size(units, sizes) for path, units in self.trace.normalized.items()
+            name: channels.size(units, sizes)
+            for path, units in self.trace.normalized.items()
+            for name in self._copies(path)
         }
         return Plan(self.edits, shapes, groups, normalized)
+
+    def _copies(self, path: str) -> Iterator[str]:
+        """Yield the paths in this variant of a path in the trace: none, itself, or copies."""
+        for change in self.edits:
+            for name in change.removed:
+                if within(path, join(change.container, name)):
+                    return
+        for model, (container, names) in self._models().items():
+            if within(path, model):
+                rest = path.removeprefix(model)
+                yield from (join(container, name) + rest for name in names)
+                return
+        yield path
+
+    def _models(self) -> dict[str, tuple[str, tuple[str, ...]]]:
+        """Return, for each added block in the trace, where and under which names it stands."""
+        added = {(c.container, c.after): c.added for c in self.edits if c.added}
+        return {
+            join(c.container, c.added[0]): (c.container, added.get((c.container, c.after), ()))
+            for c in self.traced.edits
+        }
+
+
+@dataclass(frozen=True)
+class Traced:
+    """A run at one resolution, with one added block in some stages, and what follows from it.
+
+    Example:
+        >>> from convscale.network import resolve_base
+        >>> Blueprint(resolve_base("timm:resnet18").build("meta"), 224).base().traced.edits
+        ()
+    """
+
+    trace: Trace
+    edits: tuple[DepthEdit, ...]
+    form: ClosedForm
+    rule: WidthRule
+
+
+def within(path: str, module: str) -> bool:
+    """Tell whether a path is a module's or lies in it.
+
+    Example:
+        >>> within("layer1.0.conv1", "layer1.0"), within("layer1.01", "layer1.0")
+        (True, False)
+    """
+    return path == module or path.startswith(f"{module}.")
 
 
 class Blueprint:
@@ -117,7 +170,7 @@ class Blueprint:
         self.resolution = resolution
         self._in_chans = in_chans
         self._multiple = width_multiple
-        self._variants: dict[tuple[tuple[int, ...], Resolution], Variant] = {}
+        self._runs: dict[object, Traced] = {}
         self.trace = trace_module(meta_copy(module), resolution, in_chans=in_chans)
 
     @cached_property
@@ -145,18 +198,21 @@ class Blueprint:
         )
         if self._runs_deeper(hopeful):
             return hopeful
-        alone = [[i == j and hope for j in range(len(hopeful))] for i, hope in enumerate(hopeful)]
+        alone = [tuple(i == j and h for j in range(len(hopeful))) for i, h in enumerate(hopeful)]
         return tuple(
-            hope and self._runs_deeper(tuple(one)) for hope, one in zip(hopeful, alone, strict=True)
+            hope and self._runs_deeper(one) for hope, one in zip(hopeful, alone, strict=True)
         )
 
     def _runs_deeper(self, chosen: tuple[bool, ...]) -> bool:
-        depths = tuple(s.depth + c for s, c in zip(self.stages, chosen, strict=True))
         try:
-            self.variant(depths, self.resolution)
+            self._run(self._deeper(chosen), self.resolution)
         except ConvscaleError:
             return False
         return True
+
+    def _deeper(self, chosen: tuple[bool, ...]) -> tuple[DepthEdit, ...]:
+        """Return the edits that add one block to each chosen stage."""
+        return self._edits(tuple(s.depth + c for s, c in zip(self.stages, chosen, strict=True)))
 
     @cached_property
     def base_complexity(self) -> Complexity:
@@ -164,31 +220,69 @@ class Blueprint:
         base = self.base()
         return base.complexity(base.rule.widths(1.0))
 
+    def width_growth(self, factor: float) -> float:
+        """Return the growth of flops when every free width is multiplied exactly by a factor.
+
+        It is the factor's square for a plain network, and less by the share of layers that
+        grow with width once (depthwise, stem, classifier) or not at all.
+        """
+        base = self.base()
+        channels = base.trace.channels
+        sizes = np.where(channels.fixed, 1.0, factor) * channels.sizes
+        form = base.traced.form
+        return form.continuous_flops(sizes) / form.continuous_flops(channels.sizes.astype(float))
+
     def base(self) -> Variant:
         """Return the base itself as a variant."""
         return self.variant(tuple(stage.depth for stage in self.stages), self.resolution)
 
     def variant(self, depths: tuple[int, ...], resolution: Resolution) -> Variant:
-        """Return the base at other depths and another resolution; each is traced once.
+        """Return the base at other depths and another resolution.
+
+        Each resolution is run once, or twice where depths change.
 
         Raises:
             UnscalableNetworkError: If it does not run, or an added block is not executed.
         """
-        key = (depths, resolution)
-        if key not in self._variants:
-            self._variants[key] = self._make_variant(depths, resolution)
-        return self._variants[key]
-
-    def _make_variant(self, depths: tuple[int, ...], resolution: Resolution) -> Variant:
         edits = self._edits(depths)
-        if not edits and resolution == self.resolution:
-            trace = self.trace
-        else:
+        models = self._deeper(self.deepenable) if edits else ()
+        traced = self._run(models, resolution)
+        terms = [self._times(path, edits, models) for path in traced.form.term_paths]
+        tensors = [self._times(name, edits, models) for name in traced.form.tensor_names]
+        return Variant(
+            depths,
+            resolution,
+            edits,
+            traced,
+            np.array(terms, dtype=np.int64),
+            np.array(tensors, dtype=np.int64),
+        )
+
+    def _times(self, path: str, edits: tuple[DepthEdit, ...], models: tuple[DepthEdit, ...]) -> int:
+        """Return how often a path of the trace stands in a variant."""
+        for model in models:
+            if within(path, join(model.container, model.added[0])):
+                same = [
+                    e for e in edits if (e.container, e.after) == (model.container, model.after)
+                ]
+                return len(same[0].added) if same else 0
+        gone = (join(e.container, name) for e in edits for name in e.removed)
+        return 0 if any(within(path, block) for block in gone) else 1
+
+    def _run(self, models: tuple[DepthEdit, ...], resolution: Resolution) -> Traced:
+        key = (tuple((m.container, m.added) for m in models), resolution)
+        if key not in self._runs:
+            self._runs[key] = self._traced(models, resolution)
+        return self._runs[key]
+
+    def _traced(self, models: tuple[DepthEdit, ...], resolution: Resolution) -> Traced:
+        trace = self.trace
+        if models or resolution != self.resolution:
             module = meta_copy(self.module)
-            apply_depth(module, edits)
-            self._shape_made(module, edits)
-            trace = self._traced(module, resolution)
-        for change in edits:
+            apply_depth(module, models)
+            self._shape_made(module, models)
+            trace = self._follow(module, resolution)
+        for change in models:
             for name in change.added:
                 if not trace.calls.get(join(change.container, name)):
                     raise UnscalableNetworkError(
@@ -196,7 +290,7 @@ class Blueprint:
                         "Let its forward pass iterate over the blocks."
                     )
         rule = width_rule(trace.channels, width_multiple=self._multiple)
-        return Variant(depths, resolution, edits, trace, rule)
+        return Traced(trace, models, ClosedForm(trace), rule)
 
     def _edits(self, depths: tuple[int, ...]) -> tuple[DepthEdit, ...]:
         names = {stage.container: self._children(stage.container) for stage in self.stages}
@@ -223,7 +317,7 @@ class Blueprint:
                     groups = {path: n for path, n in made.groups.items() if _has(block, path)}
                     resize(block, present, groups, {}, Redraw(0))
 
-    def _traced(self, module: nn.Module, resolution: Resolution) -> Trace:
+    def _follow(self, module: nn.Module, resolution: Resolution) -> Trace:
         try:
             trace = trace_module(module, resolution, in_chans=self._in_chans)
         except ForwardError as error:
@@ -243,7 +337,6 @@ class Blueprint:
         Raises:
             UnscalableNetworkError: If the network runs at none of the near ones.
         """
-        depths = tuple(stage.depth for stage in self.stages)
         problem: UnscalableNetworkError | None = None
         for step in _STEPS:
             height, width = (
@@ -253,7 +346,7 @@ class Blueprint:
             if candidate == self.resolution:
                 return candidate, step
             try:
-                self.variant(depths, candidate)
+                self._run((), candidate)
             except UnscalableNetworkError as error:
                 problem = problem or error
             else:

@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 from convscale.complexity.complexity import Complexity
 from convscale.errors import InputError, UnscalableNetworkError
 from convscale.network.stages import join
-from convscale.quantities import Resolution, sides
+from convscale.quantities import like, sides
 from convscale.scaling.blueprint import Blueprint, Variant
 from convscale.scaling.widths import Widths
 from convscale.strategy import Factors, Strategy
 
 _MAX_BLOCKS, _MAX_WIDTH, _MAX_SIDE = 2000, 1 << 20, 1 << 15
-_CLOSE = 0.002
+_CLOSE, _COARSE = 0.002, 0.005
 _SMALLEST = 2.0**-40
 
 
@@ -60,9 +60,9 @@ def candidate_at(blueprint: Blueprint, strategy: Strategy, factor: float) -> Can
     tallest = max(sides(blueprint.resolution)) * factors.resolution
     if sum(depths) > _MAX_BLOCKS or widest > _MAX_WIDTH or tallest > _MAX_SIDE:
         raise InputError(
-            f"Factor {factor:.3g} under {strategy.name} asks for {sum(depths)} blocks, widths of "
-            f"{widest:.0f} and {tallest:.0f} px; the limits are {_MAX_BLOCKS}, {_MAX_WIDTH} and "
-            f"{_MAX_SIDE}. Write a smaller factor or budget."
+            f"A factor of {factor:.3g} under {strategy.name} asks for {float(sum(depths)):.3g} "
+            f"blocks, widths of {widest:.3g} and {tallest:.3g} px; the limits are {_MAX_BLOCKS}, "
+            f"{_MAX_WIDTH} and {_MAX_SIDE}. Write a smaller factor or budget."
         )
     resolution, step = blueprint.resolution, 1
     if factors.resolution != 1:
@@ -151,6 +151,7 @@ def _search(
     low: Candidate | None = None
     high: Candidate | None = None
     best: Candidate | None = None
+    stuck = False  # nothing changes any more below a factor
     unbuildable = 0.0  # the largest factor at which the network was too small to run
     value = blueprint.base_complexity.as_dict()[metric]
     factor = (budget / value) ** (1 / growth)
@@ -172,11 +173,12 @@ def _search(
         if got < budget:
             low = found
         else:
+            stuck = high is not None and low is None and _same(found, high)
             high = found
             _check_smallest(strategy, metric, budget, high, max(unbuildable, _SMALLEST))
         if low and high and (high.factor / low.factor < 1.0005 or _same(low, high)):
             break
-        factor = _next(factor, got, budget, growth, low, high)
+        factor = _SMALLEST if stuck else _next(factor, got, budget, growth, low, high)
         if factor <= unbuildable:
             factor = (unbuildable * found.factor) ** 0.5
     assert best is not None
@@ -220,7 +222,10 @@ def _same(low: Candidate, high: Candidate) -> bool:
 
 
 def nearer(blueprint: Blueprint, strategy: Strategy, found: Candidate) -> Candidate:
-    """Move widths by one multiple where rounding alone misses the factor by more than a tenth.
+    """Move widths by one multiple where rounding makes the flops miss by more than a tenth.
+
+    They miss what the factor gives with widths that need not be rounded: layers whose flops
+    grow with width and not its square are no rounding.
 
     Example:
         >>> from convscale.network import resolve_base
@@ -231,8 +236,12 @@ def nearer(blueprint: Blueprint, strategy: Strategy, found: Candidate) -> Candid
         >>> 1.9 < near.complexity.flops / base.base_complexity.flops < 2.1
         True
     """
-    target = blueprint.base_complexity.flops * found.factor
-    if not strategy.width or not target or abs(found.complexity.flops / target - 1) <= 0.1:
+    if not strategy.width or not blueprint.base_complexity.flops:
+        return found
+    width = found.factors.width
+    growth = found.factor / width**2 * blueprint.width_growth(width)
+    target = blueprint.base_complexity.flops * growth
+    if abs(found.complexity.flops / target - 1) <= 0.1:
         return found
     return _refined(blueprint, strategy, "flops", target, found)
 
@@ -241,13 +250,18 @@ def _refined(
     blueprint: Blueprint, strategy: Strategy, metric: str, budget: float, found: Candidate
 ) -> Candidate:
     """Move single stages and widths, the best move first, while the miss shrinks."""
-    for _ in range(12):
-        options = [*_moves(blueprint, strategy, found)]
-        nearest = min(options, key=lambda c: abs(c.value(metric) - budget), default=found)
-        if abs(nearest.value(metric) - budget) >= abs(found.value(metric) - budget):
+
+    def miss(candidate: Candidate) -> float:
+        return abs(candidate.value(metric) / budget - 1)
+
+    for _ in range(16):
+        nearest = min(_moves(blueprint, strategy, found), key=miss, default=found)
+        if miss(nearest) >= miss(found) and miss(found) > _COARSE and strategy.resolution:
+            nearest = min(_resolution_moves(blueprint, found), key=miss, default=found)
+        if miss(nearest) >= miss(found):
             return found
         found = nearest
-        if abs(found.value(metric) / budget - 1) <= _CLOSE:
+        if miss(found) <= _CLOSE:
             return found
     return found
 
@@ -255,10 +269,8 @@ def _refined(
 def _moves(blueprint: Blueprint, strategy: Strategy, found: Candidate) -> Iterator[Candidate]:
     if strategy.width:
         yield from _width_moves(found)
-    elif strategy.depth:
+    if strategy.depth:
         yield from _depth_moves(blueprint, found)
-    if strategy.resolution and not strategy.width and not strategy.depth:
-        yield from _resolution_moves(blueprint, found)
 
 
 def _width_moves(found: Candidate) -> Iterator[Candidate]:
@@ -281,27 +293,37 @@ def _depth_moves(blueprint: Blueprint, found: Candidate) -> Iterator[Candidate]:
             depths = tuple(
                 depth if i == index else other for i, other in enumerate(found.variant.depths)
             )
-            yield _at(found, blueprint.variant(depths, found.variant.resolution))
+            variant = blueprint.variant(depths, found.variant.resolution)
+            widths = _carried(found, variant)
+            complexity = variant.complexity(widths)
+            yield replace(found, variant=variant, widths=widths, complexity=complexity)
+
+
+def _carried(found: Candidate, variant: Variant) -> Widths:
+    """Keep the widths that were found; an added block may bring widths of its own."""
+    widths = variant.rule.widths(found.factors.width)
+    if widths.steps == found.widths.steps:
+        return found.widths
+    for width, step in widths.steps.items():
+        if found.widths.steps.get(width) == step:
+            widths = widths.with_width(width, found.widths.of[width])
+    return widths
 
 
 def _resolution_moves(blueprint: Blueprint, found: Candidate) -> Iterator[Candidate]:
+    """Change the resolution by one step, staying within one of the requested resolution."""
     height, width = sides(blueprint.resolution)
-    now = sides(found.variant.resolution)
-    for step in (-found.step, found.step):
-        tall = now[0] + step
-        resolution: Resolution = tall
-        if isinstance(blueprint.resolution, tuple):
-            resolution = (tall, max(1, round(tall * width / height)))
-        if tall >= 1:
-            try:
-                yield _at(found, blueprint.variant(found.variant.depths, resolution))
-            except UnscalableNetworkError:
-                continue  # the network does not run there; the other neighbour may do
-
-
-def _at(found: Candidate, variant: Variant) -> Candidate:
-    widths = variant.rule.widths(found.factors.width)
-    return replace(found, variant=variant, widths=widths, complexity=variant.complexity(widths))
+    now, _ = sides(found.variant.resolution)
+    for tall in (now - found.step, now + found.step):
+        if tall < 1 or abs(tall - height * found.factors.resolution) > found.step:
+            continue
+        wide = max(1, round(tall * width / height / found.step)) * found.step
+        resolution = like(blueprint.resolution, tall, wide)
+        try:
+            variant = blueprint.variant(found.variant.depths, resolution)
+        except UnscalableNetworkError:
+            continue  # the network does not run there; the other neighbour may do
+        yield replace(found, variant=variant, complexity=variant.complexity(found.widths))
 
 
 def kept_stages(blueprint: Blueprint) -> list[str]:

@@ -52,6 +52,7 @@ def save(scaled: ScaledNetwork, folder: Path) -> Path:
         text = json.dumps(_description(scaled), indent=1, ensure_ascii=False)
         (partial / DESCRIPTION).write_text(text + "\n", encoding="utf-8")
         save_file(_state(scaled.module), partial / WEIGHTS)
+        (partial / WEIGHTS).chmod(0o644)
         os.rename(partial, folder)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)

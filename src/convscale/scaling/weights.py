@@ -50,8 +50,8 @@ class Redraw:
         for start in range(0, new.numel(), _CHUNK):
             count = min(_CHUNK, new.numel() - start)
             chosen = torch.randint(pool.numel(), (count,), generator=self._generator)
-            new[start : start + count] = pool[chosen.to(old.device)] * scale
-        return new.reshape(shape)
+            new[start : start + count] = pool.index_select(0, chosen.to(old.device))
+        return new.mul_(scale).reshape(shape)
 
 
 def _fan_in(shape: tuple[int, ...]) -> int:
