@@ -1,0 +1,140 @@
+"""What a comparison says, in sentences and short numbers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from convscale.quantities import format_count, format_resolution
+from convscale.runtime.measurement import format_ms
+from convscale.selection import Candidate, Choice, best_predictor
+
+if TYPE_CHECKING:
+    from convscale.runtime.measurement import Conditions, Spread
+    from convscale.study import Comparison, Row
+
+# Correlations this near to each other do not tell two metrics apart.
+_CLOSE = 0.005
+
+
+def format_spread(spread: Spread | None) -> str:
+    """Write a median and its interquartile range; a dash where not measured.
+
+    Example:
+        >>> from convscale.runtime.measurement import Spread
+        >>> format_spread(Spread(61.27, 1.34, 15)), format_spread(None)
+        ('61.3 ± 1.34', '–')
+    """
+    if spread is None:
+        return "–"
+    return f"{format_ms(spread.median)} ± {format_ms(spread.iqr)}"
+
+
+def format_ratio(value: float | None) -> str:
+    """Write a ratio to the base; a dash where there is none.
+
+    Example:
+        >>> format_ratio(2.0312), format_ratio(None)
+        ('2.03x', '–')
+    """
+    return "–" if value is None else f"{value:.2f}x"
+
+
+def format_r(value: float | None) -> str:
+    """Write a correlation to three decimals; a dash where there is none.
+
+    Example:
+        >>> format_r(0.98765), format_r(None)
+        ('0.988', '–')
+    """
+    return "–" if value is None else f"{value:.3f}"
+
+
+def scaling_label(row: Candidate) -> str:
+    """Name a row within its base network's rows.
+
+    Example:
+        >>> from convscale.study import Row
+        >>> scaling_label(Row("net", "dWr", 4.0, 224, 1, 1, 1))
+        'dWr at 4x'
+    """
+    return "base" if row.strategy is None else f"{row.strategy} at {row.factor:g}x"
+
+
+def complexity_text(row: Row) -> str:
+    """Describe what a row costs, in one phrase.
+
+    Example:
+        >>> from convscale.study import Row
+        >>> complexity_text(Row("net", "w", 2.0, 224, 8_200_000_000, 50_000_000, 15_700_000))
+        '8.20G flops, 50.0M params, 15.7M acts at 224 px'
+    """
+    return (
+        f"{format_count(row.flops)} flops, {format_count(row.params)} params, "
+        f"{format_count(row.acts)} acts at {format_resolution(row.resolution)} px"
+    )
+
+
+def recommendation_sentence(choice: Choice) -> str:
+    """Say in one sentence which network to build inside the budget.
+
+    Example:
+        >>> recommendation_sentence(Choice("net", None, budget_ms=8.0, reason="Nothing fits."))
+        'No scaled network of net fits 8.00 ms.'
+    """
+    budget = format_ms(choice.budget_ms)
+    row = choice.row
+    if row is None:
+        return f"No scaled network of {choice.network} fits {budget} ms."
+    took = "" if row.latency is None else f" in {format_ms(row.latency.median)} ms"
+    return (
+        f"Within {budget} ms, build {choice.network} scaled by {scaling_label(row)}: "
+        f"{format_count(row.flops)} flops{took}."
+    )
+
+
+def prediction_sentence(comparison: Comparison) -> str:
+    """Say which of the three metrics predicts the measured latency best.
+
+    Example:
+        >>> from convscale.study import Comparison
+        >>> prediction_sentence(Comparison(()))
+        'Latency is not measured, so that no metric can be compared with it.'
+    """
+    if not comparison.measured:
+        return "Latency is not measured, so that no metric can be compared with it."
+    known = {metric: r for metric, r in comparison.correlation.items() if r is not None}
+    best = best_predictor(known)
+    if best is None:
+        return "No correlation is known: it takes three networks of different sizes."
+    others = sorted(known.keys() - {best}, key=lambda metric: (-known[metric], metric))
+    timed = sum(row.latency is not None for row in comparison.rows)
+    rest = "".join(f"; {metric} {known[metric]:.3f}" for metric in others)
+    lead = f"Over the {timed} networks measured here, {best} predict latency best"
+    close = [metric for metric in others if known[best] - known[metric] < _CLOSE]
+    caveat = f", with {' and '.join(close)} within {_CLOSE:g} of it" if close else ""
+    return f"{lead} (r = {known[best]:.3f}{rest}){caveat}."
+
+
+def conditions_text(conditions: Conditions) -> str:
+    """Describe the conditions of a measurement in one line.
+
+    Example:
+        >>> from convscale.runtime.measurement import Conditions
+        >>> conditions_text(Conditions("cpu", "x86_64", 8, "float32", 2, "contiguous", "2.6.0"))
+        'Measured on cpu (x86_64), 2 threads, 8 processors, float32, contiguous, torch 2.6.0.'
+    """
+    c = conditions
+    threads = "1 thread" if c.threads == 1 else f"{c.threads} threads"
+    parts = [
+        f"{c.device} ({c.hardware})",
+        threads,
+        f"{c.processors} processors",
+        c.dtype,
+        c.memory_format,
+        f"torch {c.torch}",
+    ]
+    if c.timm:
+        parts.append(f"timm {c.timm}")
+    if c.load_average is not None:
+        parts.append(f"load average {c.load_average:g} at the start")
+    return f"Measured on {', '.join(parts)}."

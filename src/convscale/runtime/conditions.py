@@ -1,0 +1,59 @@
+"""Observe the conditions under which a measurement begins."""
+
+from __future__ import annotations
+
+import os
+import platform
+from datetime import UTC, datetime
+from importlib import metadata
+
+from convscale.runtime.devices import Device
+from convscale.runtime.measurement import Conditions
+
+
+def observe(device: Device, *, threads: int, subjects: int) -> Conditions:
+    """Return the conditions that hold for all networks measured together now.
+
+    The dtype and the memory format are each network's own and are filled in later.
+
+    Example:
+        >>> from convscale.runtime.devices import open_device
+        >>> observe(open_device("cpu"), threads=1, subjects=2).interleaved_networks
+        2
+    """
+    return Conditions(
+        device=device.name,
+        hardware=device.hardware,
+        processors=_usable_processors(),
+        dtype="",
+        threads=threads,
+        memory_format="",
+        torch=metadata.version("torch"),
+        timm=_version("timm"),
+        python=platform.python_version(),
+        system=f"{platform.system()} {platform.machine()}",
+        load_average=_load_average(),
+        started=datetime.now(UTC).isoformat(timespec="seconds"),
+        interleaved_networks=subjects,
+        details=dict(device.details),
+    )
+
+
+def _usable_processors() -> int:
+    """Return how many processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _load_average() -> float | None:
+    if not hasattr(os, "getloadavg"):
+        return None
+    return round(os.getloadavg()[0], 2)

@@ -1,0 +1,245 @@
+"""Choose the scaled network with the most flops inside a latency budget, and say why."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from convscale.errors import InputError
+from convscale.quantities import check_positive, format_count
+from convscale.runtime.measurement import Spread, format_ms
+from convscale.selection.correlation import Costed
+
+STAND_IN = "flops stand in for accuracy until accuracies are measured or predicted"
+
+# Flops this near to each other differ by rounding of widths more than by intent.
+_NEAR = 0.05
+
+
+class Candidate(Costed, Protocol):
+    """What a row must tell to be chosen: its complexity and times, and how it was scaled."""
+
+    @property
+    def network(self) -> str:
+        """The base network's resolved name."""
+
+    @property
+    def strategy(self) -> str | None:
+        """The strategy's name; None for the base network itself."""
+
+    @property
+    def factor(self) -> float:
+        """The nominal scale factor s."""
+
+    @property
+    def label(self) -> str:
+        """The name under which the row's network can be named again."""
+
+
+@dataclass(frozen=True)
+class Violation:
+    """A scaled network that misses the budget, and by how many milliseconds.
+
+    Example:
+        >>> from convscale.study import Row
+        >>> Violation(Row("net", "w", 4.0, 224, flops=4, params=1, acts=1), excess_ms=3.5).excess_ms
+        3.5
+    """
+
+    row: Candidate
+    excess_ms: float
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What to build inside a latency budget, and why.
+
+    row is None where no scaled network fits. fitting holds all that fit, the chosen one
+    first and then by falling flops; violations those that do not, the nearest first.
+
+    Example:
+        >>> Choice("net", None, budget_ms=8.0, reason="Nothing fits.").feasible
+        False
+    """
+
+    network: str
+    row: Candidate | None
+    budget_ms: float
+    reason: str
+    base: Candidate | None = None
+    fitting: tuple[Candidate, ...] = ()
+    violations: tuple[Violation, ...] = ()
+
+    @property
+    def feasible(self) -> bool:
+        """Whether a scaled network fits the budget."""
+        return self.row is not None
+
+    @property
+    def next_best(self) -> Candidate | None:
+        """The network with the next most flops that fits too."""
+        return self.fitting[1] if len(self.fitting) > 1 else None
+
+    def as_document(self) -> dict[str, object]:
+        """Return the choice as the command line's JSON has it."""
+        chosen = self.row
+        return {
+            "network": self.network,
+            "latency_budget_ms": self.budget_ms,
+            "strategy": None if chosen is None else chosen.strategy,
+            "factor": None if chosen is None else chosen.factor,
+            "reason": self.reason,
+            "violations": [
+                {
+                    "strategy": missed.row.strategy,
+                    "factor": missed.row.factor,
+                    "excess_ms": missed.excess_ms,
+                }
+                for missed in self.violations
+            ],
+        }
+
+
+def choose(rows: Iterable[Candidate], latency_budget_ms: float) -> Choice:
+    """Choose among one network's rows the scaled one with the most flops inside the budget.
+
+    Flops stand in for accuracy. A network fits if its median latency does; of equal flops
+    the lower latency wins.
+
+    Args:
+        rows: The rows of one network; its base row, if there, is not a candidate.
+        latency_budget_ms: The most that a forward pass may take.
+
+    Raises:
+        InputError: If the budget is not positive, a scaled row has no latency, there is
+            none, or the rows are of several networks.
+
+    Example:
+        >>> from convscale.runtime import Spread
+        >>> from convscale.study import Row
+        >>> rows = [
+        ...     Row("net", "w", 2.0, 224, flops=200, params=2, acts=2, latency=Spread(5, 0, 9)),
+        ...     Row("net", "d", 4.0, 224, flops=400, params=4, acts=4, latency=Spread(9, 0, 9)),
+        ... ]
+        >>> choose(rows, 8.0).row.strategy, choose(rows, 10.0).row.strategy
+        ('w', 'd')
+        >>> print(choose(rows, 8.0).reason)
+        1 of 2 scaled networks fits 8.00 ms, and w at 2x has the most flops (200). With more
+        flops, d at 4x (400), takes 9.00 ms, 1.00 ms too long. Here flops stand in for accuracy
+        until accuracies are measured or predicted.
+    """
+    budget = check_positive(latency_budget_ms, what="latency budget in ms")
+    listed = list(rows)
+    scaled = [row for row in listed if row.strategy is not None]
+    network = _only_network(listed)
+    if not scaled:
+        raise InputError("There is no scaled network to choose from. Give a strategy and a factor.")
+    base = next((row for row in listed if row.strategy is None), None)
+    fitting = sorted(
+        (row for row in scaled if _ms(row) <= budget), key=lambda row: (-row.flops, _ms(row))
+    )
+    violations = sorted(
+        (Violation(row, _ms(row) - budget) for row in scaled if _ms(row) > budget),
+        key=lambda missed: missed.excess_ms,
+    )
+    return Choice(
+        network,
+        fitting[0] if fitting else None,
+        budget,
+        _reason(fitting, violations, budget, base),
+        base=base,
+        fitting=tuple(fitting),
+        violations=tuple(violations),
+    )
+
+
+def _only_network(rows: Sequence[Candidate]) -> str:
+    names = list(dict.fromkeys(row.network for row in rows))
+    if len(names) > 1:
+        raise InputError(f"Choose for one network at a time, not for {' and '.join(names)}.")
+    return names[0] if names else ""
+
+
+def _latency(row: Candidate) -> Spread:
+    if row.latency is None:
+        raise InputError(f"{_label(row)} has no latency. Measure all networks to choose by it.")
+    return row.latency
+
+
+def _ms(row: Candidate) -> float:
+    return _latency(row).median
+
+
+def _label(row: Candidate) -> str:
+    return f"{row.strategy} at {row.factor:g}x" if row.strategy else "the base network"
+
+
+def _reason(
+    fitting: Sequence[Candidate],
+    violations: Sequence[Violation],
+    budget_ms: float,
+    base: Candidate | None,
+) -> str:
+    if not fitting:
+        near = violations[0]
+        return (
+            f"No scaled network fits {format_ms(budget_ms)} ms; the nearest, {_label(near.row)}, "
+            f"takes {format_ms(_ms(near.row))} ms, {format_ms(near.excess_ms)} ms too long."
+        )
+    chosen, total = fitting[0], len(fitting) + len(violations)
+    fit = "fits" if len(fitting) == 1 else "fit"
+    said = [
+        f"{len(fitting)} of {total} scaled network{'s' if total > 1 else ''} {fit} "
+        f"{format_ms(budget_ms)} ms, and {_label(chosen)} has the most flops "
+        f"({format_count(chosen.flops)}).",
+        _larger(chosen, violations, budget_ms),
+        _near_tie(chosen, fitting[1:]),
+        _caution(chosen, budget_ms),
+        _smaller_than_base(chosen, base, budget_ms),
+        f"Here {STAND_IN}.",
+    ]
+    return " ".join(sentence for sentence in said if sentence)
+
+
+def _larger(chosen: Candidate, violations: Sequence[Violation], budget_ms: float) -> str:
+    """Name the nearest network that was lost to the budget although it has more flops."""
+    larger = [missed.row for missed in violations if missed.row.flops > chosen.flops]
+    if not larger:
+        return ""
+    row = larger[0]
+    which = "With more flops" if len(larger) == 1 else "The fastest with more flops"
+    return (
+        f"{which}, {_label(row)} ({format_count(row.flops)}), takes {format_ms(_ms(row))} ms, "
+        f"{format_ms(_ms(row) - budget_ms)} ms too long."
+    )
+
+
+def _near_tie(chosen: Candidate, others: Sequence[Candidate]) -> str:
+    """Point out the fastest network that has nearly as many flops and runs faster."""
+    near = [row for row in others if row.flops >= (1 - _NEAR) * chosen.flops]
+    faster = min(near, key=_ms, default=None)
+    if faster is None or _ms(faster) >= _ms(chosen):
+        return ""
+    less = 1 - faster.flops / chosen.flops
+    fewer = f"{100 * less:.1f} % fewer flops" if less > 0 else "as many flops"
+    return f"Nearly the same: {_label(faster)} has {fewer} and takes {format_ms(_ms(faster))} ms."
+
+
+def _caution(chosen: Candidate, budget_ms: float) -> str:
+    """Warn where the spread of the repeats reaches over the budget."""
+    latency = _latency(chosen)
+    if latency.median + latency.iqr <= budget_ms:
+        return ""
+    return (
+        f"Its {format_ms(latency.median)} ms lie nearer to the budget than their interquartile "
+        f"range ({format_ms(latency.iqr)} ms), so that it may miss it."
+    )
+
+
+def _smaller_than_base(chosen: Candidate, base: Candidate | None, budget_ms: float) -> str:
+    if base is None or base.latency is None or base.flops < chosen.flops:
+        return ""
+    if base.latency.median > budget_ms:
+        return ""
+    return "The base network fits too and has no fewer flops."
