@@ -1,0 +1,82 @@
+"""Scale convolutional networks: choose, build, count and measure the right size for a budget.
+
+Everything here is imported when it is first used, so that `import convscale` costs nothing:
+torch, torchvision and timm come in only when a network is touched.
+
+Example:
+    >>> import convscale as cs
+    >>> [strategy.name for strategy in cs.strategies()][:3]
+    ['d', 'w', 'r']
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from convscale.complexity.complexity import Complexity
+    from convscale.errors import (
+        BudgetError,
+        ConvscaleError,
+        InputError,
+        UnknownNetworkError,
+        UnscalableNetworkError,
+    )
+    from convscale.runtime import measure
+    from convscale.scaling import count, load, scale
+    from convscale.strategy import Strategy
+    from convscale.strategy import named_strategies as strategies
+    from convscale.study import compare
+
+    __version__: str
+
+__all__ = [
+    "BudgetError",
+    "Complexity",
+    "ConvscaleError",
+    "InputError",
+    "Strategy",
+    "UnknownNetworkError",
+    "UnscalableNetworkError",
+    "__version__",
+    "compare",
+    "count",
+    "load",
+    "measure",
+    "scale",
+    "strategies",
+]
+
+_ORIGIN = {
+    "BudgetError": "convscale.errors:BudgetError",
+    "Complexity": "convscale.complexity.complexity:Complexity",
+    "ConvscaleError": "convscale.errors:ConvscaleError",
+    "InputError": "convscale.errors:InputError",
+    "Strategy": "convscale.strategy:Strategy",
+    "UnknownNetworkError": "convscale.errors:UnknownNetworkError",
+    "UnscalableNetworkError": "convscale.errors:UnscalableNetworkError",
+    "compare": "convscale.study:compare",
+    "count": "convscale.scaling:count",
+    "load": "convscale.scaling:load",
+    "measure": "convscale.runtime:measure",
+    "scale": "convscale.scaling:scale",
+    "strategies": "convscale.strategy:named_strategies",
+}
+
+
+def __getattr__(name: str) -> object:
+    value: object
+    if name == "__version__":
+        value = importlib.import_module("importlib.metadata").version("convscale")
+    elif name in _ORIGIN:
+        module, attribute = _ORIGIN[name].split(":")
+        value = getattr(importlib.import_module(module), attribute)
+    else:
+        raise AttributeError(f"module 'convscale' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,144 @@
+"""The entry point: parse, run one command, print its answer or the one line of its error."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand
+
+import convscale
+from convscale.cli.answer import Answer, Page, publish
+from convscale.cli.compare import compare
+from convscale.cli.count import count
+from convscale.cli.failure import DEFECT, INTERRUPTED, Failure, failure_of
+from convscale.cli.measure import measure
+from convscale.cli.quiet import collected_warnings, stdout_kept_clean
+from convscale.cli.scale import scale
+from convscale.cli.strategies import strategies
+from convscale.errors import InputError
+
+
+class Command(TyperCommand):
+    """A command during whose work nothing but its answer reaches stdout.
+
+    Example:
+        >>> issubclass(Command, TyperCommand)
+        True
+    """
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command's function and return its answer."""
+        try:
+            with stdout_kept_clean():
+                return super().invoke(ctx)
+        except SystemExit as error:
+            raise InputError(
+                f"The code of the network ended the process (exit {error.code}). Guard what its "
+                "file does when it runs as a script by if __name__ == '__main__'."
+            ) from error
+
+
+app = typer.Typer(
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["--help", "-h"]},
+)
+_EXAMPLES: dict[Callable[..., Answer], str] = {
+    count: "count resnet50",
+    scale: "scale resnet50 --strategy dWr --factor 4",
+    compare: "compare resnet50 --measure --latency-budget 2.5x --html report.html",
+    measure: "measure resnet50 --batch-size 1",
+    strategies: "strategies",
+}
+for _function, _example in _EXAMPLES.items():
+    _summary = inspect.cleandoc(_function.__doc__ or "").partition("\n\n")[0]
+    app.command(cls=Command, help=_summary, epilog=f"Example: convscale {_example}")(_function)
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        sys.stdout.write(f"convscale {convscale.__version__}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", metavar="", callback=_show_version, is_eager=True, help="Show the version."
+        ),
+    ] = False,
+) -> None:
+    """Scale a convolutional network, count it, measure it, and choose for a budget."""
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command line and return its exit status; only a success writes to stdout.
+
+    Example:
+        >>> run(["--version"])  # doctest: +ELLIPSIS
+        convscale ...
+        0
+    """
+    page = Page(sys.stdout)
+    try:
+        with collected_warnings() as warned:
+            status = _work(arguments, page)
+        if status == 0:
+            publish(page)
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the boundary of the program
+        return _refuse(failure_of(error))
+    for line in warned:
+        _complain(f"warning: {line}")
+    return status
+
+
+def main() -> None:
+    """Run the command line of this process and end it.
+
+    Example:
+        >>> callable(main)
+        True
+    """
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError):  # closed, or replaced by the caller
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    sys.exit(run(sys.argv[1:]))
+
+
+def _work(arguments: Sequence[str], page: Page) -> int:
+    """Fill the page with the command's answer, or with the help, and return the status."""
+    command = typer.main.get_command(app)
+    with contextlib.redirect_stdout(page):
+        answer = command.main(list(arguments), prog_name="convscale", standalone_mode=False)
+    if answer == INTERRUPTED:  # what typer makes of an interruption
+        raise KeyboardInterrupt
+    if isinstance(answer, dict | list):
+        page.show(answer)
+    return answer if isinstance(answer, int) else 0
+
+
+def _refuse(failure: Failure) -> int:
+    if failure.status == DEFECT and os.environ.get("CONVSCALE_TRACEBACK"):
+        traceback.print_exc()
+    _complain(failure.line)
+    return failure.status
+
+
+def _complain(line: str) -> None:
+    if sys.stderr is not None:
+        with contextlib.suppress(BrokenPipeError):
+            sys.stderr.write(f"convscale: {line}\n")
+            sys.stderr.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,116 @@
+"""The options that several commands share, as types; their values arrive as text."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+_NETWORK_HELP = (
+    "timm:NAME, torchvision:NAME, NAME (timm first), path/to/file.py:factory, a saved folder, "
+    "or NAME@STRATEGY:FACTOR."
+)
+
+_TARGET = "Target (exactly one)"
+
+Network = Annotated[str, typer.Argument(metavar="NETWORK", help=_NETWORK_HELP, show_default=False)]
+Networks = Annotated[
+    list[str], typer.Argument(metavar="NETWORK...", help=_NETWORK_HELP, show_default=False)
+]
+Resolution = Annotated[
+    str | None,
+    typer.Option(
+        "--resolution",
+        metavar="PX",
+        help="Input side of the base network, 224 or 256x128 (height x width); "
+        "by default the network's own.",
+    ),
+]
+NumClasses = Annotated[
+    str | None,
+    typer.Option("--num-classes", metavar="N", help="Classes; for names and factories."),
+]
+InChans = Annotated[
+    str | None,
+    typer.Option("--in-chans", metavar="N", help="Input channels; for names and factories."),
+]
+Convention = Annotated[
+    str, typer.Option("--convention", metavar="NAME", help="How the edges are counted: default.")
+]
+Json = Annotated[
+    bool, typer.Option("--json", metavar="", help="Print one JSON document and nothing else.")
+]
+BatchSize = Annotated[
+    str, typer.Option("--batch-size", metavar="N", help="Images in one forward pass.")
+]
+Device = Annotated[
+    str, typer.Option("--device", metavar="DEVICE", help="Where to measure: cpu, cuda or mps.")
+]
+Threads = Annotated[
+    str | None,
+    typer.Option("--threads", metavar="N", help="Threads on the CPU; by default torch's choice."),
+]
+Repeats = Annotated[
+    str | None,
+    typer.Option("--repeats", metavar="N", help="Timed forward passes of each network."),
+]
+TimeLimit = Annotated[
+    str | None,
+    typer.Option("--time-limit", metavar="SECONDS", help="Stop repeating after this time."),
+]
+Strategy = Annotated[
+    str, typer.Option("--strategy", metavar="STRATEGY", help="Such as w, dwr, dWr, dWr@0.6.")
+]
+Factor = Annotated[
+    str | None,
+    typer.Option("--factor", metavar="S", help="Times the flops.", rich_help_panel=_TARGET),
+]
+Flops = Annotated[
+    str | None,
+    typer.Option("--flops", metavar="NUMBER", help="Such as 1.6G.", rich_help_panel=_TARGET),
+]
+Params = Annotated[
+    str | None,
+    typer.Option("--params", metavar="NUMBER", help="Such as 20M.", rich_help_panel=_TARGET),
+]
+Acts = Annotated[
+    str | None,
+    typer.Option("--acts", metavar="NUMBER", help="Such as 12M.", rich_help_panel=_TARGET),
+]
+Out = Annotated[
+    str | None,
+    typer.Option("--out", metavar="FOLDER", help="Save the scaled network in a new folder."),
+]
+Rounding = Annotated[
+    str, typer.Option("--rounding", metavar="NAME", help="How sizes are rounded: nearest.")
+]
+WidthMultiple = Annotated[
+    str, typer.Option("--width-multiple", metavar="N", help="Widths are multiples of it.")
+]
+Seed = Annotated[
+    str, typer.Option("--seed", metavar="N", help="Seed of the weights that are saved.")
+]
+Strict = Annotated[
+    bool,
+    typer.Option("--strict", metavar="", help="Fail where a budget cannot be met nearly."),
+]
+Strategies = Annotated[
+    str, typer.Option("--strategies", metavar="LIST", help="Separated by commas.")
+]
+Factors = Annotated[str, typer.Option("--factors", metavar="LIST", help="Times the flops: 2,4.")]
+Measure = Annotated[
+    bool, typer.Option("--measure", metavar="", help="Measure latency on the machine at hand.")
+]
+Budget = Annotated[
+    str | None,
+    typer.Option(
+        "--latency-budget",
+        metavar="LIMIT",
+        help="Recommend within it: 2.5x (the base's latency) or 8ms; with --measure.",
+    ),
+]
+Html = Annotated[
+    str | None,
+    typer.Option("--html", metavar="FILE", help="Write a report with the tables and plots."),
+]
+Layers = Annotated[bool, typer.Option("--layers", metavar="", help="Count layer by layer too.")]

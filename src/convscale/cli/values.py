@@ -1,0 +1,160 @@
+"""Read the values of options: the parser hands over text, so that one voice refuses it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from convscale.errors import InputError
+from convscale.quantities import parse_number
+
+
+def whole_number(text: str, *, what: str, minimum: int = 1) -> int:
+    """Read an integer that is not below the minimum.
+
+    Raises:
+        InputError: If it is anything else.
+
+    Example:
+        >>> whole_number("8", what="batch size")
+        8
+    """
+    try:
+        value = int(text)
+    except ValueError:
+        raise InputError(f"Cannot read {text!r} as the {what}. Write an integer.") from None
+    if value < minimum:
+        raise InputError(f"The {what} is {value}; it must be at least {minimum}.")
+    if value >= 2**63:
+        raise InputError(f"The {what} is {value}; it must be below 2**63.")
+    return value
+
+
+def optional_whole_number(text: str | None, *, what: str, minimum: int = 1) -> int | None:
+    """Read an integer as `whole_number` does, or keep the absence of one.
+
+    Example:
+        >>> optional_whole_number(None, what="number of threads") is None
+        True
+    """
+    return None if text is None else whole_number(text, what=what, minimum=minimum)
+
+
+def time_limits(repeats: str | None, time_limit: str | None, *, repeats_as: str) -> dict[str, Any]:
+    """Read how often and how long to measure, as keywords; what was not given is left out.
+
+    Example:
+        >>> time_limits("5", "1.5", repeats_as="rounds")
+        {'rounds': 5, 'time_limit_s': 1.5}
+    """
+    limits: dict[str, Any] = {}
+    if repeats is not None:
+        limits[repeats_as] = whole_number(repeats, what="number of repeats")
+    if time_limit is not None:
+        limits["time_limit_s"] = parse_number(time_limit, what="time limit in seconds")
+    return limits
+
+
+def listed(text: str, *, what: str, example: str) -> tuple[str, ...]:
+    """Read a list whose entries are separated by commas; empty entries do not count.
+
+    Raises:
+        InputError: If no entry remains.
+
+    Example:
+        >>> listed("w, dwr,dWr", what="strategies", example="w,dWr")
+        ('w', 'dwr', 'dWr')
+    """
+    entries = tuple(entry.strip() for entry in text.split(",") if entry.strip())
+    if not entries:
+        raise InputError(f"The list of {what} is empty. Write at least one, as in {example}.")
+    return entries
+
+
+def one_target(**given: str | None) -> dict[str, float]:
+    """Return the one target that was given, by name.
+
+    Raises:
+        InputError: If none or several were given, or it is no positive number.
+
+    Example:
+        >>> one_target(factor=None, flops="1.6G", params=None, acts=None)
+        {'flops': 1600000000.0}
+    """
+    options = [f"--{name}" for name in given]
+    rule = f"Write exactly one of {', '.join(options[:-1])} and {options[-1]}"
+    texts = {name: text for name, text in given.items() if text is not None}
+    if not texts:
+        raise InputError(f"No target was given. {rule}, as in {options[0]} 2.")
+    if len(texts) > 1:
+        came = " and ".join(f"--{name} {text}" for name, text in texts.items())
+        raise InputError(f"{len(texts)} targets were given: {came}. {rule}.")
+    ((name, text),) = texts.items()
+    what = name if name == "factor" else f"{name} budget"
+    return {name: parse_number(text, what=what)}
+
+
+def new_folder(text: str) -> Path:
+    """Return the path of a folder that can be made there.
+
+    Raises:
+        InputError: If something is there already, or nothing can be made there.
+
+    Example:
+        >>> new_folder("scaled/").name
+        'scaled'
+    """
+    path = Path(text)
+    if not text or os.path.lexists(path):
+        what = f"{text!r} exists already" if text else "The name of the output folder is empty"
+        raise InputError(f"{what}. Name a folder that does not exist yet, as in --out scaled/.")
+    _check_parent(path)
+    return path
+
+
+def report_file(text: str) -> Path:
+    """Return the path of a file that can be written there, over an older one if need be.
+
+    Raises:
+        InputError: If a folder is there, or nothing can be written there.
+
+    Example:
+        >>> report_file("demo/report.html").suffix
+        '.html'
+    """
+    path = Path(text)
+    if not text or path.is_dir() or text.endswith(("/", os.sep)):
+        raise InputError(f"{text!r} is no file name. Write one, as in --html report.html.")
+    _check_parent(path)
+    return path
+
+
+def _check_parent(path: Path) -> None:
+    """Refuse a path below something that is no folder, or where we may not write."""
+    parent = path.absolute().parent
+    while not os.path.lexists(parent) and parent != parent.parent:
+        parent = parent.parent
+    if not parent.is_dir():
+        raise InputError(f"Cannot write {str(path)!r}: {str(parent)!r} is not a folder.")
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise InputError(f"Cannot write {str(path)!r}: no permission to write in {str(parent)!r}.")
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn what the system refuses, such as a full disk, into a line for the user.
+
+    Raises:
+        InputError: If the system refuses to write.
+
+    Example:
+        >>> with writing(Path("report.html")):
+        ...     pass
+    """
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"Cannot write {str(path)!r}: {error.strerror or error}.") from error
