@@ -1,0 +1,264 @@
+"""Every network of the suite under every strategy: built, counted, run, and as requested."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import pytest
+import torch
+from torch import nn
+
+import convscale as cs
+from convscale.network import resolve_base
+from convscale.scaling import Scaler
+from tests import checks
+from tests.networks import DEEP, NAMED, Contraption, contraption
+
+FACTORS = (0.5, 2.0, 4.0)
+ALL = [
+    pytest.param(name, strategy, factor, marks=pytest.mark.xdist_group(name))
+    for name in NAMED
+    for strategy in ("w", "r", "wr", *(("d", "dwr", "dWr") if name in DEEP else ()))
+    for factor in FACTORS
+]
+
+
+@cache
+def scaler(name: str) -> Scaler:
+    return Scaler(resolve_base(name))
+
+
+@cache
+def base_module(name: str) -> nn.Module:
+    return resolve_base(name).build("meta")
+
+
+@pytest.mark.parametrize(("name", "strategy", "factor"), ALL)
+def test_a_scaled_network_is_what_was_asked(name, strategy, factor):
+    base = base_module(name)
+    scaled = scaler(name).scale(strategy, factor=factor, weights=False)
+    # the closed form, our counter and PyTorch's agree on the network that was built
+    assert scaled.achieved.flops == checks.torch_flops(scaled.module, scaled.resolution)
+    assert scaled.achieved.params == sum(p.numel() for p in scaled.module.parameters())
+    assert checks.output_shape(scaled.module, scaled.resolution) == checks.output_shape(
+        base, scaled.base_resolution
+    )
+    assert checks.share_at_requested_width(base, scaled, scaler(name).base.layers) >= 0.95
+    checks.check_equal_widths_stay_equal(base, scaled.module)
+    checks.check_state_dict_keys(base, scaled)
+    if factor == 2.0:
+        assert 1.8 <= scaled.ratio["flops"] <= 2.2 or any("Flops grow" in n for n in scaled.notes)
+    ratio = scaled.resolution / scaled.base_resolution
+    assert abs(ratio - scaled.factors.resolution) * scaled.base_resolution <= 1
+
+
+@pytest.mark.parametrize("name", DEEP)
+@pytest.mark.parametrize("factor", FACTORS)
+def test_depth_scales_every_stage_and_rounds_half_to_even(name, factor):
+    scaled = scaler(name).scale("d", factor=factor, weights=False)
+    for stage in scaler(name).blueprint.stages:
+        container = scaled.module.get_submodule(stage.container)
+        blocks = [child for child in container.children() if type(child).__name__ == stage.kind]
+        assert len(blocks) == max(1, round(stage.depth * factor))
+
+
+@pytest.mark.parametrize(("name", "strategy"), [(n, s) for n in NAMED for s in ("wr",)])
+def test_scaled_networks_train_at_a_small_resolution(name, strategy):
+    scaled = cs.scale(name, strategy=strategy, factor=0.5)
+    checks.check_runs_forward_and_backward(scaled.module, 64)
+
+
+@pytest.mark.parametrize("name", DEEP)
+def test_added_blocks_change_the_output(name):
+    scaled = cs.scale(name, strategy="d", factor=2.0)
+    assert checks.check_added_blocks_matter(scaled, 64) == sum(
+        max(1, round(stage.depth * 2)) - stage.depth for stage in scaler(name).blueprint.stages
+    )
+    checks.check_runs_forward_and_backward(scaled.module, 64)
+
+
+@pytest.mark.parametrize("strategy", ["w", "r", "wr", "d", "dwr", "dWr"])
+@pytest.mark.parametrize("factor", FACTORS)
+def test_a_network_from_a_file_scales_as_by_hand(strategy, factor):
+    name = "tests/networks.py:contraption"
+    scaled = cs.scale(name, strategy=strategy, factor=factor, resolution=64)
+    base = contraption()
+    module, k = scaled.module, scaled.factors.width
+    assert abs(module.left_wing.out_channels - 16 * k) <= 8
+    assert abs(module.right_wing.out_channels - 40 * k) <= 8
+    joined = module.left_wing.out_channels + module.right_wing.out_channels
+    assert module.attic[0].squeeze_a.in_channels == joined
+    assert module.attic[-1].spread_b.out_channels == module.window.in_features
+    assert module.window.out_features == 10
+    depths = [len(module.hall), len(module.attic)]
+    requested = [max(1, round(d * scaled.factors.depth)) for d in (3, 2)]
+    assert all(abs(a - b) <= 1 for a, b in zip(depths, requested, strict=True))
+    assert strategy != "d" or depths == requested
+    assert scaled.achieved.flops == checks.torch_flops(module, scaled.resolution)
+    checks.check_equal_widths_stay_equal(base, module)
+    checks.check_state_dict_keys(base, scaled)
+    checks.check_runs_forward_and_backward(module, 32)
+    checks.check_added_blocks_matter(scaled, 32)
+
+
+def test_a_made_block_is_what_its_constructor_would_make():
+    """EfficientNet's last stage has one block, 192 -> 320 at expansion 6; repeated: 320 -> 320."""
+    from timm.models._efficientnet_blocks import InvertedResidual
+
+    scaled = cs.scale("timm:efficientnet_b0", strategy="d", factor=2.0, weights=False)
+    made = scaled.module.blocks[6][1]
+    with torch.device("meta"):
+        built = InvertedResidual(320, 320, 3, exp_ratio=6.0, se_layer=type(made.se))
+    shapes = {name: p.shape for name, p in made.named_parameters() if not name.startswith("se.")}
+    expected = {n: p.shape for n, p in built.named_parameters() if not n.startswith("se.")}
+    assert shapes == expected
+    assert made.has_skip
+    assert made.se.conv_reduce.out_channels == 80  # a quarter of the block's input
+
+
+def test_a_made_block_leaves_out_the_projection():
+    """RegNetY-3.2GF's last stage has one block, with a projection that a repeated one lacks."""
+    scaled = cs.scale("timm:regnety_032", strategy="d", factor=2.0, weights=False)
+    made = scaled.module.s4.b2
+    assert isinstance(made.downsample, nn.Identity)
+    assert made.conv2.conv.stride == (1, 1)
+    assert made.conv2.conv.in_channels // made.conv2.conv.groups == 24
+
+
+def test_width_scaling_moves_a_bottleneck_with_group_width():
+    """Under the reference rounding ResNet-50 at `w` 2 comes back unchanged; here it must not."""
+    scaled = scaler("timm:resnet50").scale("w", factor=2.0, weights=False)
+    assert scaled.module.layer1[0].conv1.out_channels == 88  # 64·√2 = 90.5
+    scaled = scaler("timm:resnext50_32x4d").scale("w", factor=4.0, weights=False)
+    conv = scaled.module.layer1[0].conv2
+    assert (conv.out_channels, conv.in_channels // conv.groups) == (256, 8)
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_factor_one_is_the_identity(name):
+    scaled = scaler(name).scale("wr", factor=1.0, weights=False)
+    assert scaled.achieved == cs.Complexity(
+        *(getattr(scaler(name).base, metric) for metric in ("flops", "params", "acts"))
+    )
+    shapes = {key: tensor.shape for key, tensor in scaled.module.state_dict().items()}
+    assert shapes == {k: t.shape for k, t in base_module(name).state_dict().items()}
+    assert scaled.resolution == scaled.base_resolution
+
+
+@pytest.mark.parametrize("name", ["timm:resnet50", "timm:densenet121", "timm:convnext_tiny"])
+def test_scaling_twice_is_close_to_scaling_once(name):
+    once = scaler(name).scale("w", factor=4.0, weights=False)
+    first = scaler(name).scale("w", factor=2.0, weights=False)
+    second = cs.scale(first.module, strategy="w", factor=2.0, resolution=224, weights=False)
+    assert second.achieved.flops == pytest.approx(once.achieved.flops, rel=0.12)
+
+
+BUDGETS = [
+    (name, strategy, metric, factor)
+    for name in NAMED
+    for strategy in ("w", "wr", *(("dwr", "dWr") if name in DEEP else ()))
+    for metric, factor in (("flops", 1.7), ("params", 3.1), ("acts", 0.6))
+]
+
+
+def test_budgets_are_met_within_one_per_cent_at_the_median_and_three_at_the_95th():
+    misses = []
+    for name, strategy, metric, factor in BUDGETS:
+        budget = getattr(scaler(name).base, metric) * factor
+        scaled = scaler(name).scale(strategy, weights=False, **{metric: budget})
+        misses.append(abs(getattr(scaled.achieved, metric) / budget - 1))
+        assert misses[-1] <= 0.03 or "misses the budget" in scaled.notes[-1]
+    misses.sort()
+    assert misses[len(misses) // 2] <= 0.01
+    assert misses[int(0.95 * len(misses))] <= 0.03
+
+
+def test_pure_depth_meets_a_budget_within_one_block():
+    budget = 7.0e9
+    scaled = scaler("timm:resnet50").scale("d", flops=budget, weights=False)
+    one_block = 220e6  # every block of ResNet-50 but the downsampling ones costs 218 Mflops
+    assert abs(scaled.achieved.flops - budget) <= one_block
+
+
+def test_pure_resolution_meets_a_budget_within_one_step():
+    scaled = scaler("timm:resnet50").scale("r", flops=8.0e9, weights=False)
+    neighbours = [
+        cs.count("resnet50", resolution=scaled.resolution + step).flops for step in (-1, 1)
+    ]
+    miss = abs(scaled.achieved.flops - 8.0e9)
+    assert all(miss <= abs(flops - 8.0e9) for flops in neighbours)
+
+
+@pytest.mark.parametrize("strategy", ["w", "d", "r", "dWr"])
+def test_a_budget_below_the_smallest_network_is_refused(strategy):
+    message = f"^The budget of 1000 flops lies below the smallest network of strategy '{strategy}'"
+    with pytest.raises(cs.InputError, match=message):
+        cs.scale("timm:resnet18", strategy=strategy, flops=1000, weights=False)
+
+
+def test_a_strict_budget_that_cannot_be_met_is_an_error():
+    with pytest.raises(cs.BudgetError, match="^The nearest network of strategy 'd' has .*$"):
+        scaler("timm:resnet50").scale("d", params=21.6e6, strict=True, weights=False)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "message"),
+    [
+        ("d", "Strategy 'd' scales depth, but the network has no stage of blocks.*"),
+        ("dWr", "Strategy 'dWr' scales depth, but the network has no stage of blocks.*"),
+    ],
+)
+def test_a_network_without_stages_refuses_depth(strategy, message):
+    with pytest.raises(cs.UnscalableNetworkError, match=f"^{message}$"):
+        scaler("timm:vgg16").scale(strategy, factor=2.0, weights=False)
+
+
+def test_an_axis_can_be_kept_and_the_others_share_its_part():
+    scaled = scaler("timm:vgg16").scale("dwr", factor=4.0, keep=("d",), weights=False)
+    assert scaled.strategy.width == scaled.strategy.resolution == pytest.approx(0.5)
+    assert scaled.notes[0].startswith("Kept d: the exponents of dwr become depth 0, width 0.5")
+
+
+def test_a_reshape_to_a_fixed_number_is_named_and_never_wrong():
+    class Fixed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.entry = nn.Conv2d(3, 16, 3, padding=1)
+            self.exit = nn.Linear(16, 10)
+
+        def forward(self, x):
+            return self.exit(self.entry(x).mean((2, 3)).view(-1, 16))
+
+    message = "^module:Fixed was widened where it has a fixed number: .*$"
+    with pytest.raises(cs.UnscalableNetworkError, match=message):
+        cs.scale(Fixed(), strategy="w", factor=4.0, resolution=32)
+
+
+def test_a_network_that_cannot_change_its_resolution_says_so():
+    class Fixed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.entry = nn.Conv2d(3, 16, 3, padding=1)
+            self.exit = nn.Linear(16 * 32 * 32, 10)
+
+        def forward(self, x):
+            return self.exit(self.entry(x).flatten(1))
+
+    with pytest.raises(cs.UnscalableNetworkError, match="^The resolution cannot be scaled by 2: "):
+        cs.scale(Fixed(), strategy="r", factor=4.0, resolution=32)
+    scaled = cs.scale(Fixed(), strategy="w", factor=4.0, resolution=32)
+    assert scaled.module.exit.in_features == 32 * 32 * 32
+
+
+def test_rectangles_scale_on_both_sides():
+    scaled = cs.scale("resnet18", strategy="r", factor=4.0, resolution=(128, 64), weights=False)
+    assert scaled.resolution == (256, 128)
+
+
+def test_the_contraption_is_not_changed_by_scaling():
+    base = Contraption().train()
+    before = {name: tensor.clone() for name, tensor in base.state_dict().items()}
+    scaled = cs.scale(base, strategy="dWr", factor=4.0, resolution=64)
+    assert scaled.network == "module:Contraption"
+    assert scaled.module.training
+    assert all(torch.equal(before[k], t) for k, t in base.state_dict().items())
