@@ -6,7 +6,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: help demo test lint types check clean
+.PHONY: help install demo test lint types verify clean
 
 help:             ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -31,6 +31,9 @@ types: $(STAMP)   ## static types, strict
 
 test: lint types  ## lint, types and the whole test suite; what CI runs
 	$(BIN)/pytest --numprocesses 2
+
+verify: $(STAMP)  ## the whole matrix of networks, strategies and factors, trained one step (30 min)
+	$(BIN)/pytest --numprocesses 2 -m slow tests/test_matrix.py
 
 clean:            ## remove what the targets made
 	rm -rf $(VENV) demo .mypy_cache .ruff_cache .pytest_cache .hypothesis

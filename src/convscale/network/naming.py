@@ -55,14 +55,25 @@ def resolve_base(
         raise InputError(
             f"{name!r} names no factory in the file. Write {name.rstrip(':')}:factory."
         )
-    if Path(name).is_dir():
-        raise InputError(f"The folder {name} holds no network. Give a folder that save wrote.")
     library, _, rest = name.partition(":")
     if library == "timm" and rest:
         return from_timm(rest, options)
     if library == "torchvision" and rest:
         return from_torchvision(rest, options)
     return _from_any(name, options)
+
+
+def is_library_name(name: str) -> bool:
+    """Tell whether a bare name stands for a network of timm or torchvision.
+
+    Example:
+        >>> is_library_name("resnet50"), is_library_name("half")
+        (True, False)
+    """
+    import timm
+    import torchvision
+
+    return timm.is_model(name.split(".")[0]) or name in torchvision.models.list_models()
 
 
 def _from_any(name: str, options: dict[str, int]) -> Network:
@@ -74,6 +85,8 @@ def _from_any(name: str, options: dict[str, int]) -> Network:
     known = torchvision.models.list_models()
     if name in known:
         return from_torchvision(name, options)
+    if name and Path(name).is_dir():
+        raise InputError(f"The folder {name} holds no network. Give a folder that save wrote.")
     near = near_names(name, [*timm.list_models(), *known])
     raise UnknownNetworkError(
         f"Unknown network {name!r}.{near} Write a name of timm or torchvision, "

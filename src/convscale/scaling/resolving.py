@@ -10,7 +10,7 @@ from torch import nn
 from convscale.complexity.complexity import Count
 from convscale.complexity.counting import check_convention, count_network
 from convscale.errors import InputError
-from convscale.network.naming import resolve_base, split_scaled
+from convscale.network.naming import is_library_name, resolve_base, split_scaled
 from convscale.network.sources import Device, Network
 from convscale.quantities import Resolution, check_resolution, parse_number
 from convscale.scaling.build import build
@@ -46,7 +46,7 @@ def resolve(
     if resolution is not None:
         resolution = check_resolution(resolution)
     if isinstance(network, str):
-        if is_saved(Path(network)):
+        if is_saved(Path(network)) and not is_library_name(network):
             if num_classes is not None or in_chans is not None:
                 raise InputError("A saved folder has its classes and channels already.")
             return _with(saved_network(Path(network)), resolution)
