@@ -5,23 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 import convscale as cs
 from convscale.errors import InputError
+from tests.checks import torch_flops
 from tests.networks import NAMED, Contraption, Plain, Shared, plain_flops
-
-
-def torch_flops(module: nn.Module, resolution, in_chans: int = 3) -> int:
-    """Half of what PyTorch's counter says: it counts 2 a multiply-add."""
-    height, width = resolution if isinstance(resolution, tuple) else (resolution, resolution)
-    counter = FlopCounterMode(display=False)
-    device = next(module.parameters()).device
-    with torch.no_grad(), counter:
-        module.eval()(torch.zeros(1, in_chans, height, width, device=device))
-    total = counter.get_total_flops()
-    assert total % 2 == 0
-    return total // 2
 
 
 def test_resnet50_matches_the_published_counts():

@@ -229,7 +229,7 @@ def test_a_reshape_to_a_fixed_number_is_named_and_never_wrong():
         def forward(self, x):
             return self.exit(self.entry(x).mean((2, 3)).view(-1, 16))
 
-    message = "^module:Fixed was widened where it has a fixed number: .*$"
+    message = "^module:Fixed has a number in its code that does not follow its widths: .*$"
     with pytest.raises(cs.UnscalableNetworkError, match=message):
         cs.scale(Fixed(), strategy="w", factor=4.0, resolution=32)
 

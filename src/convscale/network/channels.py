@@ -20,7 +20,7 @@ from scipy.sparse.csgraph import connected_components
 from convscale.network.labels import Label
 from convscale.network.ties import Ties
 
-Sizes = npt.NDArray[np.int64]
+Sizes = npt.NDArray[np.int64] | npt.NDArray[np.float64]
 Composition = tuple[tuple[int, int], ...]
 
 
@@ -30,7 +30,8 @@ class Channels:
 
     `produced` holds, for every axis that a layer puts out, its composition: pairs of a
     channel group and the number of times it stands there. `grouped` holds, for every grouped
-    convolution, the compositions of its input channels and of its group width.
+    convolution, the compositions of its input channels and of its group width; `equal` the
+    compositions of parts that must be of one size.
 
     Example:
         >>> group_of_unit, sizes = np.array([0, 0, 0]), np.array([3])
@@ -44,6 +45,7 @@ class Channels:
     group_of_unit: npt.NDArray[np.int64]
     produced: tuple[Composition, ...]
     grouped: tuple[tuple[Composition, Composition], ...] = ()
+    equal: tuple[tuple[Composition, ...], ...] = ()
     _known: dict[int, tuple[Label, Composition]] = field(default_factory=dict, repr=False)
 
     def composition(self, units: Label) -> Composition:
@@ -57,8 +59,11 @@ class Channels:
         return known[1]
 
     def size(self, units: Label, sizes: Sizes) -> int:
-        """Return how many units a place has when the groups have the given sizes."""
-        return sum(int(sizes[group]) * times for group, times in self.composition(units))
+        """Return how many units a place has when the groups have the given sizes.
+
+        Sizes of fragments may be fractions; those of places are whole.
+        """
+        return round(sum(float(sizes[group]) * times for group, times in self.composition(units)))
 
     def scalable(self, units: Label) -> bool:
         """Tell whether any group in a set of units can change."""
@@ -94,10 +99,15 @@ def find_channels(ties: Ties, places: Sequence[Label]) -> Channels:
     np.logical_or.at(group_fixed, group_of_class, fixed)
     channels = Channels(sizes, group_fixed, group_of_class[classes], ())
     produced = dict.fromkeys(channels.composition(units) for units in ties.produced)
+    equal = dict.fromkeys(
+        tuple(channels.composition(units) for units in parts) for parts in ties.equal
+    )
     grouped = dict.fromkeys(
         (channels.composition(units), channels.composition(width)) for units, width in ties.grouped
     )
-    return Channels(sizes, group_fixed, channels.group_of_unit, tuple(produced), tuple(grouped))
+    return Channels(
+        sizes, group_fixed, channels.group_of_unit, tuple(produced), tuple(grouped), tuple(equal)
+    )
 
 
 def _classes(ties: Ties) -> npt.NDArray[np.int64]:

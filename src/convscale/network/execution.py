@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 Visit = Callable[[Any, tuple[Any, ...], dict[str, Any], Any, str], None]
+Handle = Callable[[Any, tuple[Any, ...], dict[str, Any], str], Any]
 
 
 class ForwardError(Exception):
@@ -41,6 +43,18 @@ class _Dispatch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return output
 
 
+class _Functions(TorchFunctionMode):
+    """Hand every call of a function of PyTorch, before it becomes operators, to a handler."""
+
+    def __init__(self, handle: Handle, stack: list[str]) -> None:
+        super().__init__()
+        self._handle = handle
+        self._stack = stack
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return self._handle(func, args, kwargs or {}, self._stack[-1])
+
+
 class ModuleVisitor:
     """What happens at the border of a module during a run; does nothing by itself.
 
@@ -62,6 +76,7 @@ def run(
     visit: Visit,
     *,
     borders: ModuleVisitor | None = None,
+    handle: Handle | None = None,
 ) -> Any:
     """Run a module of our own (a copy) in evaluation mode and show each operator to `visit`.
 
@@ -70,6 +85,8 @@ def run(
         inputs: Input tensors, on the module's device.
         visit: Called as visit(operator, args, kwargs, output, path of the innermost module).
         borders: Called at the border of each module.
+        handle: Makes each call of a function: handle(function, args, kwargs, path) returns
+            its result.
 
     Returns:
         The output of the module.
@@ -89,7 +106,7 @@ def run(
     device = inputs[0].device
     with _hooked(module, stack, borders or ModuleVisitor()), torch.no_grad(), torch.device(device):
         try:
-            with _Dispatch(visit, stack):
+            with _Dispatch(visit, stack), _Functions(handle, stack) if handle else nullcontext():
                 return module(*inputs)
         except Exception as error:
             failed = module.get_submodule(stack[-1])

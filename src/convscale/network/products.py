@@ -82,7 +82,9 @@ _FREE = frozenset(
         "view _unsafe_view reshape _reshape_alias permute transpose t slice select split unbind "
         "split_with_sizes unsqueeze squeeze expand alias detach as_strided as_strided_ unfold "
         "empty empty_like new_empty empty_strided new_empty_strided lift_fresh unsqueeze_ "
-        "squeeze_ diagonal _assert_async _assert_scalar sym_size sym_numel sym_stride"
+        "squeeze_ zeros ones full arange zeros_like ones_like full_like new_zeros new_ones "
+        "new_full scalar_tensor lift diagonal _assert_async _assert_scalar sym_size sym_numel "
+        "sym_stride"
     ).split()
 )
 

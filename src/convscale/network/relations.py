@@ -132,7 +132,9 @@ def contraction(ties: Ties, left: torch.Tensor, right: torch.Tensor, output: Any
     for tensor, inner in ((left, left.ndim - 1), (right, right.ndim - 2)):
         kept = []
         for label in ties.labels(tensor):
-            if inner not in varying(label):
+            if tensor.ndim == 3 and varying(label) == {0}:
+                ties.pin(label)  # one for each head: their number stays
+            elif inner not in varying(label):
                 kept.append(label)
                 _tie_batch(ties, label, tensor.ndim)
                 ties.produced.append(label.reshape(-1))

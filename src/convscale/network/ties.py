@@ -27,6 +27,7 @@ class Ties:
         self.pinned: list[Label] = []
         self.produced: list[Label] = []
         self.grouped: list[tuple[Label, Label]] = []
+        self.equal: list[list[Label]] = []
         self.units = 0
         self._labels: dict[int, tuple[torch.Tensor, Labels]] = {}
 
@@ -70,15 +71,16 @@ class Ties:
         """Tie the labels of operands of an elementwise operation; return those of its result."""
         result: list[Label] = []
         for labels in operands:
+            before = len(result)  # labels of one operand are not tied to each other
             for label in labels:
-                self._join(result, aligned(label, ndim))
+                self._join(result, before, aligned(label, ndim))
         return tuple(result)
 
-    def _join(self, result: list[Label], label: Label) -> None:
+    def _join(self, result: list[Label], before: int, label: Label) -> None:
         dims = varying(label)
         if not dims:
             return
-        for position, other in enumerate(result):
+        for position, other in enumerate(result[:before]):
             if dims & varying(other):
                 self.tie(label, other)
                 if dims > varying(other):

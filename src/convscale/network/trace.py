@@ -16,8 +16,10 @@ from convscale.network.channels import Channels, find_channels
 from convscale.network.execution import ModuleVisitor, run
 from convscale.network.inputs import example_inputs
 from convscale.network.labels import Label, Labels, find_along, varying, vector
+from convscale.network.numbers import Number, install
 from convscale.network.products import bind, is_free, product
 from convscale.network.relations import RULES, by_shape
+from convscale.network.shaping import SHAPING, Shaped, shaped_call
 from convscale.network.ties import Ties, tensors_in
 from convscale.quantities import Resolution
 
@@ -79,7 +81,8 @@ class Trace:
 
     `channels` answers how many units an axis has for given sizes; `grouped` holds, for each
     module path, the input units of its grouped convolution and the units of a group (None
-    for depthwise); `normalized` the units of layer norms.
+    for depthwise); `normalized` the units of layer norms; `shaped` the calls that name sizes
+    and `compared` the outcomes of comparisons with attributes, in their order.
 
     Example:
         >>> trace_module(nn.Conv2d(3, 8, 3), 8).terms[0].path
@@ -95,6 +98,8 @@ class Trace:
     opaque: tuple[tuple[str, str], ...]
     normalized: dict[str, Label]
     grouped: dict[str, tuple[Label, Label | None]]
+    shaped: dict[str, list[Shaped | None]]
+    compared: dict[str, list[bool]]
     channels: Channels
 
 
@@ -110,6 +115,9 @@ class _Recorder(ModuleVisitor):
         self.opaque: list[tuple[str, str]] = []
         self.normalized: dict[str, Label] = {}
         self.grouped: dict[str, tuple[Label, Label | None]] = {}
+        self.shaped: dict[str, list[Shaped | None]] = {}
+        self.compared: dict[str, list[bool]] = {}
+        install(module, self._compare)
 
     def visit(
         self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any, path: str
@@ -125,6 +133,21 @@ class _Recorder(ModuleVisitor):
         self._note_sizes(func._opname, bound, path)
         if product(func, bound, output) is not None:
             self.terms += _terms(self.ties, func._opname, bound, output, path)
+
+    def handle(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], path: str) -> Any:
+        """Make a call, and note the sizes that it names."""
+        output = func(*args, **kwargs)
+        name = getattr(func, "__name__", "")
+        if name in SHAPING:
+            found = shaped_call(self.ties, name, (*args, *kwargs.values()), output)
+            self.shaped.setdefault(path, []).append(found)
+        return output
+
+    def _compare(self, number: Number, other: Any, equal: bool) -> bool:
+        del other
+        if number.place is not None:
+            self.compared.setdefault(number.place.module, []).append(equal)
+        return equal
 
     def _note_sizes(self, operator: str, bound: dict[str, Any], path: str) -> None:
         """Keep what a module's attributes must say: groups, and normalised widths."""
@@ -190,7 +213,7 @@ def trace_module(
         units = ties.fresh(tensor.shape[1])
         ties.pin(units)
         ties.set_labels(tensor, (vector(units, 1, tensor.ndim),))
-    output = run(module, inputs, recorder.visit, borders=recorder)
+    output = run(module, inputs, recorder.visit, borders=recorder, handle=recorder.handle)
     results = tensors_in(output)
     if not results:
         raise UnscalableNetworkError(f"{type(module).__name__} returned no tensor.")
@@ -206,6 +229,8 @@ def trace_module(
         opaque=tuple(dict.fromkeys(recorder.opaque)),
         normalized=recorder.normalized,
         grouped=recorder.grouped,
+        shaped=recorder.shaped,
+        compared=recorder.compared,
         channels=find_channels(ties, _places(recorder)),
     )
 
@@ -278,10 +303,11 @@ def _factors(ties: Ties, tensor: torch.Tensor, dims: Sequence[int] | None = None
     """Write the product of some sizes of a tensor as a constant times numbers of units."""
     chosen = set(range(tensor.ndim) if dims is None else dims)
     constant, units = 1, []
-    for label in _restricted(ties.labels(tensor), chosen):
+    for label in _restricted(ties.labels(tensor), set(chosen)):
         covered = varying(label)
-        chosen -= covered
-        units.append(label.reshape(-1))
+        if covered <= chosen:  # of several labels along one dimension, one tells its size
+            chosen -= covered
+            units.append(label.reshape(-1))
     for dim in chosen:
         constant *= tensor.shape[dim]
     return constant, tuple(units)
@@ -305,6 +331,9 @@ def _places(recorder: _Recorder) -> list[Label]:
         places += [*term.flops_units, *term.acts_units]
     places += [u for pair in recorder.grouped.values() for u in pair if u is not None]
     places += recorder.normalized.values()
+    for calls in recorder.shaped.values():
+        for call in (call for call in calls if call is not None):
+            places += [units for units in call.dims if units is not None]
     for border in recorder.borders.values():
         places += [u for u in (border.input_units, border.output_units) if u is not None]
     return places

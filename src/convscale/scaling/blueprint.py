@@ -105,6 +105,14 @@ class Variant:
                 return
         yield path
 
+    def model_path(self, path: str) -> str:
+        """Return the path in the trace that stands for a path in this variant."""
+        for model, (container, names) in self._models().items():
+            for name in names:
+                if within(path, join(container, name)):
+                    return model + path.removeprefix(join(container, name))
+        return path
+
     def _models(self) -> dict[str, tuple[str, tuple[str, ...]]]:
         """Return, for each added block in the trace, where and under which names it stands."""
         added = {(c.container, c.after): c.added for c in self.edits if c.added}
@@ -353,7 +361,7 @@ class Blueprint:
                 return candidate, step
         raise UnscalableNetworkError(
             f"The resolution cannot be scaled by {factor:.3g}: {problem} "
-            "Use a strategy without r, such as w, d or dw."
+            "Leave it out: --keep r, or use a strategy without r, such as w or dw."
         )
 
 

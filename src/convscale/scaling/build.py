@@ -11,6 +11,7 @@ from torch import nn
 
 from convscale.errors import BudgetError
 from convscale.network.copies import full_copy, meta_copy
+from convscale.network.numbers import Place, set_place
 from convscale.network.stages import join
 from convscale.scaling.depth import apply_depth
 from convscale.scaling.plan import Plan
@@ -66,6 +67,8 @@ def build(base: nn.Module, plan: Plan, *, seed: int = 0) -> tuple[nn.Module, tup
         if name not in added and shapes.get(name, tuple(tensor.shape)) == tuple(tensor.shape)
     }
     resize(module, shapes, plan.groups, plan.normalized, fill)
+    for entry in plan.attributes:
+        set_place(module, Place(entry.module, entry.name, entry.index), entry.value)
     if on_meta:
         return module, ()
     _redraw_added(module, added, redraw)

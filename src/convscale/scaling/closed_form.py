@@ -81,7 +81,7 @@ class ClosedForm:
         Raises:
             InputError: If a metric exceeds 2^62.
         """
-        place = self._matrix @ sizes
+        place = np.rint(self._matrix @ sizes).astype(np.int64)
         place[0] = 1
         return Complexity(
             flops=_total(self._flops_scale, place[self._flops], term_weights),

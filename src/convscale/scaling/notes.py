@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from convscale.network.trace import Term
-from convscale.quantities import format_resolution
+from convscale.quantities import format_count, format_resolution
 from convscale.scaling.blueprint import Blueprint, Variant
 from convscale.scaling.search import Candidate, kept_stages
 from convscale.strategy import Strategy
@@ -57,7 +57,8 @@ def _miss(blueprint: Blueprint, found: Candidate, requested: dict[str, float]) -
         miss = found.value(target) / value - 1
         if abs(miss) <= 0.03:
             return []
-        return [f"The nearest network misses the budget of {value:.4g} {target} by {miss:+.1%}."]
+        budget = f"{format_count(value)} {target}"
+        return [f"The nearest network misses the budget of {budget} by {miss:+.1%}."]
     ratio = found.complexity.flops / before.flops if before.flops else value
     if 0.9 <= ratio / value <= 1.1:
         return []

@@ -48,6 +48,21 @@ class DepthEdit:
 
 
 @dataclass(frozen=True)
+class Attribute:
+    """A new value for an attribute of a module, or for one entry of a list or tuple.
+
+    Example:
+        >>> Attribute("attn", "head_dim", None, 48).value
+        48
+    """
+
+    module: str
+    name: str
+    index: int | None
+    value: int | float
+
+
+@dataclass(frozen=True)
 class Plan:
     """The depth edits, then the new shape of every tensor and the attributes that follow.
 
@@ -60,6 +75,7 @@ class Plan:
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     groups: dict[str, int] = field(default_factory=dict)
     normalized: dict[str, int] = field(default_factory=dict)
+    attributes: tuple[Attribute, ...] = ()
 
     def as_document(self) -> dict[str, Any]:
         """Return the plan as JSON values."""
@@ -78,11 +94,22 @@ class Plan:
                 shapes={str(k): tuple(map(int, v)) for k, v in document["shapes"].items()},
                 groups={str(k): int(v) for k, v in document["groups"].items()},
                 normalized={str(k): int(v) for k, v in document["normalized"].items()},
+                attributes=tuple(_attribute(entry) for entry in document.get("attributes", ())),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise InputError(
                 f"The description holds no plan that can be read: {error!r}."
             ) from error
+
+
+def _attribute(document: dict[str, Any]) -> Attribute:
+    index, value = document["index"], document["value"]
+    return Attribute(
+        module=str(document["module"]),
+        name=str(document["name"]),
+        index=None if index is None else int(index),
+        value=value if isinstance(value, int) else float(value),
+    )
 
 
 def _depth_edit(document: dict[str, Any]) -> DepthEdit:

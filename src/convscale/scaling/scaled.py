@@ -47,11 +47,6 @@ class ScaledNetwork:
     plan: Plan
 
     @property
-    def name(self) -> str:
-        """The name under which the contract knows this network: NAME@STRATEGY:FACTOR."""
-        return f"{self.network}@{self.strategy.name}:{self.factor:.6g}"
-
-    @property
     def ratio(self) -> dict[str, float | None]:
         """Achieved over base, metric by metric."""
         return self.achieved.ratio_to(self.base)

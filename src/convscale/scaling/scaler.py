@@ -14,13 +14,14 @@ from convscale.errors import BudgetError, InputError, UnscalableNetworkError
 from convscale.network.copies import meta_copy
 from convscale.network.execution import ForwardError
 from convscale.network.sources import Network
-from convscale.quantities import Resolution, check_count, check_positive
+from convscale.quantities import Resolution, check_count, check_positive, format_count
 from convscale.scaling.blueprint import Blueprint
 from convscale.scaling.build import build
 from convscale.scaling.notes import notes_on
-from convscale.scaling.plan import Plan
+from convscale.scaling.plan import Attribute, Plan
 from convscale.scaling.scaled import ScaledNetwork
 from convscale.scaling.search import Candidate, candidate_at, check_axes, nearer, solve
+from convscale.scaling.settling import settle
 from convscale.strategy import Strategy, parse_strategy
 
 ROUNDINGS = ("nearest",)
@@ -117,8 +118,9 @@ class Scaler:
         requested = {target: value}
         if strict and target != "factor" and abs(found.value(target) / value - 1) > 0.03:
             raise BudgetError(
-                f"The nearest network of strategy {rule.name!r} has {found.value(target):.4g} "
-                f"{target}, not {value:.4g}. Leave strict out to take it."
+                f"The nearest network of strategy {rule.name!r} has "
+                f"{format_count(found.value(target))} {target}, not {format_count(value)}. "
+                "Leave strict out to take it."
             )
         notes += notes_on(self.blueprint, rule, found, requested)
         return self._made(rule, found, requested, notes, seed=seed, weights=weights)
@@ -133,7 +135,7 @@ class Scaler:
         seed: int,
         weights: bool,
     ) -> ScaledNetwork:
-        plan = found.variant.plan(found.widths)
+        plan = self._settled(found)
         module, more = self._built(plan, seed=seed, weights=weights)
         achieved = self._checked(module, found)
         origin = self.network.origin
@@ -154,6 +156,24 @@ class Scaler:
             plan=plan,
         )
 
+    def _settled(self, found: Candidate) -> Plan:
+        """Complete the plan by the attributes that must follow the widths."""
+        plan = found.variant.plan(found.widths)
+        module, _ = build(self.blueprint.module, plan)
+        settlement = settle(
+            module,
+            found.variant.trace,
+            found.variant.sizes(found.widths),
+            found.variant.resolution,
+            in_chans=self.network.in_chans,
+            model_path=found.variant.model_path,
+        )
+        attributes = tuple(
+            Attribute(place.module, place.attribute, place.index, value)
+            for place, value in settlement.found.items()
+        )
+        return replace(plan, attributes=attributes)
+
     def _built(self, plan: Plan, *, seed: int, weights: bool) -> tuple[nn.Module, tuple[str, ...]]:
         if not weights:
             return build(self.blueprint.module, plan)
@@ -173,8 +193,8 @@ class Scaler:
             )
         except InputError as error:
             raise UnscalableNetworkError(
-                f"{self.network.name} was widened where it has a fixed number: {error} "
-                "Let that number follow the tensor's shape in the network's code."
+                f"{self.network.name} has a number in its code that does not follow its widths: "
+                f"{_why(error)}. Let it follow the tensor's shape, or use a strategy without w."
             ) from error
         got = Complexity(counted.flops, counted.params, counted.acts)
         if got != found.complexity:
@@ -183,6 +203,12 @@ class Scaler:
                 "operators change with the widths."
             )
         return got
+
+
+def _why(error: Exception) -> str:
+    """Return the reason for which a forward pass failed."""
+    cause = error.__cause__
+    return cause.reason if isinstance(cause, ForwardError) else str(error)
 
 
 def one_target(given: dict[str, float | None]) -> tuple[str, float]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from convscale.complexity.complexity import Complexity
 from convscale.errors import InputError, UnscalableNetworkError
 from convscale.network.stages import join
-from convscale.quantities import like, sides
+from convscale.quantities import format_count, like, sides
 from convscale.scaling.blueprint import Blueprint, Variant
 from convscale.scaling.widths import Widths
 from convscale.strategy import Factors, Strategy
@@ -97,15 +97,24 @@ def check_axes(blueprint: Blueprint, strategy: Strategy) -> None:
     if strategy.depth and not any(blueprint.deepenable):
         raise UnscalableNetworkError(
             f"Strategy {strategy.name!r} scales depth, but the network has no stage of blocks that "
-            "can be repeated. Use a strategy without d, such as w, r or wr, or keep=('d',)."
+            f"can be repeated. {_instead(strategy, 'd')}"
         )
     if strategy.width and not blueprint.base().rule.multiples:
         reasons = "; ".join(f"{op} in {path}" for path, op in blueprint.trace.opaque[:3])
         raise UnscalableNetworkError(
             f"Strategy {strategy.name!r} scales width, but no width of the network can change"
             + (f" (not understood: {reasons})" if reasons else "")
-            + ". Use a strategy without w, such as d, r or dr, or keep=('w',)."
+            + f". {_instead(strategy, 'w')}"
         )
+
+
+def _instead(strategy: Strategy, axis: str) -> str:
+    """Say how to go on without an axis."""
+    shares = {"d": strategy.depth, "w": strategy.width, "r": strategy.resolution}
+    others = "".join(name for name, share in shares.items() if share and name != axis)
+    if not others:
+        return f"Use a strategy without {axis}."
+    return f"Leave it out: --keep {axis}, or use a strategy without {axis}, such as {others}."
 
 
 def solve(blueprint: Blueprint, strategy: Strategy, metric: str, budget: float) -> Candidate:
@@ -191,8 +200,9 @@ def _check_smallest(
     """Refuse a budget when nothing smaller than `high` can be built."""
     if high is not None and high.factor <= floor * 1.02:
         raise InputError(
-            f"The budget of {budget:.4g} {metric} lies below the smallest network of strategy "
-            f"{strategy.name!r}, which has {high.value(metric):.4g}. Write a larger budget."
+            f"The budget of {format_count(budget)} {metric} lies below the smallest network of "
+            f"strategy {strategy.name!r}, which has {format_count(high.value(metric))}. "
+            "Write a larger budget."
         )
 
 

@@ -213,12 +213,11 @@ def saved_network(folder: Path) -> Network:
         >>> scaled = cs.scale("timm:resnet10t", strategy="w", factor=0.5)
         >>> with tempfile.TemporaryDirectory() as place:
         ...     saved_network(scaled.save(pathlib.Path(place, "half"))).name
-        'timm:resnet10t@w:0.5'
+        '.../half'
     """
     document = read_description(folder)
     try:
         origin = _origin(document)
-        name = f"{document['network']}@{document['strategy']}:{document['factor']:.6g}"
         resolution = _resolution(document["resolution"])
         in_chans = document["in_chans"]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -233,7 +232,7 @@ def saved_network(folder: Path) -> Network:
             module, _ = build(module, Plan.from_document(step))
         return module
 
-    return Network(name, resolution, in_chans, make, origin)
+    return Network(str(folder), resolution, in_chans, make, origin)
 
 
 def _origin(document: dict[str, Any]) -> Origin:

@@ -6,6 +6,8 @@ from collections import defaultdict
 from dataclasses import dataclass, replace
 from math import ceil, floor, gcd, lcm, log
 
+import numpy as np
+
 from convscale.network.channels import Channels, Sizes
 
 # What a group width off its request costs, against a width that is off by the same ratio.
@@ -48,7 +50,7 @@ class WidthRule:
 
     multiples: dict[int, int]
     group_widths: dict[int, set[int]]
-    natural: dict[int, tuple[int, int]]
+    natural: dict[int, tuple[int, float]]
     inner: dict[int, int]
 
     def widths(self, factor: float) -> Widths:
@@ -81,9 +83,9 @@ class WidthRule:
 
     def sizes(self, base: Sizes, widths: Widths) -> Sizes:
         """Return the new sizes of the channel groups for new widths."""
-        sizes = base.copy()
+        sizes = base.astype(np.float64)
         for group, (width, times) in self.natural.items():
-            sizes[group] = widths.of[width] // times
+            sizes[group] = widths.of[width] / times
         for group, width in self.inner.items():
             sizes[group] = widths.group_widths[width]
         return sizes
@@ -120,14 +122,16 @@ def width_rule(channels: Channels, *, width_multiple: int = 8) -> WidthRule:
         for _, composition in channels.grouped
         for group, _ in composition
     }
-    natural = {
+    natural: dict[int, tuple[int, float]] = {
         group: _natural(group, channels)
         for group in range(len(channels.sizes))
         if not channels.fixed[group] and group not in inner
     }
+    _equalise(natural, channels)
+    _proportion(natural, channels)
     times_of: dict[int, set[int]] = defaultdict(set)
     for width, times in natural.values():
-        times_of[width].add(times)
+        times_of[width].add(int(times) if times == int(times) else 1)
     multiples = {
         width: lcm(_divisor(width, width_multiple), *times)
         for width, times in sorted(times_of.items())
@@ -150,6 +154,35 @@ def _natural(group: int, channels: Channels) -> tuple[int, int]:
                 (alone if len(composition) == 1 else shared).add(times)
     times = min(alone) if alone else gcd(*shared)
     return int(channels.sizes[group]) * times, times
+
+
+def _proportion(natural: dict[int, tuple[int, float]], channels: Channels) -> None:
+    """Let fragments of equal splits grow in proportion to the width they are cut from.
+
+    Channels that are shuffled and split again and again are cut into ever smaller fragments,
+    which cannot be rounded one by one; the widths that are put out can.
+    """
+    parts = [part for split in channels.equal for part in split]
+    mixed = [part for part in parts if len(part) > 1 or part[0][1] > 1]
+    family = {group for part in mixed for group, _ in part}
+    size = {c: sum(int(channels.sizes[g]) * n for g, n in c) for c in channels.produced}
+    for composition in sorted(channels.produced, key=size.__getitem__, reverse=True):
+        for group, _ in composition:
+            if group in family and group in natural:
+                width = size[composition]
+                natural[group] = (width, width / int(channels.sizes[group]))
+
+
+def _equalise(natural: dict[int, tuple[int, float]], channels: Channels) -> None:
+    """Let groups that are parts of one equal split stand for one width."""
+    for parts in channels.equal:
+        groups = {part[0][0] for part in parts if len(part) == 1 and part[0][1] == 1}
+        free = [group for group in groups if group in natural]
+        same = len({int(channels.sizes[group]) for group in free}) == 1
+        if len(free) > 1 and same and len(groups) == len(free):
+            times = lcm(*(int(natural[group][1]) for group in free))
+            for group in free:
+                natural[group] = (int(channels.sizes[group]) * times, times)
 
 
 def _divisor(width: int, multiple: int) -> int:

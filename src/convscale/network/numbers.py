@@ -1,0 +1,204 @@
+"""Numbers that remember which attribute of which module they came from.
+
+Many networks keep a width in an attribute (a split size, a head width, a reshape argument). While
+a network is traced, the integers in its modules' attributes are replaced by numbers that keep
+their origin through arithmetic, so that a reshape shows which attribute told its size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+
+@dataclass(frozen=True)
+class Place:
+    """An attribute of a module, or one entry of an attribute that is a list or tuple.
+
+    Example:
+        >>> Place("attn", "head_dim", None).attribute
+        'head_dim'
+    """
+
+    module: str
+    attribute: str
+    index: int | None
+
+
+class Number(int):
+    """An integer with an origin: a place, or an operation on other numbers.
+
+    Example:
+        >>> heads = Number.at(8, Place("attn", "num_heads", None))
+        >>> (64 // heads).solved(4).value
+        16
+    """
+
+    place: Place | None
+    parts: tuple[str, Any, Any] | None
+    watch: Callable[[Number, Any, bool], bool] | None
+
+    @classmethod
+    def at(
+        cls, value: int, place: Place, watch: Callable[[Number, Any, bool], bool] | None = None
+    ) -> Number:
+        """Return a number that stands in a place."""
+        number = cls(value)
+        number.place, number.parts, number.watch = place, None, watch
+        return number
+
+    def _combined(self, operator: str, left: Any, right: Any, value: Any) -> Any:
+        if value is NotImplemented or not isinstance(value, int):
+            return value
+        number = Number(value)
+        number.place, number.parts, number.watch = None, (operator, left, right), self.watch
+        return number
+
+    def __add__(self, other: Any) -> Any:
+        return self._combined("+", self, other, int.__add__(self, other))
+
+    def __radd__(self, other: Any) -> Any:
+        return self._combined("+", other, self, int.__radd__(self, other))
+
+    def __sub__(self, other: Any) -> Any:
+        return self._combined("-", self, other, int.__sub__(self, other))
+
+    def __rsub__(self, other: Any) -> Any:
+        return self._combined("-", other, self, int.__rsub__(self, other))
+
+    def __mul__(self, other: Any) -> Any:
+        return self._combined("*", self, other, int.__mul__(self, other))
+
+    def __rmul__(self, other: Any) -> Any:
+        return self._combined("*", other, self, int.__rmul__(self, other))
+
+    def __floordiv__(self, other: Any) -> Any:
+        return self._combined("//", self, other, int.__floordiv__(self, other))
+
+    def __rfloordiv__(self, other: Any) -> Any:
+        return self._combined("//", other, self, int.__rfloordiv__(self, other))
+
+    def __eq__(self, other: object) -> bool:
+        equal = int.__eq__(self, other) if isinstance(other, int) else False
+        if self.watch is not None and isinstance(other, int) and not isinstance(other, Number):
+            return self.watch(self, other, bool(equal))
+        return bool(equal)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    __hash__ = int.__hash__
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (int, (int(self),))
+
+    def leaves(self) -> Iterator[Number]:
+        """Yield the numbers with a place from which this one was computed."""
+        if self.place is not None:
+            yield self
+        for part in self.parts[1:] if self.parts is not None else ():
+            if isinstance(part, Number):
+                yield from part.leaves()
+
+    def solved(self, target: int, settled: frozenset[Place] = frozenset()) -> Solution | None:
+        """Return the new value of one place that makes this number the target.
+
+        Args:
+            target: The value that is needed.
+            settled: Places whose value is right already.
+        """
+        if self.place is not None:
+            return None if self.place in settled else Solution(self.place, target)
+        if self.parts is None:
+            return None
+        operator, left, right = self.parts
+        options = [
+            (part, _inverse(operator, target, int(left), int(right), part is left))
+            for part in (left, right)
+            if isinstance(part, Number)
+        ]
+        # the factor that is a width is the larger one
+        for part, needed in sorted(options, key=lambda option: -int(option[0])):
+            found = part.solved(needed, settled) if needed is not None else None
+            if found is not None:
+                return found
+        return None
+
+
+@dataclass(frozen=True)
+class Solution:
+    """A new value for a place.
+
+    Example:
+        >>> Solution(Place("attn", "head_dim", None), 48).value
+        48
+    """
+
+    place: Place
+    value: int
+
+
+def _inverse(operator: str, target: int, left: int, right: int, for_left: bool) -> int | None:
+    """Return what one operand must be for an operation to give the target."""
+    other = right if for_left else left
+    if operator == "+":
+        return target - other
+    if operator == "-":
+        return target + other if for_left else other - target
+    if operator == "*":
+        return target // other if other and target % other == 0 else None
+    if for_left:
+        return target * other
+    return other // target if target and other % target == 0 else None
+
+
+def install(module: nn.Module, watch: Callable[[Number, Any, bool], bool] | None = None) -> None:
+    """Replace the integers in the attributes of a module of our own by numbers.
+
+    Example:
+        >>> net = nn.Conv2d(3, 8, 1)
+        >>> install(net)
+        >>> net.out_channels.place.attribute
+        'out_channels'
+    """
+    for path, part in module.named_modules():
+        for name, value in list(vars(part).items()):
+            if name.startswith("_") or isinstance(value, Number):
+                continue
+            found = _numbered(value, path, name, watch)
+            if found is not value:
+                vars(part)[name] = found
+
+
+def _numbered(
+    value: Any, path: str, name: str, watch: Callable[[Number, Any, bool], bool] | None
+) -> Any:
+    if type(value) is int:
+        return Number.at(value, Place(path, name, None), watch)
+    plain = type(value) in (list, tuple) and value and all(type(entry) is int for entry in value)
+    if not plain:
+        return value
+    entries = [Number.at(entry, Place(path, name, i), watch) for i, entry in enumerate(value)]
+    return type(value)(entries)
+
+
+def set_place(module: nn.Module, place: Place, value: int | float) -> None:
+    """Write a value to a place in a module of our own.
+
+    Example:
+        >>> net = nn.Sequential(nn.Identity())
+        >>> net[0].sizes = (8, 8)
+        >>> set_place(net, Place("0", "sizes", 1), 24)
+        >>> net[0].sizes
+        (8, 24)
+    """
+    owner = module.get_submodule(place.module)
+    if place.index is None:
+        setattr(owner, place.attribute, value)
+        return
+    entries = list(getattr(owner, place.attribute))
+    entries[place.index] = value
+    setattr(owner, place.attribute, type(getattr(owner, place.attribute))(entries))

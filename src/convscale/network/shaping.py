@@ -1,0 +1,165 @@
+"""Functions whose arguments name sizes: what they must be told when widths change."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from convscale.network.channels import Channels, Sizes
+from convscale.network.labels import Label, varying
+from convscale.network.numbers import Number
+from convscale.network.ties import Ties
+
+RESHAPES = frozenset(("view", "reshape", "unflatten", "expand", "_unsafe_view"))
+SPLITS = frozenset(("split", "split_with_sizes", "chunk"))
+SLICES = frozenset(("__getitem__",))
+SHAPING = RESHAPES | SPLITS | SLICES
+
+
+@dataclass(frozen=True)
+class Shaped:
+    """One call of a function that names sizes, as the base network made it.
+
+    `dims` holds, for a reshape, what each dimension of the output is made of; for a split,
+    what each part's size along the split dimension is: units, or None for a constant; for
+    a slice, the same for what lies before it and what it takes, dimension by dimension.
+
+    Example:
+        >>> Shaped("view", (1, 8), (None, None)).function
+        'view'
+    """
+
+    function: str
+    sizes: tuple[int, ...]
+    dims: tuple[Label | None, ...]
+
+    def expected(self, channels: Channels, sizes: Sizes) -> tuple[int, ...]:
+        """Return the sizes that the call must give when the groups have new sizes."""
+        return tuple(
+            base if units is None else channels.size(units, sizes)
+            for base, units in zip(self.sizes, self.dims, strict=True)
+        )
+
+
+def shaped_call(ties: Ties, function: str, args: Sequence[Any], output: Any) -> Shaped | None:
+    """Note a call that names sizes, and tie what it says about units.
+
+    Args:
+        ties: The ties of the run; those of the outputs are known already.
+        function: Name of the function of PyTorch.
+        args: Its positional arguments.
+        output: Its result.
+
+    Example:
+        >>> x = torch.zeros(1, 4)
+        >>> shaped_call(Ties(), "view", (x, 4), x.view(4)).sizes
+        (4,)
+    """
+    if function in RESHAPES and isinstance(output, torch.Tensor):
+        return _reshaped(ties, function, args, output)
+    if function in SPLITS and isinstance(output, list | tuple) and len(output) > 1:
+        return _parted(ties, function, args, output)
+    if function in SLICES and isinstance(output, torch.Tensor):
+        return _sliced(ties, function, args)
+    return None
+
+
+def _reshaped(ties: Ties, function: str, args: Sequence[Any], output: torch.Tensor) -> Shaped:
+    """Note a reshape. An axis that is cut into several grows along one of them.
+
+    The others (heads, groups) keep their number: the units of every head are tied to those
+    of the first, which from here on stand for all.
+    """
+    labels = []
+    dims: list[Label | None] = [None] * output.ndim
+    seen: set[int] = set()
+    for label in ties.labels(output):
+        spread = sorted(varying(label))
+        if len(spread) > 1:
+            free = _free_dimension(args, output, spread)
+            first = label
+            for dim in spread:
+                first = first if dim == free else first.take([0], axis=dim)
+            ties.tie(first, label)
+            label, spread = first, [free]
+        labels.append(label)
+        units = label.reshape(-1)
+        dims[spread[0]] = units if spread[0] not in seen else None
+        seen.add(spread[0])
+    ties.set_labels(output, tuple(labels))
+    return Shaped(function, tuple(output.shape), tuple(dims))
+
+
+def _free_dimension(args: Sequence[Any], output: torch.Tensor, spread: list[int]) -> int:
+    """Choose which of the dimensions that an axis is cut into grows with it.
+
+    The one given as -1; else one that was computed from others; else the largest.
+    """
+    given = args[1:] if len(args) > 2 or not isinstance(args[1], list | tuple) else args[1]
+    if len(given) == output.ndim:
+        for dim in spread:
+            if isinstance(given[dim], int) and int(given[dim]) == -1:
+                return dim
+        computed = [d for d in spread if isinstance(given[d], Number) and given[d].parts]
+        plain = [d for d in spread if isinstance(given[d], Number) and not given[d].parts]
+        if len(computed) == 1 and len(plain) == len(spread) - 1:
+            return computed[0]
+    return max(spread, key=lambda dim: output.shape[dim])
+
+
+def _sliced(ties: Ties, function: str, args: Sequence[Any]) -> Shaped | None:
+    """Note a slice of an axis with units: what lies before it, and what it takes."""
+    x, index = args[0], args[1] if isinstance(args[1], tuple) else (args[1],)
+    sizes: list[int] = []
+    dims: list[Label | None] = []
+    for dim, entry in slice_dimensions(index, x.ndim):
+        start, stop, _ = entry.indices(x.shape[dim])
+        label = next((lb for lb in ties.labels(x) if varying(lb) == {dim}), None)
+        units = None if label is None else label.reshape(-1)
+        sizes += [start, stop - start]
+        before = None if units is None or start == 0 else units[:start]
+        dims += [before, None if units is None or stop <= start else units[start:stop]]
+    return Shaped(function, tuple(sizes), tuple(dims)) if sizes else None
+
+
+def slice_dimensions(index: Sequence[Any], ndim: int) -> list[tuple[int, slice]]:
+    """Return the slices of step 1 in an index that name a start or a stop, by dimension.
+
+    Example:
+        >>> slice_dimensions((slice(None), slice(None, 8)), 4)
+        [(1, slice(None, 8, None))]
+    """
+    if any(isinstance(entry, torch.Tensor | list) for entry in index):
+        return []
+    plain = sum(entry is not None and entry is not Ellipsis for entry in index)
+    dim, found = 0, []
+    for entry in index:
+        if entry is Ellipsis:
+            dim += ndim - plain
+        elif entry is not None:
+            named = isinstance(entry, slice) and entry.step in (None, 1)
+            if named and (entry.start is not None or entry.stop is not None):
+                found.append((dim, entry))
+            dim += 1
+    return found
+
+
+def _parted(ties: Ties, function: str, args: Sequence[Any], output: Sequence[Any]) -> Shaped | None:
+    parts = [part for part in output if isinstance(part, torch.Tensor)]
+    x = args[0]
+    dim = next((d for d in range(x.ndim) if parts[0].shape[d] != x.shape[d]), None)
+    if dim is None:
+        return None
+    found = [next((lb for lb in ties.labels(part) if varying(lb) == {dim}), None) for part in parts]
+    equal = len({part.shape[dim] for part in parts}) == 1
+    by_number = function == "chunk" or not isinstance(args[1], list | tuple)
+    if equal and by_number:  # one size for all parts: they stay of equal size
+        known = [label for label in found if label is not None]
+        if len(known) > 1:
+            ties.equal.append([label.reshape(-1) for label in known])
+    sizes = tuple(int(part.shape[dim]) for part in parts)
+    units = tuple(None if label is None else label.reshape(-1) for label in found)
+    return Shaped(function, sizes, units)

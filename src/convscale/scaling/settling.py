@@ -1,0 +1,193 @@
+"""Find the attributes that must change with the widths, by running the widened network.
+
+The network is run once more with its new weights. Each call that names sizes is compared with the
+call of the base network at the same place: where it would give other sizes than the widths ask
+for, the attribute that told them is known (see `network.numbers`) and gets its new value.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from convscale.network.channels import Sizes
+from convscale.network.execution import ForwardError, run
+from convscale.network.inputs import example_inputs
+from convscale.network.numbers import Number, Place, Solution, install, set_place
+from convscale.network.shaping import RESHAPES, SHAPING, SLICES, Shaped, slice_dimensions
+from convscale.network.trace import Trace
+from convscale.quantities import Resolution
+
+
+def settle(
+    module: nn.Module,
+    trace: Trace,
+    sizes: Sizes,
+    resolution: Resolution,
+    *,
+    in_chans: int | None,
+    model_path: Callable[[str], str],
+) -> Settlement:
+    """Return the attributes that must change, and their values; the module gets them.
+
+    Args:
+        module: The widened network on the meta device, a copy of our own.
+        trace: The trace of the base network.
+        sizes: The new sizes of the channel groups.
+        resolution: Input side or (height, width) in px.
+        in_chans: Input channels; read from the module if not given.
+        model_path: Maps a module's path to that of its model in the trace (added blocks).
+
+    Example:
+        >>> from convscale.network import trace_module
+        >>> trace = trace_module(nn.Conv2d(3, 8, 1), 8)
+        >>> net = nn.Conv2d(3, 8, 1, device="meta")
+        >>> settle(net, trace, trace.channels.sizes, 8, in_chans=3, model_path=str)
+        Settlement(found={}, failure=None)
+    """
+    settler = _Settler(module, trace, sizes, model_path)
+    inputs = example_inputs(module, resolution, in_chans=in_chans)
+    try:
+        run(module, inputs, lambda *_: None, handle=settler.handle)
+    except ForwardError as error:
+        return Settlement(settler.found, error.reason)
+    return Settlement(settler.found, None)
+
+
+@dataclass(frozen=True)
+class Settlement:
+    """New values of attributes, and why the run failed if it did.
+
+    Example:
+        >>> Settlement({}, None).failure is None
+        True
+    """
+
+    found: dict[Place, int | float]
+    failure: str | None
+
+
+class _Settler:
+    def __init__(
+        self, module: nn.Module, trace: Trace, sizes: Sizes, model_path: Callable[[str], str]
+    ) -> None:
+        self.found: dict[Place, int | float] = {}
+        self._module = module
+        self._trace = trace
+        self._sizes = sizes
+        self._model_path = model_path
+        self._calls: Counter[str] = Counter()
+        self._comparisons: Counter[str] = Counter()
+        self._settled: set[Place] = set()
+        install(module, self._compare)
+
+    def handle(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], path: str) -> Any:
+        """Make a call; where it names sizes, make it with those that the widths ask for."""
+        name = getattr(func, "__name__", "")
+        if name not in SHAPING:
+            return func(*args, **kwargs)
+        entry = self._next(path, name)
+        if entry is None:
+            return func(*args, **kwargs)
+        wanted = entry.expected(self._trace.channels, self._sizes)
+        if name in RESHAPES:
+            args, kwargs = self._reshape(args, kwargs, wanted)
+        elif name in SLICES:
+            args = self._slice(args, wanted)
+        elif name != "chunk":
+            args, kwargs = self._split(args, kwargs, wanted)
+        return func(*args, **kwargs)
+
+    def _next(self, path: str, name: str) -> Shaped | None:
+        """Return the base network's call that corresponds to the next one here."""
+        calls = self._trace.shaped.get(self._model_path(path), [])
+        position = self._calls[path]
+        self._calls[path] += 1
+        entry = calls[position] if position < len(calls) else None
+        return entry if entry is not None and entry.function == name else None
+
+    def _reshape(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], wanted: tuple[int, ...]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        packed = len(args) > 1 and isinstance(args[1], list | tuple)
+        given = list(args[1] if packed else args[1:])
+        if len(given) != len(wanted):
+            return args, kwargs
+        for dim, (value, size) in enumerate(zip(given, wanted, strict=True)):
+            if isinstance(value, int) and int(value) != -1:
+                given[dim] = self._corrected(value, size)
+        return (args[0], tuple(given)) if packed else (args[0], *given), kwargs
+
+    def _slice(self, args: tuple[Any, ...], wanted: tuple[int, ...]) -> tuple[Any, ...]:
+        index = args[1] if isinstance(args[1], tuple) else (args[1],)
+        named = slice_dimensions(index, args[0].ndim)
+        if 2 * len(named) != len(wanted):
+            return args
+        new = {}
+        for (_, entry), before, taken in zip(named, wanted[::2], wanted[1::2], strict=True):
+            start, stop = entry.start, entry.stop
+            start = self._corrected(start, before) if isinstance(start, Number) else start
+            stop = self._corrected(stop, before + taken) if isinstance(stop, Number) else stop
+            new[id(entry)] = slice(start, stop)
+        changed = tuple(new.get(id(entry), entry) for entry in index)
+        return (args[0], changed if isinstance(args[1], tuple) else changed[0])
+
+    def _split(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], wanted: tuple[int, ...]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        given = args[1] if len(args) > 1 else next(iter(kwargs.values()))
+        new: Any
+        if isinstance(given, list | tuple):
+            if len(given) != len(wanted):
+                return args, kwargs
+            new = [self._corrected(v, size) for v, size in zip(given, wanted, strict=True)]
+        else:
+            new = self._corrected(given, wanted[0])
+        if len(args) > 1:
+            return (args[0], new, *args[2:]), kwargs
+        first = next(iter(kwargs))
+        return args, {**kwargs, first: new}
+
+    def _corrected(self, value: Any, size: int) -> Any:
+        """Return the size to use; change the attribute it came from where it was another."""
+        if not isinstance(value, Number):
+            return value
+        if int(value) == size:
+            self._settled.update(leaf.place for leaf in value.leaves() if leaf.place is not None)
+            return value
+        solution = value.solved(size, frozenset(self._settled))
+        if solution is None:
+            return value
+        self._apply(solution, value)
+        return size
+
+    def _apply(self, solution: Solution, value: Number) -> None:
+        place = solution.place
+        before = next(int(leaf) for leaf in value.leaves() if leaf.place == place)
+        self.found[place] = solution.value
+        self._settled.add(place)
+        set_place(self._module, place, Number.at(solution.value, place, self._compare))
+        owner = self._module.get_submodule(place.module)
+        for name, other in list(vars(owner).items()):  # attention scales follow the head width
+            own = Place(place.module, name, None)
+            inverse = type(other) is float and before > 0 and abs(other * before**0.5 - 1) < 1e-9
+            if inverse and own not in self.found:
+                self.found[own] = solution.value**-0.5
+                setattr(owner, name, solution.value**-0.5)
+
+    def _compare(self, number: Number, other: Any, equal: bool) -> bool:
+        """Where the base network found an attribute equal to a size, it must be so here."""
+        if number.place is None:
+            return equal
+        path = number.place.module
+        outcomes = self._trace.compared.get(self._model_path(path), [])
+        position = self._comparisons[path]
+        self._comparisons[path] += 1
+        if equal or position >= len(outcomes) or not outcomes[position]:
+            return equal
+        self._apply(Solution(number.place, int(other)), number)
+        return True

@@ -1,0 +1,153 @@
+"""Networks that keep widths in attributes: splits, heads, reshapes, slices, comparisons."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+import convscale as cs
+from convscale.network.numbers import Number, Place
+from tests import checks
+
+
+class Attention(nn.Module):
+    """Heads whose number and width are attributes, and a scale that depends on the width."""
+
+    def __init__(self, width: int = 64, heads: int = 4) -> None:
+        super().__init__()
+        self.entry = nn.Conv2d(3, width, 3, padding=1)
+        self.heads, self.head_width = heads, width // heads
+        self.scale = self.head_width**-0.5
+        self.qkv = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+        self.exit = nn.Linear(width, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.entry(x).flatten(2).transpose(1, 2)
+        b, n, _ = x.shape
+        qkv = self.qkv(x).reshape(b, n, 3, self.heads, self.head_width).permute(2, 0, 3, 1, 4)
+        q, k, v = qkv.unbind(0)
+        y = ((q * self.scale) @ k.transpose(-1, -2)).softmax(-1) @ v
+        y = y.transpose(1, 2).reshape(b, n, self.heads * self.head_width)
+        return self.exit((x + self.out(y)).mean(1))
+
+
+class SplitSizes(nn.Module):
+    """A split by a list of sizes, a slice by an attribute and a check of a width."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.entry = nn.Conv2d(3, 48, 3, padding=1)
+        self.parts = [32, 16]
+        self.keep = 24
+        self.expected = 16
+        self.first = nn.Conv2d(32, 32, 3, padding=1)
+        self.second = nn.Conv2d(16, 16, 3, padding=1)
+        self.exit = nn.Linear(24, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        a, b = torch.split(self.entry(x), self.parts, dim=1)
+        if b.shape[1] != self.expected:
+            raise ValueError(f"got {b.shape[1]} channels")
+        y = torch.cat([self.second(b), self.first(a)], 1)
+        return self.exit(y[:, : self.keep].mean((2, 3)))
+
+
+class Shuffle(nn.Module):
+    """A channel shuffle between two groups, and a split into halves."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.entry = nn.Conv2d(3, 32, 3, padding=1)
+        self.groups = 2
+        self.left = nn.Conv2d(16, 16, 3, padding=1)
+        self.exit = nn.Linear(32, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.entry(x)
+        b, c, h, w = x.shape
+        x = x.view(b, self.groups, c // self.groups, h, w).transpose(1, 2).reshape(b, c, h, w)
+        a, z = x.chunk(2, dim=1)
+        return self.exit(torch.cat([self.left(a), z], 1).mean((2, 3)))
+
+
+class Gathered(nn.Module):
+    """Branches in nested lists, a GroupNorm, and a width-dependent gate."""
+
+    def __init__(self, width: int = 32) -> None:
+        super().__init__()
+        self.entry = nn.Conv2d(3, width, 3, padding=1)
+        self.branches = nn.ModuleList(
+            [nn.ModuleList([nn.Conv2d(width, width, k, padding=k // 2)]) for k in (1, 3)]
+        )
+        self.norm = nn.GroupNorm(8, width)
+        self.gate = nn.Sequential(
+            nn.Linear(width, width // 4), nn.ReLU(), nn.Linear(width // 4, width)
+        )
+        self.exit = nn.Linear(width, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.entry(x)
+        x = self.norm(sum(branch[0](x) for branch in self.branches))
+        x = x * self.gate(x.mean((2, 3))).sigmoid()[:, :, None, None]
+        return self.exit(x.mean((2, 3)))
+
+
+@pytest.mark.parametrize("network", [Attention, SplitSizes, Shuffle, Gathered])
+@pytest.mark.parametrize("factor", [0.25, 2.0, 4.0])
+def test_attributes_follow_the_widths(network, factor):
+    base = network()
+    scaled = cs.scale(base, strategy="w", factor=factor, resolution=16)
+    assert scaled.achieved.flops == checks.torch_flops(scaled.module, 16)
+    checks.check_equal_widths_stay_equal(base, scaled.module)
+    checks.check_state_dict_keys(base, scaled)
+    checks.check_runs_forward_and_backward(scaled.module, 16)
+    width = scaled.module.entry.out_channels
+    assert abs(width - base.entry.out_channels * factor**0.5) <= 8
+
+
+def test_heads_keep_their_number_and_the_scale_follows_their_width():
+    module = cs.scale(Attention(), strategy="w", factor=4.0, resolution=16).module
+    assert (module.heads, module.head_width) == (4, 32)
+    assert module.scale == pytest.approx(32**-0.5)
+
+
+def test_split_sizes_slices_and_checks_follow():
+    module = cs.scale(SplitSizes(), strategy="w", factor=4.0, resolution=16).module
+    assert (module.parts, module.keep, module.expected) == ([64, 32], 48, 32)
+    assert all(type(part) is int for part in module.parts)
+
+
+def test_attributes_come_back_with_a_saved_network(tmp_path):
+    scaled = cs.scale(SplitSizes(), strategy="w", factor=4.0, resolution=16)
+    again = cs.load(scaled.save(tmp_path / "net"), base=SplitSizes())
+    assert again.module.parts == [64, 32]
+    x = torch.randn(1, 3, 16, 16)
+    with torch.no_grad():
+        assert torch.equal(again.module.eval()(x), scaled.module.eval()(x))
+
+
+def test_the_base_keeps_plain_integers():
+    base = SplitSizes()
+    cs.scale(base, strategy="w", factor=4.0, resolution=16)
+    assert base.parts == [32, 16]
+    assert all(type(part) is int for part in [*base.parts, base.keep])
+
+
+@given(
+    heads=st.integers(1, 16),
+    width=st.integers(1, 64),
+    factor=st.integers(1, 5),
+    add=st.integers(0, 9),
+)
+def test_a_number_is_solved_for_the_place_it_came_from(heads, width, factor, add):
+    """heads · head_width + add, with the number of heads settled, gives the head width."""
+    places = Place("attn", "heads", None), Place("attn", "head_width", None)
+    number = Number.at(heads, places[0]) * Number.at(width, places[1]) + add
+    assert int(number) == heads * width + add
+    solution = number.solved(heads * width * factor + add, frozenset({places[0]}))
+    assert solution is not None
+    assert (solution.place, solution.value) == (places[1], width * factor)
