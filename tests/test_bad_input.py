@@ -91,6 +91,7 @@ PARSED = {
     "scale resnet18 --strategy w --factor 2 --seed -1": r"The seed is -1; it must be at least 0\.",
     "scale resnet18 --strategy w --factor 2 --seed 1.5": r"Cannot read '1.5' as the seed\.",
     "scale resnet18 --strategy w --factor 2 --seed 99999999999999999999": r"must be below 2\*\*63",
+    "scale resnet18 --strategy w --factor 2 --keep ,": r"The list of axes to keep is empty\.",
     "scale resnet18 --strategy w --factor 2 --out ''": r"The name of the output folder is empty\.",
     "measure resnet18 --batch-size 0": r"The batch size is 0; it must be at least 1\.",
     "measure resnet18 --batch-size -4": r"The batch size is -4; it must be at least 1\.",
@@ -100,7 +101,7 @@ PARSED = {
     "measure resnet18 --repeats 0": r"The number of repeats is 0; it must be at least 1\.",
     "measure resnet18 --time-limit -1": r"The time limit in seconds is -1(\.0)?;",
     "measure resnet18 --device gpu": r"Unknown device 'gpu'\. Use cpu, cuda",
-    "compare": r"Missing argument 'NETWORK\.\.\.'\.",
+    "compare": r"Missing argument 'NETWORK'\.",
     "compare resnet18 --strategies ''": r"The list of strategies is empty\. Write at least one, as "
     r"in w,dwr,dWr\.",
     "compare resnet18 --strategies ,": r"The list of strategies is empty\.",
@@ -149,6 +150,8 @@ FOUND = {
     "scale resnet18 --strategy w --flops 100": r"smallest",
     "scale resnet18 --strategy w --params 10": r"smallest",
     "scale resnet18 --strategy dWr --acts 10": r"smallest",
+    "scale vgg11 --strategy dWr --factor 2 --keep d,q": r"Cannot keep 'q'\. Axes that can be kept",
+    "scale vgg11 --strategy dWr --factor 2 --keep d,w,r": r"Nothing is left to scale when d, w, r",
     "scale resnet18 --strategy w --factor 2 --out {here}": r"exists already\. Name a folder",
     "scale resnet18 --strategy w --factor 2 --out {here}/nets.py/x": r"is not a folder",
     "compare resnet5 --factors 2": r"resnet5\b.*Did you mean .*resnet50",
@@ -200,7 +203,9 @@ def test_a_comparison_in_which_nothing_fits_is_refused_and_its_report_kept(here,
     more = ["--repeats", "3", "--latency-budget", "0.000001ms", "--html", str(page)]
     status, err = refused([*line.split(), *more], capsys)
     assert status == 3
-    assert re.search(r"No scaled network fits .* ms; the nearest, w at 2x, takes", err), err
+    assert re.search(
+        r"No scaled network of \S+ fits 1\.00e-06 ms\. The nearest, w at 2x, takes .* ms", err
+    ), err
     assert str(page) in err
     assert page.read_text().lstrip().lower().startswith("<!doctype html")
 

@@ -22,6 +22,8 @@ from convscale.cli import progress
 from convscale.cli.answer import Page
 from convscale.cli.main import run
 from convscale.complexity import Count
+from convscale.runtime import Spread
+from convscale.study import Comparison, Row
 
 HEAVY = {"torch", "torchvision", "timm", "pandas", "plotly", "scipy", "numpy"}
 COMMAND = [sys.executable, "-m", "convscale.cli.main"]
@@ -121,6 +123,7 @@ def test_each_command_explains_itself_without_showing_its_doctest(command, ask):
     assert f"Example: convscale {command}" in shown
     assert "--json" in shown
     assert ">>>" not in shown
+    assert "<bool>" not in shown
 
 
 def test_version_is_the_one_that_is_installed(ask):
@@ -201,6 +204,22 @@ def test_scale_meets_a_budget_in_any_notation(target, written, budget, ask):
     assert document["achieved"][target] == pytest.approx(budget, rel=0.03)
 
 
+def test_scale_keeps_an_axis_that_the_network_cannot_follow(ask):
+    line = ("scale", "vgg11", "--strategy", "dWr", "--factor", 2, "--keep", "d", "--json")
+    document = json.loads(ask(*line))
+    # The shares of dWr are 0.1, 0.8 and 0.1; without d, w has 8/9 and r 1/9.
+    assert document["factors"] == pytest.approx(
+        {
+            "depth": 1.0,
+            "width": 2 ** (4 / 9),
+            "group_width": 2 ** (4 / 9),
+            "resolution": 2 ** (1 / 18),
+        }
+    )
+    assert any(note.startswith("Kept d: ") for note in document["notes"])
+    assert document["ratio"]["flops"] == pytest.approx(2, rel=0.1)
+
+
 def test_scale_saves_a_folder_that_counts_the_same(tmp_path, ask):
     out = tmp_path / "deep" / "scaled"
     line = ("scale", "timm:test_resnet", "--strategy", "w", "--factor", 2, "--out", out, "--json")
@@ -233,7 +252,10 @@ def test_compare_measures_recommends_and_writes_a_report(net, tmp_path, ask):
     line += ["--measure", "--repeats", 3, "--threads", 1, "--latency-budget", "1000x"]
     shown = ask(*line, "--html", page)
     assert "flops stand in for accuracy" in shown
+    assert "build" in shown
     assert "w at 4x" in shown
+    assert "Measured on cpu" in shown
+    assert "1 thread on" in shown
     assert f"Report: {page}" in shown
     assert "w at 4x" in page.read_text()
     document = json.loads(ask(*line, "--json"))
@@ -243,6 +265,56 @@ def test_compare_measures_recommends_and_writes_a_report(net, tmp_path, ask):
     assert (chosen["strategy"], chosen["factor"]) == ("w", 4.0)
     base = document["rows"][0]["latency_ms"]["median"]
     assert chosen["latency_budget_ms"] == pytest.approx(1000 * base)
+
+
+def timed(network, strategy, factor, ms):
+    grown = dict.fromkeys(("flops", "params", "acts"), factor)
+    size = round(1000 * factor)
+    latency = Spread(ms, 0.0, 3)
+    return Row(network, strategy, factor, 32, size, size, size, ratio=grown, latency=latency)
+
+
+@pytest.fixture
+def comparing(monkeypatch):
+    """Let `compare` find two networks of 1 and 10 ms, which grow to 2 and 20 ms."""
+    rows = [timed("small", None, 1.0, 1.0), timed("small", "w", 2.0, 2.0)]
+    rows += [timed("large", None, 1.0, 10.0), timed("large", "w", 2.0, 20.0)]
+    found = Comparison(tuple(rows))
+    monkeypatch.setattr("convscale.study.compare", lambda *_, **__: found)
+
+
+@pytest.mark.usefixtures("comparing")
+def test_compare_answers_where_something_fits_and_names_what_does_not(ask):
+    line = ("compare", "small", "large", "--measure", "--latency-budget", "5ms")
+    shown = " ".join(ask(*line).split())
+    assert "Within 5.00 ms, build small scaled by w at 2x" in shown
+    assert (
+        "No scaled network of large fits 5.00 ms. The nearest, w at 2x, takes 20.0 ms, 15.0 ms too "
+        "long."
+    ) in shown
+    small, large = json.loads(ask(*line, "--json"))["recommendations"]
+    assert (small["strategy"], large["strategy"]) == ("w", None)
+    assert large["violations"] == [{"strategy": "w", "factor": 2.0, "excess_ms": 15.0}]
+
+
+@pytest.mark.usefixtures("comparing")
+@pytest.mark.parametrize("more", [[], ["--json"]])
+def test_compare_refuses_where_nothing_fits_at_all(more, capsys):
+    line = ["compare", "small", "large", "--measure", "--latency-budget", "1ms", *more]
+    assert run(line) == 3
+    assert capsys.readouterr() == (
+        "",
+        "convscale: No scaled network of small fits 1.00 ms. The nearest, w at 2x, takes 2.00 ms, "
+        "1.00 ms too long. No scaled network of large fits 1.00 ms. The nearest, w at 2x, takes "
+        "20.0 ms, 19.0 ms too long. Raise --latency-budget or add smaller factors.\n",
+    )
+
+
+@pytest.mark.usefixtures("comparing")
+def test_compare_without_a_budget_recommends_nothing_and_answers(ask):
+    shown = ask("compare", "small", "large", "--measure")
+    assert "build" not in shown
+    assert "2.00 ± 0" in shown
 
 
 def test_measure_tells_latency_spread_and_conditions(net, ask):

@@ -195,6 +195,20 @@ def test_the_page_is_one_file_that_loads_nothing(tmp_path):
     assert os.listdir(path.parent) == ["report.html"]
 
 
+def test_a_narrow_window_scrolls_each_figure_in_its_own_box():
+    page = without_script(render_report(COMPARISON, CHOICES))
+    figures = page.count('class="plotly-graph-div"')
+    assert figures == 3
+    assert len(re.findall(r'<div class="scroll"><div style="min-width:\d+px">', page)) == figures
+
+
+def test_marks_let_those_behind_them_shine_through():
+    figure = decision_figure(decision_frame(COMPARISON, CHOICES), PALETTE)
+    filled = [t.marker.color for t in figure.data if t.mode == "markers" and t.hovertemplate]
+    assert filled
+    assert all(re.fullmatch(r"rgba\(\d+,\d+,\d+,0\.\d+\)", colour) for colour in filled)
+
+
 def test_the_page_says_every_number():
     text = html.unescape(without_script(render_report(COMPARISON, CHOICES)))
     for row in COMPARISON.rows:
@@ -308,14 +322,45 @@ def test_metrics_that_predict_equally_well_are_said_to():
 
 def test_the_comparison_table_shows_rows_correlation_and_choice():
     lines = tables.plain_lines(tables.comparison_table(COMPARISON, CHOICES))
-    assert "timm:resnet50 w 4x 224 16.0G 100M 22.0M 80.0 ± 1.60" in lines
+    assert "timm:resnet50 w 4x 224 16.0G 100M 22.0M 80.0 ± 1.6 160 ± 1.6" in lines
     r = COMPARISON.correlation
     expected = f"all networks wall time 14 {r['flops']:.3f} {r['params']:.3f} {r['acts']:.3f}"
     assert expected in lines
     text = " ".join(lines)
     for choice in CHOICES:
-        assert recommendation_sentence(choice) in text
-        assert choice.reason in text
+        assert text.count(f"{recommendation_sentence(choice)} {choice.reason}") == 1
+
+
+def test_the_comparison_table_tells_the_conditions_of_its_latencies():
+    here = replace(HERE, load_average=0.5, rounds=15, interleaved_networks=14)
+    text = " ".join(
+        tables.plain_lines(tables.comparison_table(replace(COMPARISON, conditions=here)))
+    )
+    assert (
+        "Measured on cpu (Some <Processor>), 2 threads on 2 processors, batch size 1, float32, "
+        "contiguous, 15 rounds of 14 networks interleaved, torch 2.6.0, timm 1.0.20, load average "
+        "0.5 at the start."
+    ) in text
+    counted = tables.plain_lines(tables.comparison_table(made_up(measured=False)))
+    assert not any("Measured on" in line for line in counted)
+
+
+@pytest.mark.parametrize(("width", "shown"), [(100, True), (80, False)])
+def test_processor_times_are_shown_where_the_window_is_wide_enough(width, shown):
+    lines = tables.plain_lines(tables.comparison_table(COMPARISON), width=width)
+    assert ("processor ms" in lines[0]) == shown
+    assert ("timm:resnet50 w 4x 224 16.0G 100M 22.0M 80.0 ± 1.6 160 ± 1.6" in lines) == shown
+    assert any(line.startswith("timm:efficientnet_b0 w 4x") for line in lines)
+
+
+def test_the_comparison_table_shows_its_notes_each_once():
+    base, *scaled = COMPARISON.rows
+    rows = (base, *(replace(row, notes=("The stem stays.",)) for row in scaled[:2]), *scaled[2:])
+    found = replace(COMPARISON, rows=rows, notes=("One strategy is left out.",))
+    lines = tables.plain_lines(tables.comparison_table(found))
+    assert "Note: One strategy is left out." in lines
+    assert "Note: timm:resnet50 (w at 2x, w at 4x): The stem stays." in lines
+    assert sum("The stem stays." in line for line in lines) == 1
 
 
 def test_the_comparison_table_without_latency_has_no_such_column():

@@ -24,6 +24,7 @@ from convscale.runtime import (
     Measurement,
     Spread,
     Subject,
+    format_ms,
     measure,
     measure_together,
     open_device,
@@ -81,6 +82,30 @@ def test_spread_has_the_quartiles_of_numpy(values):
     assert found.repeats == len(values)
     assert found.median == pytest.approx(median)
     assert found.iqr == pytest.approx(upper - lower, rel=1e-6, abs=1e-6)
+
+
+@given(st.floats(1e-9, 1e9))
+def test_milliseconds_keep_three_digits_however_small_or_large(value):
+    assert float(format_ms(value)) == pytest.approx(value, rel=5.001e-3)
+    assert float(format_ms(value)) == float(f"{value:.2e}")
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (1e-6, "1.00e-06"),
+        (0.00099999, "0.00100"),
+        (0.0123, "0.0123"),
+        (9.999, "10.0"),
+        (99.96, "100"),
+        (271.4, "271"),
+        (12345.0, "12300"),
+        (2.5e7, "2.50e+07"),
+        (0.0, "0"),
+    ],
+)
+def test_milliseconds_are_written_as_people_read_them(value, text):
+    assert format_ms(value) == text
 
 
 def test_the_arms_of_a_spread_reach_to_the_quartiles():
@@ -260,9 +285,7 @@ def test_a_network_without_weights_is_refused():
 
 def test_the_time_limit_stops_a_measurement_and_is_noted():
     net = Recorder("net", [], seconds=0.1)
-    started = time.monotonic()
     [found] = measure_together([Subject("net", net, 8)], rounds=500, time_limit_s=1)
-    assert time.monotonic() - started < 10
     repeats = len(found.wall_s)
     assert 3 <= repeats < 12
     assert found.conditions.rounds == repeats

@@ -16,7 +16,7 @@ from tests.networks import DEEP, NAMED, Contraption, contraption
 
 FACTORS = (0.5, 2.0, 4.0)
 ALL = [
-    pytest.param(name, strategy, factor, marks=pytest.mark.xdist_group(name))
+    (name, strategy, factor)
     for name in NAMED
     for strategy in ("w", "r", "wr", *(("d", "dwr", "dWr") if name in DEEP else ()))
     for factor in FACTORS
@@ -191,7 +191,7 @@ def test_pure_resolution_meets_a_budget_within_one_step():
 
 @pytest.mark.parametrize("strategy", ["w", "d", "r", "dWr"])
 def test_a_budget_below_the_smallest_network_is_refused(strategy):
-    message = f"^The budget of 1000 flops lies below the smallest network of strategy '{strategy}'"
+    message = f"^The budget of 1.00K flops lies below the smallest network of strategy '{strategy}'"
     with pytest.raises(cs.InputError, match=message):
         cs.scale("timm:resnet18", strategy=strategy, flops=1000, weights=False)
 
@@ -211,6 +211,69 @@ def test_a_strict_budget_that_cannot_be_met_is_an_error():
 def test_a_network_without_stages_refuses_depth(strategy, message):
     with pytest.raises(cs.UnscalableNetworkError, match=f"^{message}$"):
         scaler("timm:vgg16").scale(strategy, factor=2.0, weights=False)
+
+
+class Joined(nn.Module):
+    """A grouped convolution on the sum of a concatenation and a convolution."""
+
+    def __init__(self):
+        super().__init__()
+        self.entry = nn.Conv2d(3, 24, 3, padding=1)
+        self.left, self.right = nn.Conv2d(24, 16, 1), nn.Conv2d(24, 40, 1)
+        self.mix = nn.Conv2d(56, 56, 3, padding=1)
+        self.grouped = nn.Conv2d(56, 56, 3, padding=1, groups=7)
+        self.exit = nn.Linear(56, 10)
+
+    def forward(self, x):
+        x = self.entry(x)
+        x = torch.cat([self.left(x), self.right(x)], 1)
+        return self.exit(self.grouped(x + self.mix(x)).mean((2, 3)))
+
+
+@pytest.mark.parametrize("factor", [0.5, 1.0, 2.0, 3.0, 4.0])
+def test_a_grouped_convolution_on_a_concatenation_can_be_run(factor):
+    scaled = cs.scale(Joined(), strategy="w", factor=factor, resolution=16)
+    grouped = scaled.module.grouped
+    assert grouped.in_channels == scaled.module.left.out_channels + scaled.module.right.out_channels
+    assert grouped.in_channels % grouped.groups == grouped.out_channels % grouped.groups == 0
+    assert abs(grouped.out_channels - 56 * factor**0.5) <= 8
+    checks.check_runs_forward_and_backward(scaled.module, 16)
+
+
+@pytest.mark.parametrize("strategy", ["w", "r", "dWr"])
+def test_networks_of_gray_images_scale(strategy):
+    scaled = cs.scale("timm:resnet18", strategy=strategy, factor=2.0, in_chans=1, weights=False)
+    assert scaled.module.conv1.in_channels == 1
+    assert scaled.achieved.flops == checks.torch_flops(scaled.module, scaled.resolution, 1)
+    gray = nn.Sequential(nn.Conv2d(1, 16, 3, padding=1), nn.ReLU(), nn.Conv2d(16, 10, 1))
+    assert cs.scale(gray, strategy="w", factor=4.0, resolution=8).module[0].out_channels == 32
+
+
+def test_blocks_that_are_called_by_name_are_named_in_the_refusal():
+    class ByName(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.entry = nn.Conv2d(3, 16, 3, padding=1)
+            self.one, self.two = Contraption().hall[1], Contraption().hall[1]
+            self.grow = nn.Conv2d(16, 48, 1)
+            self.exit = nn.Linear(48, 10)
+
+        def forward(self, x):
+            return self.exit(self.two(self.one(self.grow(self.entry(x)))).mean((2, 3)))
+
+    message = r"^Strategy 'd' scales depth, but its forward pass runs no block .* \(at one\).*$"
+    with pytest.raises(cs.UnscalableNetworkError, match=message):
+        cs.scale(ByName(), strategy="d", factor=2.0, resolution=16)
+
+
+def test_hooks_of_the_user_do_not_see_our_runs():
+    base = Contraption()
+    seen = []
+    base.doorway.register_forward_hook(lambda *_: seen.append(1))
+    scaled = cs.scale(base, strategy="w", factor=2.0, resolution=32)
+    assert seen == []
+    scaled.module.eval()(torch.zeros(1, 3, 32, 32))
+    assert seen == [1]
 
 
 def test_an_axis_can_be_kept_and_the_others_share_its_part():

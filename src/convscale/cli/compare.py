@@ -113,7 +113,9 @@ def _choices(found: Comparison, budget: LatencyBudget) -> list[Choice]:
 def _require_feasible(choices: list[Choice], page: Path | None) -> None:
     """Refuse an answer in which no network fits its budget; a report stays written."""
     if choices and not any(choice.feasible for choice in choices):
-        reasons = " ".join(f"{choice.network}: {choice.reason}" for choice in choices)
+        from convscale.report.sentences import recommendation_text
+
+        reasons = " ".join(recommendation_text(choice) for choice in choices)
         written = "" if page is None else f" The report is in {page}."
         raise BudgetError(f"{reasons} Raise --latency-budget or add smaller factors.{written}")
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
 import convscale
 from convscale.cli.answer import Answer, Page, publish
@@ -25,6 +25,19 @@ from convscale.cli.strategies import strategies
 from convscale.errors import InputError
 
 
+class Group(TyperGroup):
+    """The commands, without a type shown beside --help.
+
+    Example:
+        >>> issubclass(Group, TyperGroup)
+        True
+    """
+
+    def get_help_option(self, ctx: Any) -> Any:
+        """Return the option --help, which like our own flags takes no value."""
+        return _without_type(super().get_help_option(ctx))
+
+
 class Command(TyperCommand):
     """A command during whose work nothing but its answer reaches stdout.
 
@@ -32,6 +45,10 @@ class Command(TyperCommand):
         >>> issubclass(Command, TyperCommand)
         True
     """
+
+    def get_help_option(self, ctx: Any) -> Any:
+        """Return the option --help, which like our own flags takes no value."""
+        return _without_type(super().get_help_option(ctx))
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command's function and return its answer."""
@@ -45,7 +62,15 @@ class Command(TyperCommand):
             ) from error
 
 
+def _without_type(option: Any) -> Any:
+    """Give a flag an empty metavar; typer would write its type."""
+    if option is not None:
+        option.metavar = ""
+    return option
+
+
 app = typer.Typer(
+    cls=Group,
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["--help", "-h"]},

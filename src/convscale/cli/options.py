@@ -15,7 +15,8 @@ _TARGET = "Target (exactly one)"
 
 Network = Annotated[str, typer.Argument(metavar="NETWORK", help=_NETWORK_HELP, show_default=False)]
 Networks = Annotated[
-    list[str], typer.Argument(metavar="NETWORK...", help=_NETWORK_HELP, show_default=False)
+    list[str],
+    typer.Argument(metavar="NETWORK", help=f"One or several: {_NETWORK_HELP}", show_default=False),
 ]
 Resolution = Annotated[
     str | None,
@@ -48,7 +49,7 @@ Device = Annotated[
 ]
 Threads = Annotated[
     str | None,
-    typer.Option("--threads", metavar="N", help="Threads on the CPU; by default torch's choice."),
+    typer.Option("--threads", metavar="N", help="Threads on the CPU; by default one."),
 ]
 Repeats = Annotated[
     str | None,
@@ -86,6 +87,14 @@ Rounding = Annotated[
 ]
 WidthMultiple = Annotated[
     str, typer.Option("--width-multiple", metavar="N", help="Widths are multiples of it.")
+]
+Keep = Annotated[
+    str | None,
+    typer.Option(
+        "--keep",
+        metavar="AXES",
+        help="Axes to leave alone, of d, w and r, separated by commas; the others share s.",
+    ),
 ]
 Seed = Annotated[
     str, typer.Option("--seed", metavar="N", help="Seed of the weights that are saved.")

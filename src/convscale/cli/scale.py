@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from convscale.cli import options
 from convscale.cli.answer import Answer
 from convscale.cli.values import (
+    listed,
     new_folder,
     one_target,
     optional_whole_number,
@@ -32,6 +33,7 @@ def scale(
     resolution: options.Resolution = None,
     rounding: options.Rounding = "nearest",
     width_multiple: options.WidthMultiple = "8",
+    keep: options.Keep = None,
     seed: options.Seed = "0",
     strict: options.Strict = False,
     convention: options.Convention = "default",
@@ -49,6 +51,7 @@ def scale(
     target = one_target(factor=factor, flops=flops, params=params, acts=acts)
     chosen = parse_strategy(strategy)
     side = None if resolution is None else parse_resolution(resolution)
+    kept = () if keep is None else listed(keep, what="axes to keep", example="d,r")
     multiple = whole_number(width_multiple, what="width multiple")
     start = whole_number(seed, what="seed", minimum=0)
     classes = optional_whole_number(num_classes, what="number of classes")
@@ -69,6 +72,7 @@ def scale(
         resolution=side,
         rounding=rounding,
         width_multiple=multiple,
+        keep=kept,
         seed=start,
         strict=strict,
         weights=folder is not None,

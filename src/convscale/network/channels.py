@@ -9,7 +9,7 @@ of group sizes with whole multiplicities: a concatenation adds groups, a flatten
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -30,8 +30,8 @@ class Channels:
 
     `produced` holds, for every axis that a layer puts out, its composition: pairs of a
     channel group and the number of times it stands there. `grouped` holds, for every grouped
-    convolution, the compositions of its input channels and of its group width; `equal` the
-    compositions of parts that must be of one size.
+    convolution, the compositions of its input, its output and its group width; `equal` the
+    compositions of parts that must be of one size; `axes` those of all axes of weights.
 
     Example:
         >>> group_of_unit, sizes = np.array([0, 0, 0]), np.array([3])
@@ -44,8 +44,9 @@ class Channels:
     fixed: npt.NDArray[np.bool_]
     group_of_unit: npt.NDArray[np.int64]
     produced: tuple[Composition, ...]
-    grouped: tuple[tuple[Composition, Composition], ...] = ()
+    grouped: tuple[tuple[Composition, Composition, Composition], ...] = ()
     equal: tuple[tuple[Composition, ...], ...] = ()
+    axes: tuple[Composition, ...] = ()
     _known: dict[int, tuple[Label, Composition]] = field(default_factory=dict, repr=False)
 
     def composition(self, units: Label) -> Composition:
@@ -70,13 +71,14 @@ class Channels:
         return any(not self.fixed[group] for group, _ in self.composition(units))
 
 
-def find_channels(ties: Ties, places: Sequence[Label]) -> Channels:
+def find_channels(ties: Ties, places: Sequence[Label], axes: Sequence[Label] = ()) -> Channels:
     """Find the channel groups from the ties of one run.
 
     Args:
         ties: What the run said about units. Units tied to none that a weighted layer puts
             out (kernel sizes, position tables) stay as they are.
         places: Every set of units whose size will be asked for.
+        axes: Those of them that are axes of parameters.
 
     Example:
         >>> ties = Ties()
@@ -89,7 +91,7 @@ def find_channels(ties: Ties, places: Sequence[Label]) -> Channels:
     classes = _classes(ties)
     count = int(classes.max()) + 1 if len(classes) else 0
     fixed = np.ones(count, dtype=bool)
-    for units in (*ties.produced, *(width for _, width in ties.grouped)):
+    for units in (*ties.produced, *(width for *_, width in ties.grouped)):
         fixed[classes[units]] = False
     for units in ties.pinned:
         fixed[classes[units]] = True
@@ -103,10 +105,16 @@ def find_channels(ties: Ties, places: Sequence[Label]) -> Channels:
         tuple(channels.composition(units) for units in parts) for parts in ties.equal
     )
     grouped = dict.fromkeys(
-        (channels.composition(units), channels.composition(width)) for units, width in ties.grouped
+        (channels.composition(x), channels.composition(y), channels.composition(width))
+        for x, y, width in ties.grouped
     )
-    return Channels(
-        sizes, group_fixed, channels.group_of_unit, tuple(produced), tuple(grouped), tuple(equal)
+    known = dict.fromkeys(channels.composition(units) for units in axes)
+    return replace(
+        channels,
+        produced=tuple(produced),
+        grouped=tuple(grouped),
+        equal=tuple(equal),
+        axes=tuple(known),
     )
 
 

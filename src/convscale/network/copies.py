@@ -21,7 +21,10 @@ def meta_copy(module: nn.Module) -> nn.Module:
         >>> next(meta_copy(nn.Linear(2, 3)).parameters()).device.type
         'meta'
     """
-    return _copy(module, {id(tensor): _as_meta(tensor) for tensor in _tensors(module)})
+    copied = _copy(module, {id(tensor): _as_meta(tensor) for tensor in _tensors(module)})
+    for part in copied.modules():
+        part._forward_hooks.clear()  # a user's hooks see the user's own runs only
+    return copied
 
 
 def full_copy(module: nn.Module) -> nn.Module:

@@ -7,11 +7,15 @@ their origin through arithmetic, so that a reshape shows which attribute told it
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from operator import add, floordiv, mul, sub
+from types import MappingProxyType
 from typing import Any
 
 from torch import nn
+
+_OPERATORS = {"+": add, "-": sub, "*": mul, "//": floordiv}
 
 
 @dataclass(frozen=True)
@@ -103,26 +107,43 @@ class Number(int):
             if isinstance(part, Number):
                 yield from part.leaves()
 
-    def solved(self, target: int, settled: frozenset[Place] = frozenset()) -> Solution | None:
+    def current(self, values: Mapping[Place, float]) -> int:
+        """Return what this number would be with new values of its places."""
+        if self.place is not None:
+            return int(values.get(self.place, int(self)))
+        if self.parts is None:
+            return int(self)
+        operator, left, right = self.parts
+        left, right = (p.current(values) if isinstance(p, Number) else p for p in (left, right))
+        return int(_OPERATORS[operator](left, right))
+
+    def solved(
+        self,
+        target: int,
+        settled: frozenset[Place] = frozenset(),
+        values: Mapping[Place, float] = MappingProxyType({}),
+    ) -> Solution | None:
         """Return the new value of one place that makes this number the target.
 
         Args:
             target: The value that is needed.
             settled: Places whose value is right already.
+            values: New values of places.
         """
         if self.place is not None:
             return None if self.place in settled else Solution(self.place, target)
         if self.parts is None:
             return None
         operator, left, right = self.parts
+        now = [p.current(values) if isinstance(p, Number) else int(p) for p in (left, right)]
         options = [
-            (part, _inverse(operator, target, int(left), int(right), part is left))
+            (part, _inverse(operator, target, now[0], now[1], part is left))
             for part in (left, right)
             if isinstance(part, Number)
         ]
         # the factor that is a width is the larger one
         for part, needed in sorted(options, key=lambda option: -int(option[0])):
-            found = part.solved(needed, settled) if needed is not None else None
+            found = part.solved(needed, settled, values) if needed is not None else None
             if found is not None:
                 return found
         return None

@@ -89,7 +89,7 @@ def convolution(ties: Ties, _func: Any, bound: dict[str, Any], output: Any) -> N
         tie_or_pin(ties, units, second)
         out = first
     else:
-        out = _grouped(ties, units, first, second, groups)
+        out = _grouped(ties, units, first, second)
     if bound["bias"] is not None:
         tie_or_pin(ties, out, channel_units(ties, bound["bias"], 0))
     if out is not None:
@@ -103,12 +103,13 @@ def _unchanged(ties: Ties, x: torch.Tensor, output: torch.Tensor) -> Labels:
     return tuple(
         label
         for label in ties.labels(x)
-        if min(varying(label)) >= 2 and all(x.shape[d] == output.shape[d] for d in varying(label))
+        if min(varying(label), default=0) >= 2
+        and all(x.shape[d] == output.shape[d] for d in varying(label))
     )
 
 
 def _grouped(
-    ties: Ties, units: Label | None, first: Label | None, second: Label | None, groups: int
+    ties: Ties, units: Label | None, first: Label | None, second: Label | None
 ) -> Label | None:
     if units is None or first is None:
         tie_or_pin(ties, units, None)
@@ -116,12 +117,8 @@ def _grouped(
         tie_or_pin(ties, second, None)
     elif second is None:  # depthwise: each input channel makes a fixed number of outputs
         ties.tie(units[:, None], first.reshape(len(units), -1))
-    elif len(units) == len(first) and bool((np.diff(units) == 1).all()):
-        ties.grouped.append((units, second))  # group width and number of groups are both free
-    else:
-        ties.tie_groups(units, groups)
-        ties.tie_groups(first, groups)
-        ties.tie(units[: len(second)], second)
+    else:  # group width and number of groups are both free
+        ties.grouped.append((units, first, second))
     return first
 
 
@@ -132,14 +129,14 @@ def contraction(ties: Ties, left: torch.Tensor, right: torch.Tensor, output: Any
     for tensor, inner in ((left, left.ndim - 1), (right, right.ndim - 2)):
         kept = []
         for label in ties.labels(tensor):
-            if tensor.ndim == 3 and varying(label) == {0}:
-                ties.pin(label)  # one for each head: their number stays
-            elif inner not in varying(label):
+            if inner not in varying(label):
                 kept.append(label)
                 _tie_batch(ties, label, tensor.ndim)
                 ties.produced.append(label.reshape(-1))
         outer.append(tuple(kept))
     ties.set_labels(output, ties.joined(outer, output.ndim))
+    if output.ndim == 3:  # a batch of products: heads
+        ties.mark_product(output)
 
 
 def _contracted(ties: Ties, left: torch.Tensor, right: torch.Tensor) -> None:
@@ -160,7 +157,7 @@ def _contracted(ties: Ties, left: torch.Tensor, right: torch.Tensor) -> None:
 
 def _tie_batch(ties: Ties, label: Label, ndim: int) -> None:
     """Keep the number of heads: products in a batch are tied to the first of them."""
-    if ndim == 3 and label.shape[0] > 1:
+    if ndim == 3 and label.shape[0] > 1 and len(varying(label)) > 1:
         ties.tie(label[:1], label[1:])
 
 
@@ -331,19 +328,24 @@ def by_shape(ties: Ties, _func: Any, bound: dict[str, Any], output: Any) -> bool
     if not _broadcasts(inputs, result):
         return _passes(ties, inputs, result)
     _pin_tables(ties, tensors_in(bound))
-    ties.set_labels(result, ties.joined([ties.labels(x) for x in inputs], result.ndim))
+    kept = [tuple(lb for lb in ties.labels(x) if not ties.is_dropped(lb)) for x in inputs]
+    ties.set_labels(result, ties.joined(kept, result.ndim))
     return True
 
 
 def _pin_tables(ties: Ties, operands: list[torch.Tensor]) -> None:
-    """Pin the axes of a parameter that meet positions of a feature map (position tables)."""
+    """Pin the axes of a parameter that meet positions of a feature map (position tables).
+
+    What meets the heads of a product of matrices is pinned too: their number stays.
+    """
     for table in operands:
-        if not isinstance(table, torch.nn.Parameter):
-            continue
-        for label in ties.labels(table):
-            for other in operands:
-                if other is not table and _meets_unlabelled(ties, label, table.ndim, other):
-                    ties.pin(label)
+        for other in operands:
+            if other is table:
+                continue
+            if isinstance(table, torch.nn.Parameter) or ties.is_product(other):
+                for label in ties.labels(table):
+                    if _meets_unlabelled(ties, label, table.ndim, other):
+                        ties.drop(label)
 
 
 def _meets_unlabelled(ties: Ties, label: Label, ndim: int, other: torch.Tensor) -> bool:

@@ -26,6 +26,7 @@ class Shaped:
     `dims` holds, for a reshape, what each dimension of the output is made of; for a split,
     what each part's size along the split dimension is: units, or None for a constant; for
     a slice, the same for what lies before it and what it takes, dimension by dimension.
+    Where a reshape cuts one axis, its units are shared by `over` other parts.
 
     Example:
         >>> Shaped("view", (1, 8), (None, None)).function
@@ -35,11 +36,12 @@ class Shaped:
     function: str
     sizes: tuple[int, ...]
     dims: tuple[Label | None, ...]
+    over: int = 1
 
     def expected(self, channels: Channels, sizes: Sizes) -> tuple[int, ...]:
         """Return the sizes that the call must give when the groups have new sizes."""
         return tuple(
-            base if units is None else channels.size(units, sizes)
+            base if units is None else channels.size(units, sizes) // self.over
             for base, units in zip(self.sizes, self.dims, strict=True)
         )
 
@@ -76,8 +78,15 @@ def _reshaped(ties: Ties, function: str, args: Sequence[Any], output: torch.Tens
     labels = []
     dims: list[Label | None] = [None] * output.ndim
     seen: set[int] = set()
+    over = 1
     for label in ties.labels(output):
         spread = sorted(varying(label))
+        if len(spread) > 1 and _keeps_positions(args[0], output):
+            free = _free_dimension(args, output, spread)
+            dims[free] = label.reshape(-1)
+            over = label.size // output.shape[free]
+            labels.append(label)
+            continue
         if len(spread) > 1:
             free = _free_dimension(args, output, spread)
             first = label
@@ -90,7 +99,15 @@ def _reshaped(ties: Ties, function: str, args: Sequence[Any], output: torch.Tens
         dims[spread[0]] = units if spread[0] not in seen else None
         seen.add(spread[0])
     ties.set_labels(output, tuple(labels))
-    return Shaped(function, tuple(output.shape), tuple(dims))
+    return Shaped(function, tuple(output.shape), tuple(dims), over)
+
+
+def _keeps_positions(x: torch.Tensor, output: torch.Tensor) -> bool:
+    """Tell whether a reshape cuts the channels of a feature map and keeps its positions.
+
+    Then it shuffles channels or stacks branches: unlike heads, the parts are no copies.
+    """
+    return x.ndim == 4 and output.ndim == 5 and x.shape[2:] == output.shape[3:]
 
 
 def _free_dimension(args: Sequence[Any], output: torch.Tensor, spread: list[int]) -> int:

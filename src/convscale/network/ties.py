@@ -26,8 +26,10 @@ class Ties:
         self.edges: list[tuple[Label, Label]] = []
         self.pinned: list[Label] = []
         self.produced: list[Label] = []
-        self.grouped: list[tuple[Label, Label]] = []
+        self.grouped: list[tuple[Label, Label, Label]] = []
         self.equal: list[list[Label]] = []
+        self._products: dict[int, torch.Tensor] = {}
+        self._dropped: dict[int, Label] = {}
         self.units = 0
         self._labels: dict[int, tuple[torch.Tensor, Labels]] = {}
 
@@ -45,6 +47,20 @@ class Ties:
         """Set the labels of a tensor, which is kept alive so that its identity stays its own."""
         self._labels[id(tensor)] = (tensor, labels)
 
+    def mark_product(self, tensor: torch.Tensor) -> None:
+        """Note that a tensor comes from a product of matrices, whose batch is its heads."""
+        self._products[id(tensor)] = tensor
+
+    def is_product(self, tensor: torch.Tensor) -> bool:
+        """Tell whether a tensor comes from a product of matrices."""
+        return id(tensor) in self._products
+
+    def pass_on_product(self, inputs: list[torch.Tensor], outputs: list[torch.Tensor]) -> None:
+        """Let the results of an operator on a product count as one."""
+        if any(id(tensor) in self._products for tensor in inputs):
+            for tensor in outputs:
+                self.mark_product(tensor)
+
     def tie(self, left: Label, right: Label) -> None:
         """Say that units are the same, element by element, after broadcasting."""
         if left is right:
@@ -61,6 +77,15 @@ class Ties:
     def pin(self, label: Label) -> None:
         """Say that the number of these units cannot change."""
         self.pinned.append(label.reshape(-1))
+
+    def drop(self, label: Label) -> None:
+        """Pin units that stand for no channels; from here on the label says nothing."""
+        self.pin(label)
+        self._dropped[id(label)] = label
+
+    def is_dropped(self, label: Label) -> bool:
+        """Tell whether a label was dropped."""
+        return id(label) in self._dropped
 
     def pin_tensor(self, tensor: torch.Tensor) -> None:
         """Pin every unit of a tensor."""

@@ -130,6 +130,7 @@ class _Recorder(ModuleVisitor):
             self.ties, func, bound, output
         ):
             self.opaque.append((path, f"{func.namespace}.{func._opname}"))
+        self.ties.pass_on_product(tensors_in(bound), tensors_in(output))
         self._note_sizes(func._opname, bound, path)
         if product(func, bound, output) is not None:
             self.terms += _terms(self.ties, func._opname, bound, output, path)
@@ -210,9 +211,10 @@ def trace_module(
     ties = recorder.ties
     inputs = example_inputs(module, resolution, in_chans=in_chans)
     for tensor in inputs:
-        units = ties.fresh(tensor.shape[1])
-        ties.pin(units)
-        ties.set_labels(tensor, (vector(units, 1, tensor.ndim),))
+        if tensor.shape[1] > 1:
+            units = ties.fresh(tensor.shape[1])
+            ties.pin(units)
+            ties.set_labels(tensor, (vector(units, 1, tensor.ndim),))
     output = run(module, inputs, recorder.visit, borders=recorder, handle=recorder.handle)
     results = tensors_in(output)
     if not results:
@@ -231,7 +233,7 @@ def trace_module(
         grouped=recorder.grouped,
         shaped=recorder.shaped,
         compared=recorder.compared,
-        channels=find_channels(ties, _places(recorder)),
+        channels=find_channels(ties, _places(recorder), _axes(recorder)),
     )
 
 
@@ -322,6 +324,12 @@ def _restricted(labels: Labels, dims: set[int]) -> list[Label]:
         if varying(label):
             found.append(label)
     return found
+
+
+def _axes(recorder: _Recorder) -> list[Label]:
+    """List the axes of parameters."""
+    parameters = [axes for axes in recorder.tensors if axes.is_parameter]
+    return [units for axes in parameters for units in axes.units if units is not None]
 
 
 def _places(recorder: _Recorder) -> list[Label]:

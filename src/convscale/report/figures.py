@@ -16,6 +16,8 @@ from convscale.runtime.measurement import format_ms
 if TYPE_CHECKING:
     import pandas as pd
 
+_LETTER_PX = 9  # a generous width of a letter in an annotation
+
 
 def latency_figure(frame: pd.DataFrame, r: dict[str, float | None], palette: Palette) -> Any:
     """Draw latency against each metric, both logarithmic, a panel each, r in its title.
@@ -141,7 +143,8 @@ def growth_figure(frame: pd.DataFrame, laws: pd.DataFrame, palette: Palette) -> 
     acts = [*frame["acts_ratio"], *laws["acts_ratio"]]
     log_axis(figure.update_xaxes, both, _times, title="flops over the base's")
     log_axis(figure.update_yaxes, acts, _times, title="acts over the base's")
-    figure.update_layout(margin={"r": 110, "t": 14})
+    longest = max((len(note.text) for note in figure.layout.annotations), default=0)
+    figure.update_layout(margin={"r": 24 + _LETTER_PX * longest, "t": 14})
     return finish(figure, palette, height=460)
 
 

@@ -10,6 +10,7 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from convscale.complexity.complexity import METRICS
 from convscale.errors import InputError
 from convscale.report import parts
 from convscale.report.figures import decision_figure, growth_figure, latency_figure
@@ -22,6 +23,8 @@ from convscale.selection import STAND_IN
 if TYPE_CHECKING:
     from convscale.selection import Choice
     from convscale.study import Comparison
+
+_PANEL_PX = 320  # the least width of a panel in which titles and ticks keep apart
 
 
 def check_report_path(path: str | Path) -> Path:
@@ -147,7 +150,8 @@ class _Figures:
     def __init__(self) -> None:
         self.written = 0
 
-    def html(self, figure: Any) -> str:
+    def html(self, figure: Any, *, width: int) -> str:
+        """Return a figure that a window narrower than its least width (px) scrolls sideways."""
         first, self.written = self.written == 0, self.written + 1
         text: str = figure.to_html(
             full_html=False,
@@ -155,7 +159,7 @@ class _Figures:
             div_id=f"figure-{self.written}",
             config={"displaylogo": False, "responsive": True, "displayModeBar": False},
         )
-        return text
+        return f'<div class="scroll"><div style="min-width:{width}px">{text}</div></div>'
 
 
 def _what_to_build(
@@ -166,7 +170,8 @@ def _what_to_build(
         return [section("What to build", tag("p", said, classes="lead"))]
     frame = decision_frame(comparison, choices)
     ringed = (
-        f"The recommended network (ringed) has the most flops inside the budget; {STAND_IN}. "
+        f"The recommended network (ringed) has the most flops inside the budget; {STAND_IN} "
+        "until accuracies are measured or predicted. "
         if any(choice.feasible for choice in choices)
         else ""
     )
@@ -174,7 +179,9 @@ def _what_to_build(
     return [
         parts.cards(choices, comparison),
         section(
-            "Flops inside the budget", tag("p", said), figures.html(decision_figure(frame, palette))
+            "Flops inside the budget",
+            tag("p", said),
+            figures.html(decision_figure(frame, palette), width=_PANEL_PX * min(2, len(choices))),
         ),
     ]
 
@@ -189,7 +196,7 @@ def _what_predicts(comparison: Comparison, palette: Palette, figures: _Figures) 
         section(
             title,
             tag("p", said, classes="lead"),
-            figures.html(figure),
+            figures.html(figure, width=_PANEL_PX * len(METRICS)),
             tag("p", legend),
             parts.correlation_section_table(comparison),
         )
@@ -214,6 +221,6 @@ def _how_acts_grow(comparison: Comparison, palette: Palette, figures: _Figures) 
         section(
             "How activations grow with flops",
             tag("p", said),
-            figures.html(growth_figure(frame, laws, palette)),
+            figures.html(growth_figure(frame, laws, palette), width=3 * _PANEL_PX // 2),
         )
     ]

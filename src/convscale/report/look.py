@@ -16,6 +16,7 @@ INK, _GRID, _MUTED = "#1f2933", "#e4e7eb", "#6b7280"
 _SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "star", "x", "pentagon")
 _FONT = {"family": "system-ui, -apple-system, 'Segoe UI', Helvetica, Arial, sans-serif"}
 _LEGEND_PX = 96
+_FILLING = 0.25  # opacity inside the outline of a mark
 
 
 class Palette:
@@ -68,16 +69,30 @@ def marker_of(
 ) -> dict[str, object]:
     """Return how rows are marked: the further scaled, the larger.
 
+    Marks are outlines around a pale filling, so that none hides another.
+
     Example:
         >>> marker_of(Palette(["w"], ["net"]), "net", "w", [1.0, 4.0])["size"]
         [10.0, 14.0]
     """
+    sizes = [10 + 2 * min(3.0, abs(math.log2(factor))) for factor in factors]
+    return _outlined(palette.colour(strategy), palette.symbol(network), sizes)
+
+
+def _outlined(colour: str, symbol: str, size: float | list[float]) -> dict[str, object]:
     return {
-        "color": palette.colour(strategy),
-        "symbol": palette.symbol(network),
-        "size": [10 + 2 * min(3.0, abs(math.log2(factor))) for factor in factors],
-        "line": {"color": "white", "width": 1},
+        "color": _pale(colour),
+        "symbol": symbol,
+        "size": size,
+        "opacity": 1.0,
+        "line": {"color": colour, "width": 2},
     }
+
+
+def _pale(colour: str) -> str:
+    """Write a colour such as #0072B2 so that what lies behind it shines through."""
+    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+    return f"rgba({red},{green},{blue},{_FILLING})"
 
 
 def linear_ticks(top: float) -> list[float]:
@@ -186,21 +201,21 @@ def _legend_traces(palette: Palette) -> Sequence[Any]:
     """Return one entry a colour and one a symbol; they draw nothing themselves."""
     import plotly.graph_objects as go
 
-    def entry(name: str, marker: dict[str, object], mode: str) -> Any:
+    def entry(name: str, colour: str, symbol: str, mode: str = "markers") -> Any:
         return go.Scatter(
-            x=[None], y=[None], mode=mode, name=html.escape(name), marker=marker,
-            line={"color": marker["color"], "width": 2},
-        )  # fmt: skip
-
-    strategies = [
-        entry(
-            name, {"color": palette.colour(name), "size": 10, "symbol": "circle"}, "lines+markers"
+            x=[None],
+            y=[None],
+            mode=mode,
+            name=html.escape(name),
+            marker=_outlined(colour, symbol, 10),
+            line={"color": colour, "width": 2},
         )
-        for name in palette.strategies
+
+    return [
+        *(
+            entry(name, palette.colour(name), "circle", "lines+markers")
+            for name in palette.strategies
+        ),
+        entry("base network", _BASE_COLOUR, "circle"),
+        *(entry(name, _MUTED, palette.symbol(name)) for name in palette.networks),
     ]
-    networks = [
-        entry(name, {"color": _MUTED, "size": 10, "symbol": palette.symbol(name)}, "markers")
-        for name in palette.networks
-    ]
-    base = entry("base network", {"color": _BASE_COLOUR, "size": 10, "symbol": "circle"}, "markers")
-    return [*strategies, base, *networks]

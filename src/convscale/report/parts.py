@@ -11,7 +11,13 @@ from convscale.complexity.complexity import METRICS
 from convscale.quantities import format_count, format_resolution
 from convscale.report.frames import correlation_frame
 from convscale.report.markup import Cell, bullets, definitions, section, table, tag
-from convscale.report.sentences import format_r, format_ratio, scaling_label
+from convscale.report.sentences import (
+    format_iqr,
+    format_r,
+    format_ratio,
+    notes_of,
+    scaling_label,
+)
 from convscale.runtime.measurement import format_ms
 
 if TYPE_CHECKING:
@@ -61,7 +67,7 @@ def _card(choice: Choice, comparison: Comparison) -> str:
     facts = [_number(name, format_count(value), format_ratio(x)) for name, value, x in numbers]
     if row.latency is not None:
         took = f"{format_ms(row.latency.median)} ms"
-        facts.append(_number("latency", took, f"± {format_ms(row.latency.iqr)}"))
+        facts.append(_number("latency", took, format_iqr(row.latency)))
     name = f"{row.network}, budget {budget}"
     title = f"Build it scaled by {scaling_label(row)}, input {format_resolution(row.resolution)} px"
     base = comparison.of(choice.network)[0]
@@ -170,7 +176,7 @@ def _metric(row: Row, metric: str) -> Cell:
 def _time(spent: Spread | None) -> Cell:
     if spent is None:
         return Cell("–")
-    return Cell(format_ms(spent.median), small=f"± {format_ms(spent.iqr)}")
+    return Cell(format_ms(spent.median), small=format_iqr(spent))
 
 
 def _verdict(row: Row, choice: Choice | None) -> str:
@@ -202,12 +208,7 @@ def notes_section(comparison: Comparison) -> str:
         >>> notes_section(Comparison((), notes=("One strategy is left out.",)))
         '<section><h2>Notes</h2><ul><li>One strategy is left out.</li></ul></section>'
     """
-    texts = list(comparison.notes)
-    named: dict[str, list[str]] = {}
-    for row in comparison.rows:
-        for note in row.notes:
-            named.setdefault(note, []).append(row.label)
-    texts += [f"{', '.join(labels)}: {note}" for note, labels in named.items()]
+    texts = notes_of(comparison)
     return section("Notes", bullets(texts)) if texts else ""
 
 

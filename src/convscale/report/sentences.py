@@ -22,11 +22,20 @@ def format_spread(spread: Spread | None) -> str:
     Example:
         >>> from convscale.runtime.measurement import Spread
         >>> format_spread(Spread(61.27, 1.34, 15)), format_spread(None)
-        ('61.3 ± 1.34', '–')
+        ('61.3 ± 1.3', '–')
     """
-    if spread is None:
-        return "–"
-    return f"{format_ms(spread.median)} ± {format_ms(spread.iqr)}"
+    return "–" if spread is None else f"{format_ms(spread.median)} {format_iqr(spread)}"
+
+
+def format_iqr(spread: Spread) -> str:
+    """Write an interquartile range, to two digits as is usual for an uncertainty.
+
+    Example:
+        >>> from convscale.runtime.measurement import Spread
+        >>> format_iqr(Spread(61.27, 1.34, 15))
+        '± 1.3'
+    """
+    return f"± {format_ms(spread.iqr, digits=2)}"
 
 
 def format_ratio(value: float | None) -> str:
@@ -92,6 +101,40 @@ def recommendation_sentence(choice: Choice) -> str:
     )
 
 
+def recommendation_text(choice: Choice) -> str:
+    """Say which network to build inside the budget, and why it and not another.
+
+    Example:
+        >>> recommendation_text(Choice("net", None, budget_ms=8.0, reason="d takes 9.00 ms."))
+        'No scaled network of net fits 8.00 ms. d takes 9.00 ms.'
+    """
+    return f"{recommendation_sentence(choice)} {choice.reason}"
+
+
+def notes_of(comparison: Comparison) -> list[str]:
+    """Return the notes of the comparison and of its rows, each once with those it is on.
+
+    Example:
+        >>> from convscale.study import Comparison, Row
+        >>> rows = [Row("net", s, 2.0, 8, 1, 1, 1, notes=("A stage stays.",)) for s in ("d", "w")]
+        >>> notes_of(Comparison(tuple(rows), notes=("One strategy is left out.",)))
+        ['One strategy is left out.', 'net (d at 2x, w at 2x): A stage stays.']
+    """
+    noted: dict[str, dict[str, list[str]]] = {}
+    for row in comparison.rows:
+        for note in row.notes:
+            noted.setdefault(note, {}).setdefault(row.network, []).append(scaling_label(row))
+    own = [
+        f"{', '.join(_among(network, labels) for network, labels in named.items())}: {note}"
+        for note, named in noted.items()
+    ]
+    return [*comparison.notes, *own]
+
+
+def _among(network: str, labels: list[str]) -> str:
+    return network if labels == ["base"] else f"{network} ({', '.join(labels)})"
+
+
 def prediction_sentence(comparison: Comparison) -> str:
     """Say which of the three metrics predicts the measured latency best.
 
@@ -115,22 +158,26 @@ def prediction_sentence(comparison: Comparison) -> str:
     return f"{lead} (r = {known[best]:.3f}{rest}){caveat}."
 
 
-def conditions_text(conditions: Conditions) -> str:
+def conditions_text(conditions: Conditions, *, batch_size: int) -> str:
     """Describe the conditions of a measurement in one line.
 
     Example:
         >>> from convscale.runtime.measurement import Conditions
-        >>> conditions_text(Conditions("cpu", "x86_64", 8, "float32", 2, "contiguous", "2.6.0"))
-        'Measured on cpu (x86_64), 2 threads, 8 processors, float32, contiguous, torch 2.6.0.'
+        >>> here = Conditions("cpu", "x86_64", 8, "float32", 2, "contiguous", "2.6.0", rounds=15)
+        >>> print(conditions_text(here, batch_size=1))
+        Measured on cpu (x86_64), 2 threads on 8 processors, batch size 1, float32, contiguous,
+        15 rounds, torch 2.6.0.
     """
     c = conditions
-    threads = "1 thread" if c.threads == 1 else f"{c.threads} threads"
+    many = c.interleaved_networks > 1
     parts = [
         f"{c.device} ({c.hardware})",
-        threads,
-        f"{c.processors} processors",
+        f"{_counted(c.threads, 'thread')} on {_counted(c.processors, 'processor')}",
+        f"batch size {batch_size}",
         c.dtype,
         c.memory_format,
+        _counted(c.rounds, "round")
+        + (f" of {c.interleaved_networks} networks interleaved" if many else ""),
         f"torch {c.torch}",
     ]
     if c.timm:
@@ -138,3 +185,7 @@ def conditions_text(conditions: Conditions) -> str:
     if c.load_average is not None:
         parts.append(f"load average {c.load_average:g} at the start")
     return f"Measured on {', '.join(parts)}."
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

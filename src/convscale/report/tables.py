@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from rich import box
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.table import Table
 from rich.text import Text
 
@@ -17,8 +17,9 @@ from convscale.report.sentences import (
     format_r,
     format_ratio,
     format_spread,
+    notes_of,
     prediction_sentence,
-    recommendation_sentence,
+    recommendation_text,
 )
 from convscale.runtime.measurement import format_ms
 
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
     from convscale.selection import Choice
     from convscale.strategy import Strategy
     from convscale.study import Comparison, Row
+
+
+_UNLIMITED = 10_000  # columns, more than any table has
 
 
 def count_table(count: Count, *, layers: bool = False) -> RenderableType:
@@ -105,9 +109,29 @@ def comparison_table(comparison: Comparison, choices: Sequence[Choice] = ()) -> 
         >>> plain_lines(comparison_table(Comparison((Row("net", None, 1.0, 8, 4000, 20, 7),))))[-1]
         'net base 1x 8 4.00K 20 7'
     """
+    parts: list[RenderableType] = [_rows_table(comparison, choices)]
+    if comparison.conditions is not None:
+        said = conditions_text(comparison.conditions, batch_size=comparison.batch_size)
+        parts.append(Text(said))
+    parts += _notes(notes_of(comparison))
+    if comparison.measured:
+        parts += [Text(), correlation_table(comparison), Text(prediction_sentence(comparison))]
+    parts += [Text(recommendation_text(choice), style="bold") for choice in choices]
+    return Group(*parts)
+
+
+def _rows_table(comparison: Comparison, choices: Sequence[Choice]) -> RenderableType:
+    """Show all rows; processor times too, where there are any and the window is wide enough."""
     heads = ["network", "strategy", "s<", "px<", "flops<", "params<", "acts<"]
     if comparison.measured:
         heads += ["latency ms<"]
+    narrow = _filled(comparison, choices, heads)
+    if not any(row.processor for row in comparison.rows):
+        return narrow
+    return _Widest(_filled(comparison, choices, [*heads, "processor ms<"]), narrow)
+
+
+def _filled(comparison: Comparison, choices: Sequence[Choice], heads: Sequence[str]) -> Table:
     chosen = {choice.row.label for choice in choices if choice.row is not None}
     table = _table(*heads)
     before = None
@@ -117,17 +141,7 @@ def comparison_table(comparison: Comparison, choices: Sequence[Choice] = ()) -> 
         before = row.network
         cells = _row_cells(row)[: len(heads)]
         _add(table, *cells, style="bold green" if row.label in chosen else None)
-    parts: list[RenderableType] = [table]
-    if comparison.measured:
-        parts += [correlation_table(comparison), Text(prediction_sentence(comparison))]
-    parts += [
-        Text(f"{recommendation_sentence(choice)} {choice.reason}", style="bold")
-        for choice in choices
-    ]
-    noted = sum(bool(row.notes) for row in comparison.rows)
-    if noted:
-        parts.append(Text(f"Notes on {noted} of the networks are in the report and in the JSON."))
-    return Group(*parts, *_notes(comparison.notes))
+    return table
 
 
 def _row_cells(row: Row) -> list[str]:
@@ -138,7 +152,21 @@ def _row_cells(row: Row) -> list[str]:
         format_resolution(row.resolution),
         *(format_count(getattr(row, metric)) for metric in METRICS),
         format_spread(row.latency),
+        format_spread(row.processor),
     ]
+
+
+class _Widest:
+    """Show the wide table where it fits the window, else the narrow one."""
+
+    def __init__(self, wide: Table, narrow: Table) -> None:
+        self.wide, self.narrow = wide, narrow
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Choose for rich, which knows the window."""
+        unlimited = options.update(max_width=_UNLIMITED)
+        needed = console.measure(self.wide, options=unlimited).maximum
+        yield self.wide if needed <= options.max_width else self.narrow
 
 
 def correlation_table(comparison: Comparison) -> RenderableType:
@@ -173,7 +201,7 @@ def measurement_table(measurement: Measurement) -> RenderableType:
         >>> plain_lines(measurement_table(measured))[0]
         'net at 224 px, batch size 1, inference'
     """
-    m, here = measurement, measurement.conditions
+    m = measurement
     size = f"{format_resolution(m.resolution)} px, batch size {m.batch_size}"
     table = _table("", "value<")
     _add(table, "latency, median (ms)", format_ms(m.latency_ms.median))
@@ -185,7 +213,8 @@ def measurement_table(measurement: Measurement) -> RenderableType:
     if m.peak_memory_bytes is not None:
         _add(table, "peak memory (bytes)", f"{m.peak_memory_bytes:,}")
     title = f"{m.network} at {size}, {m.mode}"
-    return Group(_titled(title, table), Text(conditions_text(here)), *_notes(m.notes))
+    conditions = Text(conditions_text(m.conditions, batch_size=m.batch_size))
+    return Group(_titled(title, table), conditions, *_notes(m.notes))
 
 
 def strategies_table(strategies: Iterable[Strategy]) -> RenderableType:
@@ -219,11 +248,14 @@ def _number(value: float) -> str:
 
 def _table(*heads: str) -> Table:
     """Make a table; a head that ends in < is a column of numbers."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for head in heads:
         numeric = head.endswith("<")
         table.add_column(
-            head.removesuffix("<"), justify="right" if numeric else "left", no_wrap=numeric
+            head.removesuffix("<"),
+            justify="right" if numeric else "left",
+            no_wrap=numeric,
+            overflow="fold",
         )
     return table
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -11,6 +12,9 @@ from convscale.quantities import Resolution
 # Below this share of the wall time, processor time a thread no longer explains it.
 _EXPLAINED = 0.6
 _WIDE = 0.2
+
+# Times outside of this range are written with an exponent.
+_PLAIN_FROM_MS, _PLAIN_BELOW_MS = 1e-3, 1e6
 
 
 @dataclass(frozen=True)
@@ -62,14 +66,23 @@ def spread(values: Sequence[float]) -> Spread:
     return Spread(median, upper - lower, len(values), lower=lower)
 
 
-def format_ms(value: float) -> str:
-    """Write milliseconds to three digits.
+def format_ms(value: float, *, digits: int = 3) -> str:
+    """Write milliseconds to a few significant digits, however small or large they are.
 
     Example:
-        >>> format_ms(4.1234), format_ms(61.27), format_ms(1234.5)
-        ('4.12', '61.3', '1234')
+        >>> format_ms(4.1234), format_ms(61.27), format_ms(1234.5), format_ms(61.27, digits=2)
+        ('4.12', '61.3', '1230', '61')
+        >>> format_ms(0.01234), format_ms(0.000001), format_ms(0.0)
+        ('0.0123', '1.00e-06', '0')
     """
-    return f"{value:.2f}" if value < 10 else f"{value:.1f}" if value < 100 else f"{value:.0f}"
+    if value == 0:
+        return "0"
+    # Rounding first: 9.999 has one digit before the point, and 10.0 has two.
+    rounded = float(f"{value:.{digits - 1}e}")
+    if not _PLAIN_FROM_MS <= abs(rounded) < _PLAIN_BELOW_MS:
+        return f"{value:.{digits - 1}e}"
+    decimals = digits - 1 - math.floor(math.log10(abs(rounded)))
+    return f"{rounded:.{max(0, decimals)}f}"
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,6 @@ def _first(blueprint: Blueprint) -> tuple[tuple[str, str], ...]:
 
 def _miss(blueprint: Blueprint, found: Candidate, requested: dict[str, float]) -> list[str]:
     """Explain a result that is far from the target."""
-    base = blueprint.base()
     before = blueprint.base_complexity
     (target, value), *_ = requested.items()
     if target != "factor":
@@ -62,24 +61,44 @@ def _miss(blueprint: Blueprint, found: Candidate, requested: dict[str, float]) -
     ratio = found.complexity.flops / before.flops if before.flops else value
     if 0.9 <= ratio / value <= 1.1:
         return []
-    return [f"Flops grow {ratio:.3g} times for a factor of {value:g}: {_cause(base, found)}."]
+    return [f"Flops grow {ratio:.3g} times for a factor of {value:g}: {_cause(blueprint, found)}."]
 
 
-def _cause(base: Variant, found: Candidate) -> str:
-    """Name the larger cause of a flops ratio that is off the factor."""
-    square, linear, fixed = _shares(base)
-    causes = []
-    if found.factors.width != 1:
-        if fixed > 0.05:
-            causes.append(f"{fixed:.0%} of the flops lie in layers whose width is fixed")
-        if linear > 0.05:
-            causes.append(
-                f"{linear:.0%} of the flops grow with width and not its square "
-                "(depthwise layers, stem, classifier)"
-            )
-    if not causes and square:
-        causes.append("depths, widths and resolution round to sizes that can be built")
-    return "; ".join(causes) or "rounding"
+def _cause(blueprint: Blueprint, found: Candidate) -> str:
+    """Name what takes the flops off the factor: everything that does so by a twentieth."""
+    base, variant, asked = blueprint.base(), found.variant, found.factors
+    before = blueprint.base_complexity.flops
+    own = base.rule.widths(1.0)
+    growth = blueprint.width_growth(asked.width)
+    deeper = blueprint.variant(variant.depths, blueprint.resolution)
+    larger = blueprint.variant(base.depths, variant.resolution)
+    steps = {
+        _linear(base): growth / asked.width**2,
+        "widths round to multiples": base.complexity(base.rule.widths(asked.width)).flops
+        / (before * growth),
+        _deeper(variant.depths, base.depths, asked.depth): deeper.complexity(
+            deeper.rule.widths(1.0)
+        ).flops
+        / (before * asked.depth),
+        "maps round to whole positions, or resolution to a step": larger.complexity(own).flops
+        / (before * asked.resolution**2),
+    }
+    causes = [f"{text} ({part:.2f} times)" for text, part in steps.items() if abs(part - 1) > 0.05]
+    return "; ".join(causes) or "depths, widths and resolution round, each by a little"
+
+
+def _linear(base: Variant) -> str:
+    _, linear, fixed = _shares(base)
+    layers = "(depthwise, stem, classifier)"
+    text = f"{linear:.0%} of the flops grow with width and not its square {layers}"
+    return text if fixed < 0.01 else f"{text}, and {fixed:.0%} not at all"
+
+
+def _deeper(depths: tuple[int, ...], base: tuple[int, ...], factor: float) -> str:
+    exact = all(abs(d - b * factor) < 1e-6 for d, b in zip(depths, base, strict=True))
+    if exact:
+        return "what lies outside repeated blocks does not grow with depth"
+    return "depths round to whole blocks, and what lies outside blocks does not grow"
 
 
 def _shares(base: Variant) -> tuple[float, float, float]:

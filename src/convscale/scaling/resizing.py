@@ -87,6 +87,11 @@ def follow(part: nn.Module) -> None:
         outer, inner = (1, 0) if part.transposed else (0, 1)
         part.out_channels = weight.shape[outer] * (part.groups if part.transposed else 1)
         part.in_channels = weight.shape[inner] * (1 if part.transposed else part.groups)
+        if part.out_channels % part.groups or part.in_channels % part.groups:
+            raise UnscalableNetworkError(
+                f"A convolution of {part.in_channels} to {part.out_channels} channels cannot have "
+                f"{part.groups} groups. Use a strategy without w."
+            )
     elif isinstance(part, nn.Linear) and weight is not None:
         part.out_features, part.in_features = weight.shape
     elif isinstance(part, nn.modules.batchnorm._NormBase):

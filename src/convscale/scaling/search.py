@@ -95,9 +95,14 @@ def check_axes(blueprint: Blueprint, strategy: Strategy) -> None:
         True
     """
     if strategy.depth and not any(blueprint.deepenable):
+        stages = ", ".join(kept_stages(blueprint)[:3])
+        reason = (
+            f"its forward pass runs no block that is added (at {stages}): it must iterate over them"
+            if stages
+            else "the network has no stage of blocks that can be repeated"
+        )
         raise UnscalableNetworkError(
-            f"Strategy {strategy.name!r} scales depth, but the network has no stage of blocks that "
-            f"can be repeated. {_instead(strategy, 'd')}"
+            f"Strategy {strategy.name!r} scales depth, but {reason}. {_instead(strategy, 'd')}"
         )
     if strategy.width and not blueprint.base().rule.multiples:
         reasons = "; ".join(f"{op} in {path}" for path, op in blueprint.trace.opaque[:3])

@@ -22,6 +22,8 @@ from convscale.network.shaping import RESHAPES, SHAPING, SLICES, Shaped, slice_d
 from convscale.network.trace import Trace
 from convscale.quantities import Resolution
 
+_CONVOLUTIONS = frozenset(("conv1d", "conv2d", "conv3d"))
+
 
 def settle(
     module: nn.Module,
@@ -88,6 +90,8 @@ class _Settler:
     def handle(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], path: str) -> Any:
         """Make a call; where it names sizes, make it with those that the widths ask for."""
         name = getattr(func, "__name__", "")
+        if name in _CONVOLUTIONS:
+            args, kwargs = self._regroup(args, kwargs)
         if name not in SHAPING:
             return func(*args, **kwargs)
         entry = self._next(path, name)
@@ -101,6 +105,18 @@ class _Settler:
         elif name != "chunk":
             args, kwargs = self._split(args, kwargs, wanted)
         return func(*args, **kwargs)
+
+    def _regroup(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Give a convolution the groups that its input and weight ask for."""
+        given = kwargs.get("groups", args[6] if len(args) > 6 else 1)
+        if not isinstance(given, Number) or len(args) < 2:
+            return args, kwargs
+        groups = self._corrected(given, args[0].shape[1] // args[1].shape[1])
+        if "groups" in kwargs:
+            return args, {**kwargs, "groups": groups}
+        return (*args[:6], groups, *args[7:]), kwargs
 
     def _next(self, path: str, name: str) -> Shaped | None:
         """Return the base network's call that corresponds to the next one here."""
@@ -156,10 +172,10 @@ class _Settler:
         """Return the size to use; change the attribute it came from where it was another."""
         if not isinstance(value, Number):
             return value
-        if int(value) == size:
+        if value.current(self.found) == size:
             self._settled.update(leaf.place for leaf in value.leaves() if leaf.place is not None)
-            return value
-        solution = value.solved(size, frozenset(self._settled))
+            return size
+        solution = value.solved(size, frozenset(self._settled), self.found)
         if solution is None:
             return value
         self._apply(solution, value)

@@ -8,7 +8,7 @@ from math import ceil, floor, gcd, lcm, log
 
 import numpy as np
 
-from convscale.network.channels import Channels, Sizes
+from convscale.network.channels import Channels, Composition, Sizes
 
 # What a group width off its request costs, against a width that is off by the same ratio.
 _GROUP_WEIGHT = 0.3
@@ -40,7 +40,9 @@ class WidthRule:
     the asked multiple as the base width has itself, and what heads and norm groups require.
     `group_widths[c]` are the group widths of convolutions on that width; a new width is also
     a multiple of the new group width. `natural[group]` says which width a channel group
-    stands for, and how often it stands in it; `inner[group]` which group width.
+    stands for, and how often it stands in it; `inner[group]` which group width. Grouped
+    convolutions whose input and output are not one width are `irregular`: their number of
+    groups becomes the nearest one that divides both.
 
     Example:
         >>> rule = WidthRule({64: 8, 128: 8}, {128: {4}}, {0: (64, 1)}, {})
@@ -52,6 +54,7 @@ class WidthRule:
     group_widths: dict[int, set[int]]
     natural: dict[int, tuple[int, float]]
     inner: dict[int, int]
+    irregular: tuple[tuple[Composition, Composition, int], ...] = ()
 
     def widths(self, factor: float) -> Widths:
         """Return the new widths nearest to the old ones times a factor, and group widths."""
@@ -87,8 +90,28 @@ class WidthRule:
         for group, (width, times) in self.natural.items():
             sizes[group] = widths.of[width] / times
         for group, width in self.inner.items():
-            sizes[group] = widths.group_widths[width]
+            sizes[group] = widths.group_widths.get(width, width)
+        for inputs, outputs, group in self.irregular:
+            ins, outs = (_size(place, sizes) for place in (inputs, outputs))
+            groups = _size(inputs, base) / self.inner[group]
+            sizes[group] = ins // nearest_divisor(gcd(ins, outs), groups)
         return sizes
+
+
+def _size(composition: Composition, sizes: Sizes) -> int:
+    return round(sum(float(sizes[group]) * times for group, times in composition))
+
+
+def nearest_divisor(number: int, value: float) -> int:
+    """Return the divisor of a number that is nearest to a value, by ratio.
+
+    Example:
+        >>> nearest_divisor(84, 7.9)
+        7
+    """
+    divisors = [d for d in range(1, int(number**0.5) + 1) if number % d == 0]
+    divisors += [number // d for d in divisors]
+    return min(divisors, key=lambda divisor: abs(log(divisor / value)))
 
 
 def nearest(value: float, step: int) -> int:
@@ -104,8 +127,8 @@ def nearest(value: float, step: int) -> int:
 def width_rule(channels: Channels, *, width_multiple: int = 8) -> WidthRule:
     """Find which widths a network has and in which steps they can change.
 
-    A channel group that a layer puts out alone has the width of that layer; one that is
-    always put out together with others has its own size as its width.
+    A channel group has the width of the narrowest axis of a weight that it makes up alone;
+    one that always stands together with others has its own size as its width.
 
     Args:
         channels: The channel groups of the network.
@@ -119,7 +142,7 @@ def width_rule(channels: Channels, *, width_multiple: int = 8) -> WidthRule:
     """
     inner = {
         group: int(channels.sizes[group])
-        for _, composition in channels.grouped
+        for *_, composition in channels.grouped
         for group, _ in composition
     }
     natural: dict[int, tuple[int, float]] = {
@@ -127,6 +150,7 @@ def width_rule(channels: Channels, *, width_multiple: int = 8) -> WidthRule:
         for group in range(len(channels.sizes))
         if not channels.fixed[group] and group not in inner
     }
+    _meet(natural, channels)
     _equalise(natural, channels)
     _proportion(natural, channels)
     times_of: dict[int, set[int]] = defaultdict(set)
@@ -137,23 +161,51 @@ def width_rule(channels: Channels, *, width_multiple: int = 8) -> WidthRule:
         for width, times in sorted(times_of.items())
     }
     group_widths: dict[int, set[int]] = defaultdict(set)
-    for units, composition in channels.grouped:
-        for group, _ in units:
-            if group in natural:
-                group_widths[natural[group][0]].update(inner[g] for g, _ in composition)
-    return WidthRule(multiples, dict(group_widths), natural, inner)
+    irregular = []
+    for inputs, outputs, composition in channels.grouped:
+        whole = _whole_width(inputs, natural, channels)
+        if whole is not None and whole == _whole_width(outputs, natural, channels):
+            group_widths[whole].update(inner[group] for group, _ in composition)
+        else:
+            irregular += [(inputs, outputs, group) for group, _ in composition]
+    return WidthRule(multiples, dict(group_widths), natural, inner, tuple(irregular))
+
+
+def _whole_width(
+    composition: Composition, natural: dict[int, tuple[int, float]], channels: Channels
+) -> int | None:
+    """Return the width that a place has if one group makes it up and stands for just it."""
+    (group, times), *others = composition
+    width = int(channels.sizes[group]) * times
+    return width if not others and natural.get(group, (0, 0))[0] == width else None
 
 
 def _natural(group: int, channels: Channels) -> tuple[int, int]:
-    """Return the width that a group stands for, and how often it stands in that width."""
+    """Return the width that a group stands for, and how often it stands in that width.
+
+    It is the narrowest axis that the group makes up alone.
+    """
     alone: set[int] = set()
     shared: set[int] = set()
-    for composition in channels.produced:
+    for composition in channels.axes or channels.produced:
         for member, times in composition:
             if member == group:
                 (alone if len(composition) == 1 else shared).add(times)
-    times = min(alone) if alone else gcd(*shared)
+    times = min(alone) if alone else gcd(*shared) or 1
     return int(channels.sizes[group]) * times, times
+
+
+def _meet(natural: dict[int, tuple[int, float]], channels: Channels) -> None:
+    """Let a group stand for a wider axis that it makes up, where heads share that width.
+
+    A width that heads divide must be met by whatever else has that width.
+    """
+    divided = {width for width, times in natural.values() if times > 1}
+    for composition in sorted(channels.axes):
+        (group, times), *others = composition or ((-1, 0),)
+        width = int(channels.sizes[group]) * times
+        if not others and group in natural and width in divided and width > natural[group][0]:
+            natural[group] = (width, times)
 
 
 def _proportion(natural: dict[int, tuple[int, float]], channels: Channels) -> None:

@@ -11,7 +11,7 @@ from convscale.quantities import check_positive, format_count
 from convscale.runtime.measurement import Spread, format_ms
 from convscale.selection.correlation import Costed
 
-STAND_IN = "flops stand in for accuracy until accuracies are measured or predicted"
+STAND_IN = "flops stand in for accuracy"
 
 # Flops this near to each other differ by rounding of widths more than by intent.
 _NEAR = 0.05
@@ -42,8 +42,9 @@ class Violation:
     """A scaled network that misses the budget, and by how many milliseconds.
 
     Example:
-        >>> from convscale.study import Row
-        >>> Violation(Row("net", "w", 4.0, 224, flops=4, params=1, acts=1), excess_ms=3.5).excess_ms
+        >>> from types import SimpleNamespace
+        >>> row = SimpleNamespace(network="net", strategy="w", factor=4.0)
+        >>> Violation(row, excess_ms=3.5).excess_ms
         3.5
     """
 
@@ -55,8 +56,9 @@ class Violation:
 class Choice:
     """What to build inside a latency budget, and why.
 
-    row is None where no scaled network fits. fitting holds all that fit, the chosen one
-    first and then by falling flops; violations those that do not, the nearest first.
+    reason says why and what the others lack, not once more what to build. row is None
+    where no scaled network fits. fitting holds all that fit, the chosen one first and
+    then by falling flops; violations those that do not, the nearest first.
 
     Example:
         >>> Choice("net", None, budget_ms=8.0, reason="Nothing fits.").feasible
@@ -116,18 +118,17 @@ def choose(rows: Iterable[Candidate], latency_budget_ms: float) -> Choice:
             none, or the rows are of several networks.
 
     Example:
+        >>> from types import SimpleNamespace as Row
         >>> from convscale.runtime import Spread
-        >>> from convscale.study import Row
         >>> rows = [
-        ...     Row("net", "w", 2.0, 224, flops=200, params=2, acts=2, latency=Spread(5, 0, 9)),
-        ...     Row("net", "d", 4.0, 224, flops=400, params=4, acts=4, latency=Spread(9, 0, 9)),
+        ...     Row(network="net", strategy="w", factor=2.0, flops=200, latency=Spread(5, 0, 9)),
+        ...     Row(network="net", strategy="d", factor=4.0, flops=400, latency=Spread(9, 0, 9)),
         ... ]
         >>> choose(rows, 8.0).row.strategy, choose(rows, 10.0).row.strategy
         ('w', 'd')
         >>> print(choose(rows, 8.0).reason)
-        1 of 2 scaled networks fits 8.00 ms, and w at 2x has the most flops (200). With more
-        flops, d at 4x (400), takes 9.00 ms, 1.00 ms too long. Here flops stand in for accuracy
-        until accuracies are measured or predicted.
+        Only it fits, of 2 scaled networks; flops stand in for accuracy. With more flops, d at
+        4x (400) takes 9.00 ms, 1.00 ms too long.
     """
     budget = check_positive(latency_budget_ms, what="latency budget in ms")
     listed = list(rows)
@@ -184,22 +185,29 @@ def _reason(
     if not fitting:
         near = violations[0]
         return (
-            f"No scaled network fits {format_ms(budget_ms)} ms; the nearest, {_label(near.row)}, "
-            f"takes {format_ms(_ms(near.row))} ms, {format_ms(near.excess_ms)} ms too long."
+            f"The nearest, {_label(near.row)}, takes {format_ms(_ms(near.row))} ms, "
+            f"{format_ms(near.excess_ms)} ms too long."
         )
-    chosen, total = fitting[0], len(fitting) + len(violations)
-    fit = "fits" if len(fitting) == 1 else "fit"
+    chosen = fitting[0]
     said = [
-        f"{len(fitting)} of {total} scaled network{'s' if total > 1 else ''} {fit} "
-        f"{format_ms(budget_ms)} ms, and {_label(chosen)} has the most flops "
-        f"({format_count(chosen.flops)}).",
+        f"{_rank(len(fitting), len(fitting) + len(violations))}; {STAND_IN}.",
         _larger(chosen, violations, budget_ms),
         _near_tie(chosen, fitting[1:]),
         _caution(chosen, budget_ms),
         _smaller_than_base(chosen, base, budget_ms),
-        f"Here {STAND_IN}.",
     ]
     return " ".join(sentence for sentence in said if sentence)
+
+
+def _rank(fitting: int, total: int) -> str:
+    """Say how the chosen network stands among all."""
+    if total == 1:
+        return "It is the only scaled network"
+    if fitting == 1:
+        return f"Only it fits, of {total} scaled networks"
+    if fitting == total:
+        return f"All {total} scaled networks fit, and it has the most flops"
+    return f"It has the most flops of the {fitting} of {total} scaled networks that fit"
 
 
 def _larger(chosen: Candidate, violations: Sequence[Violation], budget_ms: float) -> str:
@@ -208,10 +216,10 @@ def _larger(chosen: Candidate, violations: Sequence[Violation], budget_ms: float
     if not larger:
         return ""
     row = larger[0]
-    which = "With more flops" if len(larger) == 1 else "The fastest with more flops"
+    named = f"{_label(row)} ({format_count(row.flops)})"
     return (
-        f"{which}, {_label(row)} ({format_count(row.flops)}), takes {format_ms(_ms(row))} ms, "
-        f"{format_ms(_ms(row) - budget_ms)} ms too long."
+        f"With more flops, {named if len(larger) == 1 else f'even the fastest, {named},'} takes "
+        f"{format_ms(_ms(row))} ms, {format_ms(_ms(row) - budget_ms)} ms too long."
     )
 
 
@@ -223,7 +231,7 @@ def _near_tie(chosen: Candidate, others: Sequence[Candidate]) -> str:
         return ""
     less = 1 - faster.flops / chosen.flops
     fewer = f"{100 * less:.1f} % fewer flops" if less > 0 else "as many flops"
-    return f"Nearly the same: {_label(faster)} has {fewer} and takes {format_ms(_ms(faster))} ms."
+    return f"Nearly the same, {_label(faster)} has {fewer} and takes {format_ms(_ms(faster))} ms."
 
 
 def _caution(chosen: Candidate, budget_ms: float) -> str:

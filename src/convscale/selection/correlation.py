@@ -52,9 +52,9 @@ def correlation(rows: Iterable[Costed], *, time: Time = "latency") -> dict[str, 
         r by metric; None where fewer than three rows have the time, or nothing varies.
 
     Example:
-        >>> from convscale.study import Row
+        >>> from types import SimpleNamespace as Row
         >>> rows = [
-        ...     Row("net", None, 1.0, 224, flops=f, params=7, acts=a, latency=Spread(a, 0, 5))
+        ...     Row(flops=f, params=7, acts=a, latency=Spread(a, 0, 5))
         ...     for f, a in ((100, 1), (200, 2), (400, 3))
         ... ]
         >>> {metric: r and round(r, 3) for metric, r in correlation(rows).items()}
