@@ -49,19 +49,20 @@ def _attention(bound: dict[str, Any], _output: Any) -> Product:
     )
 
 
+# Fused attention, by device.
+ATTENTION = (
+    "_scaled_dot_product_flash_attention_for_cpu",
+    "_scaled_dot_product_flash_attention",
+    "_scaled_dot_product_efficient_attention",
+    "_scaled_dot_product_cudnn_attention",
+    "_scaled_dot_product_attention_math",
+    "_scaled_dot_product_fused_attention_overrideable",
+)
+
 PRODUCTS: dict[str, Callable[[dict[str, Any], Any], Product]] = {
     "convolution": _convolution,
     **dict.fromkeys(("mm", "addmm", "bmm", "baddbmm"), _matrix),
-    **dict.fromkeys(
-        (
-            "_scaled_dot_product_flash_attention_for_cpu",
-            "_scaled_dot_product_flash_attention",
-            "_scaled_dot_product_efficient_attention",
-            "_scaled_dot_product_cudnn_attention",
-            "_scaled_dot_product_attention_math",
-        ),
-        _attention,
-    ),
+    **dict.fromkeys(ATTENTION, _attention),
 }
 
 # Operators of PyTorch that multiply by weights or sum products, and have no rule here.

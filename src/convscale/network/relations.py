@@ -22,6 +22,7 @@ from convscale.network.labels import (
     vector,
     viewed,
 )
+from convscale.network.products import ATTENTION
 from convscale.network.ties import Ties, tensors_in
 
 Rule = Callable[[Ties, Any, dict[str, Any], Any], None]
@@ -399,16 +400,7 @@ RULES: dict[str, Rule] = {
         ),
         _norm,
     ),
-    **dict.fromkeys(
-        (
-            "_scaled_dot_product_flash_attention_for_cpu",
-            "_scaled_dot_product_flash_attention",
-            "_scaled_dot_product_efficient_attention",
-            "_scaled_dot_product_cudnn_attention",
-            "_scaled_dot_product_attention_math",
-        ),
-        _attention,
-    ),
+    **dict.fromkeys(ATTENTION, _attention),
     **dict.fromkeys(_RESHAPES, _reshape),
     **dict.fromkeys(_STRUCTURAL, _structure),
     **dict.fromkeys(_REDUCTIONS, _reduction),
