@@ -269,23 +269,20 @@ def _terms(ties: Ties, operator: str, bound: dict[str, Any], output: Any, path: 
         inner = _factors(ties, weight, dims=range(1, weight.ndim))
         return [_term(path, operator, _factors(ties, positions), inner, _factors(ties, output))]
     if operator.startswith("_scaled_dot_product"):
-        return _attention_terms(ties, operator, bound, output, path)
+        return _attention_terms(ties, operator, bound, path)
     left = next(bound[name] for name in ("mat1", "batch1", "self") if name in bound)
     result = _factors(ties, output)
     inner = _factors(ties, left, dims=[left.ndim - 1])
     return [_term(path, operator, result, inner, result)]
 
 
-def _attention_terms(
-    ties: Ties, operator: str, bound: dict[str, Any], output: Any, path: str
-) -> list[Term]:
+def _attention_terms(ties: Ties, operator: str, bound: dict[str, Any], path: str) -> list[Term]:
     query, key, value = bound["query"], bound["key"], bound["value"]
     positions, keys = prod(query.shape[:-1]), key.shape[-2]
     scores: _Factors = (positions * keys, ())
     heads = _factors(ties, query, dims=[query.ndim - 1])
     mixed = _factors(ties, value, dims=[value.ndim - 1])
     result = (positions * mixed[0], mixed[1])
-    del output
     return [
         _term(path, operator, scores, heads, scores),
         _term(path, operator, result, (keys, ()), result),

@@ -75,9 +75,7 @@ def make_repeatable(
         flags=_flags(module, block, [path for path, _ in models]),
         borrowed=_borrowed(block, module.get_submodule(model)) if model else (),
     )
-    shapes = _Shapes(module, trace, source, model).all()
-    if shapes is None:
-        return None
+    shapes = _Shapes(trace, source, model).all()
     made = MadeBlock(repetition, shapes, _groups(repeatable(module, repetition), shapes))
     return made if _keeps_shape(module, made, border.output_shape) else None
 
@@ -126,7 +124,7 @@ def _borrowed(block: nn.Module, model: nn.Module) -> tuple[str, ...]:
 class _Shapes:
     """Find the shape of each tensor of the made block."""
 
-    def __init__(self, module: nn.Module, trace: Trace, source: str, model: str | None) -> None:
+    def __init__(self, trace: Trace, source: str, model: str | None) -> None:
         self._trace = trace
         self._axes = {name: axes for axes in trace.tensors for name in axes.names}
         self._source = source
@@ -144,21 +142,18 @@ class _Shapes:
         self._grouped = {
             f"{path}.weight" for path, (_, width) in trace.grouped.items() if width is not None
         }
-        del module
 
-    def all(self) -> dict[str, tuple[int, ...]] | None:
-        """Return the shapes by name within the block, or None where one is no whole number."""
+    def all(self) -> dict[str, tuple[int, ...]]:
+        """Return the shapes by name within the block."""
         prefix = f"{self._source}."
         shapes: dict[str, tuple[int, ...]] = {}
         for name, axes in self._axes.items():
             if name.startswith(prefix):
                 sizes = [self._size(name, axes, dim) for dim in range(len(axes.shape))]
-                if any(size is None for size in sizes):
-                    return None
-                shapes[name.removeprefix(prefix)] = tuple(size for size in sizes if size)
+                shapes[name.removeprefix(prefix)] = tuple(sizes)
         return shapes
 
-    def _size(self, name: str, axes: TensorAxes, dim: int) -> int | None:
+    def _size(self, name: str, axes: TensorAxes, dim: int) -> int:
         units, size = axes.units[dim], axes.shape[dim]
         if units is None or not self._trace.channels.scalable(units):
             return size
@@ -173,7 +168,7 @@ class _Shapes:
         return _proportion(size, self._after, self._before)
 
 
-def _proportion(size: int, numerator: int, denominator: int) -> int | None:
+def _proportion(size: int, numerator: int, denominator: int) -> int:
     """Return size · numerator / denominator to the nearest integer, at least 1."""
     return max(1, round(size * numerator / denominator))
 
