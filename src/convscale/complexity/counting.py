@@ -11,7 +11,7 @@ from torch import nn
 from convscale.complexity.complexity import Count, LayerCount, Uncounted
 from convscale.errors import InputError
 from convscale.network.copies import full_copy
-from convscale.network.execution import ForwardError, ModuleVisitor, run
+from convscale.network.execution import ForwardError, Observer, run
 from convscale.network.inputs import example_inputs
 from convscale.network.products import Product, bind, first_shape, is_free, may_multiply, product
 from convscale.network.sources import Network
@@ -20,8 +20,16 @@ from convscale.quantities import Resolution, check_resolution, format_resolution
 CONVENTIONS = ("default",)
 
 
-class _Counter(ModuleVisitor):
-    """Add up the products of one run, by module, and note what was not counted."""
+class Counting(Observer):
+    """Add up the products of one run, by module, and note what was not counted.
+
+    Example:
+        >>> import torch
+        >>> net, counting = nn.Conv2d(3, 8, 3, device="meta"), Counting()
+        >>> out = run(net, (torch.empty(1, 3, 8, 8, device="meta"),), counting)
+        >>> counting.count(net, 8).acts
+        288
+    """
 
     def __init__(self) -> None:
         self.products: dict[str, Product] = {}
@@ -32,6 +40,7 @@ class _Counter(ModuleVisitor):
     def visit(
         self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any, path: str
     ) -> None:
+        """Add up a call that multiplies, and note one that does not."""
         found = product(func, bind(func, args, kwargs), output)
         operator = f"{func.namespace}.{func._opname}"
         if found is not None:
@@ -44,9 +53,35 @@ class _Counter(ModuleVisitor):
             self.excluded[operator] += 1
 
     def leave(self, path: str, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        """Note the shape that a module with parameters puts out."""
         del inputs
         if module._parameters or path in self.products:
             self.shapes[path] = first_shape(output)
+
+    def count(
+        self,
+        module: nn.Module,
+        resolution: Resolution,
+        *,
+        name: str = "",
+        notes: tuple[str, ...] = (),
+    ) -> Count:
+        """Return the count of the module that was run at a resolution (px)."""
+        layers = _layers(module, self)
+        return Count(
+            flops=sum(layer.flops for layer in layers),
+            params=sum(parameter.numel() for parameter in module.parameters()),
+            acts=sum(layer.acts for layer in layers),
+            network=name,
+            resolution=resolution,
+            uncounted=tuple(
+                Uncounted(operator, calls, path)
+                for (operator, path), calls in self.uncounted.items()
+            ),
+            excluded=dict(self.excluded),
+            layers=layers,
+            notes=notes,
+        )
 
 
 def check_convention(convention: str) -> str:
@@ -152,27 +187,13 @@ def count_module(
         except ForwardError as second:
             raise cannot_run(name, resolution, second) from second
         notes = (f"Counted by a real forward pass: the meta device fails ({error.reason}).",)
-    layers = _layers(module, counter)
-    return Count(
-        flops=sum(layer.flops for layer in layers),
-        params=sum(parameter.numel() for parameter in module.parameters()),
-        acts=sum(layer.acts for layer in layers),
-        network=name,
-        resolution=resolution,
-        uncounted=tuple(
-            Uncounted(operator, calls, path)
-            for (operator, path), calls in counter.uncounted.items()
-        ),
-        excluded=dict(counter.excluded),
-        layers=layers,
-        notes=notes,
-    )
+    return counter.count(module, resolution, name=name, notes=notes)
 
 
-def _run(module: nn.Module, resolution: Resolution, in_chans: int | None) -> _Counter:
-    counter = _Counter()
+def _run(module: nn.Module, resolution: Resolution, in_chans: int | None) -> Counting:
+    counter = Counting()
     inputs = example_inputs(module, resolution, in_chans=in_chans)
-    run(module, inputs, counter.visit, borders=counter)
+    run(module, inputs, counter)
     return counter
 
 
@@ -189,7 +210,7 @@ def cannot_run(name: str, resolution: Resolution, error: ForwardError) -> InputE
     )
 
 
-def _layers(module: nn.Module, counter: _Counter) -> tuple[LayerCount, ...]:
+def _layers(module: nn.Module, counter: Counting) -> tuple[LayerCount, ...]:
     """List what each module executed itself, in the order of execution, and what it owns."""
     parts = dict(module.named_modules())
     unused = [

@@ -11,7 +11,6 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-Visit = Callable[[Any, tuple[Any, ...], dict[str, Any], Any, str], None]
 Handle = Callable[[Any, tuple[Any, ...], dict[str, Any], str], Any]
 
 
@@ -31,15 +30,58 @@ class ForwardError(Exception):
         super().__init__(self.reason)
 
 
+class Observer:
+    """What sees a run: every operator, and every border of a module; does nothing by itself.
+
+    Example:
+        >>> Observer().enter("stem", nn.Identity(), ()) is None
+        True
+    """
+
+    def visit(
+        self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any, path: str
+    ) -> None:
+        """See a call of an operator, in the innermost module that is running."""
+
+    def enter(self, path: str, module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        """See a module before it runs."""
+
+    def leave(self, path: str, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        """See a module after it ran."""
+
+
+# Operators whose result is like their first operand, and which take milliseconds on the meta
+# device, where PyTorch decomposes them in Python.
+_ALIKE = frozenset(
+    (
+        "native_batch_norm native_layer_norm native_group_norm gelu silu sigmoid hardswish "
+        "_softmax _safe_softmax"
+    ).split()
+)
+
+
+def _call(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Call an operator; on the meta device make the result of costly ones directly."""
+    if func._opname in _ALIKE and func._overloadname == "default" and func.namespace == "aten":
+        x = args[0]
+        if x.is_meta and x.is_floating_point():
+            result = torch.empty_like(x)
+            if len(func._schema.returns) == 1:
+                return result
+            return (result, x.new_empty(0), x.new_empty(0))
+    return func(*args, **kwargs)
+
+
 class _Dispatch(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    def __init__(self, visit: Visit, stack: list[str]) -> None:
+    def __init__(self, observers: tuple[Observer, ...], stack: list[str]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self._visit = visit
+        self._observers = observers
         self._stack = stack
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        output = func(*args, **(kwargs or {}))
-        self._visit(func, args, kwargs or {}, output, self._stack[-1])
+        output = _call(func, args, kwargs or {})
+        for observer in self._observers:
+            observer.visit(func, args, kwargs or {}, output, self._stack[-1])
         return output
 
 
@@ -55,36 +97,18 @@ class _Functions(TorchFunctionMode):
         return self._handle(func, args, kwargs or {}, self._stack[-1])
 
 
-class ModuleVisitor:
-    """What happens at the border of a module during a run; does nothing by itself.
-
-    Example:
-        >>> ModuleVisitor().enter("stem", nn.Identity(), ()) is None
-        True
-    """
-
-    def enter(self, path: str, module: nn.Module, inputs: tuple[Any, ...]) -> None:
-        """See a module before it runs."""
-
-    def leave(self, path: str, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-        """See a module after it ran."""
-
-
 def run(
     module: nn.Module,
     inputs: tuple[torch.Tensor, ...],
-    visit: Visit,
-    *,
-    borders: ModuleVisitor | None = None,
+    *observers: Observer,
     handle: Handle | None = None,
 ) -> Any:
-    """Run a module of our own (a copy) in evaluation mode and show each operator to `visit`.
+    """Run a module of our own (a copy) in evaluation mode and show it to observers.
 
     Args:
         module: The module; hooks are registered on it for the time of the run.
         inputs: Input tensors, on the module's device.
-        visit: Called as visit(operator, args, kwargs, output, path of the innermost module).
-        borders: Called at the border of each module.
+        observers: They see each operator and the border of each module.
         handle: Makes each call of a function: handle(function, args, kwargs, path) returns
             its result.
 
@@ -95,18 +119,19 @@ def run(
         ForwardError: If the module fails, with the innermost module that was running.
 
     Example:
-        >>> seen = []
         >>> net = nn.Sequential(nn.Linear(2, 3, device="meta"))
-        >>> out = run(net, (torch.empty(1, 2, device="meta"),), lambda *a: seen.append(a[4]))
-        >>> seen[-1]
-        '0'
+        >>> run(net, (torch.empty(1, 2, device="meta"),), Observer()).shape
+        torch.Size([1, 3])
     """
     module.eval()
     stack = [""]
     device = inputs[0].device
-    with _hooked(module, stack, borders or ModuleVisitor()), torch.no_grad(), torch.device(device):
+    with _hooked(module, stack, observers), torch.no_grad(), torch.device(device):
         try:
-            with _Dispatch(visit, stack), _Functions(handle, stack) if handle else nullcontext():
+            with (
+                _Dispatch(observers, stack),
+                _Functions(handle, stack) if handle else nullcontext(),
+            ):
                 return module(*inputs)
         except Exception as error:
             failed = module.get_submodule(stack[-1])
@@ -114,17 +139,19 @@ def run(
 
 
 @contextmanager
-def _hooked(module: nn.Module, stack: list[str], borders: ModuleVisitor) -> Iterator[None]:
+def _hooked(module: nn.Module, stack: list[str], observers: tuple[Observer, ...]) -> Iterator[None]:
     handles = []
     for path, part in module.named_modules():
 
         def enter(part: nn.Module, inputs: tuple[Any, ...], path: str = path) -> None:
             stack.append(path)
-            borders.enter(path, part, inputs)
+            for observer in observers:
+                observer.enter(path, part, inputs)
 
         def leave(part: nn.Module, inputs: tuple[Any, ...], output: Any, path: str = path) -> None:
             stack.pop()
-            borders.leave(path, part, inputs, output)
+            for observer in observers:
+                observer.leave(path, part, inputs, output)
 
         handles.append(part.register_forward_pre_hook(enter))
         handles.append(part.register_forward_hook(leave))

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils import _pytree as pytree
 
 from convscale.network.labels import Label, Labels, aligned, varying
 
@@ -121,4 +120,10 @@ def tensors_in(values: Any) -> list[torch.Tensor]:
         >>> len(tensors_in([torch.zeros(1), {"a": torch.zeros(1)}, 3]))
         2
     """
-    return [leaf for leaf in pytree.tree_leaves(values) if isinstance(leaf, torch.Tensor)]
+    if isinstance(values, torch.Tensor):
+        return [values]
+    if isinstance(values, dict):
+        values = values.values()
+    elif not isinstance(values, list | tuple):
+        return []
+    return [tensor for value in values for tensor in tensors_in(value)]

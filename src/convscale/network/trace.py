@@ -13,7 +13,7 @@ from torch import nn
 
 from convscale.errors import UnscalableNetworkError
 from convscale.network.channels import Channels, find_channels
-from convscale.network.execution import ModuleVisitor, run
+from convscale.network.execution import Observer, run
 from convscale.network.inputs import example_inputs
 from convscale.network.labels import Label, Labels, find_along, varying, vector
 from convscale.network.numbers import Number, install
@@ -103,7 +103,7 @@ class Trace:
     channels: Channels
 
 
-class _Recorder(ModuleVisitor):
+class _Recorder(Observer):
     """Follow labels through a run, and note products and borders."""
 
     def __init__(self, module: nn.Module) -> None:
@@ -190,7 +190,11 @@ class _Recorder(ModuleVisitor):
 
 
 def trace_module(
-    module: nn.Module, resolution: Resolution, *, in_chans: int | None = None
+    module: nn.Module,
+    resolution: Resolution,
+    *,
+    in_chans: int | None = None,
+    watch: tuple[Observer, ...] = (),
 ) -> Trace:
     """Run a module of our own (a copy, on the meta device or not) and follow its channels.
 
@@ -198,6 +202,7 @@ def trace_module(
         module: The module.
         resolution: Input side or (height, width) in px.
         in_chans: Input channels; read from the module if not given.
+        watch: Others who see the run.
 
     Raises:
         UnscalableNetworkError: If the network gives no tensor.
@@ -215,7 +220,7 @@ def trace_module(
             units = ties.fresh(tensor.shape[1])
             ties.pin(units)
             ties.set_labels(tensor, (vector(units, 1, tensor.ndim),))
-    output = run(module, inputs, recorder.visit, borders=recorder, handle=recorder.handle)
+    output = run(module, inputs, recorder, *watch, handle=recorder.handle)
     results = tensors_in(output)
     if not results:
         raise UnscalableNetworkError(f"{type(module).__name__} returned no tensor.")

@@ -13,7 +13,7 @@ from convscale.complexity.complexity import Complexity
 from convscale.errors import ConvscaleError, UnscalableNetworkError
 from convscale.network.channels import Sizes
 from convscale.network.copies import meta_copy
-from convscale.network.execution import ForwardError
+from convscale.network.execution import ForwardError, Observer
 from convscale.network.stages import Stage, find_stages, join
 from convscale.network.trace import Trace, size_of, trace_module
 from convscale.quantities import Resolution, format_resolution, like, sides
@@ -156,9 +156,10 @@ class Blueprint:
         resolution: Base resolution in px.
         in_chans: Input channels; read from the module if not given.
         width_multiple: The multiple that widths keep, as far as the base has it.
+        watch: Others who see the run of the base network.
 
     Raises:
-        UnscalableNetworkError: If the network cannot be followed.
+        ForwardError: If the network does not run, or cannot be followed.
 
     Example:
         >>> from convscale.network import resolve_base
@@ -173,13 +174,14 @@ class Blueprint:
         *,
         in_chans: int | None = None,
         width_multiple: int = 8,
+        watch: tuple[Observer, ...] = (),
     ) -> None:
         self.module = module
         self.resolution = resolution
         self._in_chans = in_chans
         self._multiple = width_multiple
         self._runs: dict[object, Traced] = {}
-        self.trace = trace_module(meta_copy(module), resolution, in_chans=in_chans)
+        self.trace = trace_module(meta_copy(module), resolution, in_chans=in_chans, watch=watch)
 
     @cached_property
     def stages(self) -> tuple[Stage, ...]:
@@ -336,8 +338,12 @@ class Blueprint:
             raise UnscalableNetworkError("The output changes its shape with the depth.")
         return trace
 
-    def resolution_near(self, factor: float) -> tuple[Resolution, int]:
+    def resolution_near(self, factor: float, *, deeper: bool = False) -> tuple[Resolution, int]:
         """Return the resolution nearest to the base's times a factor at which the network runs.
+
+        Args:
+            factor: The factor of the sides.
+            deeper: Whether blocks will be added or removed, so that one run shows both.
 
         Returns:
             The resolution (px) and the step on which it lies.
@@ -345,6 +351,7 @@ class Blueprint:
         Raises:
             UnscalableNetworkError: If the network runs at none of the near ones.
         """
+        models = self._deeper(self.deepenable) if deeper else ()
         problem: UnscalableNetworkError | None = None
         for step in _STEPS:
             height, width = (
@@ -354,7 +361,7 @@ class Blueprint:
             if candidate == self.resolution:
                 return candidate, step
             try:
-                self._run((), candidate)
+                self._run(models, candidate)
             except UnscalableNetworkError as error:
                 problem = problem or error
             else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from math import prod
 
 import torch
@@ -14,7 +14,7 @@ from convscale.network.copies import full_copy, meta_copy
 from convscale.network.numbers import Place, set_place
 from convscale.network.stages import join
 from convscale.scaling.depth import apply_depth
-from convscale.scaling.plan import Plan
+from convscale.scaling.plan import Attribute, Plan
 from convscale.scaling.resizing import resize
 from convscale.scaling.weights import Redraw, refresh
 
@@ -67,12 +67,24 @@ def build(base: nn.Module, plan: Plan, *, seed: int = 0) -> tuple[nn.Module, tup
         if name not in added and shapes.get(name, tuple(tensor.shape)) == tuple(tensor.shape)
     }
     resize(module, shapes, plan.groups, plan.normalized, fill)
-    for entry in plan.attributes:
-        set_place(module, Place(entry.module, entry.name, entry.index), entry.value)
+    set_attributes(module, plan.attributes)
     if on_meta:
         return module, ()
     _redraw_added(module, added, redraw)
     return module, refresh(module, kept, seed=seed)
+
+
+def set_attributes(module: nn.Module, attributes: Iterable[Attribute]) -> None:
+    """Give attributes of a module of our own the values that follow its widths.
+
+    Example:
+        >>> net = nn.Sequential(nn.Unflatten(1, (2, 4)))
+        >>> set_attributes(net, [Attribute("0", "unflattened_size", 1, 6)])
+        >>> net[0].unflattened_size
+        (2, 6)
+    """
+    for entry in attributes:
+        set_place(module, Place(entry.module, entry.name, entry.index), entry.value)
 
 
 def _tensors(module: nn.Module) -> dict[str, torch.Tensor]:

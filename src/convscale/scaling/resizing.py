@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import nn
@@ -37,7 +38,7 @@ def resize(
         >>> net[0].out_features
         5
     """
-    made: dict[int, torch.Tensor] = {}
+    places = _places(module)
     originals: list[torch.Tensor] = []  # keeps identities unique while tensors are replaced
     for name, shape in shapes.items():
         path, _, leaf = name.rpartition(".")
@@ -49,12 +50,11 @@ def resize(
         if tuple(old.shape) == shape:
             continue
         originals.append(old)
-        if id(old) not in made:
-            new = fill(name, old, shape)
-            if isinstance(old, nn.Parameter):
-                new = nn.Parameter(new, requires_grad=old.requires_grad)
-            made[id(old)] = new
-        _share(module, old, made[id(old)])
+        new = fill(name, old, shape)
+        if isinstance(old, nn.Parameter):
+            new = nn.Parameter(new, requires_grad=old.requires_grad)
+        for other, key in places[id(old)]:  # wherever the old one was registered
+            other[key] = new
     for path, count in groups.items():
         module.get_submodule(path).groups = count  # type: ignore[assignment]
     for path, width in normalized.items():
@@ -63,13 +63,15 @@ def resize(
         follow(part)
 
 
-def _share(module: nn.Module, old: torch.Tensor, new: torch.Tensor) -> None:
-    """Put the new tensor wherever the old one was registered."""
+def _places(module: nn.Module) -> dict[int, list[tuple[dict[str, Any], str]]]:
+    """Return where each tensor is registered, by its identity."""
+    places: dict[int, list[tuple[dict[str, Any], str]]] = {}
     for part in module.modules():
         for store in (part._parameters, part._buffers):
             for name, tensor in store.items():
-                if tensor is old:
-                    store[name] = new  # type: ignore[assignment]
+                if tensor is not None:
+                    places.setdefault(id(tensor), []).append((store, name))
+    return places
 
 
 def follow(part: nn.Module) -> None:

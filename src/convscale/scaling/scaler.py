@@ -8,15 +8,15 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from convscale.complexity.complexity import METRICS, Complexity
-from convscale.complexity.counting import count_module, known_resolution
+from convscale.complexity.complexity import METRICS, Complexity, Count
+from convscale.complexity.counting import Counting, count_module, known_resolution
 from convscale.errors import BudgetError, InputError, UnscalableNetworkError
 from convscale.network.copies import meta_copy
 from convscale.network.execution import ForwardError
 from convscale.network.sources import Network
 from convscale.quantities import Resolution, check_count, check_positive, format_count
 from convscale.scaling.blueprint import Blueprint
-from convscale.scaling.build import build
+from convscale.scaling.build import build, set_attributes
 from convscale.scaling.notes import notes_on
 from convscale.scaling.plan import Attribute, Plan
 from convscale.scaling.scaled import ScaledNetwork
@@ -57,20 +57,21 @@ class Scaler:
         self.network = network
         self.resolution = known_resolution(network, resolution)
         module = network.build("meta")
-        self.base = count_module(
-            meta_copy(module), self.resolution, name=network.name, in_chans=network.in_chans
-        )
+        counting = Counting()
         try:
             self.blueprint = Blueprint(
                 module,
                 self.resolution,
                 in_chans=network.in_chans,
                 width_multiple=width_multiple,
+                watch=(counting,),
             )
         except ForwardError as error:
+            self._count(meta_copy(module), self.resolution)  # says so if it does not run at all
             raise UnscalableNetworkError(
                 f"{network.name} cannot be traced: {error.reason}."
             ) from error
+        self.base = counting.count(module, self.resolution, name=network.name)
 
     def scale(
         self,
@@ -135,9 +136,11 @@ class Scaler:
         seed: int,
         weights: bool,
     ) -> ScaledNetwork:
-        plan = self._settled(found)
-        module, more = self._built(plan, seed=seed, weights=weights)
-        achieved = self._checked(module, found)
+        plan, module, achieved = self._settled(found)
+        if weights:
+            module, more = self._weighted(plan, seed=seed)
+            achieved = self._checked(module, found)
+            notes = (*notes, *more)
         origin = self.network.origin
         return ScaledNetwork(
             network=self.network.name,
@@ -150,52 +153,63 @@ class Scaler:
             base_resolution=self.resolution,
             requested=requested,
             achieved=achieved,
-            notes=(*notes, *more),
+            notes=notes,
             in_chans=self.network.in_chans,
             origin=replace(origin, steps=(*origin.steps, plan.as_document())),
             plan=plan,
         )
 
-    def _settled(self, found: Candidate) -> Plan:
-        """Complete the plan by the attributes that must follow the widths."""
+    def _settled(self, found: Candidate) -> tuple[Plan, nn.Module, Complexity]:
+        """Complete the plan by the attributes that must follow the widths.
+
+        Returns:
+            The plan, the module on the meta device, and what it counts.
+        """
         plan = found.variant.plan(found.widths)
         module, _ = build(self.blueprint.module, plan)
+        counting = Counting()
         settlement = settle(
-            module,
+            copied := meta_copy(module),
             found.variant.trace,
             found.variant.sizes(found.widths),
             found.variant.resolution,
             in_chans=self.network.in_chans,
             model_path=found.variant.model_path,
+            watch=(counting,),
         )
+        if not settlement.found and settlement.failure is None:  # it ran as it is
+            return plan, module, self._agreed(counting.count(copied, 0), found)
         attributes = tuple(
             Attribute(place.module, place.attribute, place.index, value)
             for place, value in settlement.found.items()
         )
-        return replace(plan, attributes=attributes)
+        set_attributes(module, attributes)
+        return replace(plan, attributes=attributes), module, self._checked(module, found)
 
-    def _built(self, plan: Plan, *, seed: int, weights: bool) -> tuple[nn.Module, tuple[str, ...]]:
-        if not weights:
-            return build(self.blueprint.module, plan)
+    def _weighted(self, plan: Plan, *, seed: int) -> tuple[nn.Module, tuple[str, ...]]:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             base = self.network.build("cpu")
         return build(base, plan, seed=seed)
 
+    def _count(self, module: nn.Module, resolution: Resolution) -> Count:
+        return count_module(
+            module, resolution, name=self.network.name, in_chans=self.network.in_chans
+        )
+
     def _checked(self, module: nn.Module, found: Candidate) -> Complexity:
         """Run the scaled network on the meta device: it must count what was planned."""
         try:
-            counted = count_module(
-                meta_copy(module),
-                found.variant.resolution,
-                name=self.network.name,
-                in_chans=self.network.in_chans,
-            )
+            counted = self._count(meta_copy(module), found.variant.resolution)
         except InputError as error:
             raise UnscalableNetworkError(
                 f"{self.network.name} has a number in its code that does not follow its widths: "
                 f"{_why(error)}. Let it follow the tensor's shape, or use a strategy without w."
             ) from error
+        return self._agreed(counted, found)
+
+    def _agreed(self, counted: Count, found: Candidate) -> Complexity:
+        """Return what was counted if it is what was planned."""
         got = Complexity(counted.flops, counted.params, counted.acts)
         if got != found.complexity:
             raise UnscalableNetworkError(

@@ -66,7 +66,8 @@ def candidate_at(blueprint: Blueprint, strategy: Strategy, factor: float) -> Can
         )
     resolution, step = blueprint.resolution, 1
     if factors.resolution != 1:
-        resolution, step = blueprint.resolution_near(factors.resolution)
+        deeper = depths != tuple(stage.depth for stage in blueprint.stages)
+        resolution, step = blueprint.resolution_near(factors.resolution, deeper=deeper)
     variant = blueprint.variant(depths, resolution)
     widths = variant.rule.widths(factors.width)
     return Candidate(factor, factors, variant, widths, step, variant.complexity(widths))

@@ -15,7 +15,7 @@ from typing import Any
 from torch import nn
 
 from convscale.network.channels import Sizes
-from convscale.network.execution import ForwardError, run
+from convscale.network.execution import ForwardError, Observer, run
 from convscale.network.inputs import example_inputs
 from convscale.network.numbers import Number, Place, Solution, install, set_place
 from convscale.network.shaping import RESHAPES, SHAPING, SLICES, Shaped, slice_dimensions
@@ -33,6 +33,7 @@ def settle(
     *,
     in_chans: int | None,
     model_path: Callable[[str], str],
+    watch: tuple[Observer, ...] = (),
 ) -> Settlement:
     """Return the attributes that must change, and their values; the module gets them.
 
@@ -43,6 +44,7 @@ def settle(
         resolution: Input side or (height, width) in px.
         in_chans: Input channels; read from the module if not given.
         model_path: Maps a module's path to that of its model in the trace (added blocks).
+        watch: Others who see the run.
 
     Example:
         >>> from convscale.network import trace_module
@@ -54,7 +56,7 @@ def settle(
     settler = _Settler(module, trace, sizes, model_path)
     inputs = example_inputs(module, resolution, in_chans=in_chans)
     try:
-        run(module, inputs, lambda *_: None, handle=settler.handle)
+        run(module, inputs, *watch, handle=settler.handle)
     except ForwardError as error:
         return Settlement(settler.found, error.reason)
     return Settlement(settler.found, None)
