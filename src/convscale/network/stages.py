@@ -20,6 +20,12 @@ Shapes = tuple[tuple[str, tuple[int, ...]], ...]
 class Stage:
     """A stage: its container, its blocks in order, and the block that can be repeated.
 
+    `blocks` holds the name of each block in the container; where blocks are several siblings
+    in a row (a convolution, its norm, its activation), `members` names them all. `mode` says
+    how a block is added: `listed` beside the others, which the container runs in turn; `dense`
+    likewise, what follows taking its input widths from the tensor that arrives; `chained`
+    behind the last block, for containers that call blocks by name.
+
     Example:
         >>> Stage("layer1", ("0", "1", "2"), "Bottleneck", "2").depth
         3
@@ -29,6 +35,8 @@ class Stage:
     blocks: tuple[str, ...]
     kind: str
     repeatable: str | None
+    mode: str = "listed"
+    members: tuple[tuple[str, ...], ...] = ()
 
     @property
     def depth(self) -> int:
@@ -39,6 +47,10 @@ class Stage:
     def name(self) -> str:
         """The container where the stage is all of it, else its first block: readable, unique."""
         return join(self.container, self.blocks[0]) if self.container == "" else self.container
+
+    def modules(self, block: str) -> tuple[str, ...]:
+        """Return the names of the modules that make up a block."""
+        return self.members[self.blocks.index(block)] if self.members else (block,)
 
 
 def join(container: str, name: str) -> str:
@@ -63,10 +75,36 @@ def find_stages(module: nn.Module, trace: Trace) -> tuple[Stage, ...]:
         >>> [stage.depth for stage in find_stages(net, trace_module(net, 64))]
         [2, 2, 2, 2]
     """
-    repeated = list(_search(module, "", trace)) or list(_side_by_side(module, trace))
-    found = _outermost(_singles(module, trace, repeated))
-    order = {stage: trace.borders[join(stage.container, stage.blocks[0])].order for stage in found}
-    return tuple(sorted(found, key=order.__getitem__))
+    repeated = list(_search(module, "", trace))
+    if not repeated:
+        return lone_stages(module, trace)
+    return _in_order(_outermost(_singles(module, trace, repeated)), trace)
+
+
+def lone_stages(module: nn.Module, trace: Trace) -> tuple[Stage, ...]:
+    """Find stages where none repeats a block: containers with one block each, of one class.
+
+    Example:
+        >>> from convscale.network import resolve_base, trace_module
+        >>> net = resolve_base("timm:resnet10t").build("meta")
+        >>> [stage.container for stage in lone_stages(net, trace_module(net, 64))]
+        ['layer1', 'layer2', 'layer3', 'layer4']
+    """
+    alone: dict[tuple[type, type, int], list[Stage]] = {}
+    for path, container in module.named_modules():
+        blocks = _lone_block(container, path, trace)
+        if blocks and type(container) in (nn.Sequential, nn.ModuleList):
+            block = container.get_submodule(blocks[0])
+            stage = _stage(container, path, blocks, trace)
+            key = (type(container), type(block), path.count("."))
+            alone.setdefault(key, []).append(stage)
+    found = [stage for stages in alone.values() if len(stages) > 1 for stage in stages]
+    return _in_order(_outermost(found), trace)
+
+
+def _in_order(stages: list[Stage], trace: Trace) -> tuple[Stage, ...]:
+    order = {stage: trace.borders[join(stage.container, stage.blocks[0])].order for stage in stages}
+    return tuple(sorted(stages, key=order.__getitem__))
 
 
 def _search(module: nn.Module, path: str, trace: Trace) -> Iterator[Stage]:
@@ -85,7 +123,7 @@ def _runs(module: nn.Module, path: str, trace: Trace) -> list[list[str]]:
     runs: list[list[str]] = []
     previous: tuple[nn.Module, Border] | None = None
     for name, child in module.named_children():
-        border = _block_border(child, join(path, name), trace)
+        border = block_border(child, join(path, name), trace)
         if border is None:
             previous = None
             continue
@@ -102,13 +140,27 @@ def _runs(module: nn.Module, path: str, trace: Trace) -> list[list[str]]:
     return [run for run in runs if len(run) > 1]
 
 
-def _block_border(child: nn.Module, path: str, trace: Trace) -> Border | None:
-    """Return the border of a module that can be a block: composite, with weights, run once."""
+def block_border(child: nn.Module, path: str, trace: Trace) -> Border | None:
+    """Return the border of a module that can be a block: composite, with weights, run once.
+
+    Example:
+        >>> from convscale.network.trace import trace_module
+        >>> net = nn.Conv2d(3, 3, 1)
+        >>> block_border(net, "", trace_module(net, 8)) is None
+        True
+    """
     composite = any(True for _ in child.children()) and any(True for _ in child.parameters())
     return trace.borders.get(path) if composite and trace.calls.get(path) == 1 else None
 
 
-def _keeps_shape(path: str, trace: Trace) -> bool:
+def keeps_shape(path: str, trace: Trace) -> bool:
+    """Tell whether a block puts out a tensor of the shape that it takes.
+
+    Example:
+        >>> from convscale.network.trace import trace_module
+        >>> keeps_shape("", trace_module(nn.Conv2d(3, 3, 1), 8))
+        True
+    """
     border = trace.borders[path]
     return border.input_shape == border.output_shape
 
@@ -116,14 +168,23 @@ def _keeps_shape(path: str, trace: Trace) -> bool:
 def _is_stage(module: nn.Module, path: str, run: list[str], trace: Trace) -> bool:
     """Tell whether a run repeats a block, which a run of whole stages does not.
 
-    Either a block has the parameter shapes of its predecessor, or all blocks are built alike
-    and all but the first keep the tensor's shape.
+    Either a block has the parameter shapes of its predecessor; or all blocks are built alike
+    and all but the first keep the tensor's shape; or one that does is built like its
+    predecessor, and has no stages inside.
     """
     shapes = [_shapes(module.get_submodule(name)) for name in run]
-    keeps = [_keeps_shape(join(path, name), trace) for name in run]
+    keeps = [keeps_shape(join(path, name), trace) for name in run]
     if any(shapes[i] == shapes[i - 1] and keeps[i] for i in range(1, len(run))):
         return True
-    return all(keeps[1:]) and all(_alike(shapes[0], other) for other in shapes[1:])
+    if all(keeps[1:]) and all(_alike(shapes[0], other) for other in shapes[1:]):
+        return True
+    return any(
+        keeps[i]
+        and _alike(shapes[i - 1], shapes[i])
+        and not any(True for _ in _search(module.get_submodule(name), join(path, name), trace))
+        for i, name in enumerate(run)
+        if i
+    )
 
 
 def _alike(left: Shapes, right: Shapes) -> bool:
@@ -139,7 +200,7 @@ def _split(module: nn.Module, path: str, run: list[str], trace: Trace) -> Iterat
     """Cut a run before every block that changes the tensor's shape."""
     stages: list[list[str]] = []
     for name in run:
-        if not stages or not _keeps_shape(join(path, name), trace):
+        if not stages or not keeps_shape(join(path, name), trace):
             stages.append([])
         stages[-1].append(name)
     for blocks in stages:
@@ -147,7 +208,7 @@ def _split(module: nn.Module, path: str, run: list[str], trace: Trace) -> Iterat
 
 
 def _stage(module: nn.Module, path: str, blocks: list[str], trace: Trace) -> Stage:
-    keeping = [name for name in blocks if _keeps_shape(join(path, name), trace)]
+    keeping = [name for name in blocks if keeps_shape(join(path, name), trace)]
     kind = type(module.get_submodule(blocks[-1])).__name__
     return Stage(path, tuple(blocks), kind, keeping[-1] if keeping else None)
 
@@ -163,21 +224,6 @@ def _singles(module: nn.Module, trace: Trace, found: list[Stage]) -> list[Stage]
             ):
                 stages.append(_stage(modules[path], path, blocks, trace))
     return stages
-
-
-def _side_by_side(module: nn.Module, trace: Trace) -> Iterator[Stage]:
-    """Find stages where none repeats a block: sibling containers with one block of one class."""
-    for path, parent in module.named_modules():
-        alone: dict[tuple[type, type], list[tuple[str, list[str]]]] = {}
-        for name, child in parent.named_children():
-            blocks = _lone_block(child, join(path, name), trace)
-            if blocks and type(child) in (nn.Sequential, nn.ModuleList):
-                kinds = (type(child), type(child.get_submodule(blocks[0])))
-                alone.setdefault(kinds, []).append((name, blocks))
-        for siblings in alone.values():
-            if len(siblings) > 1:
-                for name, blocks in siblings:
-                    yield _stage(parent.get_submodule(name), join(path, name), blocks, trace)
 
 
 def _level(stage: Stage) -> int:
@@ -212,6 +258,6 @@ def _lone_block(container: nn.Module, path: str, trace: Trace) -> list[str]:
     names = [
         name
         for name, child in container.named_children()
-        if _block_border(child, join(path, name), trace) is not None
+        if block_border(child, join(path, name), trace) is not None
     ]
     return names if len(names) == 1 else []

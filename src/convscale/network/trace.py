@@ -55,6 +55,11 @@ class Term:
     acts_scale: int
     acts_units: tuple[Label, ...]
 
+    @property
+    def flops(self) -> int:
+        """Flops of the call in the network that was run."""
+        return self.flops_scale * prod(len(units) for units in self.flops_units)
+
 
 @dataclass(frozen=True)
 class Border:
@@ -101,6 +106,11 @@ class Trace:
     shaped: dict[str, list[Shaped | None]]
     compared: dict[str, list[bool]]
     channels: Channels
+
+    @property
+    def flops(self) -> int:
+        """Flops (multiply-adds) of the run."""
+        return sum(term.flops for term in self.terms)
 
 
 class _Recorder(Observer):

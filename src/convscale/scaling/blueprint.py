@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 from torch import nn
@@ -14,15 +14,16 @@ from convscale.errors import ConvscaleError, UnscalableNetworkError
 from convscale.network.channels import Sizes
 from convscale.network.copies import meta_copy
 from convscale.network.execution import ForwardError, Observer
-from convscale.network.stages import Stage, find_stages, join
+from convscale.network.inputs import example_inputs
+from convscale.network.schemes import find_schemes
+from convscale.network.stages import Stage, join
 from convscale.network.trace import Trace, size_of, trace_module
 from convscale.quantities import Resolution, format_resolution, like, sides
+from convscale.scaling.adapting import adapt
 from convscale.scaling.closed_form import ClosedForm, Weights
-from convscale.scaling.depth import apply_depth, edit
+from convscale.scaling.deepening import Deepening
+from convscale.scaling.depth import apply_depth
 from convscale.scaling.plan import DepthEdit, Plan
-from convscale.scaling.repetition import MadeBlock, make_repeatable
-from convscale.scaling.resizing import resize
-from convscale.scaling.weights import Redraw
 from convscale.scaling.widths import WidthRule, Widths, width_rule
 
 _STEPS = (1, 2, 4, 8, 16, 32, 64)
@@ -43,7 +44,7 @@ class Variant:
         1814073344
     """
 
-    depths: tuple[int, ...]
+    depths: tuple[int, ...] | None
     resolution: Resolution
     edits: tuple[DepthEdit, ...]
     traced: Traced
@@ -114,12 +115,17 @@ class Variant:
         return path
 
     def _models(self) -> dict[str, tuple[str, tuple[str, ...]]]:
-        """Return, for each added block in the trace, where and under which names it stands."""
-        added = {(c.container, c.after): c.added for c in self.edits if c.added}
-        return {
-            join(c.container, c.added[0]): (c.container, added.get((c.container, c.after), ()))
-            for c in self.traced.edits
-        }
+        """Return, for each added module in the trace, where and under which names it stands."""
+        edits = {(c.container, c.after): c for c in self.edits if c.added}
+        models = {}
+        for change in self.traced.edits:
+            own = edits.get((change.container, change.after))
+            added = own.added if own is not None else ()
+            period = len(change.added)
+            for position, name in enumerate(change.added):
+                names = added[position::period]
+                models[join(change.container, name)] = (change.container, names)
+        return models
 
 
 @dataclass(frozen=True)
@@ -184,45 +190,40 @@ class Blueprint:
         self.trace = trace_module(meta_copy(module), resolution, in_chans=in_chans, watch=watch)
 
     @cached_property
-    def stages(self) -> tuple[Stage, ...]:
-        """The stages of the network, in the order in which they run."""
-        return find_stages(self.module, self.trace)
+    def _deepened(self) -> tuple[Deepening, tuple[bool, ...]]:
+        """A set of stages, and which of them run with a block more.
 
-    @cached_property
-    def made(self) -> dict[str, MadeBlock]:
-        """Repeatable blocks made for stages that have none, by the path of the last block."""
-        found: dict[str, MadeBlock] = {}
-        for stage in self.stages:
-            if stage.repeatable is None:
-                block = make_repeatable(self.module, self.trace, stage, self.stages)
-                if block is not None:
-                    found[join(stage.container, stage.blocks[-1])] = block
-        return found
+        It is the first set in which these hold a third of the flops, else the one in which
+        they hold most.
+        """
+        best: tuple[Deepening, tuple[bool, ...]]
+        best, most = (Deepening(self.module, self.trace, ()), ()), -1
+        for stages in find_schemes(self.module, self.trace):
+            deepening = Deepening(self.module, self.trace, stages)
+            able = deepening.able(partial(self._runs_with, deepening))
+            flops = deepening.flops(able)
+            if flops > most:
+                best, most = (deepening, able), flops
+            if 3 * flops >= self.trace.flops:
+                break
+        return best
 
-    @cached_property
-    def deepenable(self) -> tuple[bool, ...]:
-        """For each stage, whether an added block runs: tried, not assumed."""
-        hopeful = tuple(
-            stage.repeatable is not None or join(stage.container, stage.blocks[-1]) in self.made
-            for stage in self.stages
-        )
-        if self._runs_deeper(hopeful):
-            return hopeful
-        alone = [tuple(i == j and h for j in range(len(hopeful))) for i, h in enumerate(hopeful)]
-        return tuple(
-            hope and self._runs_deeper(one) for hope, one in zip(hopeful, alone, strict=True)
-        )
-
-    def _runs_deeper(self, chosen: tuple[bool, ...]) -> bool:
+    def _runs_with(self, deepening: Deepening, edits: tuple[DepthEdit, ...]) -> bool:
         try:
-            self._run(self._deeper(chosen), self.resolution)
+            self._run(edits, self.resolution, deepening)
         except ConvscaleError:
             return False
         return True
 
-    def _deeper(self, chosen: tuple[bool, ...]) -> tuple[DepthEdit, ...]:
-        """Return the edits that add one block to each chosen stage."""
-        return self._edits(tuple(s.depth + c for s, c in zip(self.stages, chosen, strict=True)))
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """The stages of the network, in the order in which they run."""
+        return self._deepened[0].stages
+
+    @property
+    def deepenable(self) -> tuple[bool, ...]:
+        """For each stage, whether an added block runs: tried, not assumed."""
+        return self._deepened[1]
 
     @cached_property
     def base_complexity(self) -> Complexity:
@@ -244,18 +245,19 @@ class Blueprint:
 
     def base(self) -> Variant:
         """Return the base itself as a variant."""
-        return self.variant(tuple(stage.depth for stage in self.stages), self.resolution)
+        return self.variant(None, self.resolution)
 
-    def variant(self, depths: tuple[int, ...], resolution: Resolution) -> Variant:
-        """Return the base at other depths and another resolution.
+    def variant(self, depths: tuple[int, ...] | None, resolution: Resolution) -> Variant:
+        """Return the base at other depths (None for its own) and another resolution.
 
-        Each resolution is run once, or twice where depths change.
+        Each resolution is run once, or twice where depths change; dense blocks need a run for
+        each choice of depths.
 
         Raises:
             UnscalableNetworkError: If it does not run, or an added block is not executed.
         """
-        edits = self._edits(depths)
-        models = self._deeper(self.deepenable) if edits else ()
+        edits = () if depths is None else self._deepened[0].edits(depths)
+        models = self._models_of(depths)
         traced = self._run(models, resolution)
         terms = [self._times(path, edits, models) for path in traced.form.term_paths]
         tensors = [self._times(name, edits, models) for name in traced.form.tensor_names]
@@ -268,82 +270,90 @@ class Blueprint:
             np.array(tensors, dtype=np.int64),
         )
 
+    def _models_of(self, depths: tuple[int, ...] | None) -> tuple[DepthEdit, ...]:
+        """Return the edits to trace: one block more a stage stands for any number of them."""
+        if depths is None or not (edits := self._deepened[0].edits(depths)):
+            return ()
+        deepening, able = self._deepened
+        return edits if deepening.exact else deepening.one_more(able)
+
     def _times(self, path: str, edits: tuple[DepthEdit, ...], models: tuple[DepthEdit, ...]) -> int:
         """Return how often a path of the trace stands in a variant."""
         for model in models:
-            if within(path, join(model.container, model.added[0])):
-                same = [
-                    e for e in edits if (e.container, e.after) == (model.container, model.after)
-                ]
-                return len(same[0].added) if same else 0
+            for position, name in enumerate(model.added):
+                if within(path, join(model.container, name)):
+                    place = (model.container, model.after)
+                    same = [e for e in edits if (e.container, e.after) == place]
+                    return len(same[0].added[position :: len(model.added)]) if same else 0
         gone = (join(e.container, name) for e in edits for name in e.removed)
         return 0 if any(within(path, block) for block in gone) else 1
 
-    def _run(self, models: tuple[DepthEdit, ...], resolution: Resolution) -> Traced:
-        key = (tuple((m.container, m.added) for m in models), resolution)
+    def _run(
+        self,
+        models: tuple[DepthEdit, ...],
+        resolution: Resolution,
+        deepening: Deepening | None = None,
+    ) -> Traced:
+        key = (models, resolution)
         if key not in self._runs:
-            self._runs[key] = self._traced(models, resolution)
+            self._runs[key] = self._traced(models, resolution, deepening)
         return self._runs[key]
 
-    def _traced(self, models: tuple[DepthEdit, ...], resolution: Resolution) -> Traced:
+    def _traced(
+        self, models: tuple[DepthEdit, ...], resolution: Resolution, deepening: Deepening | None
+    ) -> Traced:
         trace = self.trace
         if models or resolution != self.resolution:
             module = meta_copy(self.module)
-            apply_depth(module, models)
-            self._shape_made(module, models)
-            trace = self._follow(module, resolution)
+            adapted = False
+            if models:
+                deepening = deepening or self._deepened[0]
+                apply_depth(module, models)
+                deepening.shape_made(module, models)
+                adapted = deepening.exact
+            trace = self._follow(module, resolution, adapted=adapted)
         for change in models:
             for name in change.added:
-                if not trace.calls.get(join(change.container, name)):
+                if trace.calls.get(join(change.container, name)) != 1:
                     raise UnscalableNetworkError(
-                        f"A block added to {change.container or 'the network'} is not executed. "
-                        "Let its forward pass iterate over the blocks."
+                        f"A block added to {change.container or 'the network'} is not executed "
+                        "once. Let its forward pass iterate over the blocks."
                     )
         rule = width_rule(trace.channels, width_multiple=self._multiple)
         return Traced(trace, models, ClosedForm(trace), rule)
 
-    def _edits(self, depths: tuple[int, ...]) -> tuple[DepthEdit, ...]:
-        names = {stage.container: self._children(stage.container) for stage in self.stages}
-        found = []
-        for stage, depth in zip(self.stages, depths, strict=True):
-            made = self.made.get(join(stage.container, stage.blocks[-1]))
-            repetition = made.repetition if made is not None else None
-            change = edit(stage, depth, repetition, taken=names[stage.container])
-            if change is not None:
-                found.append(change)
-        return tuple(found)
-
-    def _children(self, container: str) -> frozenset[str]:
-        return frozenset(self.module.get_submodule(container)._modules)
-
-    def _shape_made(self, module: nn.Module, edits: tuple[DepthEdit, ...]) -> None:
-        """Give made blocks the widths that the base network would give them."""
-        for change in edits:
-            if change.repetition is not None and change.added:
-                made = self.made[change.repetition.source]
-                for name in change.added:
-                    block = module.get_submodule(join(change.container, name))
-                    present = {key: shape for key, shape in made.shapes.items() if _has(block, key)}
-                    groups = {path: n for path, n in made.groups.items() if _has(block, path)}
-                    resize(block, present, groups, {}, Redraw(0))
-
-    def _follow(self, module: nn.Module, resolution: Resolution) -> Trace:
+    def _follow(self, module: nn.Module, resolution: Resolution, *, adapted: bool = False) -> Trace:
         try:
+            if adapted:
+                adapt(module, example_inputs(module, resolution, in_chans=self._in_chans))
             trace = trace_module(module, resolution, in_chans=self._in_chans)
         except ForwardError as error:
             raise UnscalableNetworkError(
                 f"The network does not run at {format_resolution(resolution)} px: {error.reason}."
             ) from error
-        if trace.output_shapes != self.trace.output_shapes and resolution == self.resolution:
-            raise UnscalableNetworkError("The output changes its shape with the depth.")
+        if resolution == self.resolution:
+            self._check_positions(trace)
         return trace
 
-    def resolution_near(self, factor: float, *, deeper: bool = False) -> tuple[Resolution, int]:
+    def _check_positions(self, trace: Trace) -> None:
+        """Refuse added blocks that change the output, or the positions of any feature map."""
+        if trace.output_shapes != self.trace.output_shapes:
+            raise UnscalableNetworkError("The output changes its shape with the depth.")
+        for path, border in self.trace.borders.items():
+            other = trace.borders.get(path)
+            if other is not None and other.output_shape[2:] != border.output_shape[2:]:
+                raise UnscalableNetworkError(
+                    f"A block that is added changes the resolution of {path or 'the network'}."
+                )
+
+    def resolution_near(
+        self, factor: float, *, depths: tuple[int, ...] | None = None
+    ) -> tuple[Resolution, int]:
         """Return the resolution nearest to the base's times a factor at which the network runs.
 
         Args:
             factor: The factor of the sides.
-            deeper: Whether blocks will be added or removed, so that one run shows both.
+            depths: The depths to run it with, where they change too: one run shows both.
 
         Returns:
             The resolution (px) and the step on which it lies.
@@ -351,7 +361,7 @@ class Blueprint:
         Raises:
             UnscalableNetworkError: If the network runs at none of the near ones.
         """
-        models = self._deeper(self.deepenable) if deeper else ()
+        models = self._models_of(depths)
         problem: UnscalableNetworkError | None = None
         for step in _STEPS:
             height, width = (
@@ -370,11 +380,3 @@ class Blueprint:
             f"The resolution cannot be scaled by {factor:.3g}: {problem} "
             "Leave it out: --keep r, or use a strategy without r, such as w or dw."
         )
-
-
-def _has(block: nn.Module, name: str) -> bool:
-    """Tell whether a block still has a submodule or tensor (borrowed parts replace some)."""
-    owner: object = block
-    for part in name.split(".") if name else ():
-        owner = getattr(owner, part, None)
-    return owner is not None

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from torch import nn
 
@@ -33,14 +34,22 @@ def edit(
     if depth == stage.depth:
         return None
     if depth < stage.depth:
-        return DepthEdit(stage.container, removed=stage.blocks[depth:])
-    last = stage.blocks[-1]
+        gone = tuple(name for block in stage.blocks[depth:] for name in stage.modules(block))
+        return DepthEdit(stage.container, removed=gone, mode=stage.mode)
+    last = stage.modules(stage.blocks[-1])
+    more = depth - stage.depth
+    template = stage.modules(stage.repeatable or stage.blocks[-1])
+    if len(template) == 1:
+        added = next_names(last[-1], more, taken)
+    else:
+        added = tuple(f"{name}_{step}" for step in range(1, more + 1) for name in template)
     return DepthEdit(
         stage.container,
-        added=next_names(last, depth - stage.depth, taken),
-        after=last,
-        template=stage.repeatable or last,
+        added=added,
+        after=last[-1],
+        template=template,
         repetition=None if stage.repeatable else repetition,
+        mode=stage.mode,
     )
 
 
@@ -65,36 +74,61 @@ def apply_depth(module: nn.Module, edits: Iterable[DepthEdit]) -> None:
 
     Example:
         >>> net = nn.Sequential(nn.Sequential(nn.Linear(2, 2)))
-        >>> apply_depth(net, [DepthEdit("", added=("1",), after="0", template="0")])
+        >>> apply_depth(net, [DepthEdit("", added=("1",), after="0", template=("0",))])
         >>> list(net.state_dict())[-1]
         '1.0.bias'
     """
     pending = list(edits)
-    templates = [_template(module, change) for change in pending]
-    for change, template in zip(pending, templates, strict=True):
+    templates = [_templates(module, change) for change in pending]
+    for change, blocks in zip(pending, templates, strict=True):
         container = module.get_submodule(change.container)
+        chained = change.mode == "chained"
         for name in change.removed:
-            del container._modules[name]
-        if template is not None:
-            place(container, change.after, change.added, template)
+            remove(container, name, skipped=chained)
+        copies = {
+            name: copy.deepcopy(blocks[position % len(blocks)])
+            for position, name in enumerate(change.added)
+        }
+        if chained and copies:
+            chain(container, change.after, copies)
+        elif copies:
+            place(container, change.after, copies)
 
 
-def _template(module: nn.Module, change: DepthEdit) -> nn.Module | None:
-    """Return the block to copy, taken before any other change is made."""
+def _templates(module: nn.Module, change: DepthEdit) -> list[nn.Module]:
+    """Return the modules of the block to copy, taken before any other change is made."""
     if not change.added:
-        return None
-    block = module.get_submodule(join(change.container, change.template))
-    if change.repetition is None:
-        return block
-    return repeatable(module, change.repetition)
+        return []
+    if change.repetition is not None:
+        return [repeatable(module, change.repetition)]
+    return [module.get_submodule(join(change.container, name)) for name in change.template]
 
 
-def place(container: nn.Module, after: str, names: tuple[str, ...], template: nn.Module) -> None:
-    """Insert copies of a block behind a child, in the order of execution.
+def remove(container: nn.Module, name: str, *, skipped: bool = False) -> None:
+    """Take a block away; where others call it by name, leave one that passes its input on.
 
     Example:
         >>> net = nn.Sequential(nn.ReLU(), nn.Sigmoid())
-        >>> place(net, "0", ("0_1",), nn.Tanh())
+        >>> remove(net, "1")
+        >>> net
+        Sequential(
+          (0): ReLU()
+        )
+    """
+    path, _, leaf = name.rpartition(".")
+    parent = container.get_submodule(path)
+    if skipped:
+        parent._modules[leaf] = Skip()
+    else:
+        del parent._modules[leaf]
+
+
+def place(container: nn.Module, after: str, blocks: Mapping[str, nn.Module]) -> None:
+    """Insert blocks behind a child, in the order of execution.
+
+    Example:
+        >>> net = nn.Sequential(nn.ReLU(), nn.Sigmoid())
+        >>> place(net, "0", {"0_1": nn.Tanh()})
         >>> list(net._modules)
         ['0', '0_1', '1']
     """
@@ -103,8 +137,50 @@ def place(container: nn.Module, after: str, names: tuple[str, ...], template: nn
     for name, child in children:
         container._modules[name] = child
         if name == after:
-            for new in names:
-                container._modules[new] = copy.deepcopy(template)
+            container._modules.update(blocks)
+
+
+def chain(container: nn.Module, after: str, blocks: Mapping[str, nn.Module]) -> None:
+    """Register blocks beside a block, and let that block hand its output through them.
+
+    Example:
+        >>> net = nn.ModuleDict({"a": nn.ReLU(), "b": nn.Identity()})
+        >>> chain(net, "a", {"a1": nn.Tanh()})
+        >>> list(net), net["a"].followers
+        (['a', 'a1', 'b'], (Tanh(),))
+    """
+    path, _, leaf = after.rpartition(".")
+    parent = container.get_submodule(path)
+    place(parent, leaf, {name.rpartition(".")[2]: block for name, block in blocks.items()})
+    first = parent.get_submodule(leaf)
+    kind = type(first)
+    vars(first)["followers"] = tuple(blocks.values())
+    first.__class__ = type(kind.__name__, (_Chain, kind), {"__module__": kind.__module__})
+
+
+class Skip(nn.Module):
+    """Pass the first input on, in the place of a block that was taken away.
+
+    Example:
+        >>> Skip()(3, None)
+        3
+    """
+
+    def forward(self, x: Any, *_: Any) -> Any:
+        """Return the first input."""
+        return x
+
+
+class _Chain(nn.Module):
+    """A block whose output runs through others that stand beside it."""
+
+    followers: tuple[nn.Module, ...]
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        output = super().forward(*args, **kwargs)
+        for block in self.followers:
+            output = block(output)
+        return output
 
 
 def repeatable(module: nn.Module, made: Repetition) -> nn.Module:

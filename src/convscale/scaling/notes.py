@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from convscale.network.trace import Term
 from convscale.quantities import format_count, format_resolution
 from convscale.scaling.blueprint import Blueprint, Variant
 from convscale.scaling.search import Candidate, kept_stages
@@ -71,14 +70,12 @@ def _cause(blueprint: Blueprint, found: Candidate) -> str:
     own = base.rule.widths(1.0)
     growth = blueprint.width_growth(asked.width)
     deeper = blueprint.variant(variant.depths, blueprint.resolution)
-    larger = blueprint.variant(base.depths, variant.resolution)
+    larger = blueprint.variant(None, variant.resolution)
     steps = {
         _linear(base): growth / asked.width**2,
         "widths round to multiples": base.complexity(base.rule.widths(asked.width)).flops
         / (before * growth),
-        _deeper(variant.depths, base.depths, asked.depth): deeper.complexity(
-            deeper.rule.widths(1.0)
-        ).flops
+        _deeper(blueprint, variant, asked.depth): deeper.complexity(deeper.rule.widths(1.0)).flops
         / (before * asked.depth),
         "maps round to whole positions, or resolution to a step": larger.complexity(own).flops
         / (before * asked.resolution**2),
@@ -94,8 +91,11 @@ def _linear(base: Variant) -> str:
     return text if fixed < 0.01 else f"{text}, and {fixed:.0%} not at all"
 
 
-def _deeper(depths: tuple[int, ...], base: tuple[int, ...], factor: float) -> str:
-    exact = all(abs(d - b * factor) < 1e-6 for d, b in zip(depths, base, strict=True))
+def _deeper(blueprint: Blueprint, variant: Variant, factor: float) -> str:
+    exact = variant.depths is None or all(
+        abs(depth - stage.depth * factor) < 1e-6
+        for depth, stage in zip(variant.depths, blueprint.stages, strict=True)
+    )
     if exact:
         return "what lies outside repeated blocks does not grow with depth"
     return "depths round to whole blocks, and what lies outside blocks does not grow"
@@ -107,13 +107,6 @@ def _shares(base: Variant) -> tuple[float, float, float]:
     shares = [0, 0, 0]
     for term in base.trace.terms:
         free = sum(channels.scalable(units) for units in term.flops_units)
-        shares[min(free, 2)] += _flops(term)
+        shares[min(free, 2)] += term.flops
     total = sum(shares) or 1
     return shares[2] / total, shares[1] / total, shares[0] / total
-
-
-def _flops(term: Term) -> int:
-    flops = term.flops_scale
-    for units in term.flops_units:
-        flops *= len(units)
-    return flops

@@ -31,19 +31,21 @@ class Repetition:
 class DepthEdit:
     """Blocks added to or removed from one stage.
 
-    `added` holds the names of new blocks, copies of `template` placed after `after`;
-    `removed` the names of blocks taken away.
+    `added` holds the names of new modules, copies of those of `template` in turn, placed after
+    `after`; `removed` the names of modules taken away. In mode `chained` nobody runs the added
+    ones but `after`, and others step into the place of removed ones.
 
     Example:
-        >>> DepthEdit("layer1", added=("3",), after="2", template="2").removed
+        >>> DepthEdit("layer1", added=("3",), after="2", template=("2",)).removed
         ()
     """
 
     container: str
     added: tuple[str, ...] = ()
     after: str = ""
-    template: str = ""
+    template: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
+    mode: str = "listed"
     repetition: Repetition | None = None
 
 
@@ -118,8 +120,9 @@ def _depth_edit(document: dict[str, Any]) -> DepthEdit:
         container=str(document["container"]),
         added=tuple(map(str, document["added"])),
         after=str(document["after"]),
-        template=str(document["template"]),
+        template=tuple(map(str, document["template"])),
         removed=tuple(map(str, document["removed"])),
+        mode=str(document["mode"]),
         repetition=None
         if made is None
         else Repetition(

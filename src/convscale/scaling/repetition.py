@@ -2,9 +2,9 @@
 
 The block is a copy of the stage's own: strides become 1, and its input takes the width of its
 output. Inner widths keep the proportion that a repeated block of the same class has elsewhere,
-else the proportion to the input. Flags that every repeated block carries (a shortcut that is on),
-and submodules without weights where a repeated block has them (an identity for a projection), are
-borrowed from that block.
+else the proportion to the input where all first blocks of that class have it. Flags that every
+repeated block carries (a shortcut that is on), and submodules without weights where a repeated
+block has them (an identity for a projection), are borrowed from that block.
 """
 
 from __future__ import annotations
@@ -75,7 +75,10 @@ def make_repeatable(
         flags=_flags(module, block, [path for path, _ in models]),
         borrowed=_borrowed(block, module.get_submodule(model)) if model else (),
     )
-    shapes = _Shapes(trace, source, model).all()
+    alike = [
+        join(s.container, name) for s in stages if s.kind == stage.kind for name in s.blocks[:1]
+    ]
+    shapes = _Shapes(trace, source, model, alike).all()
     made = MadeBlock(repetition, shapes, _groups(repeatable(module, repetition), shapes))
     return made if _keeps_shape(module, made, border.output_shape) else None
 
@@ -124,8 +127,9 @@ def _borrowed(block: nn.Module, model: nn.Module) -> tuple[str, ...]:
 class _Shapes:
     """Find the shape of each tensor of the made block."""
 
-    def __init__(self, trace: Trace, source: str, model: str | None) -> None:
+    def __init__(self, trace: Trace, source: str, model: str | None, alike: list[str]) -> None:
         self._trace = trace
+        self._alike = alike
         self._axes = {name: axes for axes in trace.tensors for name in axes.names}
         self._source = source
         self._model = model
@@ -165,7 +169,19 @@ class _Shapes:
         model = self._axes.get(f"{self._model}.{name.removeprefix(self._source + '.')}")
         if model is not None and len(model.shape) == len(axes.shape) and self._model_width:
             return _proportion(model.shape[dim], self._after, self._model_width)
-        return _proportion(size, self._after, self._before)
+        if self._follows_input(name, dim):
+            return _proportion(size, self._after, self._before)
+        return size
+
+    def _follows_input(self, name: str, dim: int) -> bool:
+        """Tell whether an inner width is a multiple of the block's input, here and elsewhere."""
+        rest = name.removeprefix(self._source)
+        ratios = set()
+        for path in self._alike:
+            axes, border = self._axes.get(path + rest), self._trace.borders[path]
+            if axes is not None and border.input_units is not None:
+                ratios.add(axes.shape[dim] / len(border.input_units))
+        return len(ratios) == 1 and ratios.pop() > 1
 
 
 def _proportion(size: int, numerator: int, denominator: int) -> int:

@@ -55,27 +55,25 @@ def candidate_at(blueprint: Blueprint, strategy: Strategy, factor: float) -> Can
         UnscalableNetworkError: If the network cannot follow the strategy.
     """
     factors = strategy.factors(factor)
-    depths = _depths(blueprint, factors.depth)
+    depths = _depths(blueprint, factors.depth) if strategy.depth else None
+    blocks = sum(depths or ())
     widest = max(blueprint.base().rule.multiples, default=1) * factors.width
     tallest = max(sides(blueprint.resolution)) * factors.resolution
-    if sum(depths) > _MAX_BLOCKS or widest > _MAX_WIDTH or tallest > _MAX_SIDE:
+    if blocks > _MAX_BLOCKS or widest > _MAX_WIDTH or tallest > _MAX_SIDE:
         raise InputError(
-            f"A factor of {factor:.3g} under {strategy.name} asks for {float(sum(depths)):.3g} "
+            f"A factor of {factor:.3g} under {strategy.name} asks for {float(blocks):.3g} "
             f"blocks, widths of {widest:.3g} and {tallest:.3g} px; the limits are {_MAX_BLOCKS}, "
             f"{_MAX_WIDTH} and {_MAX_SIDE}. Write a smaller factor or budget."
         )
     resolution, step = blueprint.resolution, 1
     if factors.resolution != 1:
-        deeper = depths != tuple(stage.depth for stage in blueprint.stages)
-        resolution, step = blueprint.resolution_near(factors.resolution, deeper=deeper)
+        resolution, step = blueprint.resolution_near(factors.resolution, depths=depths)
     variant = blueprint.variant(depths, resolution)
     widths = variant.rule.widths(factors.width)
     return Candidate(factor, factors, variant, widths, step, variant.complexity(widths))
 
 
 def _depths(blueprint: Blueprint, factor: float) -> tuple[int, ...]:
-    if factor == 1:
-        return tuple(stage.depth for stage in blueprint.stages)
     return tuple(
         max(1, round(stage.depth * factor)) if able else stage.depth
         for stage, able in zip(blueprint.stages, blueprint.deepenable, strict=True)
@@ -300,15 +298,14 @@ def _width_moves(found: Candidate) -> Iterator[Candidate]:
 
 def _depth_moves(blueprint: Blueprint, found: Candidate) -> Iterator[Candidate]:
     """Change one stage by one block, staying within one block of the requested depth."""
+    now = found.variant.depths or ()
     for index, stage in enumerate(blueprint.stages):
-        for depth in (found.variant.depths[index] - 1, found.variant.depths[index] + 1):
+        for depth in (now[index] - 1, now[index] + 1):
             if not blueprint.deepenable[index] or depth < 1:
                 continue
             if abs(depth - stage.depth * found.factors.depth) > 1:
                 continue
-            depths = tuple(
-                depth if i == index else other for i, other in enumerate(found.variant.depths)
-            )
+            depths = tuple(depth if i == index else other for i, other in enumerate(now))
             variant = blueprint.variant(depths, found.variant.resolution)
             widths = _carried(found, variant)
             complexity = variant.complexity(widths)

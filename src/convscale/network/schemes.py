@@ -1,0 +1,176 @@
+"""Where a network can be deepened: sets of stages, the ones to prefer first.
+
+Blocks in runs are found by `network.stages`. Here is what else repeats: blocks that read all
+that was put out before them (dense blocks), convolutions in a flat sequence, and blocks of one
+class anywhere, which the forward pass calls by name.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import replace
+
+from torch import nn
+
+from convscale.network.stages import (
+    Stage,
+    block_border,
+    find_stages,
+    join,
+    keeps_shape,
+    lone_stages,
+)
+from convscale.network.trace import Trace
+
+
+def find_schemes(module: nn.Module, trace: Trace) -> Iterator[tuple[Stage, ...]]:
+    """Yield sets of stages; a network is deepened by the first one that runs with a block more.
+
+    Example:
+        >>> from convscale.network import resolve_base, trace_module
+        >>> net = resolve_base("timm:vgg11").build("meta")
+        >>> [[s.depth for s in stages] for stages in find_schemes(net, trace_module(net, 64))]
+        [[1, 1, 2, 2, 2]]
+    """
+    runs = find_stages(module, trace)
+    schemes = (
+        runs,
+        lone_stages(module, trace),
+        tuple(_dense_stages(module, "", trace)),
+        tuple(replace(stage, mode="chained") for stage in runs),
+        tuple(_flat_stages(module, trace)),
+        _called_stages(module, trace),
+    )
+    yield from dict.fromkeys(stages for stages in schemes if stages)
+
+
+def _dense_stages(module: nn.Module, path: str, trace: Trace) -> Iterator[Stage]:
+    """Find runs of siblings of one class that differ in what they take, not in what they add."""
+    runs: list[list[str]] = []
+    previous: nn.Module | None = None
+    for name, child in module.named_children():
+        composite = any(True for _ in child.children()) and any(True for _ in child.parameters())
+        if not composite or trace.calls.get(join(path, name)) != 1:
+            previous = None
+            continue
+        if previous is not None and type(previous) is type(child) and _adds_alike(previous, child):
+            runs[-1].append(name)
+        else:
+            runs.append([name])
+        previous = child
+    stages = [run for run in runs if len(run) > 1]
+    for run in stages:
+        kind = type(module.get_submodule(run[-1])).__name__
+        yield Stage(path, tuple(run), kind, run[-1], mode="dense")
+    taken = {name for run in stages for name in run}
+    for name, child in module.named_children():
+        if name not in taken:
+            yield from _dense_stages(child, join(path, name), trace)
+
+
+def _adds_alike(left: nn.Module, right: nn.Module) -> bool:
+    """Tell whether the weights that two blocks share by name put out the same widths."""
+    widths = [
+        {name: p.shape[0] for name, p in block.named_parameters() if p.ndim > 1}
+        for block in (left, right)
+    ]
+    shared = widths[0].keys() & widths[1].keys()
+    return bool(shared) and all(widths[0][name] == widths[1][name] for name in shared)
+
+
+def _flat_stages(module: nn.Module, trace: Trace) -> Iterator[Stage]:
+    """Find convolutions in a flat sequence, each with the norm and activation that follow it."""
+    for path, container in module.named_modules():
+        if isinstance(container, nn.Sequential):
+            units = list(_units(container, path, trace))
+            for stage in _cut(units, path, trace):
+                members = tuple(stage)
+                keeping = [unit[0] for unit in members if _unit_keeps(unit, path, trace)]
+                blocks = tuple(unit[0] for unit in members)
+                repeatable = keeping[-1] if keeping else None
+                yield Stage(path, blocks, "Conv", repeatable, members=members)
+
+
+def _units(container: nn.Sequential, path: str, trace: Trace) -> Iterator[tuple[str, ...]]:
+    unit: list[str] = []
+    for name, child in container.named_children():
+        where = join(path, name)
+        once = trace.calls.get(where) == 1 and where in trace.borders
+        if isinstance(child, nn.modules.conv._ConvNd) and once:
+            if unit:
+                yield tuple(unit)
+            unit = [name]
+        elif (
+            unit and once and keeps_shape(where, trace) and not any(True for _ in child.children())
+        ):
+            unit.append(name)
+        elif unit:
+            yield tuple(unit)
+            unit = []
+    if unit:
+        yield tuple(unit)
+
+
+def _cut(units: list[tuple[str, ...]], path: str, trace: Trace) -> Iterator[list[tuple[str, ...]]]:
+    """Cut units into stages: rows of two modules or more, that put out one shape."""
+    stage: list[tuple[str, ...]] = []
+    for unit in units:
+        if len(unit) < 2:
+            continue
+        if stage and not _follows(stage[-1], unit, path, trace):
+            yield stage
+            stage = []
+        stage.append(unit)
+    if stage:
+        yield stage
+
+
+def _follows(last: tuple[str, ...], unit: tuple[str, ...], path: str, trace: Trace) -> bool:
+    before, after = trace.borders[join(path, last[-1])], trace.borders[join(path, unit[0])]
+    return before.output_id == after.input_id and _unit_keeps(unit, path, trace)
+
+
+def _unit_keeps(unit: tuple[str, ...], path: str, trace: Trace) -> bool:
+    return keeps_shape(join(path, unit[0]), trace)
+
+
+def _called_stages(module: nn.Module, trace: Trace) -> tuple[Stage, ...]:
+    """Find blocks of one class, wherever they stand, in the order in which they run.
+
+    Of all classes the one that holds most of the weights; a stage is a row of blocks that
+    put out one shape.
+    """
+    blocks: dict[type, list[str]] = defaultdict(list)
+    for path, part in module.named_modules():
+        inside = any(path.startswith(f"{other}.") for other in blocks[type(part)])
+        plain = type(part) in (nn.Sequential, nn.ModuleList, nn.ModuleDict)
+        if path and not plain and not inside and block_border(part, path, trace) is not None:
+            blocks[type(part)].append(path)
+    fitting = [
+        paths
+        for paths in blocks.values()
+        if len(paths) > 1 and any(keeps_shape(path, trace) for path in paths)
+    ]
+    if not fitting:
+        return ()
+
+    def weight(place: int) -> int:
+        paths = fitting[place]
+        return sum(p.numel() for path in paths for p in module.get_submodule(path).parameters())
+
+    heaviest = fitting[max(range(len(fitting)), key=weight)]
+    chosen = sorted(heaviest, key=lambda path: trace.borders[path].order)
+    stages: list[list[str]] = []
+    for path in chosen:
+        border = trace.borders[path]
+        if not stages or trace.borders[stages[-1][-1]].output_shape != border.output_shape:
+            stages.append([])
+        stages[-1].append(path)
+    return tuple(_chained(module, paths, trace) for paths in stages)
+
+
+def _chained(module: nn.Module, paths: list[str], trace: Trace) -> Stage:
+    keeping = [path for path in paths if keeps_shape(path, trace)]
+    kind = type(module.get_submodule(paths[-1])).__name__
+    return Stage("", tuple(paths), kind, keeping[-1] if keeping else None, mode="chained")

@@ -1,0 +1,99 @@
+"""Let layers take their input width from the tensor that arrives.
+
+Where a block is added to others that read all that was put out before (dense blocks), everything
+behind it takes more channels. One run on the meta device tells each layer how many.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from convscale.network.execution import Observer, run
+from convscale.scaling.resizing import follow
+
+_CONVOLUTIONS = frozenset(("conv1d", "conv2d", "conv3d"))
+# Position of the normalised tensors among the arguments, by function.
+_NORMS = {
+    "batch_norm": (1, 2, 3, 4),
+    "instance_norm": (1, 2, 3, 4),
+    "group_norm": (2, 3),
+    "layer_norm": (2, 3),
+}
+
+
+def adapt(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+    """Run a module of our own on the meta device; its layers take what arrives.
+
+    Raises:
+        ForwardError: If a layer cannot take what arrives.
+
+    Example:
+        >>> net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(8, 2, 1)).to("meta")
+        >>> adapt(net, (torch.empty(1, 3, 8, 8, device="meta"),))
+        >>> net[1].in_channels
+        4
+    """
+    adapter = _Adapter(module)
+    run(module, inputs, Observer(), handle=adapter.handle)
+    for part in module.modules():
+        follow(part)
+        if isinstance(part, nn.LayerNorm) and part.weight is not None:
+            part.normalized_shape = tuple(part.weight.shape)
+
+
+class _Adapter:
+    def __init__(self, module: nn.Module) -> None:
+        self._places: dict[int, list[tuple[dict[str, Any], str]]] = {}
+        self._kept: list[torch.Tensor] = []  # keeps identities unique
+        for part in module.modules():
+            for store in (part._parameters, part._buffers):
+                for name, tensor in store.items():
+                    if tensor is not None:
+                        self._places.setdefault(id(tensor), []).append((store, name))
+
+    def handle(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], path: str) -> Any:
+        """Make a call with weights that fit its input."""
+        del path
+        name = getattr(func, "__name__", "")
+        given = list(args)
+        if len(given) > 1 and isinstance(given[1], torch.Tensor) and name in _CONVOLUTIONS:
+            groups = given[6] if len(given) > 6 else kwargs.get("groups", 1)
+            given[1] = self._fitting(given[1], 1, given[0].shape[1] // groups)
+        elif len(given) > 1 and isinstance(given[1], torch.Tensor) and name == "linear":
+            given[1] = self._fitting(given[1], 1, given[0].shape[-1])
+        elif name in _NORMS and isinstance(given[0], torch.Tensor):
+            given, kwargs = self._normed(name, given, kwargs)
+        return func(*given, **kwargs)
+
+    def _normed(
+        self, name: str, given: list[Any], kwargs: dict[str, Any]
+    ) -> tuple[list[Any], dict[str, Any]]:
+        size = given[0].shape[-1 if name == "layer_norm" else 1]
+        for position in _NORMS[name]:
+            if position < len(given) and isinstance(given[position], torch.Tensor):
+                given[position] = self._fitting(given[position], 0, size)
+        named = {
+            key: self._fitting(value, 0, size)
+            for key, value in kwargs.items()
+            if isinstance(value, torch.Tensor)
+        }
+        if name == "layer_norm" and len(given) > 1 and len(given[1]) == 1:
+            given[1] = (size,)
+        return given, {**kwargs, **named}
+
+    def _fitting(self, tensor: torch.Tensor, dim: int, size: int) -> torch.Tensor:
+        """Return the tensor with another size along one axis, registered in its place."""
+        if tensor.shape[dim] == size or id(tensor) not in self._places or tensor.shape[dim] == 1:
+            return tensor
+        shape = [size if d == dim else n for d, n in enumerate(tensor.shape)]
+        new = torch.empty(shape, dtype=tensor.dtype, device=tensor.device)
+        if isinstance(tensor, nn.Parameter):
+            new = nn.Parameter(new, requires_grad=tensor.requires_grad)
+        self._kept.append(tensor)
+        self._places[id(new)] = self._places[id(tensor)]
+        for store, name in self._places[id(new)]:
+            store[name] = new
+        return new

@@ -1,0 +1,132 @@
+"""The stages of a network that can be deepened, and what adding blocks to them means."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+
+from torch import nn
+
+from convscale.network.stages import Stage, join
+from convscale.network.trace import Trace
+from convscale.scaling.depth import edit
+from convscale.scaling.plan import DepthEdit
+from convscale.scaling.repetition import MadeBlock, make_repeatable
+from convscale.scaling.resizing import resize
+from convscale.scaling.weights import Redraw
+
+
+class Deepening:
+    """One set of stages of a network, and the blocks that are added to them.
+
+    Args:
+        module: The base network on the meta device.
+        trace: Its trace.
+        stages: Its stages, in the order in which they run.
+
+    Example:
+        >>> from convscale.network import resolve_base, trace_module
+        >>> from convscale.network.stages import find_stages
+        >>> net = resolve_base("timm:resnet18").build("meta")
+        >>> trace = trace_module(net, 64)
+        >>> deepening = Deepening(net, trace, find_stages(net, trace))
+        >>> [edit.added for edit in deepening.edits((2, 4, 2, 2))]
+        [('2', '3')]
+    """
+
+    def __init__(self, module: nn.Module, trace: Trace, stages: tuple[Stage, ...]) -> None:
+        self.stages = stages
+        self._module = module
+        self._trace = trace
+
+    @property
+    def exact(self) -> bool:
+        """Whether a block that is added differs from the one before, so that each is traced."""
+        return any(stage.mode == "dense" for stage in self.stages)
+
+    @property
+    def depths(self) -> tuple[int, ...]:
+        """The depth of each stage of the base network."""
+        return tuple(stage.depth for stage in self.stages)
+
+    @cached_property
+    def made(self) -> dict[str, MadeBlock]:
+        """Repeatable blocks made for stages that have none, by the path of the last block."""
+        found: dict[str, MadeBlock] = {}
+        for stage in self.stages:
+            if stage.repeatable is None and not stage.members:
+                block = make_repeatable(self._module, self._trace, stage, self.stages)
+                if block is not None:
+                    found[join(stage.container, stage.blocks[-1])] = block
+        return found
+
+    def able(self, runs: Callable[[tuple[DepthEdit, ...]], bool]) -> tuple[bool, ...]:
+        """Tell for each stage whether an added block runs: tried, not assumed.
+
+        Args:
+            runs: Tells whether the network runs with some edits.
+        """
+        hopeful = tuple(
+            stage.repeatable is not None or join(stage.container, stage.blocks[-1]) in self.made
+            for stage in self.stages
+        )
+        if not any(hopeful) or runs(self.one_more(hopeful)):
+            return hopeful
+        if len(self.stages) == 1 or self.exact:
+            return (False,) * len(self.stages)
+        alone = [tuple(i == j and h for j in range(len(hopeful))) for i, h in enumerate(hopeful)]
+        return tuple(
+            hope and runs(self.one_more(one)) for hope, one in zip(hopeful, alone, strict=True)
+        )
+
+    def flops(self, chosen: tuple[bool, ...]) -> int:
+        """Return the flops (multiply-adds) in the blocks of the chosen stages."""
+        blocks = tuple(
+            join(stage.container, name) + "."
+            for stage, taken in zip(self.stages, chosen, strict=True)
+            for block in stage.blocks
+            for name in stage.modules(block)
+            if taken
+        )
+        terms = self._trace.terms
+        return sum(term.flops for term in terms if f"{term.path}.".startswith(blocks))
+
+    def one_more(self, chosen: tuple[bool, ...]) -> tuple[DepthEdit, ...]:
+        """Return the edits that add one block to each chosen stage."""
+        return self.edits(tuple(s.depth + c for s, c in zip(self.stages, chosen, strict=True)))
+
+    def edits(self, depths: tuple[int, ...]) -> tuple[DepthEdit, ...]:
+        """Return the edits that give the stages new depths."""
+        found = []
+        for stage, depth in zip(self.stages, depths, strict=True):
+            made = self.made.get(join(stage.container, stage.blocks[-1]))
+            repetition = made.repetition if made is not None else None
+            change = edit(stage, depth, repetition, taken=self._taken(stage))
+            if change is not None:
+                found.append(change)
+        return tuple(found)
+
+    def _taken(self, stage: Stage) -> frozenset[str]:
+        """Return the names that stand beside the last block, as the stage writes them."""
+        parent, _, _ = stage.blocks[-1].rpartition(".")
+        siblings = self._module.get_submodule(join(stage.container, parent).rstrip("."))._modules
+        return frozenset(join(parent, name) for name in siblings)
+
+    def shape_made(self, module: nn.Module, edits: tuple[DepthEdit, ...]) -> None:
+        """Give made blocks in a module the widths that the base network would give them."""
+        for change in edits:
+            if change.repetition is not None and change.added:
+                made = self.made[change.repetition.source]
+                for name in change.added:
+                    block = module.get_submodule(join(change.container, name))
+                    present = {key: shape for key, shape in made.shapes.items() if _has(block, key)}
+                    groups = {path: n for path, n in made.groups.items() if _has(block, path)}
+                    resize(block, present, groups, {}, Redraw(0))
+
+
+def _has(block: nn.Module, name: str) -> bool:
+    """Tell whether a block still has a submodule or tensor (borrowed parts replace some)."""
+    owner: object = block
+    for part in name.split(".") if name else ():
+        owner = getattr(owner, part, None)
+    return owner is not None
