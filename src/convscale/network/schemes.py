@@ -20,6 +20,8 @@ from convscale.network.stages import (
     join,
     keeps_shape,
     lone_stages,
+    pyramid_stages,
+    together,
 )
 from convscale.network.trace import Trace
 
@@ -33,12 +35,14 @@ def find_schemes(module: nn.Module, trace: Trace) -> Iterator[tuple[Stage, ...]]
         >>> [[s.depth for s in stages] for stages in find_schemes(net, trace_module(net, 64))]
         [[1, 1, 2, 2, 2]]
     """
-    runs = find_stages(module, trace)
+    runs, lone = find_stages(module, trace), lone_stages(module, trace)
     schemes = (
         runs,
-        lone_stages(module, trace),
+        together((*runs, *lone), trace),
+        lone,
         tuple(_dense_stages(module, "", trace)),
         tuple(replace(stage, mode="chained") for stage in runs),
+        tuple(pyramid_stages(module, trace)),
         tuple(_flat_stages(module, trace)),
         _called_stages(module, trace),
     )
@@ -72,7 +76,7 @@ def _dense_stages(module: nn.Module, path: str, trace: Trace) -> Iterator[Stage]
 def _adds_alike(left: nn.Module, right: nn.Module) -> bool:
     """Tell whether the weights that two blocks share by name put out the same widths."""
     widths = [
-        {name: p.shape[0] for name, p in block.named_parameters() if p.ndim > 1}
+        {name: p.shape[0] for name, p in block.named_parameters() if p.ndim > 1 and p.shape[1] > 1}
         for block in (left, right)
     ]
     shared = widths[0].keys() & widths[1].keys()

@@ -6,7 +6,7 @@ Depth counts all blocks of a stage, the first included.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from torch import nn
@@ -90,16 +90,53 @@ def lone_stages(module: nn.Module, trace: Trace) -> tuple[Stage, ...]:
         >>> [stage.container for stage in lone_stages(net, trace_module(net, 64))]
         ['layer1', 'layer2', 'layer3', 'layer4']
     """
-    alone: dict[tuple[type, type, int], list[Stage]] = {}
+    alone: dict[tuple[type, type], list[Stage]] = {}
     for path, container in module.named_modules():
         blocks = _lone_block(container, path, trace)
         if blocks and type(container) in (nn.Sequential, nn.ModuleList):
             block = container.get_submodule(blocks[0])
-            stage = _stage(container, path, blocks, trace)
-            key = (type(container), type(block), path.count("."))
-            alone.setdefault(key, []).append(stage)
+            if type(block) is not nn.Sequential:
+                stage = _stage(container, path, blocks, trace)
+                alone.setdefault((type(container), type(block)), []).append(stage)
     found = [stage for stages in alone.values() if len(stages) > 1 for stage in stages]
-    return _in_order(_outermost(found), trace)
+    return together(found, trace)
+
+
+def together(stages: Iterable[Stage], trace: Trace) -> tuple[Stage, ...]:
+    """Return stages in the order in which they run, without those inside blocks of others.
+
+    Example:
+        >>> from convscale.network.trace import trace_module
+        >>> together((), trace_module(nn.Conv2d(3, 3, 1), 8))
+        ()
+    """
+    return _in_order(_outermost(list(stages)), trace)
+
+
+def pyramid_stages(module: nn.Module, trace: Trace, path: str = "") -> Iterator[Stage]:
+    """Find runs of blocks of which each changes the width: a stage is what has one resolution.
+
+    Example:
+        >>> from convscale.network import resolve_base, trace_module
+        >>> net = resolve_base("timm:rexnet_100").build("meta")
+        >>> [s.depth for s in pyramid_stages(net, trace_module(net, 224))]
+        [1, 2, 2, 6, 5]
+    """
+    taken: set[str] = set()
+    for run in _runs(module, path, trace):
+        shapes = [_shapes(module.get_submodule(name)) for name in run]
+        if all(_alike(shapes[0], other) for other in shapes[1:]):
+            taken.update(run)
+            stages: list[list[str]] = []
+            for name in run:
+                border = trace.borders[join(path, name)]
+                if not stages or border.input_shape[2:] != border.output_shape[2:]:
+                    stages.append([])
+                stages[-1].append(name)
+            yield from (_stage(module, path, blocks, trace) for blocks in stages)
+    for name, child in module.named_children():
+        if name not in taken:
+            yield from pyramid_stages(child, trace, join(path, name))
 
 
 def _in_order(stages: list[Stage], trace: Trace) -> tuple[Stage, ...]:

@@ -65,6 +65,8 @@ class Term:
 class Border:
     """A module that took one tensor and gave one: identities, shapes and channel units.
 
+    Of a tuple that is given the first tensor counts.
+
     Example:
         >>> Border("stem", 0, 1, 2, (1, 3, 8, 8), (1, 4, 8, 8), None, None).path
         'stem'
@@ -178,6 +180,8 @@ class _Recorder(Observer):
         del module
         self.calls[path] = self.calls.get(path, 0) + 1
         given = [value for value in inputs if isinstance(value, torch.Tensor)]
+        if isinstance(output, tuple) and output:  # what comes beside the feature map
+            output = output[0]
         if len(given) != 1 or not isinstance(output, torch.Tensor) or output.ndim < 2:
             return
         x = given[0]

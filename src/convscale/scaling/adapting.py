@@ -46,6 +46,7 @@ def adapt(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
 
 class _Adapter:
     def __init__(self, module: nn.Module) -> None:
+        self._module = module
         self._places: dict[int, list[tuple[dict[str, Any], str]]] = {}
         self._kept: list[torch.Tensor] = []  # keeps identities unique
         for part in module.modules():
@@ -56,17 +57,28 @@ class _Adapter:
 
     def handle(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], path: str) -> Any:
         """Make a call with weights that fit its input."""
-        del path
         name = getattr(func, "__name__", "")
         given = list(args)
         if len(given) > 1 and isinstance(given[1], torch.Tensor) and name in _CONVOLUTIONS:
-            groups = given[6] if len(given) > 6 else kwargs.get("groups", 1)
-            given[1] = self._fitting(given[1], 1, given[0].shape[1] // groups)
+            given = self._convolved(given, path)
         elif len(given) > 1 and isinstance(given[1], torch.Tensor) and name == "linear":
             given[1] = self._fitting(given[1], 1, given[0].shape[-1])
         elif name in _NORMS and isinstance(given[0], torch.Tensor):
             given, kwargs = self._normed(name, given, kwargs)
         return func(*given, **kwargs)
+
+    def _convolved(self, given: list[Any], path: str) -> list[Any]:
+        x, weight = given[0], given[1]
+        groups = given[6] if len(given) > 6 else 1
+        if groups == 1 or weight.shape[1] > 1:
+            given[1] = self._fitting(weight, 1, x.shape[1] // groups)
+        elif x.shape[1] != groups:  # depthwise: each input channel makes as many as before
+            out = weight.shape[0] // groups * x.shape[1]
+            given[1] = self._fitting(weight, 0, out)
+            if given[2] is not None:
+                given[2] = self._fitting(given[2], 0, out)
+            given[6] = self._module.get_submodule(path).groups = x.shape[1]
+        return given
 
     def _normed(
         self, name: str, given: list[Any], kwargs: dict[str, Any]

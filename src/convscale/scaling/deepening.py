@@ -109,8 +109,8 @@ class Deepening:
     def _taken(self, stage: Stage) -> frozenset[str]:
         """Return the names that stand beside the last block, as the stage writes them."""
         parent, _, _ = stage.blocks[-1].rpartition(".")
-        siblings = self._module.get_submodule(join(stage.container, parent).rstrip("."))._modules
-        return frozenset(join(parent, name) for name in siblings)
+        owner = self._module.get_submodule(join(stage.container, parent).rstrip("."))
+        return frozenset(join(parent, name) for name in (*owner._modules, *vars(owner)))
 
     def shape_made(self, module: nn.Module, edits: tuple[DepthEdit, ...]) -> None:
         """Give made blocks in a module the widths that the base network would give them."""

@@ -23,7 +23,7 @@ class Repetition:
     source: str
     model: str | None
     unstrided: tuple[str, ...] = ()
-    flags: tuple[tuple[str, bool], ...] = ()
+    flags: tuple[tuple[str, int | bool], ...] = ()
     borrowed: tuple[str, ...] = ()
 
 
@@ -114,6 +114,10 @@ def _attribute(document: dict[str, Any]) -> Attribute:
     )
 
 
+def _flag(value: Any) -> int | bool:
+    return value if isinstance(value, bool) else int(value)
+
+
 def _depth_edit(document: dict[str, Any]) -> DepthEdit:
     made = document["repetition"]
     return DepthEdit(
@@ -129,7 +133,7 @@ def _depth_edit(document: dict[str, Any]) -> DepthEdit:
             source=str(made["source"]),
             model=None if made["model"] is None else str(made["model"]),
             unstrided=tuple(map(str, made["unstrided"])),
-            flags=tuple((str(name), bool(value)) for name, value in made["flags"]),
+            flags=tuple((str(name), _flag(value)) for name, value in made["flags"]),
             borrowed=tuple(map(str, made["borrowed"])),
         ),
     )

@@ -10,14 +10,18 @@ block has them (an identity for a projection), are borrowed from that block.
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
 
+from convscale.errors import ConvscaleError
 from convscale.network.channels import Composition
+from convscale.network.execution import ForwardError
 from convscale.network.stages import Stage, join
-from convscale.network.trace import TensorAxes, Trace
+from convscale.network.ties import tensors_in
+from convscale.network.trace import Border, TensorAxes, Trace
+from convscale.scaling.adapting import adapt
 from convscale.scaling.depth import repeatable
 from convscale.scaling.plan import Repetition
 from convscale.scaling.resizing import resize
@@ -75,12 +79,68 @@ def make_repeatable(
         flags=_flags(module, block, [path for path, _ in models]),
         borrowed=_borrowed(block, module.get_submodule(model)) if model else (),
     )
-    alike = [
-        join(s.container, name) for s in stages if s.kind == stage.kind for name in s.blocks[:1]
-    ]
-    shapes = _Shapes(trace, source, model, alike).all()
-    made = MadeBlock(repetition, shapes, _groups(repeatable(module, repetition), shapes))
-    return made if _keeps_shape(module, made, border.output_shape) else None
+    shapes = _Shapes(
+        trace,
+        source,
+        model,
+        [join(other.container, other.blocks[0]) for other in stages if other.kind == stage.kind],
+    ).all()
+    for flags in (repetition.flags, (*repetition.flags, *_widths(block, border))):
+        made = _made(module, replace(repetition, flags=flags), shapes, border.output_shape)
+        if made is not None:
+            return made
+    return None
+
+
+def _widths(block: nn.Module, border: Border) -> tuple[tuple[str, int], ...]:
+    """Return the attributes that repeat the block's input width, with its output width."""
+    before, after = border.input_shape[1], border.output_shape[1]
+    return tuple(
+        (name, after)
+        for name, value in vars(block).items()
+        if type(value) is int and value == before
+    )
+
+
+def _made(
+    module: nn.Module,
+    repetition: Repetition,
+    guess: dict[str, tuple[int, ...]],
+    shape: tuple[int, ...],
+) -> MadeBlock | None:
+    """Make the block and run it; its layers take what arrives. None if it changes the shape."""
+    block = copy.deepcopy(repeatable(module, repetition)).eval()
+    present = _tensors(block)
+    shapes = {name: size for name, size in guess.items() if name in present}
+    groups = _groups(block, shapes)
+    try:
+        resize(block, shapes, groups, {}, Redraw(0))
+        x = torch.empty(shape, device="meta")
+        adapt(block, (x,))
+        with torch.no_grad():
+            output = block(x)
+    except (ForwardError, ConvscaleError, RuntimeError, TypeError, ValueError, AttributeError):
+        return None  # it cannot be repeated: the stage keeps its depth, and the user is told
+    results = tensors_in(output)
+    if not results or tuple(results[0].shape) != shape:
+        return None
+    shapes = {name: tuple(tensor.shape) for name, tensor in _tensors(block).items()}
+    return MadeBlock(repetition, shapes, _all_groups(block))
+
+
+def _tensors(block: nn.Module) -> dict[str, torch.Tensor]:
+    return {
+        **dict(block.named_parameters(remove_duplicate=False)),
+        **dict(block.named_buffers(remove_duplicate=False)),
+    }
+
+
+def _all_groups(block: nn.Module) -> dict[str, int]:
+    return {
+        path: part.groups
+        for path, part in block.named_modules()
+        if isinstance(part, nn.modules.conv._ConvNd) and part.groups > 1
+    }
 
 
 def _models(stage: Stage, stages: tuple[Stage, ...]) -> list[tuple[str, str]]:
@@ -102,7 +162,7 @@ def _unstrided(block: nn.Module) -> tuple[str, ...]:
     )
 
 
-def _flags(module: nn.Module, block: nn.Module, models: list[str]) -> tuple[tuple[str, bool], ...]:
+def _flags(module: nn.Module, block: nn.Module, models: list[str]) -> tuple[tuple[str, int], ...]:
     """Return the flags that are off here and on in every repeated block that has them."""
     repeated = [vars(module.get_submodule(path)) for path in models]
     flags = []
@@ -199,17 +259,3 @@ def _groups(block: nn.Module, shapes: dict[str, tuple[int, ...]]) -> dict[str, i
             out = part.out_channels // part.in_channels if width == 1 else 1
             groups[path] = shape[0] // (out or 1) // width
     return groups
-
-
-def _keeps_shape(module: nn.Module, made: MadeBlock, shape: tuple[int, ...]) -> bool:
-    block = copy.deepcopy(repeatable(module, made.repetition)).eval()
-    present = {name for name, _ in block.named_parameters(remove_duplicate=False)}
-    present |= {name for name, _ in block.named_buffers(remove_duplicate=False)}
-    shapes = {name: size for name, size in made.shapes.items() if name in present}
-    resize(block, shapes, made.groups, {}, Redraw(0))
-    try:
-        with torch.no_grad():
-            output = block(torch.empty(shape, device="meta"))
-    except (RuntimeError, TypeError, ValueError, AttributeError):
-        return False  # it cannot be repeated: the stage keeps its depth, and the user is told
-    return isinstance(output, torch.Tensor) and tuple(output.shape) == shape
