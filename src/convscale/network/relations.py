@@ -27,11 +27,11 @@ from convscale.network.ties import Ties, tensors_in
 
 Rule = Callable[[Ties, Any, dict[str, Any], Any], None]
 
-_RESHAPES = ("view", "_unsafe_view", "reshape", "_reshape_alias", "_reshape_copy", "view_copy")
+VIEWS = ("view", "_unsafe_view", "reshape", "_reshape_alias", "_reshape_copy", "view_copy")
 _STRUCTURAL = (
     "permute transpose t slice select split split_with_sizes unsafe_split unsafe_chunk chunk "
-    "unbind unsqueeze squeeze expand narrow diagonal unfold flip roll repeat pixel_shuffle "
-    "pixel_unshuffle channel_shuffle unsqueeze_ squeeze_ transpose_ t_ tile swapaxes movedim"
+    "unbind unsqueeze squeeze expand narrow diagonal unfold flip roll repeat channel_shuffle "
+    "unsqueeze_ squeeze_ transpose_ t_ tile swapaxes movedim"
 ).split()
 _REDUCTIONS = (
     "mean sum prod amax amin max min std var norm linalg_vector_norm logsumexp median mode any all "
@@ -207,16 +207,66 @@ def _structure(ties: Ties, func: Any, bound: dict[str, Any], output: Any) -> Non
     x = bound["self"]
     others = {name: value for name, value in bound.items() if name != "self"}
     outputs = tensors_in(output)
-    shape = [1 if size == 0 else size for size in x.shape]
+    in_place = func._opname.endswith("_")  # then the tensor has its new shape already
     collected: list[list[Label]] = [[] for _ in outputs]
     packet = getattr(torch.ops.aten, func._opname.rstrip("_"))
     operation = getattr(packet, func._overloadname)
     for label in ties.labels(x):
+        shape = label.shape if in_place else [1 if size == 0 else size for size in x.shape]
         for position, part in enumerate(viewed(label, shape, lambda t: operation(t, **others))):
             if varying(part):
                 collected[position].append(part)
     for tensor, labels in zip(outputs, collected, strict=True):
         ties.set_labels(tensor, tuple(labels))
+
+
+def _pixel_shuffle(ties: Ties, _func: Any, bound: dict[str, Any], output: Any) -> None:
+    """Every r² channels become one: they stay together, and their number stays."""
+    x, square = bound["self"], bound["upscale_factor"] ** 2
+    units = channel_units(ties, x, -3)
+    if units is None:
+        ties.set_labels(output, ())
+        return
+    ties.tie(units.reshape(-1, square)[:, :1], units.reshape(-1, square)[:, 1:])
+    ties.set_labels(output, (vector(units[::square], output.ndim - 3, output.ndim),))
+
+
+def _pixel_unshuffle(ties: Ties, _func: Any, bound: dict[str, Any], output: Any) -> None:
+    """Every channel becomes r² of them."""
+    x, square = bound["self"], bound["downscale_factor"] ** 2
+    units = channel_units(ties, x, -3)
+    if units is None:
+        ties.set_labels(output, ())
+        return
+    ties.set_labels(output, (vector(np.repeat(units, square), output.ndim - 3, output.ndim),))
+
+
+def _pad(ties: Ties, _func: Any, bound: dict[str, Any], output: Any) -> None:
+    """Carry labels past padded positions; padded channels are new ones, of any number."""
+    x, pad = bound["self"], bound["pad"]
+    labels: list[Label] = []
+    for label in ties.labels(x):
+        for back, (before, after) in enumerate(zip(pad[::2], pad[1::2], strict=True)):
+            dim = x.ndim - 1 - back
+            if dim not in varying(label) or not (before or after):
+                continue
+            if varying(label) != {dim} or before < 0 or after < 0:
+                ties.pin(label)
+                break
+            ends = [ties.fresh(before), ties.fresh(after)]
+            ties.produced += [units for units in ends if len(units)]
+            label = vector(np.concatenate([ends[0], label.reshape(-1), ends[1]]), dim, x.ndim)
+        else:
+            labels.append(label)
+    ties.set_labels(output, tuple(labels))
+
+
+def _constant(ties: Ties, _func: Any, _bound: dict[str, Any], output: Any) -> None:
+    """Let a map of constants that the forward pass makes have any number of channels."""
+    if isinstance(output, torch.Tensor) and output.ndim > 3 and output.shape[1] > 1:
+        units = ties.fresh(output.shape[1])
+        ties.produced.append(units)
+        ties.set_labels(output, (vector(units, 1, output.ndim),))
 
 
 def _reduction(ties: Ties, func: Any, bound: dict[str, Any], output: Any) -> None:
@@ -386,6 +436,10 @@ RULES: dict[str, Rule] = {
     "concat": _cat,
     "stack": _cat,
     "embedding": _embedding,
+    "pixel_shuffle": _pixel_shuffle,
+    "pixel_unshuffle": _pixel_unshuffle,
+    "constant_pad_nd": _pad,
+    **dict.fromkeys(("zeros", "ones", "full", "new_zeros", "new_ones", "new_full"), _constant),
     "index": _index,
     **dict.fromkeys(("mm", "addmm", "bmm", "baddbmm"), _mm),
     **dict.fromkeys(
@@ -401,7 +455,7 @@ RULES: dict[str, Rule] = {
         _norm,
     ),
     **dict.fromkeys(ATTENTION, _attention),
-    **dict.fromkeys(_RESHAPES, _reshape),
+    **dict.fromkeys(VIEWS, _reshape),
     **dict.fromkeys(_STRUCTURAL, _structure),
     **dict.fromkeys(_REDUCTIONS, _reduction),
 }

@@ -69,6 +69,21 @@ def shaped_call(ties: Ties, function: str, args: Sequence[Any], output: Any) -> 
     return None
 
 
+def cut(ties: Ties, x: torch.Tensor, output: torch.Tensor) -> None:
+    """Tie what a reshape says about units where nobody sees its arguments.
+
+    Example:
+        >>> ties, x = Ties(), torch.zeros(8)
+        >>> ties.set_labels(x, (ties.fresh(8),))
+        >>> y = x.view(2, 4)
+        >>> ties.set_labels(y, (ties.labels(x)[0].reshape(2, 4),))
+        >>> cut(ties, x, y)
+        >>> ties.edges[0][1].tolist()
+        [0, 1, 2, 3, 4, 5, 6, 7]
+    """
+    _reshaped(ties, "view", (x, ()), output)
+
+
 def _reshaped(ties: Ties, function: str, args: Sequence[Any], output: torch.Tensor) -> Shaped:
     """Note a reshape. An axis that is cut into several grows along one of them.
 
@@ -137,6 +152,8 @@ def _sliced(ties: Ties, function: str, args: Sequence[Any]) -> Shaped | None:
         label = next((lb for lb in ties.labels(x) if varying(lb) == {dim}), None)
         units = None if label is None else label.reshape(-1)
         sizes += [start, stop - start]
+        if units is not None and x.shape[dim] == 2 * (stop - start) and start in (0, stop - start):
+            ties.equal.append([units[: len(units) // 2], units[len(units) // 2 :]])  # halves
         before = None if units is None or start == 0 else units[:start]
         dims += [before, None if units is None or stop <= start else units[start:stop]]
     return Shaped(function, tuple(sizes), tuple(dims)) if sizes else None

@@ -18,10 +18,13 @@ from convscale.network.inputs import example_inputs
 from convscale.network.labels import Label, Labels, find_along, varying, vector
 from convscale.network.numbers import Number, install
 from convscale.network.products import bind, is_free, product
-from convscale.network.relations import RULES, by_shape
-from convscale.network.shaping import SHAPING, Shaped, shaped_call
+from convscale.network.relations import RULES, VIEWS, by_shape
+from convscale.network.shaping import SHAPING, Shaped, cut, shaped_call
 from convscale.network.ties import Ties, tensors_in
 from convscale.quantities import Resolution
+
+# Functions whose result has the channels of their input, whatever operators they are made of.
+_ELEMENTWISE = frozenset(("local_response_norm",))
 
 
 @dataclass(frozen=True)
@@ -129,11 +132,14 @@ class _Recorder(Observer):
         self.grouped: dict[str, tuple[Label, Label | None]] = {}
         self.shaped: dict[str, list[Shaped | None]] = {}
         self.compared: dict[str, list[bool]] = {}
+        self._paused = self._inside = False
         install(module, self._compare)
 
     def visit(
         self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any, path: str
     ) -> None:
+        if self._paused:
+            return
         bound = bind(func, args, kwargs)
         rule = RULES.get(func._opname) if func.namespace == "aten" else None
         if rule is not None:
@@ -142,6 +148,8 @@ class _Recorder(Observer):
             self.ties, func, bound, output
         ):
             self.opaque.append((path, f"{func.namespace}.{func._opname}"))
+        if self._inside and func._opname in VIEWS:
+            cut(self.ties, bound["self"], output)
         self.ties.pass_on_product(tensors_in(bound), tensors_in(output))
         self._note_sizes(func._opname, bound, path)
         if product(func, bound, output) is not None:
@@ -149,8 +157,16 @@ class _Recorder(Observer):
 
     def handle(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], path: str) -> Any:
         """Make a call, and note the sizes that it names."""
-        output = func(*args, **kwargs)
         name = getattr(func, "__name__", "")
+        if name in _ELEMENTWISE:
+            self._paused = True  # its operators move channels about, and give them back
+            output = func(*args, **kwargs)
+            self._paused = False
+            self.ties.set_labels(output, self.ties.labels(args[0]))
+            return output
+        self._inside = name not in SHAPING  # of what it does in Python, arguments are not seen
+        output = func(*args, **kwargs)
+        self._inside = False
         if name in SHAPING:
             found = shaped_call(self.ties, name, (*args, *kwargs.values()), output)
             self.shaped.setdefault(path, []).append(found)

@@ -72,7 +72,7 @@ class Deepening:
         )
         if not any(hopeful) or runs(self.one_more(hopeful)):
             return hopeful
-        if len(self.stages) == 1 or self.exact:
+        if len(self.stages) == 1:
             return (False,) * len(self.stages)
         alone = [tuple(i == j and h for j in range(len(hopeful))) for i, h in enumerate(hopeful)]
         return tuple(

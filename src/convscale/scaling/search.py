@@ -289,10 +289,14 @@ def _moves(blueprint: Blueprint, strategy: Strategy, found: Candidate) -> Iterat
 
 def _width_moves(found: Candidate) -> Iterator[Candidate]:
     """Change one width by one multiple, staying within one multiple of the requested width."""
+    rule = found.variant.rule
+    derived = {width for width, _ in rule.sums}
     for width, step in found.widths.steps.items():
+        if width in derived:
+            continue
         for new in (found.widths.of[width] - step, found.widths.of[width] + step):
             if new >= step and abs(new - width * found.factors.width) <= step:
-                widths = found.widths.with_width(width, new)
+                widths = rule.moved(found.widths, width, new)
                 yield replace(found, widths=widths, complexity=found.variant.complexity(widths))
 
 

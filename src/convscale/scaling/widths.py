@@ -42,7 +42,8 @@ class WidthRule:
     a multiple of the new group width. `natural[group]` says which width a channel group
     stands for, and how often it stands in it; `inner[group]` which group width. Grouped
     convolutions whose input and output are not one width are `irregular`: their number of
-    groups becomes the nearest one that divides both.
+    groups becomes the nearest one that divides both. `sums` holds the widths that a layer puts
+    out in parts: pairs of a width and how often it stands in the sum.
 
     Example:
         >>> rule = WidthRule({64: 8, 128: 8}, {128: {4}}, {0: (64, 1)}, {})
@@ -55,6 +56,7 @@ class WidthRule:
     natural: dict[int, tuple[int, float]]
     inner: dict[int, int]
     irregular: tuple[tuple[Composition, Composition, int], ...] = ()
+    sums: tuple[tuple[int, tuple[tuple[int, int], ...]], ...] = ()
 
     def widths(self, factor: float) -> Widths:
         """Return the new widths nearest to the old ones times a factor, and group widths."""
@@ -67,8 +69,25 @@ class WidthRule:
             width: lcm(multiple, *(chosen[g] for g in self.group_widths.get(width, ())))
             for width, multiple in self.multiples.items()
         }
+        for width, parts in self.sums:
+            if len(parts) == 1:  # so many parts of one width: their sum meets its own step
+                part, times = parts[0]
+                steps[part] = lcm(steps[part], steps[width] // gcd(steps[width], times))
         new = {width: nearest(width * factor, step) for width, step in steps.items()}
-        return Widths(new, steps, chosen)
+        return self._summed(Widths(new, steps, chosen))
+
+    def moved(self, widths: Widths, width: int, new: int) -> Widths:
+        """Return widths with another value for one of them; those it is a part of follow."""
+        return self._summed(widths.with_width(width, new))
+
+    def _summed(self, widths: Widths) -> Widths:
+        """Let widths that are put out in parts elsewhere be the sum of the parts."""
+        new = dict(widths.of)
+        for width, parts in self.sums:
+            total = sum(new[part] * times for part, times in parts)
+            if total % widths.steps[width] == 0:
+                new[width] = total
+        return replace(widths, of=new)
 
     def _group_width(self, group: int, widths: list[int], factor: float) -> int:
         """Return the group width that fits its request and the widths it divides best."""
@@ -168,7 +187,27 @@ def width_rule(channels: Channels, *, width_multiple: int = 8) -> WidthRule:
             group_widths[whole].update(inner[group] for group, _ in composition)
         else:
             irregular += [(inputs, outputs, group) for group, _ in composition]
-    return WidthRule(multiples, dict(group_widths), natural, inner, tuple(irregular))
+    return WidthRule(
+        multiples, dict(group_widths), natural, inner, tuple(irregular), _sums(natural, channels)
+    )
+
+
+def _sums(
+    natural: dict[int, tuple[int, float]], channels: Channels
+) -> tuple[tuple[int, tuple[tuple[int, int], ...]], ...]:
+    """Return the widths that some layer puts out as a sum of others, the narrowest first."""
+    widths = {width for width, _ in natural.values()}
+    found = {}
+    for composition in channels.produced:
+        total = sum(int(channels.sizes[group]) * times for group, times in composition)
+        parts: dict[int, int] = defaultdict(int)
+        for group, times in composition:
+            width, own = natural.get(group, (0, 1))
+            parts[width] += times // int(own) if own == int(own) and times % own == 0 else 0
+        whole = sum(width * times for width, times in parts.items()) == total
+        if total in widths and whole and total not in parts:
+            found[total] = tuple(sorted(parts.items()))
+    return tuple(sorted(found.items()))
 
 
 def _whole_width(
