@@ -199,8 +199,20 @@ def _norm(ties: Ties, _func: Any, bound: dict[str, Any], output: Any) -> None:
 
 def _reshape(ties: Ties, _func: Any, bound: dict[str, Any], output: Any) -> None:
     x = bound["self"]
-    labels = (reshaped(label, x.shape, output.shape) for label in ties.labels(x))
-    ties.set_labels(output, tuple(label for label in labels if varying(label)))
+    labels = [reshaped(label, x.shape, output.shape) for label in ties.labels(x)]
+    kept: list[Label] = []
+    for label in sorted(labels, key=lambda label: -_spread(label)):
+        if not varying(label):
+            continue
+        if any(varying(label) & varying(other) for other in kept):
+            ties.pin(label)  # laid into one dimension with more channels: their number stays
+        else:
+            kept.append(label)
+    ties.set_labels(output, tuple(kept))
+
+
+def _spread(label: Label) -> int:
+    return len(np.unique(label))
 
 
 def _structure(ties: Ties, func: Any, bound: dict[str, Any], output: Any) -> None:
