@@ -10,8 +10,9 @@ from convscale.errors import InputError, UnscalableNetworkError
 from convscale.network.stages import join
 from convscale.quantities import format_count, like, sides
 from convscale.scaling.blueprint import Blueprint, Variant
+from convscale.scaling.following import is_ruled, ruled_widths
 from convscale.scaling.widths import Widths
-from convscale.strategy import Factors, Strategy
+from convscale.strategy import Factors, Step, Strategy
 
 _MAX_BLOCKS, _MAX_WIDTH, _MAX_SIDE = 2000, 1 << 20, 1 << 15
 _CLOSE, _COARSE = 0.002, 0.005
@@ -55,10 +56,12 @@ def candidate_at(blueprint: Blueprint, strategy: Strategy, factor: float) -> Can
         UnscalableNetworkError: If the network cannot follow the strategy.
     """
     factors = strategy.factors(factor)
-    depths = _depths(blueprint, factors.depth) if strategy.depth else None
+    depths = _depths(blueprint, strategy, factors.depth) if strategy.depth else None
     blocks = sum(depths or ())
     widest = max(blueprint.base().rule.multiples, default=1) * factors.width
-    tallest = max(sides(blueprint.resolution)) * factors.resolution
+    side = max(sides(blueprint.resolution))
+    longer = _capped(factors.resolution, side, strategy)
+    tallest = side * longer
     if blocks > _MAX_BLOCKS or widest > _MAX_WIDTH or tallest > _MAX_SIDE:
         raise InputError(
             f"A factor of {factor:.3g} under {strategy.name} asks for {float(blocks):.3g} "
@@ -66,18 +69,44 @@ def candidate_at(blueprint: Blueprint, strategy: Strategy, factor: float) -> Can
             f"{_MAX_WIDTH} and {_MAX_SIDE}. Write a smaller factor or budget."
         )
     resolution, step = blueprint.resolution, 1
-    if factors.resolution != 1:
-        resolution, step = blueprint.resolution_near(factors.resolution, depths=depths)
+    if longer != 1:
+        resolution, step = blueprint.resolution_near(longer, depths=depths)
     variant = blueprint.variant(depths, resolution)
-    widths = variant.rule.widths(factors.width)
+    widths = _widths(blueprint, variant, factors.width, strategy)
     return Candidate(factor, factors, variant, widths, step, variant.complexity(widths))
 
 
-def _depths(blueprint: Blueprint, factor: float) -> tuple[int, ...]:
+def _depths(blueprint: Blueprint, strategy: Strategy, factor: float) -> tuple[int, ...]:
+    """Return the blocks of each stage; a step may have a factor for each."""
+    own = strategy.stage_depth if isinstance(strategy, Step) else ()
+    factors = own or (factor,) * len(blueprint.stages)
+    if len(factors) != len(blueprint.stages):
+        raise UnscalableNetworkError(
+            f"Strategy {strategy.name!r} has depths for {len(factors)} stages, but the network "
+            f"has {len(blueprint.stages)}. Use a strategy that scales all stages alike."
+        )
+    rule = strategy.rules.rule
     return tuple(
-        max(1, round(stage.depth * factor)) if able else stage.depth
-        for stage, able in zip(blueprint.stages, blueprint.deepenable, strict=True)
+        rule.to_depth(stage.depth, times) if able else stage.depth
+        for stage, able, times in zip(
+            blueprint.stages, blueprint.deepenable, factors, strict=True
+        )
     )
+
+
+def _widths(
+    blueprint: Blueprint, variant: Variant, factor: float, strategy: Strategy
+) -> Widths:
+    if not is_ruled(strategy.rules):
+        return variant.rule.widths(factor)
+    holding = tuple(stage.container for stage in blueprint.stages)
+    return ruled_widths(variant.rule, variant.trace, factor, strategy.rules, holding)
+
+
+def _capped(factor: float, side: int, strategy: Strategy) -> float:
+    """Return the factor of the resolution, less where it would pass the strategy's cap."""
+    cap = strategy.rules.max_resolution
+    return factor if cap is None else max(min(factor, cap / side), min(factor, 1.0))
 
 
 def check_axes(blueprint: Blueprint, strategy: Strategy) -> None:
@@ -152,7 +181,7 @@ def solve(blueprint: Blueprint, strategy: Strategy, metric: str, budget: float) 
             "Give a budget in another metric, or use another strategy."
         )
     best = _search(blueprint, strategy, metric, budget, growth)
-    if abs(best.value(metric) / budget - 1) > _CLOSE:
+    if abs(best.value(metric) / budget - 1) > _CLOSE and not is_ruled(strategy.rules):
         best = _refined(blueprint, strategy, metric, budget, best)
     return best
 
@@ -250,7 +279,7 @@ def nearer(blueprint: Blueprint, strategy: Strategy, found: Candidate) -> Candid
         >>> 1.9 < near.complexity.flops / base.base_complexity.flops < 2.1
         True
     """
-    if not strategy.width or not blueprint.base_complexity.flops:
+    if not strategy.width or not blueprint.base_complexity.flops or is_ruled(strategy.rules):
         return found
     width = found.factors.width
     growth = found.factor / width**2 * blueprint.width_growth(width)

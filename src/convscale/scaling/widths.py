@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import ceil, floor, gcd, lcm, log
 
 import numpy as np
@@ -18,6 +18,8 @@ _GROUP_WEIGHT = 0.3
 class Widths:
     """New widths by old width, the step each can move by, and new group widths by old.
 
+    `own` holds the sizes of channel groups that do not follow their width.
+
     Example:
         >>> Widths({64: 88}, {64: 8}, {}).with_width(64, 96).of
         {64: 96}
@@ -26,6 +28,7 @@ class Widths:
     of: dict[int, int]
     steps: dict[int, int]
     group_widths: dict[int, int]
+    own: dict[int, int] = field(default_factory=dict, repr=False)
 
     def with_width(self, width: int, new: int) -> Widths:
         """Return these widths with another value for one of them."""
@@ -108,6 +111,8 @@ class WidthRule:
         sizes = base.astype(np.float64)
         for group, (width, times) in self.natural.items():
             sizes[group] = widths.of[width] / times
+        for group, size in widths.own.items():
+            sizes[group] = size
         for group, width in self.inner.items():
             sizes[group] = widths.group_widths.get(width, width)
         for inputs, outputs, group in self.irregular:

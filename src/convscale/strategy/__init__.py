@@ -1,6 +1,21 @@
 """How a flops scale factor is shared between depth, width and resolution. No torch here."""
 
 from convscale.strategy.notation import named_strategies, parse_strategy
+from convscale.strategy.registry import Published, published, published_strategies
+from convscale.strategy.rules import Rules
+from convscale.strategy.step import Step
 from convscale.strategy.strategy import Factors, Growth, Strategy, fast
 
-__all__ = ["Factors", "Growth", "Strategy", "fast", "named_strategies", "parse_strategy"]
+__all__ = [
+    "Factors",
+    "Growth",
+    "Published",
+    "Rules",
+    "Step",
+    "Strategy",
+    "fast",
+    "named_strategies",
+    "parse_strategy",
+    "published",
+    "published_strategies",
+]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from convscale.errors import InputError
 from convscale.quantities import check_positive
+from convscale.strategy.rules import Rules
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,8 @@ class Strategy:
     multiply to d·w²·r² = s, the growth of the flops of a plain convolution stage
     (k²·w²·r²·d). Its params k²·w²·d grow as s^(e_d + e_w) and its acts w·r²·d as
     s^(e_d + e_w/2 + e_r). Group width follows width. Source: Dollár, Singh, Girshick,
-    "Fast and Accurate Model Scaling", arXiv 2103.06877, sections 3 and 4.
+    "Fast and Accurate Model Scaling", arXiv 2103.06877, sections 3 and 4. `rules` hold what the
+    strategy fixes beside its factors.
 
     Raises:
         InputError: If an exponent is negative or they do not sum to 1.
@@ -65,6 +67,7 @@ class Strategy:
     depth: float
     width: float
     resolution: float
+    rules: Rules = Rules()
 
     def __post_init__(self) -> None:
         exponents = (self.depth, self.width, self.resolution)
