@@ -60,7 +60,13 @@ TimeLimit = Annotated[
     typer.Option("--time-limit", metavar="SECONDS", help="Stop repeating after this time."),
 ]
 Strategy = Annotated[
-    str, typer.Option("--strategy", metavar="STRATEGY", help="Such as w, dwr, dWr, dWr@0.6.")
+    str,
+    typer.Option(
+        "--strategy",
+        metavar="STRATEGY",
+        help="Such as w, dwr, dWr, dWr@0.6, efficientnet-table@b3, my.yaml; "
+        "see 'convscale strategies'.",
+    ),
 ]
 Factor = Annotated[
     str | None,
@@ -83,7 +89,13 @@ Out = Annotated[
     typer.Option("--out", metavar="FOLDER", help="Save the scaled network in a new folder."),
 ]
 Rounding = Annotated[
-    str, typer.Option("--rounding", metavar="NAME", help="How sizes are rounded: nearest.")
+    str | None,
+    typer.Option(
+        "--rounding",
+        metavar="NAME",
+        help="How sizes are rounded: nearest, efficientnet, tinynet or yolo; "
+        "by default as the strategy does.",
+    ),
 ]
 WidthMultiple = Annotated[
     str, typer.Option("--width-multiple", metavar="N", help="Widths are multiples of it.")

@@ -15,8 +15,10 @@ from convscale.cli.values import (
     whole_number,
     writing,
 )
+from convscale.errors import InputError
 from convscale.quantities import parse_resolution
-from convscale.strategy import parse_strategy
+from convscale.strategy import Step, Strategy, parse_strategy
+from convscale.strategy.step import own_factors
 
 if TYPE_CHECKING:
     from convscale.scaling import ScaledNetwork
@@ -31,7 +33,7 @@ def scale(
     acts: options.Acts = None,
     out: options.Out = None,
     resolution: options.Resolution = None,
-    rounding: options.Rounding = "nearest",
+    rounding: options.Rounding = None,
     width_multiple: options.WidthMultiple = "8",
     keep: options.Keep = None,
     seed: options.Seed = "0",
@@ -48,8 +50,8 @@ def scale(
         Traceback (most recent call last):
         convscale.errors.InputError: The factor is nan; it must be positive and finite.
     """
-    target = one_target(factor=factor, flops=flops, params=params, acts=acts)
     chosen = parse_strategy(strategy)
+    target = _target(chosen, factor=factor, flops=flops, params=params, acts=acts)
     side = None if resolution is None else parse_resolution(resolution)
     kept = () if keep is None else listed(keep, what="axes to keep", example="d,r")
     multiple = whole_number(width_multiple, what="width multiple")
@@ -80,6 +82,15 @@ def scale(
         in_chans=channels,
     )
     return _answer(found, folder, json=json)
+
+
+def _target(strategy: Strategy, **given: str | None) -> dict[str, float]:
+    """Return the one target; an entry of a table has factors of its own and takes none."""
+    if isinstance(strategy, Step):
+        if any(value is not None for value in given.values()):
+            raise InputError(own_factors(strategy))
+        return {}
+    return one_target(**given)
 
 
 def _answer(found: ScaledNetwork, folder: Path | None, *, json: bool) -> Answer:

@@ -9,9 +9,9 @@ from torch import nn
 from convscale.quantities import Resolution
 from convscale.scaling.resolving import count, resolve
 from convscale.scaling.scaled import ScaledNetwork
-from convscale.scaling.scaler import Scaler, check_rounding, one_target
+from convscale.scaling.scaler import Scaler, check_rounding, target_of
 from convscale.scaling.storage import load, save
-from convscale.strategy import Strategy
+from convscale.strategy import Strategy, parse_strategy
 
 __all__ = ["ScaledNetwork", "Scaler", "count", "load", "resolve", "save", "scale"]
 
@@ -25,7 +25,7 @@ def scale(
     params: float | None = None,
     acts: float | None = None,
     resolution: Resolution | None = None,
-    rounding: str = "nearest",
+    rounding: str | None = None,
     width_multiple: int = 8,
     keep: Iterable[str] = (),
     seed: int = 0,
@@ -36,6 +36,8 @@ def scale(
 ) -> ScaledNetwork:
     """Scale a network to exactly one target: a factor, or a budget of flops, params or acts.
 
+    An entry of a table, such as efficientnet-table@b3, has factors of its own and takes none.
+
     Args:
         network: A name, `file.py:factory`, a saved folder, or a module; it is not changed.
         strategy: How the factor is shared: dWr, dwr, w, d1_w8_g8_r1…
@@ -44,7 +46,8 @@ def scale(
         params: Budget of params.
         acts: Budget of acts.
         resolution: Base input side or (height, width) in px; required for modules.
-        rounding: Rounding rule; nearest is the one there is.
+        rounding: Rounding rule, nearest, efficientnet, tinynet or yolo; by default the
+            strategy's own, which is nearest unless its source has another.
         width_multiple: The multiple that widths keep, as far as the base has it.
         keep: Axes to leave alone, of d, w and r.
         seed: Seed of the fresh weights; tensors that keep their shape keep their values.
@@ -66,16 +69,19 @@ def scale(
         >>> abs(scaled.achieved.flops / 3.6e9 - 1) < 0.01
         True
     """
-    one_target({"factor": factor, "flops": flops, "params": params, "acts": acts})
-    check_rounding(rounding)
+    chosen = parse_strategy(strategy) if isinstance(strategy, str) else strategy
+    target_of(chosen, {"factor": factor, "flops": flops, "params": params, "acts": acts})
+    if rounding is not None:
+        check_rounding(rounding)
     base = resolve(network, resolution=resolution, num_classes=num_classes, in_chans=in_chans)
     return Scaler(base, width_multiple=width_multiple).scale(
-        strategy,
+        chosen,
         factor=factor,
         flops=flops,
         params=params,
         acts=acts,
         keep=keep,
+        rounding=rounding,
         seed=seed,
         strict=strict,
         weights=weights,

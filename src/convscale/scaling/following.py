@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import takewhile
 from math import gcd
-from os.path import commonprefix
 
 from convscale.network.channels import Composition
 from convscale.network.labels import Label
@@ -140,9 +140,7 @@ def _free(trace: Trace, places: tuple[Label, ...]) -> tuple[int, ...]:
     return tuple(dict.fromkeys(g for g in groups if not trace.channels.fixed[g]))
 
 
-def anchors(
-    trace: Trace, rule: WidthRule, containers: tuple[str, ...] = ()
-) -> dict[int, Anchor]:
+def anchors(trace: Trace, rule: WidthRule, containers: tuple[str, ...] = ()) -> dict[int, Anchor]:
     """Find the channel groups inside modules, and the outer widths that they keep a ratio to.
 
     A group is inner to the deepest module that holds all of its weights, where that module
@@ -191,7 +189,12 @@ def _homes(trace: Trace) -> dict[int, str]:
                 for group, _ in trace.channels.composition(units):
                     if not trace.channels.fixed[group]:
                         found[group] += [name.split(".")[:-1] for name in axes.names]
-    return {group: ".".join(commonprefix(paths)) for group, paths in found.items()}
+    return {group: _shared_path(paths) for group, paths in found.items()}
+
+
+def _shared_path(paths: list[list[str]]) -> str:
+    columns = zip(*paths, strict=False)
+    return ".".join(parts[0] for parts in takewhile(lambda parts: len(set(parts)) == 1, columns))
 
 
 def _borders(trace: Trace, path: str) -> tuple[int, ...]:

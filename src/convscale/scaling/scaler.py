@@ -22,9 +22,10 @@ from convscale.scaling.plan import Attribute, Plan
 from convscale.scaling.scaled import ScaledNetwork
 from convscale.scaling.search import Candidate, candidate_at, check_axes, nearer, solve
 from convscale.scaling.settling import settle
-from convscale.strategy import Strategy, parse_strategy
+from convscale.strategy import Step, Strategy, parse_strategy
+from convscale.strategy.rules import ROUNDINGS
+from convscale.strategy.step import own_factors
 
-ROUNDINGS = ("nearest",)
 TARGETS = ("factor", *METRICS)
 
 
@@ -82,11 +83,12 @@ class Scaler:
         params: float | None = None,
         acts: float | None = None,
         keep: Iterable[str] = (),
+        rounding: str | None = None,
         seed: int = 0,
         strict: bool = False,
         weights: bool = True,
     ) -> ScaledNetwork:
-        """Scale the base network to exactly one target.
+        """Scale the base network to exactly one target, or by an entry of a table to none.
 
         Args:
             strategy: A strategy or its notation.
@@ -95,6 +97,7 @@ class Scaler:
             params: Budget of params.
             acts: Budget of acts.
             keep: Axes to leave alone, of d, w and r; the others share the factor.
+            rounding: Rounding rule; the strategy's own by default.
             seed: Seed of the fresh weights.
             strict: Whether a budget missed by more than 3 % is an error.
             weights: Whether the module gets weights; on the meta device if not.
@@ -108,9 +111,11 @@ class Scaler:
             BudgetError: If a strict budget cannot be met.
         """
         given = {"factor": factor, "flops": flops, "params": params, "acts": acts}
-        target, value = one_target(given)
         rule = parse_strategy(strategy) if isinstance(strategy, str) else strategy
-        rule, notes = _without(rule, tuple(keep))
+        target, value = target_of(rule, given)
+        rule, notes = _without(_rounded(rule, rounding), tuple(keep))
+        if isinstance(rule, Step):
+            value = rule.scale
         check_axes(self.blueprint, rule)
         if target == "factor":
             found = nearer(self.blueprint, rule, candidate_at(self.blueprint, rule, value))
@@ -245,6 +250,31 @@ def one_target(given: dict[str, float | None]) -> tuple[str, float]:
     return name, check_positive(value, what=name if name == "factor" else f"budget of {name}")
 
 
+def target_of(strategy: Strategy, given: dict[str, float | None]) -> tuple[str, float]:
+    """Return the one target that is given; the factors of a table's entry are its own target.
+
+    Raises:
+        InputError: If none or several are given, or one for an entry of a table.
+
+    Example:
+        >>> target_of(parse_strategy("yolov5@x"), {"factor": None})[0]
+        'factor'
+    """
+    if not isinstance(strategy, Step):
+        return one_target(given)
+    if any(value is not None for value in given.values()):
+        raise InputError(own_factors(strategy))
+    return "factor", strategy.scale
+
+
+def _rounded(strategy: Strategy, rounding: str | None) -> Strategy:
+    """Return a strategy with another rounding than its own, if one is asked for."""
+    if rounding is None:
+        return strategy
+    rules = replace(strategy.rules, rounding=check_rounding(rounding))
+    return replace(strategy, rules=rules)
+
+
 def check_rounding(rounding: str) -> str:
     """Return the name of a rounding rule that exists.
 
@@ -269,12 +299,20 @@ def _without(strategy: Strategy, keep: tuple[str, ...]) -> tuple[Strategy, tuple
         if axis not in shares:
             raise InputError(f"Cannot keep {axis!r}. Axes that can be kept are d, w and r.")
         shares[axis] = 0.0
+    if isinstance(strategy, Step):
+        return strategy.without(keep), (f"Kept {', '.join(keep)}.",)
     total = sum(shares.values())
     if total <= 0:
         raise InputError(
             f"Nothing is left to scale when {', '.join(keep)} stay under {strategy.name!r}."
         )
-    shared = Strategy(strategy.name, shares["d"] / total, shares["w"] / total, shares["r"] / total)
+    shared = Strategy(
+        strategy.name,
+        shares["d"] / total,
+        shares["w"] / total,
+        shares["r"] / total,
+        strategy.rules,
+    )
     note = (
         f"Kept {', '.join(keep)}: the exponents of {strategy.name} become depth "
         f"{shared.depth:.3g}, width {shared.width:.3g}, resolution {shared.resolution:.3g}."

@@ -88,15 +88,11 @@ def _depths(blueprint: Blueprint, strategy: Strategy, factor: float) -> tuple[in
     rule = strategy.rules.rule
     return tuple(
         rule.to_depth(stage.depth, times) if able else stage.depth
-        for stage, able, times in zip(
-            blueprint.stages, blueprint.deepenable, factors, strict=True
-        )
+        for stage, able, times in zip(blueprint.stages, blueprint.deepenable, factors, strict=True)
     )
 
 
-def _widths(
-    blueprint: Blueprint, variant: Variant, factor: float, strategy: Strategy
-) -> Widths:
+def _widths(blueprint: Blueprint, variant: Variant, factor: float, strategy: Strategy) -> Widths:
     if not is_ruled(strategy.rules):
         return variant.rule.widths(factor)
     holding = tuple(stage.container for stage in blueprint.stages)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import log
 
 from convscale.errors import InputError, UnscalableNetworkError, near_names
@@ -33,7 +33,7 @@ class Published:
     summary: str
     source: str
     raises: str = "nothing"
-    rules: Rules = Rules()
+    rules: Rules = field(default_factory=Rules)
     formula: Strategy | None = None
     entries: tuple[Step, ...] = ()
     elsewhere: tuple[tuple[str, str], ...] = ()
@@ -152,8 +152,9 @@ def _efficientnet() -> tuple[Published, ...]:
             entries=_steps(
                 "efficientnetv2", {n: rows[n] for n in ("b0", "b1", "b2", "b3")}, 224, second
             ),
-            elsewhere=tuple((size, f"timm:tf_efficientnetv2_{size}") for size in ("s", "m", "l"))
-            + (("xl", "timm:tf_efficientnetv2_xl"),),
+            elsewhere=tuple(
+                (size, f"timm:tf_efficientnetv2_{size}") for size in ("s", "m", "l", "xl")
+            ),
         ),
     )
 
@@ -253,9 +254,7 @@ def _mobile(rules: Rules) -> Iterable[Step]:
     for width in (1.0, 0.75, 0.5, 0.25):
         yield step(f"mobilenet@{width:g}", width=width, rules=rules)
         for px in (224, 192, 160, 128, 96):
-            yield step(
-                f"mobilenet@{width:g}-{px}", width=width, resolution=px / 224, rules=rules
-            )
+            yield step(f"mobilenet@{width:g}-{px}", width=width, resolution=px / 224, rules=rules)
 
 
 def _yolo() -> Published:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import log, log2
 
 from convscale.errors import InputError
@@ -26,7 +26,7 @@ class Step(Strategy):
         (1.263, 1.1)
     """
 
-    own: Factors = Factors(1.0, 1.0, 1.0, 1.0)
+    own: Factors = field(default_factory=lambda: Factors(1.0, 1.0, 1.0, 1.0))
     stage_depth: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from convscale.errors import InputError
 from convscale.quantities import check_positive
@@ -67,7 +67,7 @@ class Strategy:
     depth: float
     width: float
     resolution: float
-    rules: Rules = Rules()
+    rules: Rules = field(default_factory=Rules)
 
     def __post_init__(self) -> None:
         exponents = (self.depth, self.width, self.resolution)
