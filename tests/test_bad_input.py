@@ -85,7 +85,7 @@ PARSED = {
     "scale resnet18 --strategy dWr@1.5 --factor 2": r"α in 'dWr@1\.5' must be a number in \[0",
     "scale resnet18 --strategy dWr@-0.1 --factor 2": r"α in 'dWr@-0\.1' must be a number in \[0",
     "scale resnet18 --strategy dWr@nan --factor 2": r"α in 'dWr@nan' must be a number in \[0",
-    "scale resnet18 --strategy w --factor 2 --rounding up": r"rounding 'up'\. Use nearest\.",
+    "scale resnet18 --strategy w --factor 2 --rounding up": r"rounding 'up'\. Use nearest, ",
     "scale resnet18 --strategy w --factor 2 --convention no": r"Unknown convention 'no'\.",
     "scale resnet18 --strategy w --factor 2 --width-multiple 0": r"The width multiple is 0;",
     "scale resnet18 --strategy w --factor 2 --seed -1": r"The seed is -1; it must be at least 0\.",

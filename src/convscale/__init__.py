@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     from convscale.scaling import count, load, scale
     from convscale.strategy import Strategy
     from convscale.strategy import named_strategies as strategies
+    from convscale.strategy.fitting import fit_exponents
     from convscale.study import compare
+    from convscale.study.laws import laws
 
     __version__: str
 
@@ -42,6 +44,8 @@ __all__ = [
     "__version__",
     "compare",
     "count",
+    "fit_exponents",
+    "laws",
     "load",
     "measure",
     "scale",
@@ -58,6 +62,8 @@ _ORIGIN = {
     "UnscalableNetworkError": "convscale.errors:UnscalableNetworkError",
     "compare": "convscale.study:compare",
     "count": "convscale.scaling:count",
+    "fit_exponents": "convscale.strategy.fitting:fit_exponents",
+    "laws": "convscale.study.laws:laws",
     "load": "convscale.scaling:load",
     "measure": "convscale.runtime:measure",
     "scale": "convscale.scaling:scale",

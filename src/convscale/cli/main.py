@@ -18,6 +18,8 @@ from convscale.cli.answer import Answer, Page, publish
 from convscale.cli.compare import compare
 from convscale.cli.count import count
 from convscale.cli.failure import DEFECT, INTERRUPTED, Failure, failure_of
+from convscale.cli.fit import fit
+from convscale.cli.laws import laws
 from convscale.cli.measure import measure
 from convscale.cli.quiet import collected_warnings, stdout_kept_clean
 from convscale.cli.scale import scale
@@ -81,6 +83,8 @@ _EXAMPLES: dict[Callable[..., Answer], str] = {
     compare: "compare resnet50 --measure --latency-budget 2.5x --html report.html",
     measure: "measure resnet50 --batch-size 1",
     strategies: "strategies",
+    laws: "laws resnet50",
+    fit: "fit trials.csv",
 }
 for _function, _example in _EXAMPLES.items():
     _summary = inspect.cleandoc(_function.__doc__ or "").partition("\n\n")[0]
