@@ -19,7 +19,6 @@ from convscale.cli.compare import compare
 from convscale.cli.count import count
 from convscale.cli.failure import DEFECT, INTERRUPTED, Failure, failure_of
 from convscale.cli.fit import fit
-from convscale.cli.laws import laws
 from convscale.cli.measure import measure
 from convscale.cli.quiet import collected_warnings, stdout_kept_clean
 from convscale.cli.scale import scale
@@ -83,7 +82,6 @@ _EXAMPLES: dict[Callable[..., Answer], str] = {
     compare: "compare resnet50 --measure --latency-budget 2.5x --html report.html",
     measure: "measure resnet50 --batch-size 1",
     strategies: "strategies",
-    laws: "laws resnet50",
     fit: "fit trials.csv",
 }
 for _function, _example in _EXAMPLES.items():

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from convscale.runtime import Measurement
     from convscale.scaling import ScaledNetwork
     from convscale.selection import Choice
-    from convscale.strategy.fitting import Fit
     from convscale.strategy import Published, Rules, Strategy
+    from convscale.strategy.fitting import Fit
     from convscale.study import Comparison, Row
 
 
@@ -264,7 +264,9 @@ def fit_table(fit: Fit) -> RenderableType:
     if fit.cost is not None:
         d, w, r = fit.cost
         said.append(f"The flops of the trials grow as d^{d:.2f}, (w²)^{w:.2f} and (r²)^{r:.2f}.")
-    return Group(_titled("The split with the least error under d·w²·r² = s", table), *map(Text, said))
+    return Group(
+        _titled("The split with the least error under d·w²·r² = s", table), *map(Text, said)
+    )
 
 
 def published_table(strategies: Iterable[Published]) -> RenderableType:

@@ -108,9 +108,7 @@ class Continuous:
     def _no_positions(self) -> None:
         """Set calls in blocks apart that have no positions: they do not grow with the side."""
         still = (self._flops_power < 0.5) & ~np.isin(self._term_parts, (HEAD, STEM))
-        paths = {
-            term.path for term, no in zip(self._base.trace.terms, still, strict=True) if no
-        }
+        paths = {term.path for term, no in zip(self._base.trace.terms, still, strict=True) if no}
         self._term_parts[still] = SQUEEZE
         names = self._base.traced.form.tensor_names
         for index, name in enumerate(names):
@@ -196,8 +194,9 @@ def _scalable(channels: Channels, units: Label | None) -> bool:
 
 def _blocks(blueprint: Blueprint) -> list[str]:
     """Return the paths of all blocks, those that are added for the trace included."""
-    own = [join(s.container, name) for s in blueprint.stages for b in s.blocks
-           for name in s.modules(b)]
+    own = [
+        join(s.container, name) for s in blueprint.stages for b in s.blocks for name in s.modules(b)
+    ]
     traced = blueprint.variant(
         tuple(s.depth + ok for s, ok in zip(blueprint.stages, blueprint.deepenable, strict=True))
         if any(blueprint.deepenable)

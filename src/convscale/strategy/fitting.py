@@ -71,8 +71,9 @@ class Fit:
     @property
     def strategy(self) -> Strategy:
         """The strategy with these exponents."""
-        shares = (self.depth.value, self.width.value, self.resolution.value)
-        return Strategy(self.notation, *(share / sum(shares) for share in shares))
+        depth, width, resolution = self.depth.value, self.width.value, self.resolution.value
+        total = depth + width + resolution
+        return Strategy(self.notation, depth / total, width / total, resolution / total)
 
     @property
     def notation(self) -> str:
@@ -142,7 +143,8 @@ def fit_exponents(table: Any, *, level: float = 0.95, resamples: int = 1000, see
     fitted = design @ (solve @ y)
     left = len(y) - np.linalg.matrix_rank(design)
     residuals = (y - fitted) * (len(y) / left) ** 0.5
-    best, inside = _split(solve @ y, stretch)
+    own: Array = np.asarray(solve @ y, dtype=np.float64)
+    best, inside = _split(own, stretch)
     spread = float(((residuals**2).mean()) ** 0.5)
     draws = np.random.default_rng(seed).integers(len(y), size=(len(y), resamples))
     again = solve @ (fitted[:, None] + (residuals - residuals.mean())[draws])

@@ -128,7 +128,7 @@ def laws(
         raise InputError("The list of strategies is empty. Give at least one.")
     found = resolve(network, resolution=resolution, num_classes=num_classes, in_chans=in_chans)
     scaler = Scaler(found)
-    report = progress or (lambda done, total: None)
+    report = progress or (lambda _done, _total: None)
     results: list[Law] = []
     failures: list[UnscalableNetworkError] = []
     model = _continuous(scaler)
