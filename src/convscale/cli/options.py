@@ -92,9 +92,30 @@ Keep = Annotated[
     str | None,
     typer.Option(
         "--keep",
-        metavar="AXES",
-        help="Axes to leave alone, of d, w and r, separated by commas; the others share s.",
+        metavar="LIST",
+        help="What to leave alone: axes (d, w, r; the others share s), stem, head.",
     ),
+]
+Freeze = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--freeze",
+        metavar="PATTERN",
+        help="Modules whose shapes stay, such as layer1 or '*.downsample'; may be repeated.",
+    ),
+]
+StageDepth = Annotated[
+    str | None,
+    typer.Option(
+        "--stage-depth",
+        metavar="LIST",
+        help="For each stage a number that its depth factor is multiplied by: 1,1,3,1. "
+        "No target is needed then.",
+    ),
+]
+StageWidth = Annotated[
+    str | None,
+    typer.Option("--stage-width", metavar="LIST", help="Likewise for the width factor."),
 ]
 Seed = Annotated[
     str, typer.Option("--seed", metavar="N", help="Seed of the weights that are saved.")

@@ -10,6 +10,7 @@ from convscale.cli.answer import Answer
 from convscale.cli.values import (
     listed,
     new_folder,
+    numbers,
     one_target,
     optional_whole_number,
     whole_number,
@@ -34,6 +35,9 @@ def scale(
     rounding: options.Rounding = "nearest",
     width_multiple: options.WidthMultiple = "8",
     keep: options.Keep = None,
+    freeze: options.Freeze = None,
+    stage_depth: options.StageDepth = None,
+    stage_width: options.StageWidth = None,
     seed: options.Seed = "0",
     strict: options.Strict = False,
     convention: options.Convention = "default",
@@ -48,10 +52,14 @@ def scale(
         Traceback (most recent call last):
         convscale.errors.InputError: The factor is nan; it must be positive and finite.
     """
-    target = one_target(factor=factor, flops=flops, params=params, acts=acts)
+    depths = numbers(stage_depth, what="depth factors of stages", example="1,1,3,1")
+    widths = numbers(stage_width, what="width factors of stages", example="1,1,2,2")
+    target = one_target(
+        optional=bool(depths or widths), factor=factor, flops=flops, params=params, acts=acts
+    )
     chosen = parse_strategy(strategy)
     side = None if resolution is None else parse_resolution(resolution)
-    kept = () if keep is None else listed(keep, what="axes to keep", example="d,r")
+    kept = () if keep is None else listed(keep, what="what to keep", example="r,stem")
     multiple = whole_number(width_multiple, what="width multiple")
     start = whole_number(seed, what="seed", minimum=0)
     classes = optional_whole_number(num_classes, what="number of classes")
@@ -73,6 +81,9 @@ def scale(
         rounding=rounding,
         width_multiple=multiple,
         keep=kept,
+        freeze=tuple(freeze or ()),
+        stage_depth=depths,
+        stage_width=widths,
         seed=start,
         strict=strict,
         weights=folder is not None,

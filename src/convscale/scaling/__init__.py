@@ -9,7 +9,7 @@ from torch import nn
 from convscale.quantities import Resolution
 from convscale.scaling.resolving import count, resolve
 from convscale.scaling.scaled import ScaledNetwork
-from convscale.scaling.scaler import Scaler, check_rounding, one_target
+from convscale.scaling.scaler import Scaler, check_rounding, one_target, split_keep
 from convscale.scaling.storage import load, save
 from convscale.strategy import Strategy
 
@@ -28,6 +28,9 @@ def scale(
     rounding: str = "nearest",
     width_multiple: int = 8,
     keep: Iterable[str] = (),
+    freeze: Iterable[str] = (),
+    stage_depth: Iterable[float] = (),
+    stage_width: Iterable[float] = (),
     seed: int = 0,
     strict: bool = False,
     weights: bool = True,
@@ -46,7 +49,10 @@ def scale(
         resolution: Base input side or (height, width) in px; required for modules.
         rounding: Rounding rule; nearest is the one there is.
         width_multiple: The multiple that widths keep, as far as the base has it.
-        keep: Axes to leave alone, of d, w and r.
+        keep: What to leave alone: axes (d, w, r) and parts (stem, head).
+        freeze: Patterns of the paths of modules whose tensors keep their shapes.
+        stage_depth: For each stage a number that the factor of depth is multiplied by.
+        stage_width: Likewise for width. With either, the target may be left out: factor 1.
         seed: Seed of the fresh weights; tensors that keep their shape keep their values.
         strict: Whether a budget missed by more than 3 % is an error.
         weights: Whether the module gets weights; on the meta device if not.
@@ -66,7 +72,11 @@ def scale(
         >>> abs(scaled.achieved.flops / 3.6e9 - 1) < 0.01
         True
     """
-    one_target({"factor": factor, "flops": flops, "params": params, "acts": acts})
+    keep, freeze = tuple(keep), tuple(freeze)
+    stage_depth, stage_width = tuple(stage_depth), tuple(stage_width)
+    _, control = split_keep(keep, freeze, stage_depth, stage_width)
+    targets = {"factor": factor, "flops": flops, "params": params, "acts": acts}
+    one_target(targets, default=control.default_factor)
     check_rounding(rounding)
     base = resolve(network, resolution=resolution, num_classes=num_classes, in_chans=in_chans)
     return Scaler(base, width_multiple=width_multiple).scale(
@@ -76,6 +86,9 @@ def scale(
         params=params,
         acts=acts,
         keep=keep,
+        freeze=freeze,
+        stage_depth=stage_depth,
+        stage_width=stage_width,
         seed=seed,
         strict=strict,
         weights=weights,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from convscale.quantities import format_count, format_resolution
 from convscale.scaling.blueprint import Blueprint, Variant
+from convscale.scaling.parts import bound_layers
 from convscale.scaling.search import Candidate, kept_stages
 from convscale.strategy import Strategy
 
@@ -28,7 +29,7 @@ def notes_on(
         >>> notes_on(base, strategy, candidate_at(base, strategy, 2.0), {"factor": 2.0})
         ()
     """
-    notes: list[str] = []
+    notes: list[str] = _held(blueprint, strategy)
     if found.factors.depth != 1 and (kept := kept_stages(blueprint)):
         notes.append(f"Depth kept, no repeatable block: {', '.join(kept)}.")
     if found.step > 1:
@@ -47,6 +48,30 @@ def _first(blueprint: Blueprint) -> tuple[tuple[str, str], ...]:
     return blueprint.trace.opaque[:3]
 
 
+def _held(blueprint: Blueprint, strategy: Strategy) -> list[str]:
+    """Tell what stays by the user's wish, and what stays with it."""
+    control = blueprint.control
+    notes = []
+    kept = [*control.keep, *control.freeze]
+    if kept and strategy.width:
+        others = bound_layers(blueprint.trace, blueprint.base().channels, control, blueprint.stages)
+        along = f", and those shared with {_few(others)}" if others else ""
+        notes.append(f"Widths kept as asked: those of {', '.join(kept)}{along}.")
+    frozen = [stage.name for stage in blueprint.stages if blueprint.is_frozen(stage)]
+    if frozen and (strategy.depth or control.stage_depth):
+        notes.append(f"Depth kept, frozen: {_few(frozen)}.")
+    for axis, factors in (("depth", control.stage_depth), ("width", control.stage_width)):
+        if factors:
+            listed = ", ".join(f"{factor:g}" for factor in factors)
+            notes.append(f"The factor of {axis} is multiplied by {listed} in the stages.")
+    return notes
+
+
+def _few(names: list[str]) -> str:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more
+
+
 def _miss(blueprint: Blueprint, found: Candidate, requested: dict[str, float]) -> list[str]:
     """Explain a result that is far from the target."""
     before = blueprint.base_complexity
@@ -58,6 +83,8 @@ def _miss(blueprint: Blueprint, found: Candidate, requested: dict[str, float]) -
         budget = f"{format_count(value)} {target}"
         return [f"The nearest network misses the budget of {budget} by {miss:+.1%}."]
     ratio = found.complexity.flops / before.flops if before.flops else value
+    if blueprint.control.by_stage:
+        return [f"Flops grow {ratio:.3g} times: stages have factors of their own."]
     if 0.9 <= ratio / value <= 1.1:
         return []
     return [f"Flops grow {ratio:.3g} times for a factor of {value:g}: {_cause(blueprint, found)}."]
@@ -103,7 +130,7 @@ def _deeper(blueprint: Blueprint, variant: Variant, factor: float) -> str:
 
 def _shares(base: Variant) -> tuple[float, float, float]:
     """Return the shares of flops that grow with width squared, with width, and not at all."""
-    channels = base.trace.channels
+    channels = base.channels
     shares = [0, 0, 0]
     for term in base.trace.terms:
         free = sum(channels.scalable(units) for units in term.flops_units)

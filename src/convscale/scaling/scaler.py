@@ -17,6 +17,7 @@ from convscale.network.sources import Network
 from convscale.quantities import Resolution, check_count, check_positive, format_count
 from convscale.scaling.blueprint import Blueprint
 from convscale.scaling.build import build, set_attributes
+from convscale.scaling.control import PARTS, Control
 from convscale.scaling.notes import notes_on
 from convscale.scaling.plan import Attribute, Plan
 from convscale.scaling.scaled import ScaledNetwork
@@ -26,6 +27,7 @@ from convscale.strategy import Strategy, parse_strategy
 
 ROUNDINGS = ("nearest",)
 TARGETS = ("factor", *METRICS)
+AXES = ("d", "w", "r")
 
 
 class Scaler:
@@ -82,6 +84,9 @@ class Scaler:
         params: float | None = None,
         acts: float | None = None,
         keep: Iterable[str] = (),
+        freeze: Iterable[str] = (),
+        stage_depth: Iterable[float] = (),
+        stage_width: Iterable[float] = (),
         seed: int = 0,
         strict: bool = False,
         weights: bool = True,
@@ -94,7 +99,11 @@ class Scaler:
             flops: Budget of flops (multiply-adds).
             params: Budget of params.
             acts: Budget of acts.
-            keep: Axes to leave alone, of d, w and r; the others share the factor.
+            keep: What to leave alone: axes (d, w, r; the others share the factor), and the
+                widths of the stem or the head.
+            freeze: Patterns of the paths of modules whose tensors keep their shapes.
+            stage_depth: For each stage a number that the factor of depth is multiplied by.
+            stage_width: Likewise for width. With either, the target may be left out: factor 1.
             seed: Seed of the fresh weights.
             strict: Whether a budget missed by more than 3 % is an error.
             weights: Whether the module gets weights; on the meta device if not.
@@ -108,14 +117,16 @@ class Scaler:
             BudgetError: If a strict budget cannot be met.
         """
         given = {"factor": factor, "flops": flops, "params": params, "acts": acts}
-        target, value = one_target(given)
+        axes, control = split_keep(keep, freeze, stage_depth, stage_width)
+        target, value = one_target(given, default=control.default_factor)
         rule = parse_strategy(strategy) if isinstance(strategy, str) else strategy
-        rule, notes = _without(rule, tuple(keep))
-        check_axes(self.blueprint, rule)
+        rule, notes = _without(rule, axes)
+        blueprint = self.blueprint.under(control)
+        check_axes(blueprint, rule)
         if target == "factor":
-            found = nearer(self.blueprint, rule, candidate_at(self.blueprint, rule, value))
+            found = nearer(blueprint, rule, candidate_at(blueprint, rule, value))
         else:
-            found = solve(self.blueprint, rule, target, value)
+            found = solve(blueprint, rule, target, value)
         requested = {target: value}
         if strict and target != "factor" and abs(found.value(target) / value - 1) > 0.03:
             raise BudgetError(
@@ -123,7 +134,7 @@ class Scaler:
                 f"{format_count(found.value(target))} {target}, not {format_count(value)}. "
                 "Leave strict out to take it."
             )
-        notes += notes_on(self.blueprint, rule, found, requested)
+        notes += notes_on(blueprint, rule, found, requested)
         return self._made(rule, found, requested, notes, seed=seed, weights=weights)
 
     def _made(
@@ -225,8 +236,41 @@ def _why(error: Exception) -> str:
     return cause.reason if isinstance(cause, ForwardError) else str(error)
 
 
-def one_target(given: dict[str, float | None]) -> tuple[str, float]:
+def split_keep(
+    keep: Iterable[str],
+    freeze: Iterable[str] = (),
+    stage_depth: Iterable[float] = (),
+    stage_width: Iterable[float] = (),
+) -> tuple[tuple[str, ...], Control]:
+    """Tell the axes to keep from the parts to keep, and return these with what else stays.
+
+    Raises:
+        InputError: If something is no axis and no part.
+
+    Example:
+        >>> split_keep(("r", "stem"))[0]
+        ('r',)
+    """
+    names = tuple(keep)
+    for name in names:
+        if name not in (*AXES, *PARTS):
+            raise InputError(
+                f"Cannot keep {name!r}. What can be kept are the axes d, w and r, the stem and "
+                "the head; for other modules write --freeze PATTERN."
+            )
+    axes = tuple(name for name in names if name in AXES)
+    parts = tuple(name for name in names if name in PARTS)
+    return axes, Control(parts, tuple(freeze), tuple(stage_depth), tuple(stage_width))
+
+
+def one_target(
+    given: dict[str, float | None], *, default: float | None = None
+) -> tuple[str, float]:
     """Return the one target that is given, checked.
+
+    Args:
+        given: Values by the name of the target.
+        default: The factor to take where no target is given.
 
     Raises:
         InputError: If none or several are given, or the value is not positive and finite.
@@ -236,6 +280,8 @@ def one_target(given: dict[str, float | None]) -> tuple[str, float]:
         ('factor', 4.0)
     """
     present = [(name, value) for name, value in given.items() if value is not None]
+    if not present and default is not None:
+        present = [("factor", default)]
     if len(present) != 1:
         came = " and ".join(name for name, _ in present) or "none"
         raise InputError(
@@ -266,8 +312,6 @@ def _without(strategy: Strategy, keep: tuple[str, ...]) -> tuple[Strategy, tuple
         return strategy, ()
     shares = {"d": strategy.depth, "w": strategy.width, "r": strategy.resolution}
     for axis in keep:
-        if axis not in shares:
-            raise InputError(f"Cannot keep {axis!r}. Axes that can be kept are d, w and r.")
         shares[axis] = 0.0
     total = sum(shares.values())
     if total <= 0:

@@ -55,9 +55,11 @@ def candidate_at(blueprint: Blueprint, strategy: Strategy, factor: float) -> Can
         UnscalableNetworkError: If the network cannot follow the strategy.
     """
     factors = strategy.factors(factor)
-    depths = _depths(blueprint, factors.depth) if strategy.depth else None
+    deeper = strategy.depth or blueprint.control.stage_depth
+    depths = _depths(blueprint, factors.depth) if deeper else None
     blocks = sum(depths or ())
-    widest = max(blueprint.base().rule.multiples, default=1) * factors.width
+    multiples = blueprint.base().rule.multiples
+    widest = max((width.request(factors.width) for width in multiples), default=1)
     tallest = max(sides(blueprint.resolution)) * factors.resolution
     if blocks > _MAX_BLOCKS or widest > _MAX_WIDTH or tallest > _MAX_SIDE:
         raise InputError(
@@ -74,10 +76,7 @@ def candidate_at(blueprint: Blueprint, strategy: Strategy, factor: float) -> Can
 
 
 def _depths(blueprint: Blueprint, factor: float) -> tuple[int, ...]:
-    return tuple(
-        max(1, round(stage.depth * factor)) if able else stage.depth
-        for stage, able in zip(blueprint.stages, blueprint.deepenable, strict=True)
-    )
+    return tuple(max(1, round(depth)) for depth in blueprint.depths_at(factor))
 
 
 def check_axes(blueprint: Blueprint, strategy: Strategy) -> None:
@@ -94,22 +93,36 @@ def check_axes(blueprint: Blueprint, strategy: Strategy) -> None:
         True
     """
     if strategy.depth and not any(blueprint.deepenable):
-        stages = ", ".join(kept_stages(blueprint)[:3])
-        reason = (
-            f"its forward pass runs no block that is added (at {stages}): it must iterate over them"
-            if stages
-            else "the network has no stage of blocks that can be repeated"
-        )
         raise UnscalableNetworkError(
-            f"Strategy {strategy.name!r} scales depth, but {reason}. {_instead(strategy, 'd')}"
+            f"Strategy {strategy.name!r} scales depth, but {_no_depth(blueprint)}. "
+            f"{_instead(strategy, 'd')}"
         )
     if strategy.width and not blueprint.base().rule.multiples:
-        reasons = "; ".join(f"{op} in {path}" for path, op in blueprint.trace.opaque[:3])
         raise UnscalableNetworkError(
-            f"Strategy {strategy.name!r} scales width, but no width of the network can change"
-            + (f" (not understood: {reasons})" if reasons else "")
-            + f". {_instead(strategy, 'w')}"
+            f"Strategy {strategy.name!r} scales width, but {_no_width(blueprint)}. "
+            f"{_instead(strategy, 'w')}"
         )
+
+
+def _no_depth(blueprint: Blueprint) -> str:
+    stages = kept_stages(blueprint)
+    if not blueprint.stages:
+        return "the network has no stage of blocks that can be repeated"
+    if len(stages) < len(blueprint.stages):
+        return "the stages that could be deepened are frozen"
+    return (
+        f"its forward pass runs no block that is added (at {', '.join(stages[:3])}): it must "
+        "iterate over them"
+    )
+
+
+def _no_width(blueprint: Blueprint) -> str:
+    if blueprint.control.keep or blueprint.control.freeze:
+        return "every width stays with what is kept or frozen"
+    reasons = "; ".join(f"{op} in {path}" for path, op in blueprint.trace.opaque[:3])
+    return "no width of the network can change" + (
+        f" (not understood: {reasons})" if reasons else ""
+    )
 
 
 def _instead(strategy: Strategy, axis: str) -> str:
@@ -250,7 +263,7 @@ def nearer(blueprint: Blueprint, strategy: Strategy, found: Candidate) -> Candid
         >>> 1.9 < near.complexity.flops / base.base_complexity.flops < 2.1
         True
     """
-    if not strategy.width or not blueprint.base_complexity.flops:
+    if not strategy.width or not blueprint.base_complexity.flops or blueprint.control.by_stage:
         return found
     width = found.factors.width
     growth = found.factor / width**2 * blueprint.width_growth(width)
@@ -295,7 +308,7 @@ def _width_moves(found: Candidate) -> Iterator[Candidate]:
         if width in derived:
             continue
         for new in (found.widths.of[width] - step, found.widths.of[width] + step):
-            if new >= step and abs(new - width * found.factors.width) <= step:
+            if new >= step and abs(new - width.request(found.factors.width)) <= step:
                 widths = rule.moved(found.widths, width, new)
                 yield replace(found, widths=widths, complexity=found.variant.complexity(widths))
 
@@ -303,11 +316,10 @@ def _width_moves(found: Candidate) -> Iterator[Candidate]:
 def _depth_moves(blueprint: Blueprint, found: Candidate) -> Iterator[Candidate]:
     """Change one stage by one block, staying within one block of the requested depth."""
     now = found.variant.depths or ()
-    for index, stage in enumerate(blueprint.stages):
+    able = blueprint.deepenable
+    for index, asked in enumerate(blueprint.depths_at(found.factors.depth)):
         for depth in (now[index] - 1, now[index] + 1):
-            if not blueprint.deepenable[index] or depth < 1:
-                continue
-            if abs(depth - stage.depth * found.factors.depth) > 1:
+            if not able[index] or depth < 1 or abs(depth - asked) > 1:
                 continue
             depths = tuple(depth if i == index else other for i, other in enumerate(now))
             variant = blueprint.variant(depths, found.variant.resolution)
@@ -344,7 +356,7 @@ def _resolution_moves(blueprint: Blueprint, found: Candidate) -> Iterator[Candid
 
 
 def kept_stages(blueprint: Blueprint) -> list[str]:
-    """Return the stages whose depth cannot change.
+    """Return the stages that have no block to repeat.
 
     Example:
         >>> from convscale.network import resolve_base
@@ -353,6 +365,6 @@ def kept_stages(blueprint: Blueprint) -> list[str]:
     """
     return [
         join(stage.container, stage.blocks[0])
-        for stage, able in zip(blueprint.stages, blueprint.deepenable, strict=True)
+        for stage, able in zip(blueprint.stages, blueprint.repeatable, strict=True)
         if not able
     ]
