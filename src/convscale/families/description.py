@@ -11,7 +11,7 @@ from convscale.quantities import Resolution
 
 BLOCKS = ("bottleneck", "linear_bottleneck", "basic", "vanilla")
 STEMS = ("simple", "pooled", "small")
-ACTIVATIONS = ("relu", "relu6", "silu")
+ACTIVATIONS = ("relu", "relu6", "silu", "gelu")
 GROUPED = ("bottleneck", "linear_bottleneck")
 
 
