@@ -24,7 +24,7 @@ from convscale.scaling.search import Candidate, candidate_at, check_axes, nearer
 from convscale.scaling.settling import settle
 from convscale.strategy import Strategy, parse_strategy
 
-ROUNDINGS = ("nearest",)
+ROUNDINGS = ("nearest", "reference", "efficientnet")
 TARGETS = ("factor", *METRICS)
 
 
