@@ -139,22 +139,22 @@ def stages(depth: Ints, w0: Ints, wa: Floats, wm: Floats) -> tuple[Ints, Ints]:
         >>> depths[:, 0].tolist(), widths[:, 0].tolist()
         ([1, 2, 7, 12], [24, 64, 152, 392])
     """
-    return packed(*levels(depth, w0, wa, wm))
+    counts = level_counts(depth, w0, wa, wm)
+    return packed(counts, level_widths(w0, wm, len(counts)))
 
 
-def levels(depth: Ints, w0: Ints, wa: Floats, wm: Floats) -> tuple[Ints, Ints]:
-    """Return how many blocks have the level k = 0, 1, …, and its width, shape (levels, n).
+def level_counts(depth: Ints, w0: Ints, wa: Floats, wm: Floats) -> Ints:
+    """Return how many blocks have the level k = 0, 1, …, shape (levels, n).
 
     The level of a block does not fall with j, so that level k begins where u_j reaches
     w0·wm^(k − 1/2). Where that is within rounding errors of a block, the blocks themselves
     are quantised.
 
     Example:
-        >>> counts, widths = levels(*(np.array([v]) for v in (22, 24, 24.48, 2.54)))
-        >>> counts[:, 0].tolist(), widths[:, 0].tolist()
-        ([1, 2, 7, 12], [24, 64, 152, 392])
+        >>> level_counts(*(np.array([v]) for v in (22, 24, 24.48, 2.54)))[:, 0].tolist()
+        [1, 2, 7, 12]
     """
-    counts, close = level_counts(depth, w0, wa, wm)
+    counts, close = _counts_by_borders(depth, w0, wa, wm)
     rows = np.flatnonzero(close)
     if rows.size:
         exact = _counted_blocks(depth[rows], w0[rows], wa[rows], wm[rows])
@@ -162,7 +162,7 @@ def levels(depth: Ints, w0: Ints, wa: Floats, wm: Floats) -> tuple[Ints, Ints]:
             counts = np.pad(counts, ((0, len(exact) - len(counts)), (0, 0)))
         counts[:, rows] = 0
         counts[: len(exact), rows] = exact
-    return counts, level_widths(w0, wm, len(counts))
+    return counts
 
 
 def level_widths(w0: Ints, wm: Floats, count: int) -> Ints:
@@ -176,16 +176,10 @@ def level_widths(w0: Ints, wm: Floats, count: int) -> Ints:
     return np.rint(exact / WIDTH_MULTIPLE).astype(np.int64) * WIDTH_MULTIPLE
 
 
-def level_counts(
+def _counts_by_borders(
     depth: Ints, w0: Ints, wa: Floats, wm: Floats
 ) -> tuple[Ints, npt.NDArray[np.bool_]]:
-    """Return the blocks of each level, and where rounding errors might decide them.
-
-    Example:
-        >>> counts, close = level_counts(*(np.array([v]) for v in (22, 24, 24.48, 2.54)))
-        >>> counts[:, 0].tolist(), close.tolist()
-        ([1, 2, 7, 12], [False])
-    """
+    """Return the blocks of each level, and where rounding errors might decide them."""
     slope = np.maximum(wa / w0, 1e-300)
     last = np.log1p(slope * (depth - 1)) / np.log(wm)
     top = int(np.rint(last.max(initial=0.0)))
@@ -220,9 +214,19 @@ def packed(counts: Ints, widths: Ints) -> tuple[Ints, Ints]:
         >>> depths[:, 0].tolist(), found[:, 0].tolist()
         ([2, 4], [8, 16])
     """
-    fresh = widths[1:] != widths[:-1]
-    if bool((counts[:-1] >= (counts[1:] > 0)).all()) and bool((fresh | (counts[1:] == 0)).all()):
-        return counts, np.where(counts > 0, widths, 0)  # the levels are the stages
+    absent = counts == 0
+    late = absent[:-1] & ~absent[1:]  # a level without a block, and one with blocks behind it
+    joined = (widths[1:] == widths[:-1]) & ~absent[1:]
+    rows = np.flatnonzero((late | joined).any(axis=0))
+    depths, found = counts, np.where(absent, 0, widths)
+    if rows.size:  # elsewhere the levels are the stages
+        depths = depths.copy()
+        depths[:, rows], found[:, rows] = _joined(counts[:, rows], widths[:, rows])
+    most = int((depths > 0).sum(axis=0).max(initial=0))
+    return depths[:most], found[:most]
+
+
+def _joined(counts: Ints, widths: Ints) -> tuple[Ints, Ints]:
     depths, found = np.zeros_like(counts), np.zeros_like(widths)
     slot = np.full(counts.shape[1], -1)
     last = np.zeros(counts.shape[1], np.int64)
@@ -232,5 +236,4 @@ def packed(counts: Ints, widths: Ints) -> tuple[Ints, Ints]:
         last[rows] = width[rows]
         depths[slot[rows], rows] += count[rows]
         found[slot[rows], rows] = width[rows]
-    most = int(slot.max(initial=0)) + 1
-    return depths[:most], found[:most]
+    return depths, found

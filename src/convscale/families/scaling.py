@@ -14,6 +14,8 @@ from convscale.strategy import Factors, Strategy
 
 ROUNDINGS = ("reference", "efficientnet")
 _MAX_BLOCKS, _MAX_WIDTH, _MAX_SIDE = 20_000, 1 << 20, 1 << 15
+_SMALLEST = 2.0**-40
+_MOST_MOVES = 24
 
 
 @dataclass(frozen=True)
@@ -175,18 +177,29 @@ def solved(
         net = scaled(description, strategy.factors(s), rounding=rounding)
         return count(net, convention=convention).as_dict()[metric]
 
-    best: float = (budget / value(1.0)) ** (1 / growth)
-    spread = 6.0
-    for _ in range(4):  # s within best·spread, best/spread; each grid finer than the last
-        grid = [best * spread ** (step / 48) for step in range(-48, 49)]
-        best = min(_buildable(description, strategy, grid), key=lambda s: abs(value(s) - budget))
-        spread = spread ** (1 / 16)
-    if value(best) > budget * 1.25 and value(best) == value(best / 64):
+    def nearest(centre: float, spread: float) -> tuple[float, bool]:
+        """Return the best factor of a grid, and whether a nearer one may lie beyond it."""
+        grid = [centre * spread ** (step / 48) for step in range(-48, 49)]
+        able = _buildable(description, strategy, grid)
+        values = [value(s) for s in able]
+        best = min(range(len(able)), key=lambda i: (abs(values[i] - budget), abs(i - 48)))
+        if values[best] == values[0]:
+            return able[0], True
+        return able[best], values[best] == values[-1] and able[-1] == grid[-1]
+
+    if (smallest := value(_SMALLEST)) > budget:
         raise InputError(
             f"The budget of {format_count(budget)} {metric} lies below the smallest network of "
-            f"strategy {strategy.name!r}, which has {format_count(value(best))}. "
+            f"strategy {strategy.name!r}, which has {format_count(smallest)}. "
             "Write a larger budget."
         )
+    best: float = (budget / value(1.0)) ** (1 / growth)
+    for _ in range(_MOST_MOVES):
+        best, beyond = nearest(best, 6.0)
+        if not beyond or best < _SMALLEST:
+            break
+    for spread in (1.5, 1.1, 1.01):
+        best, _ = nearest(best, spread)
     return best
 
 

@@ -231,15 +231,19 @@ class Blueprint:
         base = self.base()
         return base.complexity(base.rule.widths(1.0))
 
-    def width_growth(self, factor: float) -> float:
+    def width_growth(self, factor: float, group_factor: float) -> float:
         """Return the growth of flops when every free width is multiplied exactly by a factor.
+
+        Group widths are multiplied by one of their own.
 
         It is the factor's square for a plain network, and less by the share of layers that
         grow with width once (depthwise, stem, classifier) or not at all.
         """
         base = self.base()
         channels = base.trace.channels
-        sizes = np.where(channels.fixed, 1.0, factor) * channels.sizes
+        factors = np.where(channels.fixed, 1.0, factor)
+        factors[[*base.rule.inner]] = group_factor
+        sizes = factors * channels.sizes
         form = base.traced.form
         return form.continuous_flops(sizes) / form.continuous_flops(channels.sizes.astype(float))
 

@@ -274,7 +274,10 @@ def _without(strategy: Strategy, keep: tuple[str, ...]) -> tuple[Strategy, tuple
         raise InputError(
             f"Nothing is left to scale when {', '.join(keep)} stay under {strategy.name!r}."
         )
-    shared = Strategy(strategy.name, shares["d"] / total, shares["w"] / total, shares["r"] / total)
+    group = None if strategy.group_width is None else strategy.group_width / total
+    shared = Strategy(
+        strategy.name, shares["d"] / total, shares["w"] / total, shares["r"] / total, group
+    )
     note = (
         f"Kept {', '.join(keep)}: the exponents of {strategy.name} become depth "
         f"{shared.depth:.3g}, width {shared.width:.3g}, resolution {shared.resolution:.3g}."

@@ -18,6 +18,8 @@ _GROUP_WEIGHT = 0.3
 class Widths:
     """New widths by old width, the step each can move by, and new group widths by old.
 
+    `groups` is what numbers of groups grow by: 1 where group width follows width.
+
     Example:
         >>> Widths({64: 88}, {64: 8}, {}).with_width(64, 96).of
         {64: 96}
@@ -26,6 +28,7 @@ class Widths:
     of: dict[int, int]
     steps: dict[int, int]
     group_widths: dict[int, int]
+    groups: float = 1.0
 
     def with_width(self, width: int, new: int) -> Widths:
         """Return these widths with another value for one of them."""
@@ -58,13 +61,19 @@ class WidthRule:
     irregular: tuple[tuple[Composition, Composition, int], ...] = ()
     sums: tuple[tuple[int, tuple[tuple[int, int], ...]], ...] = ()
 
-    def widths(self, factor: float) -> Widths:
-        """Return the new widths nearest to the old ones times a factor, and group widths."""
+    def widths(self, factor: float, group_factor: float | None = None) -> Widths:
+        """Return the new widths nearest to the old ones times a factor, and group widths.
+
+        Args:
+            factor: The factor of widths.
+            group_factor: The factor of group widths; that of widths by default.
+        """
+        own = factor if group_factor is None else group_factor
         on: dict[int, list[int]] = defaultdict(list)
         for width, groups in self.group_widths.items():
             for group in groups:
                 on[group].append(width)
-        chosen = {group: self._group_width(group, on[group], factor) for group in sorted(on)}
+        chosen = {group: self._group_width(group, on[group], factor, own) for group in sorted(on)}
         steps = {
             width: lcm(multiple, *(chosen[g] for g in self.group_widths.get(width, ())))
             for width, multiple in self.multiples.items()
@@ -74,7 +83,7 @@ class WidthRule:
                 part, times = parts[0]
                 steps[part] = lcm(steps[part], steps[width] // gcd(steps[width], times))
         new = {width: nearest(width * factor, step) for width, step in steps.items()}
-        return self._summed(Widths(new, steps, chosen))
+        return self._summed(Widths(new, steps, chosen, factor / own))
 
     def moved(self, widths: Widths, width: int, new: int) -> Widths:
         """Return widths with another value for one of them; those it is a part of follow."""
@@ -89,9 +98,14 @@ class WidthRule:
                 new[width] = total
         return replace(widths, of=new)
 
-    def _group_width(self, group: int, widths: list[int], factor: float) -> int:
-        """Return the group width that fits its request and the widths it divides best."""
-        ideal = group * factor
+    def _group_width(self, group: int, widths: list[int], factor: float, own: float) -> int:
+        """Return the group width that fits its request and the widths it divides best.
+
+        One that need not change stays.
+        """
+        if own == 1:
+            return group
+        ideal = group * own
         options = range(max(1, floor(ideal / 1.5)), ceil(ideal * 1.5) + 1)
 
         def miss(option: int) -> float:
@@ -112,7 +126,7 @@ class WidthRule:
             sizes[group] = widths.group_widths.get(width, width)
         for inputs, outputs, group in self.irregular:
             ins, outs = (_size(place, sizes) for place in (inputs, outputs))
-            groups = _size(inputs, base) / self.inner[group]
+            groups = _size(inputs, base) / self.inner[group] * widths.groups
             sizes[group] = ins // nearest_divisor(gcd(ins, outs), groups)
         return sizes
 
