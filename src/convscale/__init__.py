@@ -15,6 +15,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from convscale import families
     from convscale.complexity.complexity import Complexity
     from convscale.errors import (
         BudgetError,
@@ -42,6 +43,7 @@ __all__ = [
     "__version__",
     "compare",
     "count",
+    "families",
     "load",
     "measure",
     "scale",
@@ -69,6 +71,8 @@ def __getattr__(name: str) -> object:
     value: object
     if name == "__version__":
         value = importlib.import_module("importlib.metadata").version("convscale")
+    elif name == "families":
+        value = importlib.import_module("convscale.families")
     elif name in _ORIGIN:
         module, attribute = _ORIGIN[name].split(":")
         value = getattr(importlib.import_module(module), attribute)

@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 _NETWORK_HELP = (
-    "timm:NAME, torchvision:NAME, NAME (timm first), path/to/file.py:factory, a saved folder, "
-    "or NAME@STRATEGY:FACTOR."
+    "A paper family (RegNetY-4.0GF), timm:NAME, torchvision:NAME, NAME (timm first), "
+    "path/to/file.py:factory, a YAML file, a saved folder, or NAME@STRATEGY:FACTOR."
 )
 
 _TARGET = "Target (exactly one)"
@@ -36,7 +36,10 @@ InChans = Annotated[
     typer.Option("--in-chans", metavar="N", help="Input channels; for names and factories."),
 ]
 Convention = Annotated[
-    str, typer.Option("--convention", metavar="NAME", help="How the edges are counted: default.")
+    str,
+    typer.Option(
+        "--convention", metavar="NAME", help="How the edges are counted: default or pycls."
+    ),
 ]
 Json = Annotated[
     bool, typer.Option("--json", metavar="", help="Print one JSON document and nothing else.")
@@ -83,7 +86,20 @@ Out = Annotated[
     typer.Option("--out", metavar="FOLDER", help="Save the scaled network in a new folder."),
 ]
 Rounding = Annotated[
-    str, typer.Option("--rounding", metavar="NAME", help="How sizes are rounded: nearest.")
+    str,
+    typer.Option(
+        "--rounding",
+        metavar="NAME",
+        help="How sizes are rounded: nearest; for paper families also reference and efficientnet.",
+    ),
+]
+GroupWidth = Annotated[
+    str | None,
+    typer.Option(
+        "--group-width",
+        metavar="RULE",
+        help="follow: scaled like width; named: only where the strategy names g.",
+    ),
 ]
 WidthMultiple = Annotated[
     str, typer.Option("--width-multiple", metavar="N", help="Widths are multiples of it.")

@@ -33,6 +33,7 @@ def scale(
     out: options.Out = None,
     resolution: options.Resolution = None,
     rounding: options.Rounding = "nearest",
+    group_width: options.GroupWidth = None,
     width_multiple: options.WidthMultiple = "8",
     keep: options.Keep = None,
     freeze: options.Freeze = None,
@@ -66,10 +67,8 @@ def scale(
     channels = optional_whole_number(in_chans, what="number of input channels")
     folder = None if out is None else new_folder(out)
 
-    from convscale.complexity.counting import check_convention
     from convscale.scaling import scale as scale_network
 
-    check_convention(convention)
     found = scale_network(
         network,
         strategy=chosen,
@@ -89,6 +88,8 @@ def scale(
         weights=folder is not None,
         num_classes=classes,
         in_chans=channels,
+        group_width=group_width,
+        convention=convention,
     )
     return _answer(found, folder, json=json)
 

@@ -6,7 +6,9 @@ from collections.abc import Iterable
 
 from torch import nn
 
+from convscale.complexity.counting import check_convention
 from convscale.quantities import Resolution
+from convscale.scaling.family import group_rule, scale_family, with_convention
 from convscale.scaling.resolving import count, resolve
 from convscale.scaling.scaled import ScaledNetwork
 from convscale.scaling.scaler import Scaler, check_rounding, one_target, split_keep
@@ -36,6 +38,8 @@ def scale(
     weights: bool = True,
     num_classes: int | None = None,
     in_chans: int | None = None,
+    group_width: str | None = None,
+    convention: str = "default",
 ) -> ScaledNetwork:
     """Scale a network to exactly one target: a factor, or a budget of flops, params or acts.
 
@@ -47,7 +51,8 @@ def scale(
         params: Budget of params.
         acts: Budget of acts.
         resolution: Base input side or (height, width) in px; required for modules.
-        rounding: Rounding rule; nearest is the one there is.
+        rounding: nearest; for paper families also reference, the authors' rule, and
+            efficientnet.
         width_multiple: The multiple that widths keep, as far as the base has it.
         keep: What to leave alone: axes (d, w, r) and parts (stem, head).
         freeze: Patterns of the paths of modules whose tensors keep their shapes.
@@ -58,6 +63,9 @@ def scale(
         weights: Whether the module gets weights; on the meta device if not.
         num_classes: Classes of the classifier, for names and factories.
         in_chans: Input channels, for names and factories.
+        group_width: follow, to scale group width like width, or named, only where the
+            strategy names g; named under the rounding reference, else follow.
+        convention: The convention of base and achieved: default or pycls.
 
     Returns:
         The scaled network: module, resolution, requested, achieved, notes.
@@ -74,13 +82,28 @@ def scale(
     """
     keep, freeze = tuple(keep), tuple(freeze)
     stage_depth, stage_width = tuple(stage_depth), tuple(stage_width)
-    _, control = split_keep(keep, freeze, stage_depth, stage_width)
+    axes, control = split_keep(keep, freeze, stage_depth, stage_width)
     targets = {"factor": factor, "flops": flops, "params": params, "acts": acts}
     one_target(targets, default=control.default_factor)
     check_rounding(rounding)
+    check_convention(convention)
+    rule = group_rule(strategy, group_width, rounding=rounding)
     base = resolve(network, resolution=resolution, num_classes=num_classes, in_chans=in_chans)
-    return Scaler(base, width_multiple=width_multiple).scale(
-        strategy,
+    if rounding != "nearest":
+        return scale_family(
+            base,
+            rule,
+            targets,
+            rounding=rounding,
+            keep=axes,
+            control=control,
+            convention=convention,
+            seed=seed,
+            strict=strict,
+            weights=weights,
+        )
+    found = Scaler(base, width_multiple=width_multiple).scale(
+        rule,
         factor=factor,
         flops=flops,
         params=params,
@@ -93,3 +116,4 @@ def scale(
         strict=strict,
         weights=weights,
     )
+    return with_convention(found, base, convention)

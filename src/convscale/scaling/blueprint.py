@@ -303,15 +303,20 @@ class Blueprint:
         sizes = base.channels.sizes
         return base.traced.form.complexity(sizes, base.term_weights, base.tensor_weights)
 
-    def width_growth(self, factor: float) -> float:
+    def width_growth(self, factor: float, group_factor: float) -> float:
         """Return the growth of flops when every free width is multiplied exactly by a factor.
+
+        Group widths are multiplied by one of their own.
 
         It is the factor's square for a plain network, and less by the share of layers that
         grow with width once (depthwise, stem, classifier) or not at all.
         """
         base = self.base()
         channels = base.channels
-        sizes = np.where(channels.fixed, 1.0, factor) * channels.sizes
+        factors = np.where(channels.fixed, 1.0, factor)
+        inner = [group for group in base.rule.inner if not channels.fixed[group]]
+        factors[inner] = group_factor
+        sizes = factors * channels.sizes
         form = base.traced.form
         return form.continuous_flops(sizes) / form.continuous_flops(channels.sizes.astype(float))
 

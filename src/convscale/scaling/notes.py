@@ -95,12 +95,16 @@ def _cause(blueprint: Blueprint, found: Candidate) -> str:
     base, variant, asked = blueprint.base(), found.variant, found.factors
     before = blueprint.base_complexity.flops
     own = base.rule.widths(1.0)
-    growth = blueprint.width_growth(asked.width)
+    growth = blueprint.width_growth(asked.width, asked.group_width)
     deeper = blueprint.variant(variant.depths, blueprint.resolution)
     larger = blueprint.variant(None, variant.resolution)
+    free = blueprint.width_growth(asked.width, asked.width)
     steps = {
-        _linear(base): growth / asked.width**2,
-        "widths round to multiples": base.complexity(base.rule.widths(asked.width)).flops
+        _linear(base): free / asked.width**2,
+        "group width does not grow with width": growth / free,
+        "widths round to multiples": base.complexity(
+            base.rule.widths(asked.width, asked.group_width)
+        ).flops
         / (before * growth),
         _deeper(blueprint, variant, asked.depth): deeper.complexity(deeper.rule.widths(1.0)).flops
         / (before * asked.depth),

@@ -25,7 +25,7 @@ from convscale.scaling.search import Candidate, candidate_at, check_axes, nearer
 from convscale.scaling.settling import settle
 from convscale.strategy import Strategy, parse_strategy
 
-ROUNDINGS = ("nearest",)
+ROUNDINGS = ("nearest", "reference", "efficientnet")
 TARGETS = ("factor", *METRICS)
 AXES = ("d", "w", "r")
 
@@ -318,7 +318,10 @@ def _without(strategy: Strategy, keep: tuple[str, ...]) -> tuple[Strategy, tuple
         raise InputError(
             f"Nothing is left to scale when {', '.join(keep)} stay under {strategy.name!r}."
         )
-    shared = Strategy(strategy.name, shares["d"] / total, shares["w"] / total, shares["r"] / total)
+    group = None if strategy.group_width is None else strategy.group_width / total
+    shared = Strategy(
+        strategy.name, shares["d"] / total, shares["w"] / total, shares["r"] / total, group
+    )
     note = (
         f"Kept {', '.join(keep)}: the exponents of {strategy.name} become depth "
         f"{shared.depth:.3g}, width {shared.width:.3g}, resolution {shared.resolution:.3g}."

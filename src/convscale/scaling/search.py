@@ -71,7 +71,7 @@ def candidate_at(blueprint: Blueprint, strategy: Strategy, factor: float) -> Can
     if factors.resolution != 1:
         resolution, step = blueprint.resolution_near(factors.resolution, depths=depths)
     variant = blueprint.variant(depths, resolution)
-    widths = variant.rule.widths(factors.width)
+    widths = variant.rule.widths(factors.width, factors.group_width)
     return Candidate(factor, factors, variant, widths, step, variant.complexity(widths))
 
 
@@ -265,8 +265,8 @@ def nearer(blueprint: Blueprint, strategy: Strategy, found: Candidate) -> Candid
     """
     if not strategy.width or not blueprint.base_complexity.flops or blueprint.control.by_stage:
         return found
-    width = found.factors.width
-    growth = found.factor / width**2 * blueprint.width_growth(width)
+    width, group_width = found.factors.width, found.factors.group_width
+    growth = found.factor / width**2 * blueprint.width_growth(width, group_width)
     target = blueprint.base_complexity.flops * growth
     if abs(found.complexity.flops / target - 1) <= 0.1:
         return found
@@ -330,7 +330,7 @@ def _depth_moves(blueprint: Blueprint, found: Candidate) -> Iterator[Candidate]:
 
 def _carried(found: Candidate, variant: Variant) -> Widths:
     """Keep the widths that were found; an added block may bring widths of its own."""
-    widths = variant.rule.widths(found.factors.width)
+    widths = variant.rule.widths(found.factors.width, found.factors.group_width)
     if widths.steps == found.widths.steps:
         return found.widths
     for width, step in widths.steps.items():

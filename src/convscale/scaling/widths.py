@@ -36,6 +36,8 @@ class Width(NamedTuple):
 class Widths:
     """New widths by old width, the step each can move by, and new group widths by old.
 
+    `groups` is what numbers of groups grow by: 1 where group width follows width.
+
     Example:
         >>> Widths({Width(64): 88}, {Width(64): 8}, {}).with_width(Width(64), 96).of
         {Width(base=64, share=1.0): 96}
@@ -44,6 +46,7 @@ class Widths:
     of: dict[Width, int]
     steps: dict[Width, int]
     group_widths: dict[Width, int]
+    groups: float = 1.0
 
     def with_width(self, width: Width, new: int) -> Widths:
         """Return these widths with another value for one of them."""
@@ -77,13 +80,19 @@ class WidthRule:
     irregular: tuple[tuple[Composition, Composition, int], ...] = ()
     sums: tuple[tuple[Width, tuple[tuple[Width, int], ...]], ...] = ()
 
-    def widths(self, factor: float) -> Widths:
-        """Return the new widths nearest to the old ones times a factor, and group widths."""
+    def widths(self, factor: float, group_factor: float | None = None) -> Widths:
+        """Return the new widths nearest to the old ones times a factor, and group widths.
+
+        Args:
+            factor: The factor of widths.
+            group_factor: The factor of group widths; that of widths by default.
+        """
+        own = factor if group_factor is None else group_factor
         on: dict[Width, list[Width]] = defaultdict(list)
         for width, groups in self.group_widths.items():
             for group in groups:
                 on[group].append(width)
-        chosen = {group: self._group_width(group, on[group], factor) for group in sorted(on)}
+        chosen = {group: self._group_width(group, on[group], factor, own) for group in sorted(on)}
         steps = {
             width: lcm(multiple, *(chosen[g] for g in self.group_widths.get(width, ())))
             for width, multiple in self.multiples.items()
@@ -93,7 +102,7 @@ class WidthRule:
                 part, times = parts[0]
                 steps[part] = lcm(steps[part], steps[width] // gcd(steps[width], times))
         new = {width: nearest(width.request(factor), step) for width, step in steps.items()}
-        return self._summed(Widths(new, steps, chosen))
+        return self._summed(Widths(new, steps, chosen, factor / own))
 
     def moved(self, widths: Widths, width: Width, new: int) -> Widths:
         """Return widths with another value for one of them; those it is a part of follow."""
@@ -108,9 +117,14 @@ class WidthRule:
                 new[width] = total
         return replace(widths, of=new)
 
-    def _group_width(self, group: Width, widths: list[Width], factor: float) -> int:
-        """Return the group width that fits its request and the widths it divides best."""
-        ideal = group.request(factor)
+    def _group_width(self, group: Width, widths: list[Width], factor: float, own: float) -> int:
+        """Return the group width that fits its request and the widths it divides best.
+
+        One that need not change stays.
+        """
+        ideal = group.request(own)
+        if ideal == group.base:
+            return group.base
         options = range(max(1, floor(ideal / 1.5)), ceil(ideal * 1.5) + 1)
 
         def miss(option: int) -> float:
@@ -131,7 +145,7 @@ class WidthRule:
             sizes[group] = widths.group_widths.get(width, width.base)
         for inputs, outputs, group in self.irregular:
             ins, outs = (_size(place, sizes) for place in (inputs, outputs))
-            groups = _size(inputs, base) / self.inner[group].base
+            groups = _size(inputs, base) / self.inner[group].base * widths.groups
             sizes[group] = ins // nearest_divisor(gcd(ins, outs), groups)
         return sizes
 
