@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import log
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +18,7 @@ from convscale.quantities import Resolution, check_resolution
 
 CHUNK = 8192  # candidates whose intermediate arrays stay in the cache
 _LARGEST = 2**62
+_T = TypeVar("_T", bound=np.generic)
 
 
 @dataclass(frozen=True)
@@ -72,9 +74,9 @@ def count_stages(
     """
     blocks = np.atleast_2d(_integers(depths, "depths"))
     shape = blocks.shape
-    wide = np.broadcast_to(_integers(widths, "widths"), shape)
-    groups = np.broadcast_to(_integers(group_widths, "group_widths"), shape)
-    factor = np.broadcast_to(np.asarray(bottleneck_multipliers, np.float64), shape)
+    wide = _spread(_integers(widths, "widths"), shape, "widths")
+    groups = _spread(_integers(group_widths, "group widths"), shape, "group widths")
+    factor = _spread(np.asarray(bottleneck_multipliers, np.float64), shape, "multipliers")
     steps = like.strides if strides is None else strides
     if len(steps) != shape[1]:
         raise InputError(
@@ -136,9 +138,12 @@ def count_regnets(
     whole = (("depth", depth), ("w0", w0), ("group_width", group_width))
     given = [_integers(values, what) for what, values in whole]
     given += [np.asarray(values, np.float64) for values in (wa, wm, bottleneck_multiplier)]
-    d, first, groups, slope, base, factor = (
-        np.ascontiguousarray(array) for array in np.broadcast_arrays(*map(np.atleast_1d, given))
-    )
+    try:
+        spread = np.broadcast_arrays(*map(np.atleast_1d, given))
+    except ValueError as error:
+        shapes = ", ".join(str(array.shape) for array in given)
+        raise InputError(f"The parameters of candidates have the shapes {shapes}.") from error
+    d, first, groups, slope, base, factor = (np.ascontiguousarray(array) for array in spread)
     _check_parameters(d, first, groups, slope, base, factor)
 
     def chunk(rows: slice) -> tuple[Stage, ...]:
@@ -225,6 +230,16 @@ def _check_largest(like: AnyNet, found: tuple[Stage, ...], side: Resolution) -> 
             "The flops of some candidates may exceed 63 bits. Count them one at a time, or give "
             "smaller widths."
         )
+
+
+def _spread(array: npt.NDArray[_T], shape: tuple[int, ...], what: str) -> npt.NDArray[_T]:
+    try:
+        return np.broadcast_to(array, shape)
+    except ValueError as error:
+        raise InputError(
+            f"The {what} of candidates have the shape {array.shape}, which does not fit "
+            f"{shape}, that of the depths."
+        ) from error
 
 
 def _most(values: Ints) -> int:

@@ -173,14 +173,16 @@ def level_widths(w0: Ints, wm: Floats, count: int) -> Ints:
         [24, 64, 152]
     """
     exact = np.stack([w0 * np.power(wm, float(k)) for k in range(count)])
-    return np.rint(exact / WIDTH_MULTIPLE).astype(np.int64) * WIDTH_MULTIPLE
+    # levels that a network does not reach may be wider than any integer
+    steps = np.minimum(np.rint(exact / WIDTH_MULTIPLE), 2.0**58).astype(np.int64)
+    return steps * WIDTH_MULTIPLE
 
 
 def _counts_by_borders(
     depth: Ints, w0: Ints, wa: Floats, wm: Floats
 ) -> tuple[Ints, npt.NDArray[np.bool_]]:
     """Return the blocks of each level, and where rounding errors might decide them."""
-    slope = np.maximum(wa / w0, 1e-300)
+    slope = np.maximum(wa / w0, 1e-30)
     last = np.log1p(slope * (depth - 1)) / np.log(wm)
     top = int(np.rint(last.max(initial=0.0)))
     close = np.zeros(len(depth), bool)
