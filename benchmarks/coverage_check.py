@@ -163,11 +163,12 @@ def width_share(
     after: dict[str, LayerCount],
     classes: set[int],
 ) -> float | None:
-    """Return the part of the scalable flops in layers within one multiple of their request.
+    """Return the part of the scalable flops in layers at the requested width to rounding.
 
-    The multiple of a width is that of its constraints: the asked 8, the group width of grouped
-    convolutions on it, and what a width packed of equal parts needs. Layers that put out the
-    classes do not count, nor do products without weights.
+    That is within one multiple: 8, and the group width of grouped convolutions on the width. A
+    width that is put together from such widths (a packed projection, halves that are joined) is
+    theirs put together. Layers that put out the classes do not count, nor do products without
+    weights.
 
     Args:
         base: The base network.
@@ -185,15 +186,37 @@ def width_share(
         for path, layer in before.items()
         if path in after and layer.flops and _weighted(parts[path])
     }
-    steps = _group_steps(parts, scaled.module, widths)
-    good = total = 0
-    for path, (old, new) in widths.items():
-        if old == new and old in classes:
-            continue
-        step = math.lcm(8, steps.get(old, 1))
-        total += before[path].flops
-        good += before[path].flops * (abs(new - scaled.factors.width * old) <= step)
-    return good / total if total else None
+    widths = {path: (a, b) for path, (a, b) in widths.items() if a != b or a not in classes}
+    good = at_request(
+        set(widths.values()), scaled.factors.width, _group_steps(parts, scaled.module, widths)
+    )
+    total = sum(before[path].flops for path in widths)
+    there = sum(before[path].flops for path, pair in widths.items() if pair in good)
+    return there / total if total else None
+
+
+def at_request(
+    pairs: set[tuple[int, int]], factor: float, steps: dict[int, int]
+) -> set[tuple[int, int]]:
+    """Return the pairs of old and new width that are at their request to rounding.
+
+    Args:
+        pairs: Old and new widths.
+        factor: The requested factor.
+        steps: New group widths on old widths.
+
+    Example:
+        >>> sorted(at_request({(80, 56), (640, 448), (100, 90)}, 0.758, {}))
+        [(80, 56), (640, 448)]
+    """
+    good: set[tuple[int, int]] = set()
+    for old, new in sorted(pairs):
+        near = abs(new - factor * old) <= math.lcm(8, steps.get(old, 1))
+        multiple = any(old % a == 0 and old // a * b == new for a, b in good)
+        joined = any((old - a, new - b) in good for a, b in good)
+        if near or multiple or joined:
+            good.add((old, new))
+    return good
 
 
 def _weighted(module: nn.Module) -> bool:
