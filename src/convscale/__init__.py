@@ -24,10 +24,10 @@ if TYPE_CHECKING:
         UnscalableNetworkError,
     )
     from convscale.runtime import measure
-    from convscale.scaling import count, load, scale
+    from convscale.scaling import count, load, scale, stages
     from convscale.strategy import Strategy
     from convscale.strategy import named_strategies as strategies
-    from convscale.study import compare
+    from convscale.study import compare, diff
 
     __version__: str
 
@@ -42,9 +42,11 @@ __all__ = [
     "__version__",
     "compare",
     "count",
+    "diff",
     "load",
     "measure",
     "scale",
+    "stages",
     "strategies",
 ]
 
@@ -58,9 +60,11 @@ _ORIGIN = {
     "UnscalableNetworkError": "convscale.errors:UnscalableNetworkError",
     "compare": "convscale.study:compare",
     "count": "convscale.scaling:count",
+    "diff": "convscale.study:diff",
     "load": "convscale.scaling:load",
     "measure": "convscale.runtime:measure",
     "scale": "convscale.scaling:scale",
+    "stages": "convscale.scaling:stages",
     "strategies": "convscale.strategy:named_strategies",
 }
 
