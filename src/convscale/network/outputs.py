@@ -90,12 +90,25 @@ class Scores:
             for position, tensor in enumerate(results):
                 if unsure[position]:
                     own = classes[ties.labels(tensor)[0].reshape(-1)]
-                    if not np.isin(own, read).all():
+                    if not np.isin(own, read).all() and not _is_deepest(axes, results, position):
                         axes[position] = None
         for axis, tensor in zip(axes, results, strict=True):
             if axis is None:
                 ties.pin_tensor(tensor)
         return tuple(axes)
+
+
+def _is_deepest(axes: list[int | None], results: list[torch.Tensor], position: int) -> bool:
+    """Tell whether a map is the smallest of several of different sides, as features are.
+
+    Scores are as large as the largest features, or larger.
+    """
+    sizes = [t.numel() // t.shape[a] for t, a in zip(results, axes, strict=True) if a is not None]
+    return (
+        len(set(sizes)) > 2
+        and results[position].numel() // results[position].shape[axes[position] or 0] == min(sizes)
+        and sizes.count(min(sizes)) == 1
+    )
 
 
 def _channel_axis(ties: Ties, tensor: torch.Tensor) -> int | None:
