@@ -11,7 +11,7 @@ import numpy as np
 from convscale.families import count
 from convscale.families.description import AnyNet
 from convscale.families.many import count_regnets, count_stages
-from convscale.families.registry import named, regnet
+from convscale.families.registry import regnet
 from convscale.families.regnet import RegNet
 
 MANY, ONE_BY_ONE = 400_000, 2_000
@@ -70,6 +70,28 @@ def one_of_regnets(like: RegNet, arrays: dict[str, np.ndarray], row: int) -> int
     return count(RegNet(se_ratio=like.se_ratio, **values).anynet()).flops
 
 
+def stages_at_once(like: AnyNet, arrays: dict[str, np.ndarray]) -> None:
+    """Count all candidates given stage by stage."""
+    count_stages(
+        like,
+        depths=arrays["depths"],
+        widths=arrays["widths"],
+        group_widths=arrays["group_widths"],
+    )
+
+
+def regnets_at_once(like: RegNet, arrays: dict[str, np.ndarray]) -> None:
+    """Count all candidates given as RegNets."""
+    count_regnets(
+        like,
+        depth=arrays["depth"],
+        w0=arrays["w0"],
+        wa=arrays["wa"],
+        wm=arrays["wm"],
+        group_width=arrays["group_width"],
+    )
+
+
 def one_by_one(one: Callable[..., int], like: object, arrays: dict[str, np.ndarray]) -> None:
     """Count all candidates, one at a time."""
     for row in range(ONE_BY_ONE):
@@ -85,13 +107,13 @@ def main() -> None:
     """Print the table."""
     print(f"{'candidates':34}{'at once':>14}{'one at a time':>16}   a second of one core")
     for name in ("RegNetX-400MF", "RegNetY-400MF"):
-        like, many, few = named(name), stage_arrays(MANY), stage_arrays(ONE_BY_ONE)
-        at_once = rate(partial(count_stages, like, **many), MANY)
+        like, many, few = regnet(name).anynet(), stage_arrays(MANY), stage_arrays(ONE_BY_ONE)
+        at_once = rate(partial(stages_at_once, like, many), MANY)
         single = rate(partial(one_by_one, one_of_stages, like, few), ONE_BY_ONE)
         show(f"{name[:7]} as stages", at_once, single)
     for name in ("RegNetX-400MF", "RegNetY-400MF"):
         form, many, few = regnet(name), parameters(MANY), parameters(ONE_BY_ONE)
-        at_once = rate(partial(count_regnets, form, **many), MANY)
+        at_once = rate(partial(regnets_at_once, form, many), MANY)
         single = rate(partial(one_by_one, one_of_regnets, form, few), ONE_BY_ONE)
         show(f"{name[:7]} as parameters, quantised", at_once, single)
 

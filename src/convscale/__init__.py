@@ -25,10 +25,10 @@ if TYPE_CHECKING:
         UnscalableNetworkError,
     )
     from convscale.runtime import measure
-    from convscale.scaling import count, load, scale
+    from convscale.scaling import count, load, scale, stages
     from convscale.strategy import Strategy
     from convscale.strategy import named_strategies as strategies
-    from convscale.study import compare
+    from convscale.study import compare, diff
 
     __version__: str
 
@@ -43,10 +43,12 @@ __all__ = [
     "__version__",
     "compare",
     "count",
+    "diff",
     "families",
     "load",
     "measure",
     "scale",
+    "stages",
     "strategies",
 ]
 
@@ -60,9 +62,11 @@ _ORIGIN = {
     "UnscalableNetworkError": "convscale.errors:UnscalableNetworkError",
     "compare": "convscale.study:compare",
     "count": "convscale.scaling:count",
+    "diff": "convscale.study:diff",
     "load": "convscale.scaling:load",
     "measure": "convscale.runtime:measure",
     "scale": "convscale.scaling:scale",
+    "stages": "convscale.scaling:stages",
     "strategies": "convscale.strategy:named_strategies",
 }
 

@@ -248,7 +248,10 @@ class Reparametrised(nn.Module):
 
     def __init__(self, ins, outs, stride):
         super().__init__()
-        self.large, self.small = linear_conv(ins, outs, 3, stride), linear_conv(ins, outs, 1, stride)
+        self.large, self.small = (
+            linear_conv(ins, outs, 3, stride),
+            linear_conv(ins, outs, 1, stride),
+        )
         self.same = nn.BatchNorm2d(ins) if (ins, stride) == (outs, 1) else None
 
     def forward(self, x):

@@ -60,7 +60,9 @@ class Pyramid(nn.Module):
             }
         )
         self.lateral = nn.ModuleDict({n: nn.Conv2d(w * k, 48 * k, 1) for n, w in self.levels()})
-        self.smooth = nn.ModuleDict({n: nn.Conv2d(48 * k, 48 * k, 3, 1, 1) for n, _ in self.levels()})
+        self.smooth = nn.ModuleDict(
+            {n: nn.Conv2d(48 * k, 48 * k, 3, 1, 1) for n, _ in self.levels()}
+        )
         self.classes = nn.Sequential(conv(48 * k, 48 * k), nn.Conv2d(48 * k, 9, 3, 1, 1))
         self.boxes = nn.Sequential(conv(48 * k, 48 * k), nn.Conv2d(48 * k, 4, 3, 1, 1))
 
@@ -261,9 +263,7 @@ class Detector(nn.Module):
         super().__init__()
         self.anchors, self.values = anchors, 5 + classes
         self.a, self.b = conv(3, 32 * k, 3, 2), conv(32 * k, 64 * k, 3, 2)
-        self.heads = nn.ModuleList(
-            [nn.Conv2d(w * k, anchors * self.values, 1) for w in (32, 64)]
-        )
+        self.heads = nn.ModuleList([nn.Conv2d(w * k, anchors * self.values, 1) for w in (32, 64)])
 
     def forward(self, x):
         a = self.a(x)

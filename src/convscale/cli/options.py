@@ -14,6 +14,9 @@ _NETWORK_HELP = (
 _TARGET = "Target (exactly one)"
 
 Network = Annotated[str, typer.Argument(metavar="NETWORK", help=_NETWORK_HELP, show_default=False)]
+OtherNetwork = Annotated[
+    str, typer.Argument(metavar="OTHER", help="Another network.", show_default=False)
+]
 Networks = Annotated[
     list[str],
     typer.Argument(metavar="NETWORK", help=f"One or several: {_NETWORK_HELP}", show_default=False),

@@ -14,11 +14,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from convscale.network.labels import Label
-from convscale.network.ties import Ties
+from convscale.network.ties import Ties, classes_of
 
 Sizes = npt.NDArray[np.int64] | npt.NDArray[np.float64]
 Composition = tuple[tuple[int, int], ...]
@@ -88,7 +86,7 @@ def find_channels(ties: Ties, places: Sequence[Label], axes: Sequence[Label] = (
         >>> find_channels(ties, [a, b]).sizes
         array([4])
     """
-    classes = _classes(ties)
+    classes = classes_of(ties)
     count = int(classes.max()) + 1 if len(classes) else 0
     fixed = np.ones(count, dtype=bool)
     for units in (*ties.produced, *(width for *_, width in ties.grouped)):
@@ -116,17 +114,6 @@ def find_channels(ties: Ties, places: Sequence[Label], axes: Sequence[Label] = (
         equal=tuple(equal),
         axes=tuple(known),
     )
-
-
-def _classes(ties: Ties) -> npt.NDArray[np.int64]:
-    """Return the class of every unit: the connected components of the ties."""
-    if not ties.edges:
-        return np.arange(ties.units)
-    left = np.concatenate([edge[0] for edge in ties.edges])
-    right = np.concatenate([edge[1] for edge in ties.edges])
-    graph = coo_array((np.ones(len(left), dtype=bool), (left, right)), (ties.units, ties.units))
-    classes: npt.NDArray[Any] = connected_components(graph, directed=False)[1]
-    return classes.astype(np.int64)
 
 
 def _groups(

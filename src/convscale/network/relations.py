@@ -28,7 +28,7 @@ from convscale.network.ties import Ties, tensors_in
 Rule = Callable[[Ties, Any, dict[str, Any], Any], None]
 
 VIEWS = ("view", "_unsafe_view", "reshape", "_reshape_alias", "_reshape_copy", "view_copy")
-_STRUCTURAL = (
+STRUCTURAL = (
     "permute transpose t slice select split split_with_sizes unsafe_split unsafe_chunk chunk "
     "unbind unsqueeze squeeze expand narrow diagonal unfold flip roll repeat channel_shuffle "
     "unsqueeze_ squeeze_ transpose_ t_ tile swapaxes movedim"
@@ -468,6 +468,6 @@ RULES: dict[str, Rule] = {
     ),
     **dict.fromkeys(ATTENTION, _attention),
     **dict.fromkeys(VIEWS, _reshape),
-    **dict.fromkeys(_STRUCTURAL, _structure),
+    **dict.fromkeys(STRUCTURAL, _structure),
     **dict.fromkeys(_REDUCTIONS, _reduction),
 }

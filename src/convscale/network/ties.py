@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from convscale.network.labels import Label, Labels, aligned, varying
 
@@ -111,6 +113,24 @@ class Ties:
                     result[position] = label
                 return
         result.append(label)
+
+
+def classes_of(ties: Ties) -> Label:
+    """Return the class of every unit: the connected components of the ties.
+
+    Example:
+        >>> ties = Ties()
+        >>> ties.tie(ties.fresh(2), ties.fresh(2))
+        >>> classes_of(ties).tolist()
+        [0, 1, 0, 1]
+    """
+    if not ties.edges:
+        return np.arange(ties.units)
+    left = np.concatenate([edge[0] for edge in ties.edges])
+    right = np.concatenate([edge[1] for edge in ties.edges])
+    graph = coo_array((np.ones(len(left), dtype=bool), (left, right)), (ties.units, ties.units))
+    classes: Label = connected_components(graph, directed=False)[1].astype(np.int64)
+    return classes
 
 
 def tensors_in(values: Any) -> list[torch.Tensor]:

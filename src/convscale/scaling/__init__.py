@@ -12,10 +12,22 @@ from convscale.scaling.family import group_rule, scale_family, with_convention
 from convscale.scaling.resolving import count, resolve
 from convscale.scaling.scaled import ScaledNetwork
 from convscale.scaling.scaler import Scaler, check_rounding, one_target, split_keep
+from convscale.scaling.staging import StageRow, StageTable, stages
 from convscale.scaling.storage import load, save
 from convscale.strategy import Strategy
 
-__all__ = ["ScaledNetwork", "Scaler", "count", "load", "resolve", "save", "scale"]
+__all__ = [
+    "ScaledNetwork",
+    "Scaler",
+    "StageRow",
+    "StageTable",
+    "count",
+    "load",
+    "resolve",
+    "save",
+    "scale",
+    "stages",
+]
 
 
 def scale(

@@ -153,6 +153,14 @@ def within(path: str, module: str) -> bool:
     return path == module or path.startswith(f"{module}.")
 
 
+def _kept_sizes(trace: Trace) -> list[tuple[int, ...]]:
+    """Return the shapes of the outputs, without the channels of feature maps."""
+    return [
+        shape if axis is None else (*shape[:axis], *shape[axis + 1 :])
+        for shape, axis in zip(trace.output_shapes, trace.features, strict=True)
+    ]
+
+
 class Blueprint:
     """Trace a base network once; answer what it costs at any depths, widths and resolution.
 
@@ -427,7 +435,7 @@ class Blueprint:
 
     def _check_positions(self, trace: Trace) -> None:
         """Refuse added blocks that change the output, or the positions of any feature map."""
-        if trace.output_shapes != self.trace.output_shapes:
+        if _kept_sizes(trace) != _kept_sizes(self.trace):
             raise UnscalableNetworkError("The output changes its shape with the depth.")
         for path, border in self.trace.borders.items():
             other = trace.borders.get(path)

@@ -40,8 +40,26 @@ def notes_on(
     if blueprint.trace.opaque and strategy.width:
         listed = ", ".join(f"{op} in {path or 'the network'}" for path, op in _first(blueprint))
         notes.append(f"Widths kept around operators that were not understood: {listed}.")
+    if strategy.width:
+        notes += _outputs(blueprint)
     notes += _miss(blueprint, found, requested)
     return tuple(notes)
+
+
+def _outputs(blueprint: Blueprint) -> list[str]:
+    """Say which outputs are feature maps: their channels scale, those of scores would not."""
+    trace = blueprint.trace
+    maps = [
+        f"output {position} of {shape[axis]} channels"
+        for position, (shape, axis) in enumerate(
+            zip(trace.output_shapes, trace.features, strict=True), start=1
+        )
+        if axis is not None
+    ]
+    if not maps:
+        return []
+    listed = ", ".join(maps[:6]) + (f" and {len(maps) - 6} more" if len(maps) > 6 else "")
+    return [f"Outputs taken for feature maps scale with the width: {listed}."]
 
 
 def _first(blueprint: Blueprint) -> tuple[tuple[str, str], ...]:

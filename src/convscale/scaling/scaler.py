@@ -18,6 +18,7 @@ from convscale.quantities import Resolution, check_count, check_positive, format
 from convscale.scaling.blueprint import Blueprint
 from convscale.scaling.build import build, set_attributes
 from convscale.scaling.control import PARTS, Control
+from convscale.scaling.features import described
 from convscale.scaling.notes import notes_on
 from convscale.scaling.plan import Attribute, Plan
 from convscale.scaling.scaled import ScaledNetwork
@@ -176,7 +177,10 @@ class Scaler:
         Returns:
             The plan, the module on the meta device, and what it counts.
         """
-        plan = found.variant.plan(found.widths)
+        plan = replace(
+            found.variant.plan(found.widths),
+            descriptions=described(self.blueprint, found.variant, found.widths),
+        )
         module, _ = build(self.blueprint.module, plan)
         counting = Counting()
         settlement = settle(
