@@ -30,7 +30,8 @@ def meta_copy(module: nn.Module) -> nn.Module:
     owned = {id(value) for part in copied.modules() for value in (part, *vars(part).values())}
     for part in copied.modules():  # a user's hooks see the user's own runs only
         for key, hook in list(part._forward_hooks.items()):
-            if id(hook_owner(hook)) not in owned:
+            owner = hook_owner(hook)
+            if owner is None or id(owner) not in owned:
                 del part._forward_hooks[key]
     return copied
 

@@ -93,12 +93,18 @@ class Variant:
         }
         return Plan(self.edits, shapes, groups, normalized)
 
+    def holds(self, path: str) -> bool:
+        """Tell whether a module of the base is in this variant: in no block that is removed."""
+        return not any(
+            within(path, join(change.container, name))
+            for change in self.edits
+            for name in change.removed
+        )
+
     def _copies(self, path: str) -> Iterator[str]:
         """Yield the paths in this variant of a path in the trace: none, itself, or copies."""
-        for change in self.edits:
-            for name in change.removed:
-                if within(path, join(change.container, name)):
-                    return
+        if not self.holds(path):
+            return
         for model, (container, names) in self._models().items():
             if within(path, model):
                 rest = path.removeprefix(model)

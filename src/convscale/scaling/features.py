@@ -45,8 +45,8 @@ def described(blueprint: Blueprint, variant: Variant, widths: Widths) -> tuple[D
     places = _Places(blueprint.trace, variant, widths)
     found: list[Description] = []
     for path, part in blueprint.module.named_modules():
-        if type(part).__module__.startswith("torch.nn."):
-            continue  # these follow their weights
+        if type(part).__module__.startswith("torch.nn.") or not variant.holds(path):
+            continue  # PyTorch's own follow their weights
         for name in _WIDTHS:
             value = vars(part).get(name)
             if type(value) is int and (new := places.last(path, value)) not in (None, value):
