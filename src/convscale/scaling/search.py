@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from math import log
 
 from convscale.complexity.complexity import Complexity
 from convscale.errors import InputError, UnscalableNetworkError
 from convscale.network.stages import join
 from convscale.quantities import format_count, like, sides
 from convscale.scaling.blueprint import Blueprint, Variant
-from convscale.scaling.widths import Widths
+from convscale.scaling.widths import Width, Widths
 from convscale.strategy import Factors, Strategy
 
 _MAX_BLOCKS, _MAX_WIDTH, _MAX_SIDE = 2000, 1 << 20, 1 << 15
 _CLOSE, _COARSE = 0.002, 0.005
+_FAR = 0.15  # how far a width moves from its request, by ratio
 _SMALLEST = 2.0**-40
 
 
@@ -301,16 +303,27 @@ def _moves(blueprint: Blueprint, strategy: Strategy, found: Candidate) -> Iterat
 
 
 def _width_moves(found: Candidate) -> Iterator[Candidate]:
-    """Change one width by one multiple, staying within one multiple of the requested width."""
+    """Change one width by one multiple, staying within one multiple of the requested width.
+
+    Where a multiple is much of the width, it stays nearer than that, and so do the widths that
+    it is a part of.
+    """
     rule = found.variant.rule
     derived = {width for width, _ in rule.sums}
     for width, step in found.widths.steps.items():
         if width in derived:
             continue
         for new in (found.widths.of[width] - step, found.widths.of[width] + step):
-            if new >= step and abs(new - width.request(found.factors.width)) <= step:
-                widths = rule.moved(found.widths, width, new)
+            if new < step or abs(new - width.request(found.factors.width)) > step:
+                continue
+            widths = rule.moved(found.widths, width, new)
+            moved = {w: size for w, size in widths.of.items() if size != found.widths.of[w]}
+            if all(_is_near(w, size, found.factors.width) for w, size in moved.items()):
                 yield replace(found, widths=widths, complexity=found.variant.complexity(widths))
+
+
+def _is_near(width: Width, new: int, factor: float) -> bool:
+    return abs(log(new / width.request(factor))) <= _FAR
 
 
 def _depth_moves(blueprint: Blueprint, found: Candidate) -> Iterator[Candidate]:

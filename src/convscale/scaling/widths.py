@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from math import ceil, floor, gcd, lcm, log
 from typing import NamedTuple
 
@@ -14,6 +15,8 @@ from convscale.network.channels import Channels, Composition, Sizes
 
 # What a group width off its request costs, against a width that is off by the same ratio.
 _GROUP_WEIGHT = 0.3
+# Group widths from _FINE are chosen from multiples of _COARSE, all at most _SWEEPS times.
+_FINE, _COARSE, _SWEEPS = 64, 8, 6
 
 
 class Width(NamedTuple):
@@ -88,19 +91,8 @@ class WidthRule:
             group_factor: The factor of group widths; that of widths by default.
         """
         own = factor if group_factor is None else group_factor
-        on: dict[Width, list[Width]] = defaultdict(list)
-        for width, groups in self.group_widths.items():
-            for group in groups:
-                on[group].append(width)
-        chosen = {group: self._group_width(group, on[group], factor, own) for group in sorted(on)}
-        steps = {
-            width: lcm(multiple, *(chosen[g] for g in self.group_widths.get(width, ())))
-            for width, multiple in self.multiples.items()
-        }
-        for width, parts in self.sums:
-            if len(parts) == 1:  # so many parts of one width: their sum meets its own step
-                part, times = parts[0]
-                steps[part] = lcm(steps[part], steps[width] // gcd(steps[width], times))
+        chosen = self._grouped(factor, own)
+        steps = {width: self._step(width, chosen) for width in self.multiples}
         new = {width: nearest(width.request(factor), step) for width, step in steps.items()}
         return self._summed(Widths(new, steps, chosen, factor / own))
 
@@ -117,24 +109,64 @@ class WidthRule:
                 new[width] = total
         return replace(widths, of=new)
 
-    def _group_width(self, group: Width, widths: list[Width], factor: float, own: float) -> int:
-        """Return the group width that fits its request and the widths it divides best.
+    def _step(self, width: Width, chosen: Mapping[Width, int]) -> int:
+        """Return the step that a width moves by under chosen group widths.
 
-        One that need not change stays.
+        Where a width is put out as so many parts of one width, the parts together meet its step.
         """
+        step = lcm(self.multiples[width], *(chosen[g] for g in self.group_widths.get(width, ())))
+        for total, times in self._totals.get(width, ()):
+            whole = self._step(total, chosen)
+            step = lcm(step, whole // gcd(whole, times))
+        return step
+
+    @cached_property
+    def _totals(self) -> dict[Width, list[tuple[Width, int]]]:
+        """The widths that are so many times a width, by that width."""
+        totals: dict[Width, list[tuple[Width, int]]] = defaultdict(list)
+        for total, parts in self.sums:
+            if len(parts) == 1:
+                totals[parts[0][0]].append((total, parts[0][1]))
+        return totals
+
+    def _grouped(self, factor: float, own: float) -> dict[Width, int]:
+        """Return the group widths that fit their requests and the widths they divide best.
+
+        Several may divide one width, so each is chosen while the others stay, in turn, until
+        none changes. One that need not change stays.
+        """
+        on: dict[Width, list[Width]] = defaultdict(list)
+        for width, groups in self.group_widths.items():
+            for group in groups:
+                on[group].append(width)
+        chosen = {group: max(1, round(group.request(own))) for group in sorted(on)}
+        free = [group for group in chosen if group.request(own) != group.base]
+        for _ in range(_SWEEPS):
+            before = dict(chosen)
+            for group in free:
+                chosen[group] = self._group_width(group, on[group], chosen, factor, own)
+            if chosen == before:
+                break
+        return chosen
+
+    def _group_width(
+        self, group: Width, on: list[Width], chosen: dict[Width, int], factor: float, own: float
+    ) -> int:
+        """Return the best value of one group width while the others stay."""
         ideal = group.request(own)
-        if ideal == group.base:
-            return group.base
-        options = range(max(1, floor(ideal / 1.5)), ceil(ideal * 1.5) + 1)
+        touched = list(on)
+        for width in touched:  # and the parts that these are put together from
+            touched += [w for w, totals in self._totals.items() if (width in dict(totals))]
 
         def miss(option: int) -> float:
-            total = _GROUP_WEIGHT * len(widths) * abs(log(option / ideal))
-            for width in widths:
+            total = _GROUP_WEIGHT * len(on) * abs(log(option / ideal))
+            trial = {**chosen, group: option}
+            for width in touched:
                 request = width.request(factor)
-                total += abs(log(nearest(request, lcm(self.multiples[width], option)) / request))
+                total += abs(log(nearest(request, self._step(width, trial)) / request))
             return total
 
-        return min(options, key=miss)
+        return min(_options(ideal), key=miss)
 
     def sizes(self, base: Sizes, widths: Widths) -> Sizes:
         """Return the new sizes of the channel groups for new widths."""
@@ -152,6 +184,13 @@ class WidthRule:
 
 def _size(composition: Composition, sizes: Sizes) -> int:
     return round(sum(float(sizes[group]) * times for group, times in composition))
+
+
+def _options(ideal: float) -> range:
+    """Return the group widths to choose from: not all numbers where these are large."""
+    stride = 1 if ideal < _FINE else _COARSE
+    low, high = floor(ideal / 1.5 / stride), ceil(ideal * 1.5 / stride)
+    return range(max(1, low) * stride, (high + 1) * stride, stride)
 
 
 def nearest_divisor(number: int, value: float) -> int:
