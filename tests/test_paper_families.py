@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import random
-import time
 from dataclasses import replace
 from math import log, sqrt
 
@@ -174,26 +173,6 @@ def test_stages_without_blocks_at_the_end_cost_nothing():
     )
     assert int(many.flops[0]) == families.count(short).flops
     assert int(many.params[0]) == families.count(short).params
-
-
-def test_a_million_candidates_are_counted_in_a_second_of_one_core():
-    like, n = families.named("RegNetY-400MF"), 200_000
-    depths = np.tile(like.depths, (n, 1))
-    arrays = {"widths": np.tile(like.widths, (n, 1)), "group_widths": like.group_widths}
-    assert n / seconds(lambda: families.count_stages(like, depths=depths, **arrays)) > 1_000_000
-    form = families.regnet("RegNetX-400MF")
-    given = {"w0": 24, "wa": np.linspace(8, 100, n), "wm": 2.54, "group_width": 16}
-    assert n / seconds(lambda: families.count_regnets(form, depth=22, **given)) > 200_000
-
-
-def seconds(work) -> float:
-    """Processor time, the best of three."""
-    spent = []
-    for _ in range(3):
-        start = time.process_time()
-        work()
-        spent.append(time.process_time() - start)
-    return min(spent)
 
 
 @pytest.mark.parametrize(
