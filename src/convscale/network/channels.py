@@ -73,7 +73,8 @@ class Channels:
             >>> classes = np.array([0, 0, 1, 1])
             >>> tied = Channels(np.array([2]), np.array([False]), classes * 0, (),
             ...                 class_of_unit=classes)
-            >>> tied.is_one(np.arange(4).reshape(2, 2), 1), tied.is_one(np.arange(4).reshape(2, 2), 0)
+            >>> units = np.arange(4).reshape(2, 2)
+            >>> tied.is_one(units, 1), tied.is_one(units, 0)
             (True, False)
         """
         if self.class_of_unit is None:

@@ -112,8 +112,8 @@ def _reshaped(ties: Ties, function: str, args: Sequence[Any], output: torch.Tens
             over = label.size // output.shape[free]
             if len(spread) == 2:
                 other = sum(spread) - free
-                units = np.moveaxis(label, (other, free), (0, 1)).reshape(label.shape[other], -1)
-                cut_at = (other, free, units)
+                rows = np.moveaxis(label, (other, free), (0, 1)).reshape(label.shape[other], -1)
+                cut_at = (other, free, rows)
             labels.append(label)
             continue
         if len(spread) > 1:
