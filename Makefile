@@ -6,7 +6,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: help install demo test lint types verify clean
+.PHONY: help install demo test lint types verify coverage clean
 
 help:             ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -34,6 +34,9 @@ test: lint types  ## lint, types and the whole test suite; what CI runs
 
 verify: $(STAMP)  ## the whole matrix of networks, strategies and factors, trained one step (30 min)
 	$(BIN)/pytest --numprocesses 2 -m slow tests/test_matrix.py
+
+coverage: $(STAMP) ## scale all networks of the list and write docs/coverage.md (hours; resumable)
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.coverage $(ARGS)
 
 clean:            ## remove what the targets made
 	rm -rf $(VENV) demo .mypy_cache .ruff_cache .pytest_cache .hypothesis

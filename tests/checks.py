@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import nn
@@ -114,15 +116,24 @@ def check_added_blocks_matter(scaled, resolution: int, in_chans: int = 3) -> int
     with torch.no_grad():
         before = module(x)
         for path in added:
-            block = module.get_submodule(path[:-1])
-            backup = [p.clone() for p in block.parameters()]
-            for parameter in block.parameters():
-                parameter.add_(0.5 * torch.randn(parameter.shape))
-            assert not torch.equal(module(x), before), f"{path} does not matter"
-            for parameter, value in zip(block.parameters(), backup, strict=True):
-                parameter.copy_(value)
+            with perturbed(module.get_submodule(path[:-1])):
+                assert not torch.equal(module(x), before), f"{path} does not matter"
         assert torch.equal(module(x), before)
     return len(added)
+
+
+@contextmanager
+def perturbed(block: nn.Module) -> Iterator[None]:
+    """Change a block's parameters, or its output where it has none (the ReLU of a flat unit)."""
+    backup = [p.clone() for p in block.parameters()]
+    for parameter in block.parameters():
+        parameter.add_(0.5 * torch.randn(parameter.shape))
+    hook = None if backup else block.register_forward_hook(lambda _, __, output: output + 1)
+    yield
+    if hook is not None:
+        hook.remove()
+    for parameter, value in zip(block.parameters(), backup, strict=True):
+        parameter.copy_(value)
 
 
 def output_shape(module: nn.Module, resolution, in_chans: int = 3) -> tuple[int, ...]:

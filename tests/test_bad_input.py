@@ -44,7 +44,7 @@ def unfit():
 
 # Command line -> what its one line says. All of these are found before any network is touched.
 PARSED = {
-    "": r"Missing command\. The commands are count, scale, compare, measure, strategies, fit\.",
+    "": r"Missing command\. The commands are count, scale, compare, measure, stages, diff, strategies, fit\.",
     "cuont resnet18": r"No such command 'cuont'\. Did you mean 'count'\?",
     "--bogus": r"No such option: --bogus\.",
     "count": r"Missing argument 'NETWORK'\. See 'convscale count --help'\.",
@@ -57,7 +57,7 @@ PARSED = {
     "count resnet18 --resolution 224x0": r"The resolution is 0; it must be at least 1\.",
     "count resnet18 --resolution big": r"Cannot read 'big' as a resolution\. Write 224 or",
     "count resnet18 --resolution 1x2x3": r"Cannot read '1x2x3' as a resolution\.",
-    "count resnet18 --convention pycsl": r"Unknown convention 'pycsl'\. Use default\.",
+    "count resnet18 --convention pycsl": r"Unknown convention 'pycsl'\. Use default, pycls\.",
     "count resnet18 --num-classes x": r"Cannot read 'x' as the number of classes\. Write an int",
     "count resnet18 --num-classes -1": r"The number of classes is -1; it must be at least 1\.",
     "count resnet18 --in-chans 0": r"The number of input channels is 0; it must be at least 1\.",
@@ -91,7 +91,7 @@ PARSED = {
     "scale resnet18 --strategy w --factor 2 --seed -1": r"The seed is -1; it must be at least 0\.",
     "scale resnet18 --strategy w --factor 2 --seed 1.5": r"Cannot read '1.5' as the seed\.",
     "scale resnet18 --strategy w --factor 2 --seed 99999999999999999999": r"must be below 2\*\*63",
-    "scale resnet18 --strategy w --factor 2 --keep ,": r"The list of axes to keep is empty\.",
+    "scale resnet18 --strategy w --factor 2 --keep ,": r"The list of what to keep is empty\.",
     "scale resnet18 --strategy w --factor 2 --out ''": r"The name of the output folder is empty\.",
     "measure resnet18 --batch-size 0": r"The batch size is 0; it must be at least 1\.",
     "measure resnet18 --batch-size -4": r"The batch size is -4; it must be at least 1\.",
@@ -150,7 +150,7 @@ FOUND = {
     "scale resnet18 --strategy w --flops 100": r"smallest",
     "scale resnet18 --strategy w --params 10": r"smallest",
     "scale resnet18 --strategy dWr --acts 10": r"smallest",
-    "scale vgg11 --strategy dWr --factor 2 --keep d,q": r"Cannot keep 'q'\. Axes that can be kept",
+    "scale vgg11 --strategy dWr --factor 2 --keep d,q": r"Cannot keep 'q'\. What can be kept",
     "scale vgg11 --strategy dWr --factor 2 --keep d,w,r": r"Nothing is left to scale when d, w, r",
     "scale resnet18 --strategy w --factor 2 --out {here}": r"exists already\. Name a folder",
     "scale resnet18 --strategy w --factor 2 --out {here}/nets.py/x": r"is not a folder",

@@ -134,7 +134,10 @@ def test_grayscale_modules_tell_their_input_channels():
     ("arguments", "message"),
     [
         ({"resolution": 0}, "The resolution is 0; it must be at least 1."),
-        ({"resolution": 32, "convention": "half"}, "Unknown convention 'half'. Use default."),
+        (
+            {"resolution": 32, "convention": "half"},
+            "Unknown convention 'half'. Use default, pycls.",
+        ),
         ({}, "Nothing tells the input resolution of module:Plain. Give one: --resolution 224.*"),
         ({"resolution": 8, "num_classes": 5}, "num_classes and in_chans apply to names.*"),
     ],

@@ -18,6 +18,7 @@ LAYERS = (
     "quantities",
     "strategy",
     "complexity.complexity",
+    "families",
     "network",
     "complexity",
     "scaling",
@@ -28,7 +29,7 @@ LAYERS = (
     "cli",
 )
 # These hold numbers only: they start at once.
-LIGHT = ("errors", "quantities", "strategy", "complexity.complexity")
+LIGHT = ("errors", "quantities", "strategy", "complexity.complexity", "families")
 HEAVY = ("torch", "torchvision", "timm")
 
 

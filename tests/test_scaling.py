@@ -12,7 +12,7 @@ import convscale as cs
 from convscale.network import resolve_base
 from convscale.scaling import Scaler
 from tests import checks
-from tests.networks import DEEP, NAMED, Contraption, contraption
+from tests.networks import DEEP, NAMED, Contraption, SplitAdd, contraption
 
 FACTORS = (0.5, 2.0, 4.0)
 ALL = [
@@ -201,16 +201,36 @@ def test_a_strict_budget_that_cannot_be_met_is_an_error():
         scaler("timm:resnet50").scale("d", params=21.6e6, strict=True, weights=False)
 
 
+@pytest.mark.parametrize("strategy", ["d", "dWr"])
+def test_a_network_without_stages_refuses_depth(strategy):
+    message = f"^Strategy '{strategy}' scales depth, but the network has no stage of blocks.*$"
+    with pytest.raises(cs.UnscalableNetworkError, match=message):
+        cs.scale(SplitAdd(), strategy=strategy, factor=2.0, resolution=32)
+
+
 @pytest.mark.parametrize(
-    ("strategy", "message"),
+    ("name", "depths"),
     [
-        ("d", "Strategy 'd' scales depth, but the network has no stage of blocks.*"),
-        ("dWr", "Strategy 'dWr' scales depth, but the network has no stage of blocks.*"),
+        ("timm:densenet121", (12, 24, 48, 32)),
+        ("timm:dpn68", (6, 8, 24, 6)),
+        ("timm:vgg16", (4, 4, 6, 6, 6)),
+        ("timm:inception_v3", None),
+        ("timm:rexnet_100", (2, 4, 4, 12, 10)),
     ],
 )
-def test_a_network_without_stages_refuses_depth(strategy, message):
-    with pytest.raises(cs.UnscalableNetworkError, match=f"^{message}$"):
-        scaler("timm:vgg16").scale(strategy, factor=2.0, weights=False)
+def test_dense_flat_and_called_blocks_are_deepened(name, depths):
+    found = Scaler(resolve_base(name)).scale("d", factor=2.0)
+    base = base_module(name)
+    checks.check_state_dict_keys(base, found)
+    assert found.achieved.flops == checks.torch_flops(found.module, found.resolution)
+    if depths is not None:
+        stages = Scaler(resolve_base(name)).blueprint.stages
+        added = {(e.container, e.after): len(e.added) // len(e.template) for e in found.plan.depth}
+        for stage, depth in zip(stages, depths, strict=True):
+            last = stage.modules(stage.blocks[-1])[-1]
+            assert stage.depth + added[stage.container, last] == depth
+    assert checks.check_added_blocks_matter(found, 96) > 0
+    checks.check_runs_forward_and_backward(found.module, 96)
 
 
 class Joined(nn.Module):
@@ -249,7 +269,7 @@ def test_networks_of_gray_images_scale(strategy):
     assert cs.scale(gray, strategy="w", factor=4.0, resolution=8).module[0].out_channels == 32
 
 
-def test_blocks_that_are_called_by_name_are_named_in_the_refusal():
+def test_blocks_that_are_called_by_name_hand_their_output_to_added_ones():
     class ByName(nn.Module):
         def __init__(self):
             super().__init__()
@@ -261,9 +281,12 @@ def test_blocks_that_are_called_by_name_are_named_in_the_refusal():
         def forward(self, x):
             return self.exit(self.two(self.one(self.grow(self.entry(x)))).mean((2, 3)))
 
-    message = r"^Strategy 'd' scales depth, but its forward pass runs no block .* \(at one\).*$"
-    with pytest.raises(cs.UnscalableNetworkError, match=message):
-        cs.scale(ByName(), strategy="d", factor=2.0, resolution=16)
+    scaled = cs.scale(ByName(), strategy="d", factor=2.0, resolution=16)
+    assert "two2.calm_a.weight" in set(scaled.module.state_dict())
+    assert checks.check_added_blocks_matter(scaled, 16) == 2
+    halved = cs.scale(ByName(), strategy="d", factor=0.5, resolution=16)
+    checks.check_state_dict_keys(ByName(), halved)
+    checks.check_runs_forward_and_backward(halved.module, 16)
 
 
 def test_hooks_of_the_user_do_not_see_our_runs():

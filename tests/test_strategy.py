@@ -78,7 +78,7 @@ def test_group_width_may_be_named_with_the_weight_of_width():
         ("dWr@x", "α in 'dWr@x' must be a number in \\[0, 1\\]. Write dWr@0.8."),
         ("d1_d2", "Axis 'd' stands twice in strategy 'd1_d2'.*"),
         ("d0_w0", "All weights of strategy 'd0_w0' are 0.*"),
-        ("d1_g3", "Group width follows width, but 'd1_g3' gives g the weight 3 and w 0.*"),
+        ("g1", "All weights of strategy 'g1' are 0.*"),
         ("d1_w-2", "Cannot read 'w-2' in strategy 'd1_w-2'.*"),
     ],
 )

@@ -17,7 +17,8 @@ from tests.networks import Contraption, Flattened, Grouped, Plain, Shared, Split
 
 
 def widths(module: nn.Module, resolution: int = 32) -> set[int]:
-    return set(width_rule(trace_module(module, resolution).channels).multiples)
+    rule = width_rule(trace_module(module, resolution).channels)
+    return {width.base for width in rule.multiples}
 
 
 @pytest.mark.parametrize(

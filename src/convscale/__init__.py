@@ -15,6 +15,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from convscale import families
     from convscale.complexity.complexity import Complexity
     from convscale.errors import (
         BudgetError,
@@ -24,11 +25,11 @@ if TYPE_CHECKING:
         UnscalableNetworkError,
     )
     from convscale.runtime import measure
-    from convscale.scaling import count, load, scale
+    from convscale.scaling import count, load, scale, stages
     from convscale.strategy import Strategy
     from convscale.strategy import named_strategies as strategies
     from convscale.strategy.fitting import fit_exponents
-    from convscale.study import compare
+    from convscale.study import compare, diff
     from convscale.study.laws import laws
 
     __version__: str
@@ -44,11 +45,14 @@ __all__ = [
     "__version__",
     "compare",
     "count",
+    "diff",
+    "families",
     "fit_exponents",
     "laws",
     "load",
     "measure",
     "scale",
+    "stages",
     "strategies",
 ]
 
@@ -62,11 +66,13 @@ _ORIGIN = {
     "UnscalableNetworkError": "convscale.errors:UnscalableNetworkError",
     "compare": "convscale.study:compare",
     "count": "convscale.scaling:count",
+    "diff": "convscale.study:diff",
     "fit_exponents": "convscale.strategy.fitting:fit_exponents",
     "laws": "convscale.study.laws:laws",
     "load": "convscale.scaling:load",
     "measure": "convscale.runtime:measure",
     "scale": "convscale.scaling:scale",
+    "stages": "convscale.scaling:stages",
     "strategies": "convscale.strategy:named_strategies",
 }
 
@@ -75,6 +81,8 @@ def __getattr__(name: str) -> object:
     value: object
     if name == "__version__":
         value = importlib.import_module("importlib.metadata").version("convscale")
+    elif name == "families":
+        value = importlib.import_module("convscale.families")
     elif name in _ORIGIN:
         module, attribute = _ORIGIN[name].split(":")
         value = getattr(importlib.import_module(module), attribute)

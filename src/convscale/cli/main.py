@@ -17,11 +17,13 @@ import convscale
 from convscale.cli.answer import Answer, Page, publish
 from convscale.cli.compare import compare
 from convscale.cli.count import count
+from convscale.cli.diff import diff
 from convscale.cli.failure import DEFECT, INTERRUPTED, Failure, failure_of
 from convscale.cli.fit import fit
 from convscale.cli.measure import measure
 from convscale.cli.quiet import collected_warnings, stdout_kept_clean
 from convscale.cli.scale import scale
+from convscale.cli.stages import stages
 from convscale.cli.strategies import strategies
 from convscale.errors import InputError
 
@@ -81,6 +83,8 @@ _EXAMPLES: dict[Callable[..., Answer], str] = {
     scale: "scale resnet50 --strategy dWr --factor 4",
     compare: "compare resnet50 --measure --latency-budget 2.5x --html report.html",
     measure: "measure resnet50 --batch-size 1",
+    stages: "stages resnet50",
+    diff: "diff resnet50 resnet50@dWr:4",
     strategies: "strategies",
     fit: "fit trials.csv",
 }

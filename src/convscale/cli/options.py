@@ -7,13 +7,16 @@ from typing import Annotated
 import typer
 
 _NETWORK_HELP = (
-    "timm:NAME, torchvision:NAME, NAME (timm first), path/to/file.py:factory, a saved folder, "
-    "or NAME@STRATEGY:FACTOR."
+    "A paper family (RegNetY-4.0GF), timm:NAME, torchvision:NAME, NAME (timm first), "
+    "path/to/file.py:factory, a YAML file, a saved folder, or NAME@STRATEGY:FACTOR."
 )
 
 _TARGET = "Target (exactly one)"
 
 Network = Annotated[str, typer.Argument(metavar="NETWORK", help=_NETWORK_HELP, show_default=False)]
+OtherNetwork = Annotated[
+    str, typer.Argument(metavar="OTHER", help="Another network.", show_default=False)
+]
 Networks = Annotated[
     list[str],
     typer.Argument(metavar="NETWORK", help=f"One or several: {_NETWORK_HELP}", show_default=False),
@@ -36,7 +39,10 @@ InChans = Annotated[
     typer.Option("--in-chans", metavar="N", help="Input channels; for names and factories."),
 ]
 Convention = Annotated[
-    str, typer.Option("--convention", metavar="NAME", help="How the edges are counted: default.")
+    str,
+    typer.Option(
+        "--convention", metavar="NAME", help="How the edges are counted: default or pycls."
+    ),
 ]
 Json = Annotated[
     bool, typer.Option("--json", metavar="", help="Print one JSON document and nothing else.")
@@ -93,8 +99,16 @@ Rounding = Annotated[
     typer.Option(
         "--rounding",
         metavar="NAME",
-        help="How sizes are rounded: nearest, efficientnet, tinynet or yolo; "
-        "by default as the strategy does.",
+        help="How sizes are rounded: nearest, efficientnet, tinynet or yolo, by default as the "
+        "strategy does; for paper families also reference.",
+    ),
+]
+GroupWidth = Annotated[
+    str | None,
+    typer.Option(
+        "--group-width",
+        metavar="RULE",
+        help="follow: scaled like width; named: only where the strategy names g.",
     ),
 ]
 WidthMultiple = Annotated[
@@ -104,9 +118,30 @@ Keep = Annotated[
     str | None,
     typer.Option(
         "--keep",
-        metavar="AXES",
-        help="Axes to leave alone, of d, w and r, separated by commas; the others share s.",
+        metavar="LIST",
+        help="What to leave alone: axes (d, w, r; the others share s), stem, head.",
     ),
+]
+Freeze = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--freeze",
+        metavar="PATTERN",
+        help="Modules whose shapes stay, such as layer1 or '*.downsample'; may be repeated.",
+    ),
+]
+StageDepth = Annotated[
+    str | None,
+    typer.Option(
+        "--stage-depth",
+        metavar="LIST",
+        help="For each stage a number that its depth factor is multiplied by: 1,1,3,1. "
+        "No target is needed then.",
+    ),
+]
+StageWidth = Annotated[
+    str | None,
+    typer.Option("--stage-width", metavar="LIST", help="Likewise for the width factor."),
 ]
 Seed = Annotated[
     str, typer.Option("--seed", metavar="N", help="Seed of the weights that are saved.")

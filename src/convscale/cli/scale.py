@@ -10,6 +10,7 @@ from convscale.cli.answer import Answer
 from convscale.cli.values import (
     listed,
     new_folder,
+    numbers,
     one_target,
     optional_whole_number,
     whole_number,
@@ -34,8 +35,12 @@ def scale(
     out: options.Out = None,
     resolution: options.Resolution = None,
     rounding: options.Rounding = None,
+    group_width: options.GroupWidth = None,
     width_multiple: options.WidthMultiple = "8",
     keep: options.Keep = None,
+    freeze: options.Freeze = None,
+    stage_depth: options.StageDepth = None,
+    stage_width: options.StageWidth = None,
     seed: options.Seed = "0",
     strict: options.Strict = False,
     convention: options.Convention = "default",
@@ -50,20 +55,21 @@ def scale(
         Traceback (most recent call last):
         convscale.errors.InputError: The factor is nan; it must be positive and finite.
     """
+    depths = numbers(stage_depth, what="depth factors of stages", example="1,1,3,1")
+    widths = numbers(stage_width, what="width factors of stages", example="1,1,2,2")
     chosen = parse_strategy(strategy)
-    target = _target(chosen, factor=factor, flops=flops, params=params, acts=acts)
+    by_stage = bool(depths or widths)
+    target = _target(chosen, by_stage, factor=factor, flops=flops, params=params, acts=acts)
     side = None if resolution is None else parse_resolution(resolution)
-    kept = () if keep is None else listed(keep, what="axes to keep", example="d,r")
+    kept = () if keep is None else listed(keep, what="what to keep", example="r,stem")
     multiple = whole_number(width_multiple, what="width multiple")
     start = whole_number(seed, what="seed", minimum=0)
     classes = optional_whole_number(num_classes, what="number of classes")
     channels = optional_whole_number(in_chans, what="number of input channels")
     folder = None if out is None else new_folder(out)
 
-    from convscale.complexity.counting import check_convention
     from convscale.scaling import scale as scale_network
 
-    check_convention(convention)
     found = scale_network(
         network,
         strategy=chosen,
@@ -75,22 +81,27 @@ def scale(
         rounding=rounding,
         width_multiple=multiple,
         keep=kept,
+        freeze=tuple(freeze or ()),
+        stage_depth=depths,
+        stage_width=widths,
         seed=start,
         strict=strict,
         weights=folder is not None,
         num_classes=classes,
         in_chans=channels,
+        group_width=group_width,
+        convention=convention,
     )
     return _answer(found, folder, json=json)
 
 
-def _target(strategy: Strategy, **given: str | None) -> dict[str, float]:
+def _target(strategy: Strategy, by_stage: bool, **given: str | None) -> dict[str, float]:
     """Return the one target; an entry of a table has factors of its own and takes none."""
     if isinstance(strategy, Step):
         if any(value is not None for value in given.values()):
             raise InputError(own_factors(strategy))
         return {}
-    return one_target(**given)
+    return one_target(optional=by_stage, **given)
 
 
 def _answer(found: ScaledNetwork, folder: Path | None, *, json: bool) -> Answer:

@@ -13,13 +13,19 @@ def strategies(json: options.Json = False) -> Answer:
     """List the strategies: how each shares a flops factor s between depth, width, resolution.
 
     Example:
-        >>> [row["strategy"] for row in strategies(json=True)["strategies"]][7:9]
-        ['dWr', 'efficientnet']
+        >>> [row["strategy"] for row in strategies(json=True)["strategies"]][5:]
+        ['wr', 'dwr', 'dWr']
+        >>> strategies(json=True)["published"][0]["strategy"]
+        'efficientnet'
     """
     found, others = named_strategies(), published_strategies()
     if json:
-        rows = [*map(_row, found), *map(_published_row, others)]
-        return {"schema_version": 1, "network": None, "strategies": rows}
+        return {
+            "schema_version": 1,
+            "network": None,
+            "strategies": [*map(_row, found)],
+            "published": [*map(_published_row, others)],
+        }
 
     from convscale.report import tables
 

@@ -74,8 +74,22 @@ def listed(text: str, *, what: str, example: str) -> tuple[str, ...]:
     return entries
 
 
-def one_target(**given: str | None) -> dict[str, float]:
-    """Return the one target that was given, by name.
+def numbers(text: str | None, *, what: str, example: str) -> tuple[float, ...]:
+    """Read a list of numbers that are separated by commas; none where nothing was given.
+
+    Raises:
+        InputError: If an entry is no positive number.
+
+    Example:
+        >>> numbers("1,1,3,1", what="depth factors of stages", example="1,1,3,1")
+        (1.0, 1.0, 3.0, 1.0)
+    """
+    entries = () if text is None else listed(text, what=what, example=example)
+    return tuple(parse_number(entry, what=f"entry of the {what}") for entry in entries)
+
+
+def one_target(*, optional: bool = False, **given: str | None) -> dict[str, float]:
+    """Return the one target that was given, by name; where it is optional, perhaps none.
 
     Raises:
         InputError: If none or several were given, or it is no positive number.
@@ -87,6 +101,8 @@ def one_target(**given: str | None) -> dict[str, float]:
     options = [f"--{name}" for name in given]
     rule = f"Write exactly one of {', '.join(options[:-1])} and {options[-1]}"
     texts = {name: text for name, text in given.items() if text is not None}
+    if not texts and optional:
+        return {}
     if not texts:
         raise InputError(f"No target was given. {rule}, as in {options[0]} 2.")
     if len(texts) > 1:

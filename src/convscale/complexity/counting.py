@@ -13,11 +13,19 @@ from convscale.errors import InputError
 from convscale.network.copies import full_copy
 from convscale.network.execution import ForwardError, Observer, run
 from convscale.network.inputs import example_inputs
-from convscale.network.products import Product, bind, first_shape, is_free, may_multiply, product
+from convscale.network.products import (
+    Product,
+    bind,
+    edges,
+    first_shape,
+    is_free,
+    may_multiply,
+    product,
+)
 from convscale.network.sources import Network
 from convscale.quantities import Resolution, check_resolution, format_resolution
 
-CONVENTIONS = ("default",)
+CONVENTIONS = ("default", "pycls")
 
 
 class Counting(Observer):
@@ -31,7 +39,8 @@ class Counting(Observer):
         288
     """
 
-    def __init__(self) -> None:
+    def __init__(self, convention: str = "default") -> None:
+        self.convention = convention
         self.products: dict[str, Product] = {}
         self.shapes: dict[str, tuple[int, ...]] = {}  # in the order of execution
         self.excluded: Counter[str] = Counter()
@@ -41,7 +50,13 @@ class Counting(Observer):
         self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any, path: str
     ) -> None:
         """Add up a call that multiplies, and note one that does not."""
-        found = product(func, bind(func, args, kwargs), output)
+        bound = bind(func, args, kwargs)
+        found = product(func, bound, output)
+        if self.convention == "pycls":
+            added = edges(func, bound, output)
+            if added != Product(0, 0):
+                own = found or Product(0, 0)
+                found = Product(own.flops + added.flops, own.acts + added.acts)
         operator = f"{func.namespace}.{func._opname}"
         if found is not None:
             before = self.products.get(path, Product(0, 0))
@@ -74,6 +89,7 @@ class Counting(Observer):
             acts=sum(layer.acts for layer in layers),
             network=name,
             resolution=resolution,
+            convention=self.convention,
             uncounted=tuple(
                 Uncounted(operator, calls, path)
                 for (operator, path), calls in self.uncounted.items()
@@ -129,6 +145,7 @@ def count_network(
         name=network.name,
         in_chans=network.in_chans,
         weights=lambda: network.build("cpu"),
+        convention=convention,
     )
 
 
@@ -159,6 +176,7 @@ def count_module(
     name: str = "",
     in_chans: int | None = None,
     weights: Callable[[], nn.Module] | None = None,
+    convention: str = "default",
 ) -> Count:
     """Count a module of our own (a copy); fall back to real tensors where meta ones fail.
 
@@ -168,6 +186,7 @@ def count_module(
         name: Name to give in the count.
         in_chans: Input channels; read from the module if not given.
         weights: Builds the module with real weights, for networks that need them to run.
+        convention: The convention of the count.
 
     Raises:
         InputError: If the network cannot run at the resolution.
@@ -178,20 +197,22 @@ def count_module(
     """
     notes: tuple[str, ...] = ()
     try:
-        counter = _run(module, resolution, in_chans)
+        counter = _run(module, resolution, in_chans, convention)
     except ForwardError as error:
         if weights is None:
             raise cannot_run(name, resolution, error) from error
         try:
-            counter = _run(full_copy(weights()), resolution, in_chans)
+            counter = _run(full_copy(weights()), resolution, in_chans, convention)
         except ForwardError as second:
             raise cannot_run(name, resolution, second) from second
         notes = (f"Counted by a real forward pass: the meta device fails ({error.reason}).",)
     return counter.count(module, resolution, name=name, notes=notes)
 
 
-def _run(module: nn.Module, resolution: Resolution, in_chans: int | None) -> Counting:
-    counter = Counting()
+def _run(
+    module: nn.Module, resolution: Resolution, in_chans: int | None, convention: str
+) -> Counting:
+    counter = Counting(convention)
     inputs = example_inputs(module, resolution, in_chans=in_chans)
     run(module, inputs, counter)
     return counter

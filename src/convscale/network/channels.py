@@ -14,11 +14,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from convscale.network.labels import Label
-from convscale.network.ties import Ties
+from convscale.network.ties import Ties, classes_of
 
 Sizes = npt.NDArray[np.int64] | npt.NDArray[np.float64]
 Composition = tuple[tuple[int, int], ...]
@@ -31,7 +29,8 @@ class Channels:
     `produced` holds, for every axis that a layer puts out, its composition: pairs of a
     channel group and the number of times it stands there. `grouped` holds, for every grouped
     convolution, the compositions of its input, its output and its group width; `equal` the
-    compositions of parts that must be of one size; `axes` those of all axes of weights.
+    compositions of parts that must be of one size; `axes` those of all axes of weights;
+    `class_of_unit` what is tied.
 
     Example:
         >>> group_of_unit, sizes = np.array([0, 0, 0]), np.array([3])
@@ -47,6 +46,7 @@ class Channels:
     grouped: tuple[tuple[Composition, Composition, Composition], ...] = ()
     equal: tuple[tuple[Composition, ...], ...] = ()
     axes: tuple[Composition, ...] = ()
+    class_of_unit: npt.NDArray[np.int64] | None = field(default=None, repr=False)
     _known: dict[int, tuple[Label, Composition]] = field(default_factory=dict, repr=False)
 
     def composition(self, units: Label) -> Composition:
@@ -65,6 +65,23 @@ class Channels:
         Sizes of fragments may be fractions; those of places are whole.
         """
         return round(sum(float(sizes[group]) * times for group, times in self.composition(units)))
+
+    def is_one(self, units: Label, axis: int) -> bool:
+        """Tell whether units are all tied along one axis of a label, and not along the others.
+
+        Example:
+            >>> classes = np.array([0, 0, 1, 1])
+            >>> tied = Channels(np.array([2]), np.array([False]), classes * 0, (),
+            ...                 class_of_unit=classes)
+            >>> units = np.arange(4).reshape(2, 2)
+            >>> tied.is_one(units, 1), tied.is_one(units, 0)
+            (True, False)
+        """
+        if self.class_of_unit is None:
+            return False
+        classes = self.class_of_unit[units]
+        first = classes.take([0], axis=axis)
+        return bool((classes == first).all()) and len(np.unique(first)) > 1
 
     def scalable(self, units: Label) -> bool:
         """Tell whether any group in a set of units can change."""
@@ -88,7 +105,7 @@ def find_channels(ties: Ties, places: Sequence[Label], axes: Sequence[Label] = (
         >>> find_channels(ties, [a, b]).sizes
         array([4])
     """
-    classes = _classes(ties)
+    classes = classes_of(ties)
     count = int(classes.max()) + 1 if len(classes) else 0
     fixed = np.ones(count, dtype=bool)
     for units in (*ties.produced, *(width for *_, width in ties.grouped)):
@@ -115,18 +132,8 @@ def find_channels(ties: Ties, places: Sequence[Label], axes: Sequence[Label] = (
         grouped=tuple(grouped),
         equal=tuple(equal),
         axes=tuple(known),
+        class_of_unit=classes,
     )
-
-
-def _classes(ties: Ties) -> npt.NDArray[np.int64]:
-    """Return the class of every unit: the connected components of the ties."""
-    if not ties.edges:
-        return np.arange(ties.units)
-    left = np.concatenate([edge[0] for edge in ties.edges])
-    right = np.concatenate([edge[1] for edge in ties.edges])
-    graph = coo_array((np.ones(len(left), dtype=bool), (left, right)), (ties.units, ties.units))
-    classes: npt.NDArray[Any] = connected_components(graph, directed=False)[1]
-    return classes.astype(np.int64)
 
 
 def _groups(

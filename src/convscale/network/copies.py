@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 from collections import OrderedDict
 from collections.abc import Iterator
 from typing import Any
@@ -26,9 +27,43 @@ def meta_copy(module: nn.Module) -> nn.Module:
         'meta'
     """
     copied = _copy(module, {id(tensor): _as_meta(tensor) for tensor in _tensors(module)})
-    for part in copied.modules():
-        part._forward_hooks.clear()  # a user's hooks see the user's own runs only
+    owned = {id(value) for part in copied.modules() for value in (part, *vars(part).values())}
+    for part in copied.modules():  # a user's hooks see the user's own runs only
+        for key, hook in list(part._forward_hooks.items()):
+            owner = hook_owner(hook)
+            if owner is None or id(owner) not in owned:
+                del part._forward_hooks[key]
     return copied
+
+
+def part_copy(part: nn.Module) -> nn.Module:
+    """Copy a part of a network; what its hooks report to is the network's, and stays one.
+
+    Example:
+        >>> part_copy(nn.ReLU())
+        ReLU()
+    """
+    inside = set(part.modules())
+    owners = [
+        hook_owner(hook)
+        for module in inside
+        for hook in (*module._forward_hooks.values(), *module._forward_pre_hooks.values())
+    ]
+    memo = {id(owner): owner for owner in owners if owner not in inside}
+    return copy.deepcopy(part, memo)
+
+
+def hook_owner(hook: Any) -> object:
+    """Return the object whose method a hook is; a network may hold it and read what it saw.
+
+    Example:
+        >>> seen: list[object] = []
+        >>> hook_owner(functools.partial(seen.append, 1)) is seen
+        True
+    """
+    while isinstance(hook, functools.partial):
+        hook = hook.func
+    return getattr(hook, "__self__", None)
 
 
 def full_copy(module: nn.Module) -> nn.Module:

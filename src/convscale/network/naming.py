@@ -8,9 +8,12 @@ from pathlib import Path
 from torch import nn
 
 from convscale.errors import InputError, UnknownNetworkError, near_names
+from convscale.families import named, names
+from convscale.families.documents import SUFFIXES, read_yaml
 from convscale.network.sources import (
     Network,
     checked_options,
+    from_family,
     from_file,
     from_module,
     from_timm,
@@ -28,8 +31,9 @@ def resolve_base(
     """Find the network that a name, `file.py:factory` or module stands for.
 
     Args:
-        network: `timm:resnet50`, `torchvision:resnet50`, `resnet50` (timm first),
-            `path/to/file.py:factory`, or a module.
+        network: `RegNetY-4.0GF` (a paper family, matched exactly), `timm:resnet50`,
+            `torchvision:resnet50`, `resnet50` (timm first), `path/to/file.py:factory`, a YAML
+            file that describes a network of a family, or a module.
         num_classes: Classes of the classifier, for names and factories.
         in_chans: Input channels, for names and factories.
 
@@ -49,6 +53,10 @@ def resolve_base(
     if not isinstance(network, str):
         raise InputError(f"{network!r} is no network. Give a name or an nn.Module.")
     name = network.strip()
+    if name in names():
+        return from_family(name, named(name), options)
+    if name.endswith(SUFFIXES):
+        return from_family(name, read_yaml(name), options)
     match = _FILE.fullmatch(name)
     if match is not None:
         return from_file(Path(match["path"]), match["factory"], options)
@@ -65,12 +73,14 @@ def resolve_base(
 
 
 def is_library_name(name: str) -> bool:
-    """Tell whether a bare name stands for a network of timm or torchvision.
+    """Tell whether a bare name stands for a network of a family, of timm or of torchvision.
 
     Example:
         >>> is_library_name("resnet50"), is_library_name("half")
         (True, False)
     """
+    if name in names():
+        return True
     import timm
     import torchvision
 
@@ -88,10 +98,10 @@ def _from_any(name: str, options: dict[str, int]) -> Network:
         return from_torchvision(name, options)
     if name and Path(name).is_dir():
         raise InputError(f"The folder {name} holds no network. Give a folder that save wrote.")
-    near = near_names(name, [*timm.list_models(), *known])
+    near = near_names(name, [*names(), *timm.list_models(), *known])
     raise UnknownNetworkError(
-        f"Unknown network {name!r}.{near} Write a name of timm or torchvision, "
-        "path/to/file.py:factory, or a folder written by save."
+        f"Unknown network {name!r}.{near} Write a name of a paper family, timm or torchvision, "
+        "path/to/file.py:factory, a YAML file, or a folder written by save."
     )
 
 

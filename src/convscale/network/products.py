@@ -108,6 +108,28 @@ def product(func: Any, bound: dict[str, Any], output: Any) -> Product | None:
     return rule(bound, output) if rule is not None else None
 
 
+def edges(func: Any, bound: dict[str, Any], output: Any) -> Product:
+    """Return what the convention `pycls` adds for a call.
+
+    A flop for each output of a convolution or linear layer with biases, and the outputs of
+    max-pooling as acts.
+
+    Example:
+        >>> import torch
+        >>> left, right = torch.zeros(2, 3), torch.zeros(3, 4)
+        >>> edges(torch.ops.aten.addmm.default, {}, left @ right)
+        Product(flops=8, acts=0)
+    """
+    if func.namespace != "aten":
+        return Product(0, 0)
+    name = func._opname
+    if name == "addmm" or (name == "convolution" and bound["bias"] is not None):
+        return Product(output.numel(), 0)
+    if name.startswith("max_pool") and name.endswith("_with_indices"):
+        return Product(0, output[0].numel())
+    return Product(0, 0)
+
+
 def is_free(func: Any) -> bool:
     """Tell whether an operator computes nothing.
 

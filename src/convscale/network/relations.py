@@ -28,7 +28,7 @@ from convscale.network.ties import Ties, tensors_in
 Rule = Callable[[Ties, Any, dict[str, Any], Any], None]
 
 VIEWS = ("view", "_unsafe_view", "reshape", "_reshape_alias", "_reshape_copy", "view_copy")
-_STRUCTURAL = (
+STRUCTURAL = (
     "permute transpose t slice select split split_with_sizes unsafe_split unsafe_chunk chunk "
     "unbind unsqueeze squeeze expand narrow diagonal unfold flip roll repeat channel_shuffle "
     "unsqueeze_ squeeze_ transpose_ t_ tile swapaxes movedim"
@@ -209,6 +209,7 @@ def _reshape(ties: Ties, _func: Any, bound: dict[str, Any], output: Any) -> None
         else:
             kept.append(label)
     ties.set_labels(output, tuple(kept))
+    ties.pass_on_table(x, [output])
 
 
 def _spread(label: Label) -> int:
@@ -228,8 +229,11 @@ def _structure(ties: Ties, func: Any, bound: dict[str, Any], output: Any) -> Non
         for position, part in enumerate(viewed(label, shape, lambda t: operation(t, **others))):
             if varying(part):
                 collected[position].append(part)
+            elif part.size:
+                ties.pin(part)  # a channel that is taken on its own stays one
     for tensor, labels in zip(outputs, collected, strict=True):
         ties.set_labels(tensor, tuple(labels))
+    ties.pass_on_table(x, outputs)
 
 
 def _pixel_shuffle(ties: Ties, _func: Any, bound: dict[str, Any], output: Any) -> None:
@@ -405,7 +409,7 @@ def _pin_tables(ties: Ties, operands: list[torch.Tensor]) -> None:
         for other in operands:
             if other is table:
                 continue
-            if isinstance(table, torch.nn.Parameter) or ties.is_product(other):
+            if ties.is_table(table) or ties.is_product(other):
                 for label in ties.labels(table):
                     if _meets_unlabelled(ties, label, table.ndim, other):
                         ties.drop(label)
@@ -468,6 +472,6 @@ RULES: dict[str, Rule] = {
     ),
     **dict.fromkeys(ATTENTION, _attention),
     **dict.fromkeys(VIEWS, _reshape),
-    **dict.fromkeys(_STRUCTURAL, _structure),
+    **dict.fromkeys(STRUCTURAL, _structure),
     **dict.fromkeys(_REDUCTIONS, _reduction),
 }

@@ -86,7 +86,7 @@ def _adds_alike(left: nn.Module, right: nn.Module) -> bool:
 def _flat_stages(module: nn.Module, trace: Trace) -> Iterator[Stage]:
     """Find convolutions in a flat sequence, each with the norm and activation that follow it."""
     for path, container in module.named_modules():
-        if isinstance(container, nn.Sequential):
+        if isinstance(container, nn.Sequential | nn.ModuleDict):
             units = list(_units(container, path, trace))
             for stage in _cut(units, path, trace):
                 members = tuple(stage)
@@ -96,7 +96,7 @@ def _flat_stages(module: nn.Module, trace: Trace) -> Iterator[Stage]:
                 yield Stage(path, blocks, "Conv", repeatable, members=members)
 
 
-def _units(container: nn.Sequential, path: str, trace: Trace) -> Iterator[tuple[str, ...]]:
+def _units(container: nn.Module, path: str, trace: Trace) -> Iterator[tuple[str, ...]]:
     unit: list[str] = []
     for name, child in container.named_children():
         where = join(path, name)

@@ -7,7 +7,7 @@ import inspect
 import sys
 import types
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +15,8 @@ import torch
 from torch import nn
 
 from convscale.errors import ConvscaleError, InputError, UnknownNetworkError, near_names
+from convscale.families import Description
+from convscale.families.documents import as_document
 from convscale.network.copies import meta_copy
 from convscale.quantities import Resolution, check_count
 
@@ -25,6 +27,8 @@ Device = Literal["cpu", "meta"]
 class Origin:
     """What a network is rebuilt from: a name with options, and the plans applied since.
 
+    `family` is the description of a paper family's network; it is built from that then.
+
     Example:
         >>> Origin("timm:resnet18", {}).steps
         ()
@@ -33,6 +37,7 @@ class Origin:
     network: str
     options: dict[str, int]
     steps: tuple[dict[str, Any], ...] = ()
+    family: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -41,7 +46,7 @@ class Network:
 
     `build("meta")` returns a module without weights; `build("cpu")` one with its own
     fresh weights, or the caller's module where that is what was given. `resolution` is in
-    px, None where nothing tells it.
+    px, None where nothing tells it; `family` the description where it is a paper family's.
 
     Example:
         >>> Network("module:Linear", None, None, lambda device: nn.Linear(2, 3)).name
@@ -53,6 +58,29 @@ class Network:
     in_chans: int | None
     build: Callable[[Device], nn.Module]
     origin: Origin = field(default_factory=lambda: Origin("", {}))
+    family: Description | None = None
+
+
+def from_family(name: str, description: Description, options: dict[str, int]) -> Network:
+    """Describe a network of a paper family.
+
+    Example:
+        >>> from convscale.families import named
+        >>> from_family("ResNet-50", named("ResNet-50"), {"num_classes": 10}).resolution
+        224
+    """
+    from convscale.network.family_modules import build_family
+
+    changes: dict[str, Any] = dict(options)
+    net = replace(description, **changes)
+    return Network(
+        name,
+        net.resolution,
+        net.in_chans,
+        _builder(lambda: build_family(net)),
+        Origin(name, options, family=as_document(net)),
+        net,
+    )
 
 
 def from_module(module: nn.Module) -> Network:

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from convscale.network.labels import Label, Labels, aligned, varying
 
@@ -28,6 +30,7 @@ class Ties:
         self.grouped: list[tuple[Label, Label, Label]] = []
         self.equal: list[list[Label]] = []
         self._products: dict[int, torch.Tensor] = {}
+        self._views: dict[int, torch.Tensor] = {}
         self._dropped: dict[int, Label] = {}
         self.units = 0
         self._labels: dict[int, tuple[torch.Tensor, Labels]] = {}
@@ -59,6 +62,15 @@ class Ties:
         if any(id(tensor) in self._products for tensor in inputs):
             for tensor in outputs:
                 self.mark_product(tensor)
+
+    def is_table(self, tensor: torch.Tensor) -> bool:
+        """Tell whether a tensor is a parameter, or a view of one."""
+        return isinstance(tensor, torch.nn.Parameter) or id(tensor) in self._views
+
+    def pass_on_table(self, source: torch.Tensor, views: list[torch.Tensor]) -> None:
+        """Note that tensors are views of another, which may be a parameter."""
+        if self.is_table(source):
+            self._views.update((id(view), view) for view in views)
 
     def tie(self, left: Label, right: Label) -> None:
         """Say that units are the same, element by element, after broadcasting."""
@@ -111,6 +123,24 @@ class Ties:
                     result[position] = label
                 return
         result.append(label)
+
+
+def classes_of(ties: Ties) -> Label:
+    """Return the class of every unit: the connected components of the ties.
+
+    Example:
+        >>> ties = Ties()
+        >>> ties.tie(ties.fresh(2), ties.fresh(2))
+        >>> classes_of(ties).tolist()
+        [0, 1, 0, 1]
+    """
+    if not ties.edges:
+        return np.arange(ties.units)
+    left = np.concatenate([edge[0] for edge in ties.edges])
+    right = np.concatenate([edge[1] for edge in ties.edges])
+    graph = coo_array((np.ones(len(left), dtype=bool), (left, right)), (ties.units, ties.units))
+    classes: Label = connected_components(graph, directed=False)[1].astype(np.int64)
+    return classes
 
 
 def tensors_in(values: Any) -> list[torch.Tensor]:

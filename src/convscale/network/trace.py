@@ -17,6 +17,7 @@ from convscale.network.execution import Observer, run
 from convscale.network.inputs import example_inputs
 from convscale.network.labels import Label, Labels, find_along, varying, vector
 from convscale.network.numbers import Number, install
+from convscale.network.outputs import Scores
 from convscale.network.products import bind, is_free, product
 from convscale.network.relations import RULES, VIEWS, by_shape
 from convscale.network.shaping import SHAPING, Shaped, cut, shaped_call
@@ -92,7 +93,9 @@ class Trace:
     `channels` answers how many units an axis has for given sizes; `grouped` holds, for each
     module path, the input units of its grouped convolution and the units of a group (None
     for depthwise); `normalized` the units of layer norms; `shaped` the calls that name sizes
-    and `compared` the outcomes of comparisons with attributes, in their order.
+    and `compared` the outcomes of comparisons with attributes, in their order. `features` holds
+    for each output the dimension of its channels where it is a feature map, whose channels
+    scale, and None where it stays.
 
     Example:
         >>> trace_module(nn.Conv2d(3, 8, 3), 8).terms[0].path
@@ -105,6 +108,7 @@ class Trace:
     borders: dict[str, Border]
     calls: dict[str, int]
     output_shapes: tuple[tuple[int, ...], ...]
+    features: tuple[int | None, ...]
     opaque: tuple[tuple[str, str], ...]
     normalized: dict[str, Label]
     grouped: dict[str, tuple[Label, Label | None]]
@@ -124,6 +128,7 @@ class _Recorder(Observer):
     def __init__(self, module: nn.Module) -> None:
         self.ties = Ties()
         self.tensors = _label_tensors(self.ties, module)
+        self.scores = Scores((*module.parameters(), *module.buffers()))
         self.terms: list[Term] = []
         self.borders: dict[str, Border] = {}
         self.calls: dict[str, int] = {}
@@ -151,6 +156,7 @@ class _Recorder(Observer):
         if self._inside and func._opname in VIEWS:
             cut(self.ties, bound["self"], output)
         self.ties.pass_on_product(tensors_in(bound), tensors_in(output))
+        self.scores.visit(self.ties, func._opname, bound, output)
         self._note_sizes(func._opname, bound, path)
         if product(func, bound, output) is not None:
             self.terms += _terms(self.ties, func._opname, bound, output, path)
@@ -172,11 +178,11 @@ class _Recorder(Observer):
             self.shaped.setdefault(path, []).append(found)
         return output
 
-    def _compare(self, number: Number, other: Any, equal: bool) -> bool:
-        del other
+    def _compare(self, number: Number, question: str, other: Any, answer: bool) -> bool:
+        del question, other
         if number.place is not None:
-            self.compared.setdefault(number.place.module, []).append(equal)
-        return equal
+            self.compared.setdefault(number.place.module, []).append(answer)
+        return answer
 
     def _note_sizes(self, operator: str, bound: dict[str, Any], path: str) -> None:
         """Keep what a module's attributes must say: groups, and normalised widths."""
@@ -254,8 +260,7 @@ def trace_module(
     results = tensors_in(output)
     if not results:
         raise UnscalableNetworkError(f"{type(module).__name__} returned no tensor.")
-    for tensor in results:
-        ties.pin_tensor(tensor)
+    features = recorder.scores.settle(ties, results)
     return Trace(
         resolution=resolution,
         tensors=recorder.tensors,
@@ -263,6 +268,7 @@ def trace_module(
         borders=recorder.borders,
         calls=recorder.calls,
         output_shapes=tuple(tuple(tensor.shape) for tensor in results),
+        features=features,
         opaque=tuple(dict.fromkeys(recorder.opaque)),
         normalized=recorder.normalized,
         grouped=recorder.grouped,

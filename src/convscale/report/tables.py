@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from rich import box
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.table import Table
 from rich.text import Text
 
 from convscale.complexity.complexity import METRICS
 from convscale.quantities import format_count, format_resolution
+from convscale.report.layout import add_row as _add
+from convscale.report.layout import noted as _notes
+from convscale.report.layout import plain_lines as plain_lines
+from convscale.report.layout import table_of as _table
+from convscale.report.layout import titled as _titled
 from convscale.report.sentences import (
     conditions_text,
     format_r,
@@ -302,44 +306,3 @@ def _power(exponent: float) -> str:
 
 def _number(value: float) -> str:
     return format_count(value) if value >= 1000 else f"{value:g}"
-
-
-def _table(*heads: str) -> Table:
-    """Make a table; a head that ends in < is a column of numbers."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-    for head in heads:
-        numeric = head.endswith("<")
-        table.add_column(
-            head.removesuffix("<"),
-            justify="right" if numeric else "left",
-            no_wrap=numeric,
-            overflow="fold",
-        )
-    return table
-
-
-def _titled(title: str, table: Table) -> Group:
-    return Group(Text(title, style="bold"), table)
-
-
-def _add(table: Table, *cells: str, style: str | None = None) -> None:
-    """Add a row of plain text: brackets in names are no markup."""
-    table.add_row(*(Text(cell) for cell in cells), style=style)
-
-
-def _notes(notes: Iterable[str]) -> list[Text]:
-    return [Text(f"Note: {note}") for note in notes]
-
-
-def plain_lines(renderable: RenderableType, *, width: int = 160) -> list[str]:
-    """Return the lines that a terminal of that width shows, without rules and padding.
-
-    Example:
-        >>> plain_lines(Text("some   text"))
-        ['some text']
-    """
-    console = Console(width=width, color_system=None)
-    with console.capture() as captured:
-        console.print(renderable)
-    lines = (" ".join(line.split()) for line in captured.get().splitlines())
-    return [line for line in lines if line.strip("─ ")]

@@ -6,14 +6,28 @@ from collections.abc import Iterable
 
 from torch import nn
 
+from convscale.complexity.counting import check_convention
 from convscale.quantities import Resolution
+from convscale.scaling.family import group_rule, scale_family, with_convention
 from convscale.scaling.resolving import count, resolve
 from convscale.scaling.scaled import ScaledNetwork
-from convscale.scaling.scaler import Scaler, check_rounding, target_of
+from convscale.scaling.scaler import Scaler, check_rounding, split_keep, target_of
+from convscale.scaling.staging import StageRow, StageTable, stages
 from convscale.scaling.storage import load, save
 from convscale.strategy import Strategy, parse_strategy
 
-__all__ = ["ScaledNetwork", "Scaler", "count", "load", "resolve", "save", "scale"]
+__all__ = [
+    "ScaledNetwork",
+    "Scaler",
+    "StageRow",
+    "StageTable",
+    "count",
+    "load",
+    "resolve",
+    "save",
+    "scale",
+    "stages",
+]
 
 
 def scale(
@@ -28,11 +42,16 @@ def scale(
     rounding: str | None = None,
     width_multiple: int = 8,
     keep: Iterable[str] = (),
+    freeze: Iterable[str] = (),
+    stage_depth: Iterable[float] = (),
+    stage_width: Iterable[float] = (),
     seed: int = 0,
     strict: bool = False,
     weights: bool = True,
     num_classes: int | None = None,
     in_chans: int | None = None,
+    group_width: str | None = None,
+    convention: str = "default",
 ) -> ScaledNetwork:
     """Scale a network to exactly one target: a factor, or a budget of flops, params or acts.
 
@@ -46,15 +65,22 @@ def scale(
         params: Budget of params.
         acts: Budget of acts.
         resolution: Base input side or (height, width) in px; required for modules.
-        rounding: Rounding rule, nearest, efficientnet, tinynet or yolo; by default the
-            strategy's own, which is nearest unless its source has another.
+        rounding: nearest, efficientnet, tinynet or yolo; by default the strategy's own, which
+            is nearest unless its source has another. For paper families also reference, the
+            authors' rule.
         width_multiple: The multiple that widths keep, as far as the base has it.
-        keep: Axes to leave alone, of d, w and r.
+        keep: What to leave alone: axes (d, w, r) and parts (stem, head).
+        freeze: Patterns of the paths of modules whose tensors keep their shapes.
+        stage_depth: For each stage a number that the factor of depth is multiplied by.
+        stage_width: Likewise for width. With either, the target may be left out: factor 1.
         seed: Seed of the fresh weights; tensors that keep their shape keep their values.
         strict: Whether a budget missed by more than 3 % is an error.
         weights: Whether the module gets weights; on the meta device if not.
         num_classes: Classes of the classifier, for names and factories.
         in_chans: Input channels, for names and factories.
+        group_width: follow, to scale group width like width, or named, only where the
+            strategy names g; named under the rounding reference, else follow.
+        convention: The convention of base and achieved: default or pycls.
 
     Returns:
         The scaled network: module, resolution, requested, achieved, notes.
@@ -70,19 +96,42 @@ def scale(
         True
     """
     chosen = parse_strategy(strategy) if isinstance(strategy, str) else strategy
-    target_of(chosen, {"factor": factor, "flops": flops, "params": params, "acts": acts})
+    keep, freeze = tuple(keep), tuple(freeze)
+    stage_depth, stage_width = tuple(stage_depth), tuple(stage_width)
+    axes, control = split_keep(keep, freeze, stage_depth, stage_width)
+    targets = {"factor": factor, "flops": flops, "params": params, "acts": acts}
+    target_of(chosen, targets, default=control.default_factor)
     if rounding is not None:
         check_rounding(rounding)
+    check_convention(convention)
+    rule = group_rule(chosen, group_width, rounding=rounding)
     base = resolve(network, resolution=resolution, num_classes=num_classes, in_chans=in_chans)
-    return Scaler(base, width_multiple=width_multiple).scale(
-        chosen,
+    if rounding == "reference" or (rounding == "efficientnet" and base.family is not None):
+        return scale_family(
+            base,
+            rule,
+            targets,
+            rounding=rounding,
+            keep=axes,
+            control=control,
+            convention=convention,
+            seed=seed,
+            strict=strict,
+            weights=weights,
+        )
+    found = Scaler(base, width_multiple=width_multiple).scale(
+        rule,
         factor=factor,
         flops=flops,
         params=params,
         acts=acts,
         keep=keep,
         rounding=rounding,
+        freeze=freeze,
+        stage_depth=stage_depth,
+        stage_width=stage_width,
         seed=seed,
         strict=strict,
         weights=weights,
     )
+    return with_convention(found, base, convention)

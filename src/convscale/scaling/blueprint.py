@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from copy import copy
 from dataclasses import dataclass
 from functools import cached_property, partial
 
@@ -10,8 +11,8 @@ import numpy as np
 from torch import nn
 
 from convscale.complexity.complexity import Complexity
-from convscale.errors import ConvscaleError, UnscalableNetworkError
-from convscale.network.channels import Sizes
+from convscale.errors import ConvscaleError, InputError, UnscalableNetworkError
+from convscale.network.channels import Channels, Sizes
 from convscale.network.copies import meta_copy
 from convscale.network.execution import ForwardError, Observer
 from convscale.network.inputs import example_inputs
@@ -21,8 +22,10 @@ from convscale.network.trace import Trace, size_of, trace_module
 from convscale.quantities import Resolution, format_resolution, like, sides
 from convscale.scaling.adapting import adapt
 from convscale.scaling.closed_form import ClosedForm, Weights
+from convscale.scaling.control import Control
 from convscale.scaling.deepening import Deepening
 from convscale.scaling.depth import apply_depth
+from convscale.scaling.parts import held, shares
 from convscale.scaling.plan import DepthEdit, Plan
 from convscale.scaling.widths import WidthRule, Widths, width_rule
 
@@ -48,13 +51,10 @@ class Variant:
     resolution: Resolution
     edits: tuple[DepthEdit, ...]
     traced: Traced
+    channels: Channels
+    rule: WidthRule
     term_weights: Weights
     tensor_weights: Weights
-
-    @property
-    def rule(self) -> WidthRule:
-        """The widths that can change."""
-        return self.traced.rule
 
     @property
     def trace(self) -> Trace:
@@ -63,7 +63,7 @@ class Variant:
 
     def sizes(self, widths: Widths) -> Sizes:
         """Return the sizes of the channel groups for new widths."""
-        return self.rule.sizes(self.trace.channels.sizes, widths)
+        return self.rule.sizes(self.channels.sizes, widths)
 
     def complexity(self, widths: Widths) -> Complexity:
         """Return flops, params and acts for new widths in closed form, nothing being run."""
@@ -73,7 +73,7 @@ class Variant:
 
     def plan(self, widths: Widths) -> Plan:
         """Return what turns the base network into this variant with new widths."""
-        sizes, channels = self.sizes(widths), self.trace.channels
+        sizes, channels = self.sizes(widths), self.channels
         shapes = {
             name: tuple(size_of(units, sizes, channels) for units in axes.units)
             for axes in self.trace.tensors
@@ -93,12 +93,18 @@ class Variant:
         }
         return Plan(self.edits, shapes, groups, normalized)
 
+    def holds(self, path: str) -> bool:
+        """Tell whether a module of the base is in this variant: in no block that is removed."""
+        return not any(
+            within(path, join(change.container, name))
+            for change in self.edits
+            for name in change.removed
+        )
+
     def _copies(self, path: str) -> Iterator[str]:
         """Yield the paths in this variant of a path in the trace: none, itself, or copies."""
-        for change in self.edits:
-            for name in change.removed:
-                if within(path, join(change.container, name)):
-                    return
+        if not self.holds(path):
+            return
         for model, (container, names) in self._models().items():
             if within(path, model):
                 rest = path.removeprefix(model)
@@ -130,7 +136,7 @@ class Variant:
 
 @dataclass(frozen=True)
 class Traced:
-    """A run at one resolution, with one added block in some stages, and what follows from it.
+    """A run at one resolution, with one added block in some stages, and what it costs.
 
     Example:
         >>> from convscale.network import resolve_base
@@ -141,7 +147,6 @@ class Traced:
     trace: Trace
     edits: tuple[DepthEdit, ...]
     form: ClosedForm
-    rule: WidthRule
 
 
 def within(path: str, module: str) -> bool:
@@ -152,6 +157,14 @@ def within(path: str, module: str) -> bool:
         (True, False)
     """
     return path == module or path.startswith(f"{module}.")
+
+
+def _kept_sizes(trace: Trace) -> list[tuple[int, ...]]:
+    """Return the shapes of the outputs, without the channels of feature maps."""
+    return [
+        shape if axis is None else (*shape[:axis], *shape[axis + 1 :])
+        for shape, axis in zip(trace.output_shapes, trace.features, strict=True)
+    ]
 
 
 class Blueprint:
@@ -187,7 +200,53 @@ class Blueprint:
         self._in_chans = in_chans
         self._multiple = width_multiple
         self._runs: dict[object, Traced] = {}
+        self._rules: dict[int, tuple[Channels, WidthRule]] = {}
+        self.control = Control()
         self.trace = trace_module(meta_copy(module), resolution, in_chans=in_chans, watch=watch)
+
+    def under(self, control: Control) -> Blueprint:
+        """Return this blueprint with parts that stay, and factors of single stages.
+
+        What was run is shared.
+
+        Raises:
+            InputError: If the control names what the network does not have.
+            UnscalableNetworkError: If a stage cannot follow its factor.
+        """
+        if control == self.control:
+            return self
+        control.check_patterns(name for name, _ in self.module.named_modules())
+        if control.keep or control.stage_depth or control.stage_width:
+            self._check_stages(control)
+        twin = copy(self)
+        twin._rules = {}
+        twin.control = control
+        return twin
+
+    def _check_stages(self, control: Control) -> None:
+        if control.keep and not self.stages:
+            raise UnscalableNetworkError(
+                f"The network has no stage of blocks, so that nothing tells its "
+                f"{' and '.join(control.keep)}. Name the modules that stay: --freeze PATTERN."
+            )
+        for option, factors in (
+            ("--stage-depth", control.stage_depth),
+            ("--stage-width", control.stage_width),
+        ):
+            if factors and len(factors) != len(self.stages):
+                listed = ", ".join(f"{stage.name} ({stage.depth})" for stage in self.stages)
+                raise InputError(
+                    f"{option} came with {len(factors)} numbers, but the stages of the network are "
+                    f"{len(self.stages)}{f': {listed}' if listed else ''}. "
+                    "Write a number for each."
+                )
+        for index, able in enumerate(self.repeatable):
+            if not able and control.depth_of(index) != 1:
+                raise UnscalableNetworkError(
+                    f"The stage at {self.stages[index].name} has no block that can be repeated, "
+                    f"so that its depth cannot be multiplied by {control.depth_of(index):g}. "
+                    "Write 1 for it in --stage-depth."
+                )
 
     @cached_property
     def _deepened(self) -> tuple[Deepening, tuple[bool, ...]]:
@@ -221,25 +280,57 @@ class Blueprint:
         return self._deepened[0].stages
 
     @property
-    def deepenable(self) -> tuple[bool, ...]:
+    def repeatable(self) -> tuple[bool, ...]:
         """For each stage, whether an added block runs: tried, not assumed."""
         return self._deepened[1]
+
+    @property
+    def deepenable(self) -> tuple[bool, ...]:
+        """For each stage, whether an added block runs and the stage is not frozen."""
+        return tuple(
+            able and not self.is_frozen(stage)
+            for stage, able in zip(self.stages, self.repeatable, strict=True)
+        )
+
+    def is_frozen(self, stage: Stage) -> bool:
+        """Tell whether any module of a stage is frozen."""
+        modules = [
+            name
+            for block in stage.blocks
+            for name in stage.modules(block)
+            if (path := join(stage.container, name))
+            for name, _ in self.module.get_submodule(path).named_modules(prefix=path)
+        ]
+        return any(self.control.freezes(name) for name in modules)
+
+    def depths_at(self, factor: float) -> tuple[float, ...]:
+        """Return the depths that a factor asks for, before they are rounded."""
+        return tuple(
+            stage.depth * factor * self.control.depth_of(index) if able else stage.depth
+            for index, (stage, able) in enumerate(zip(self.stages, self.deepenable, strict=True))
+        )
 
     @cached_property
     def base_complexity(self) -> Complexity:
         """The complexity of the base network."""
         base = self.base()
-        return base.complexity(base.rule.widths(1.0))
+        sizes = base.channels.sizes
+        return base.traced.form.complexity(sizes, base.term_weights, base.tensor_weights)
 
-    def width_growth(self, factor: float) -> float:
+    def width_growth(self, factor: float, group_factor: float) -> float:
         """Return the growth of flops when every free width is multiplied exactly by a factor.
+
+        Group widths are multiplied by one of their own.
 
         It is the factor's square for a plain network, and less by the share of layers that
         grow with width once (depthwise, stem, classifier) or not at all.
         """
         base = self.base()
-        channels = base.trace.channels
-        sizes = np.where(channels.fixed, 1.0, factor) * channels.sizes
+        channels = base.channels
+        factors = np.where(channels.fixed, 1.0, factor)
+        inner = [group for group in base.rule.inner if not channels.fixed[group]]
+        factors[inner] = group_factor
+        sizes = factors * channels.sizes
         form = base.traced.form
         return form.continuous_flops(sizes) / form.continuous_flops(channels.sizes.astype(float))
 
@@ -261,11 +352,14 @@ class Blueprint:
         traced = self._run(models, resolution)
         terms = [self._times(path, edits, models) for path in traced.form.term_paths]
         tensors = [self._times(name, edits, models) for name in traced.form.tensor_names]
+        channels, rule = self._rule(traced)
         return Variant(
             depths,
             resolution,
             edits,
             traced,
+            channels,
+            rule,
             np.array(terms, dtype=np.int64),
             np.array(tensors, dtype=np.int64),
         )
@@ -319,8 +413,18 @@ class Blueprint:
                         f"A block added to {change.container or 'the network'} is not executed "
                         "once. Let its forward pass iterate over the blocks."
                     )
-        rule = width_rule(trace.channels, width_multiple=self._multiple)
-        return Traced(trace, models, ClosedForm(trace), rule)
+        return Traced(trace, models, ClosedForm(trace))
+
+    def _rule(self, traced: Traced) -> tuple[Channels, WidthRule]:
+        """Return the channels and the widths of a run, under the control."""
+        if id(traced) not in self._rules:
+            trace, control = traced.trace, self.control
+            stages = self.stages if control.keep or control.stage_width else ()
+            channels = held(trace, control, stages, traced.edits)
+            factors = shares(trace, control, stages, traced.edits)
+            rule = width_rule(channels, width_multiple=self._multiple, shares=factors)
+            self._rules[id(traced)] = (channels, rule)
+        return self._rules[id(traced)]
 
     def _follow(self, module: nn.Module, resolution: Resolution, *, adapted: bool = False) -> Trace:
         try:
@@ -337,7 +441,7 @@ class Blueprint:
 
     def _check_positions(self, trace: Trace) -> None:
         """Refuse added blocks that change the output, or the positions of any feature map."""
-        if trace.output_shapes != self.trace.output_shapes:
+        if _kept_sizes(trace) != _kept_sizes(self.trace):
             raise UnscalableNetworkError("The output changes its shape with the depth.")
         for path, border in self.trace.borders.items():
             other = trace.borders.get(path)

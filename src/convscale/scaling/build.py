@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from math import prod
+from typing import Any
 
 import torch
 from torch import nn
@@ -14,10 +15,11 @@ from convscale.network.copies import full_copy, meta_copy
 from convscale.network.numbers import Place, set_place
 from convscale.network.stages import join
 from convscale.scaling.depth import apply_depth
-from convscale.scaling.plan import Attribute, Plan
+from convscale.scaling.plan import Attribute, Description, Plan
 from convscale.scaling.resizing import resize
 from convscale.scaling.weights import Redraw, refresh
 
+_CONTAINERS: Any = (list, tuple, dict)
 _STATISTICS = {"running_mean": 0.0, "running_var": 1.0}
 
 
@@ -67,6 +69,7 @@ def build(base: nn.Module, plan: Plan, *, seed: int = 0) -> tuple[nn.Module, tup
         if name not in added and shapes.get(name, tuple(tensor.shape)) == tuple(tensor.shape)
     }
     resize(module, shapes, plan.groups, plan.normalized, fill)
+    set_descriptions(module, plan.descriptions)
     set_attributes(module, plan.attributes)
     if on_meta:
         return module, ()
@@ -85,6 +88,27 @@ def set_attributes(module: nn.Module, attributes: Iterable[Attribute]) -> None:
     """
     for entry in attributes:
         set_place(module, Place(entry.module, entry.name, entry.index), entry.value)
+
+
+def set_descriptions(module: nn.Module, descriptions: Iterable[Description]) -> None:
+    """Let a module of our own say what is true of it now.
+
+    Example:
+        >>> net = nn.Identity()
+        >>> net.feature_info = [{"num_chs": 64}]
+        >>> set_descriptions(net, [Description("", ("feature_info", 0, "num_chs"), 112)])
+        >>> net.feature_info
+        [{'num_chs': 112}]
+    """
+    for entry in descriptions:
+        owner: Any = module.get_submodule(entry.module)
+        for key in entry.path[:-1]:
+            owner = owner[key] if isinstance(owner, _CONTAINERS) else getattr(owner, str(key))
+        last: Any = entry.path[-1]
+        if isinstance(owner, _CONTAINERS):
+            owner[last] = entry.value
+        else:
+            setattr(owner, last, entry.value)
 
 
 def _tensors(module: nn.Module) -> dict[str, torch.Tensor]:

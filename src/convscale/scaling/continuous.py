@@ -62,6 +62,7 @@ class Continuous:
         self._blueprint = blueprint
         self._base = self._more(1)
         self._channels: Channels = self._base.trace.channels
+        self._inner = [g for g in self._base.rule.inner if not self._channels.fixed[g]]
         self._depths = np.array([stage.depth for stage in blueprint.stages], dtype=float)
         self._term_copies, self._tensor_copies = self._copies()
         self._flops_power, self._acts_power = self._powers()
@@ -126,7 +127,9 @@ class Continuous:
         tensors = ~np.isin(self._tensor_parts, without)
         rows = []
         for f in factors:
-            sizes = np.where(self._channels.fixed, 1.0, f.width) * self._channels.sizes
+            by = np.where(self._channels.fixed, 1.0, f.width)
+            by[self._inner] = f.group_width
+            sizes = by * self._channels.sizes
             flops, acts, params = self._base.traced.form.parts(sizes)
             added = self._depths * (f.depth - 1) - 1  # the base of the form has one block more
             calls = self._base.term_weights + added @ self._term_copies

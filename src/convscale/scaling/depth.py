@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from torch import nn
 
+from convscale.network.copies import part_copy
 from convscale.network.stages import Stage, join
 from convscale.scaling.plan import DepthEdit, Repetition
 
@@ -86,7 +86,7 @@ def apply_depth(module: nn.Module, edits: Iterable[DepthEdit]) -> None:
         for name in change.removed:
             remove(container, name, skipped=chained)
         copies = {
-            name: copy.deepcopy(blocks[position % len(blocks)])
+            name: part_copy(blocks[position % len(blocks)])
             for position, name in enumerate(change.added)
         }
         if chained and copies:
@@ -191,7 +191,7 @@ def repeatable(module: nn.Module, made: Repetition) -> nn.Module:
         >>> repeatable(net, Repetition("0", None, unstrided=("0",)))[0].stride
         (1, 1)
     """
-    block = copy.deepcopy(module.get_submodule(made.source))
+    block = part_copy(module.get_submodule(made.source))
     for path in made.unstrided:
         layer = block.get_submodule(path)
         stride = layer.stride
@@ -201,5 +201,6 @@ def repeatable(module: nn.Module, made: Repetition) -> nn.Module:
     if made.model is not None:
         model = module.get_submodule(made.model)
         for name in made.borrowed:
-            block._modules[name] = copy.deepcopy(getattr(model, name, None))
+            part = getattr(model, name, None)
+            block._modules[name] = None if part is None else part_copy(part)
     return block

@@ -11,8 +11,8 @@ from math import gcd
 from convscale.network.channels import Composition
 from convscale.network.labels import Label
 from convscale.network.trace import Trace
-from convscale.scaling.widths import WidthRule, Widths
-from convscale.strategy import Rules
+from convscale.scaling.widths import Width, WidthRule, Widths
+from convscale.strategy import Factors, Rules
 
 
 @dataclass(frozen=True)
@@ -44,25 +44,28 @@ def is_ruled(rules: Rules) -> bool:
 
 
 def ruled_widths(
-    rule: WidthRule, trace: Trace, factor: float, rules: Rules, containers: tuple[str, ...] = ()
+    rule: WidthRule, trace: Trace, factors: Factors, rules: Rules, containers: tuple[str, ...] = ()
 ) -> Widths:
     """Return the new widths for a factor, by the rounding and the keeps of a strategy.
 
     Args:
         rule: The widths that can change, and their multiples.
         trace: The run they were found in.
-        factor: The factor of the widths.
+        factors: The factors, of which those of widths and group widths count.
         rules: The strategy's rules.
         containers: The modules that hold the blocks of a stage.
     """
-    widths = rule.widths(factor)
+    widths = rule.widths(factors.width, factors.group_width)
     if not is_ruled(rules):
         return widths
     rounding = rules.rule
     if rounding.inner_follow:
         widths = replace(
             widths,
-            of={c: rounding.to_width(c * factor, step) for c, step in widths.steps.items()},
+            of={
+                width: rounding.to_width(width.request(factors.width), step)
+                for width, step in widths.steps.items()
+            },
         )
     fixed = _kept(trace, rules, widths, rule)
     follow = anchors(trace, rule, containers) if rounding.inner_follow else {}
@@ -72,11 +75,11 @@ def ruled_widths(
     def size(group: int) -> int:
         if group in sizes:
             return sizes[group]
-        width, times = rule.natural.get(group, (0, 1))
+        width, times = rule.natural.get(group, (Width(0), 1.0))
         anchor = follow.get(group)
         if anchor is None:
             base = int(trace.channels.sizes[group])
-            sizes[group] = round(widths.of[width] / times) if width else base
+            sizes[group] = round(widths.of[width] / times) if width.base else base
         else:
             step = 1 if anchor.whole else rule.multiples[width]
             if anchor.ratio < 1:
@@ -160,7 +163,11 @@ def anchors(trace: Trace, rule: WidthRule, containers: tuple[str, ...] = ()) -> 
     choices: dict[int, tuple[Anchor, ...]] = {}
     for group, path in _homes(trace).items():
         natural = rule.natural.get(group)
-        if natural is None or natural != (int(sizes[group]), 1) or natural[0] in grouped:
+        if (
+            natural is None
+            or (natural[0].base, natural[1]) != (int(sizes[group]), 1)
+            or natural[0] in grouped
+        ):
             continue
         if any(f"{container}.".startswith(f"{path}." if path else "") for container in containers):
             continue

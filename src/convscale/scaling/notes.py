@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from convscale.quantities import format_count, format_resolution
 from convscale.scaling.blueprint import Blueprint, Variant
+from convscale.scaling.parts import bound_layers
 from convscale.scaling.search import Candidate, kept_stages
 from convscale.strategy import Strategy
 
@@ -28,7 +29,7 @@ def notes_on(
         >>> notes_on(base, strategy, candidate_at(base, strategy, 2.0), {"factor": 2.0})
         ()
     """
-    notes: list[str] = []
+    notes: list[str] = _held(blueprint, strategy)
     if found.factors.depth != 1 and (kept := kept_stages(blueprint)):
         notes.append(f"Depth kept, no repeatable block: {', '.join(kept)}.")
     if found.step > 1:
@@ -39,12 +40,54 @@ def notes_on(
     if blueprint.trace.opaque and strategy.width:
         listed = ", ".join(f"{op} in {path or 'the network'}" for path, op in _first(blueprint))
         notes.append(f"Widths kept around operators that were not understood: {listed}.")
+    if strategy.width:
+        notes += _outputs(blueprint)
     notes += _miss(blueprint, found, requested)
     return tuple(notes)
 
 
+def _outputs(blueprint: Blueprint) -> list[str]:
+    """Say which outputs are feature maps: their channels scale, those of scores would not."""
+    trace = blueprint.trace
+    maps = [
+        f"output {position} of {shape[axis]} channels"
+        for position, (shape, axis) in enumerate(
+            zip(trace.output_shapes, trace.features, strict=True), start=1
+        )
+        if axis is not None
+    ]
+    if not maps:
+        return []
+    listed = ", ".join(maps[:6]) + (f" and {len(maps) - 6} more" if len(maps) > 6 else "")
+    return [f"Outputs taken for feature maps scale with the width: {listed}."]
+
+
 def _first(blueprint: Blueprint) -> tuple[tuple[str, str], ...]:
     return blueprint.trace.opaque[:3]
+
+
+def _held(blueprint: Blueprint, strategy: Strategy) -> list[str]:
+    """Tell what stays by the user's wish, and what stays with it."""
+    control = blueprint.control
+    notes = []
+    kept = [*control.keep, *control.freeze]
+    if kept and strategy.width:
+        others = bound_layers(blueprint.trace, blueprint.base().channels, control, blueprint.stages)
+        along = f", and those shared with {_few(others)}" if others else ""
+        notes.append(f"Widths kept as asked: those of {', '.join(kept)}{along}.")
+    frozen = [stage.name for stage in blueprint.stages if blueprint.is_frozen(stage)]
+    if frozen and (strategy.depth or control.stage_depth):
+        notes.append(f"Depth kept, frozen: {_few(frozen)}.")
+    for axis, factors in (("depth", control.stage_depth), ("width", control.stage_width)):
+        if factors:
+            listed = ", ".join(f"{factor:g}" for factor in factors)
+            notes.append(f"The factor of {axis} is multiplied by {listed} in the stages.")
+    return notes
+
+
+def _few(names: list[str]) -> str:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more
 
 
 def _miss(blueprint: Blueprint, found: Candidate, requested: dict[str, float]) -> list[str]:
@@ -58,6 +101,8 @@ def _miss(blueprint: Blueprint, found: Candidate, requested: dict[str, float]) -
         budget = f"{format_count(value)} {target}"
         return [f"The nearest network misses the budget of {budget} by {miss:+.1%}."]
     ratio = found.complexity.flops / before.flops if before.flops else value
+    if blueprint.control.by_stage:
+        return [f"Flops grow {ratio:.3g} times: stages have factors of their own."]
     if 0.9 <= ratio / value <= 1.1:
         return []
     return [f"Flops grow {ratio:.3g} times for a factor of {value:g}: {_cause(blueprint, found)}."]
@@ -68,12 +113,16 @@ def _cause(blueprint: Blueprint, found: Candidate) -> str:
     base, variant, asked = blueprint.base(), found.variant, found.factors
     before = blueprint.base_complexity.flops
     own = base.rule.widths(1.0)
-    growth = blueprint.width_growth(asked.width)
+    growth = blueprint.width_growth(asked.width, asked.group_width)
     deeper = blueprint.variant(variant.depths, blueprint.resolution)
     larger = blueprint.variant(None, variant.resolution)
+    free = blueprint.width_growth(asked.width, asked.width)
     steps = {
-        _linear(base): growth / asked.width**2,
-        "widths round to multiples": base.complexity(base.rule.widths(asked.width)).flops
+        _linear(base): free / asked.width**2,
+        "group width does not grow with width": growth / free,
+        "widths round to multiples": base.complexity(
+            base.rule.widths(asked.width, asked.group_width)
+        ).flops
         / (before * growth),
         _deeper(blueprint, variant, asked.depth): deeper.complexity(deeper.rule.widths(1.0)).flops
         / (before * asked.depth),
@@ -103,7 +152,7 @@ def _deeper(blueprint: Blueprint, variant: Variant, factor: float) -> str:
 
 def _shares(base: Variant) -> tuple[float, float, float]:
     """Return the shares of flops that grow with width squared, with width, and not at all."""
-    channels = base.trace.channels
+    channels = base.channels
     shares = [0, 0, 0]
     for term in base.trace.terms:
         free = sum(channels.scalable(units) for units in term.flops_units)

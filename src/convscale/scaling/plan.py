@@ -65,8 +65,26 @@ class Attribute:
 
 
 @dataclass(frozen=True)
+class Description:
+    """A new value for what a module says about itself, inside of an attribute.
+
+    `path` leads from the attribute through keys, indices and attributes to the value.
+
+    Example:
+        >>> Description("", ("feature_info", 4, "num_chs"), 3568).path[0]
+        'feature_info'
+    """
+
+    module: str
+    path: tuple[str | int, ...]
+    value: int | str | tuple[int, ...] | dict[str, int | str]
+
+
+@dataclass(frozen=True)
 class Plan:
     """The depth edits, then the new shape of every tensor and the attributes that follow.
+
+    `descriptions` are what the network says about itself and no forward pass reads.
 
     Example:
         >>> Plan(shapes={"fc.weight": (10, 128)}).as_document()["shapes"]
@@ -78,6 +96,7 @@ class Plan:
     groups: dict[str, int] = field(default_factory=dict)
     normalized: dict[str, int] = field(default_factory=dict)
     attributes: tuple[Attribute, ...] = ()
+    descriptions: tuple[Description, ...] = ()
 
     def as_document(self) -> dict[str, Any]:
         """Return the plan as JSON values."""
@@ -97,6 +116,7 @@ class Plan:
                 groups={str(k): int(v) for k, v in document["groups"].items()},
                 normalized={str(k): int(v) for k, v in document["normalized"].items()},
                 attributes=tuple(_attribute(entry) for entry in document.get("attributes", ())),
+                descriptions=tuple(map(_description, document.get("descriptions", ()))),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise InputError(
@@ -111,6 +131,15 @@ def _attribute(document: dict[str, Any]) -> Attribute:
         name=str(document["name"]),
         index=None if index is None else int(index),
         value=value if isinstance(value, int) else float(value),
+    )
+
+
+def _description(document: dict[str, Any]) -> Description:
+    value = document["value"]
+    return Description(
+        module=str(document["module"]),
+        path=tuple(key if isinstance(key, int) else str(key) for key in document["path"]),
+        value=value if isinstance(value, int | str | dict) else tuple(map(int, value)),
     )
 
 

@@ -9,7 +9,6 @@ block has them (an identity for a projection), are borrowed from that block.
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass, replace
 
 import torch
@@ -17,6 +16,7 @@ from torch import nn
 
 from convscale.errors import ConvscaleError
 from convscale.network.channels import Composition
+from convscale.network.copies import part_copy
 from convscale.network.execution import ForwardError
 from convscale.network.stages import Stage, join
 from convscale.network.ties import tensors_in
@@ -109,7 +109,7 @@ def _made(
     shape: tuple[int, ...],
 ) -> MadeBlock | None:
     """Make the block and run it; its layers take what arrives. None if it changes the shape."""
-    block = copy.deepcopy(repeatable(module, repetition)).eval()
+    block = part_copy(repeatable(module, repetition)).eval()
     present = _tensors(block)
     shapes = {name: size for name, size in guess.items() if name in present}
     groups = _groups(block, shapes)

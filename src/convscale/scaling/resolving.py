@@ -75,7 +75,7 @@ def count(
     Args:
         network: A name, `file.py:factory`, a saved folder, `NAME@STRATEGY:FACTOR`, or a module.
         resolution: Base input side or (height, width) in px; required for modules.
-        convention: The convention of the count; default is the one there is.
+        convention: default, or pycls, which adds biases to flops and max-pooling to acts.
         num_classes: Classes of the classifier, for names and factories.
         in_chans: Input channels, for names and factories.
 

@@ -9,8 +9,10 @@ from typing import Any
 from torch import nn
 
 from convscale.complexity.complexity import METRICS, Complexity, Count
+from convscale.families.rounding import rescaled
+from convscale.network.family_modules import FamilyNet, described
 from convscale.network.sources import Origin
-from convscale.quantities import Resolution
+from convscale.quantities import Resolution, sides
 from convscale.scaling.plan import Plan
 from convscale.strategy import Factors, Strategy
 
@@ -68,6 +70,19 @@ class ScaledNetwork:
             "achieved": self.achieved.as_dict(),
             "ratio": self.ratio,
             "notes": list(self.notes),
+            "convention": self.base.convention,
+            **self._family(),
+        }
+
+    def _family(self) -> dict[str, Any]:
+        """Describe a network of a paper family, stage by stage."""
+        if not isinstance(self.module, FamilyNet):
+            return {}
+        net = self.module.description
+        times = sides(net.test_resolution)[0] / sides(net.resolution)[0]
+        return {
+            "architecture": described(self.module).architecture(),
+            "test_resolution": rescaled(self.resolution, times, step=1),
         }
 
     def save(self, folder: str | Path) -> Path:

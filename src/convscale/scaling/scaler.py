@@ -17,16 +17,20 @@ from convscale.network.sources import Network
 from convscale.quantities import Resolution, check_count, check_positive, format_count
 from convscale.scaling.blueprint import Blueprint
 from convscale.scaling.build import build, set_attributes
+from convscale.scaling.control import PARTS, Control
+from convscale.scaling.features import described
 from convscale.scaling.notes import notes_on
 from convscale.scaling.plan import Attribute, Plan
 from convscale.scaling.scaled import ScaledNetwork
 from convscale.scaling.search import Candidate, candidate_at, check_axes, nearer, solve
 from convscale.scaling.settling import settle
 from convscale.strategy import Step, Strategy, parse_strategy
-from convscale.strategy.rules import ROUNDINGS
+from convscale.strategy.rules import ROUNDINGS as SINGLE_ROUNDINGS
 from convscale.strategy.step import own_factors
 
+ROUNDINGS = (*SINGLE_ROUNDINGS, "reference")  # the last for paper families alone
 TARGETS = ("factor", *METRICS)
+AXES = ("d", "w", "r")
 
 
 class Scaler:
@@ -84,6 +88,9 @@ class Scaler:
         acts: float | None = None,
         keep: Iterable[str] = (),
         rounding: str | None = None,
+        freeze: Iterable[str] = (),
+        stage_depth: Iterable[float] = (),
+        stage_width: Iterable[float] = (),
         seed: int = 0,
         strict: bool = False,
         weights: bool = True,
@@ -96,8 +103,12 @@ class Scaler:
             flops: Budget of flops (multiply-adds).
             params: Budget of params.
             acts: Budget of acts.
-            keep: Axes to leave alone, of d, w and r; the others share the factor.
+            keep: What to leave alone: axes (d, w, r; the others share the factor), and the
+                widths of the stem or the head.
             rounding: Rounding rule; the strategy's own by default.
+            freeze: Patterns of the paths of modules whose tensors keep their shapes.
+            stage_depth: For each stage a number that the factor of depth is multiplied by.
+            stage_width: Likewise for width. With either, the target may be left out: factor 1.
             seed: Seed of the fresh weights.
             strict: Whether a budget missed by more than 3 % is an error.
             weights: Whether the module gets weights; on the meta device if not.
@@ -111,16 +122,18 @@ class Scaler:
             BudgetError: If a strict budget cannot be met.
         """
         given = {"factor": factor, "flops": flops, "params": params, "acts": acts}
+        axes, control = split_keep(keep, freeze, stage_depth, stage_width)
         rule = parse_strategy(strategy) if isinstance(strategy, str) else strategy
-        target, value = target_of(rule, given)
-        rule, notes = _without(_rounded(rule, rounding), tuple(keep))
+        target, value = target_of(rule, given, default=control.default_factor)
+        rule, notes = _without(_rounded(rule, rounding), axes)
         if isinstance(rule, Step):
-            value = rule.scale
-        check_axes(self.blueprint, rule)
+            value, control = rule.scale, _by_entry(rule, control)
+        blueprint = self.blueprint.under(control)
+        check_axes(blueprint, rule)
         if target == "factor":
-            found = nearer(self.blueprint, rule, candidate_at(self.blueprint, rule, value))
+            found = nearer(blueprint, rule, candidate_at(blueprint, rule, value))
         else:
-            found = solve(self.blueprint, rule, target, value)
+            found = solve(blueprint, rule, target, value)
         requested = {target: value}
         if strict and target != "factor" and abs(found.value(target) / value - 1) > 0.03:
             raise BudgetError(
@@ -128,7 +141,7 @@ class Scaler:
                 f"{format_count(found.value(target))} {target}, not {format_count(value)}. "
                 "Leave strict out to take it."
             )
-        notes += notes_on(self.blueprint, rule, found, requested)
+        notes += notes_on(blueprint, rule, found, requested)
         return self._made(rule, found, requested, notes, seed=seed, weights=weights)
 
     def _made(
@@ -170,7 +183,10 @@ class Scaler:
         Returns:
             The plan, the module on the meta device, and what it counts.
         """
-        plan = found.variant.plan(found.widths)
+        plan = replace(
+            found.variant.plan(found.widths),
+            descriptions=described(self.blueprint, found.variant, found.widths),
+        )
         module, _ = build(self.blueprint.module, plan)
         counting = Counting()
         settlement = settle(
@@ -230,8 +246,41 @@ def _why(error: Exception) -> str:
     return cause.reason if isinstance(cause, ForwardError) else str(error)
 
 
-def one_target(given: dict[str, float | None]) -> tuple[str, float]:
+def split_keep(
+    keep: Iterable[str],
+    freeze: Iterable[str] = (),
+    stage_depth: Iterable[float] = (),
+    stage_width: Iterable[float] = (),
+) -> tuple[tuple[str, ...], Control]:
+    """Tell the axes to keep from the parts to keep, and return these with what else stays.
+
+    Raises:
+        InputError: If something is no axis and no part.
+
+    Example:
+        >>> split_keep(("r", "stem"))[0]
+        ('r',)
+    """
+    names = tuple(keep)
+    for name in names:
+        if name not in (*AXES, *PARTS):
+            raise InputError(
+                f"Cannot keep {name!r}. What can be kept are the axes d, w and r, the stem and "
+                "the head; for other modules write --freeze PATTERN."
+            )
+    axes = tuple(name for name in names if name in AXES)
+    parts = tuple(name for name in names if name in PARTS)
+    return axes, Control(parts, tuple(freeze), tuple(stage_depth), tuple(stage_width))
+
+
+def one_target(
+    given: dict[str, float | None], *, default: float | None = None
+) -> tuple[str, float]:
     """Return the one target that is given, checked.
+
+    Args:
+        given: Values by the name of the target.
+        default: The factor to take where no target is given.
 
     Raises:
         InputError: If none or several are given, or the value is not positive and finite.
@@ -241,6 +290,8 @@ def one_target(given: dict[str, float | None]) -> tuple[str, float]:
         ('factor', 4.0)
     """
     present = [(name, value) for name, value in given.items() if value is not None]
+    if not present and default is not None:
+        present = [("factor", default)]
     if len(present) != 1:
         came = " and ".join(name for name, _ in present) or "none"
         raise InputError(
@@ -250,8 +301,15 @@ def one_target(given: dict[str, float | None]) -> tuple[str, float]:
     return name, check_positive(value, what=name if name == "factor" else f"budget of {name}")
 
 
-def target_of(strategy: Strategy, given: dict[str, float | None]) -> tuple[str, float]:
+def target_of(
+    strategy: Strategy, given: dict[str, float | None], *, default: float | None = None
+) -> tuple[str, float]:
     """Return the one target that is given; the factors of a table's entry are its own target.
+
+    Args:
+        strategy: A strategy.
+        given: Values by the name of the target.
+        default: The factor to take where no target is given.
 
     Raises:
         InputError: If none or several are given, or one for an entry of a table.
@@ -261,10 +319,25 @@ def target_of(strategy: Strategy, given: dict[str, float | None]) -> tuple[str, 
         'factor'
     """
     if not isinstance(strategy, Step):
-        return one_target(given)
+        return one_target(given, default=default)
     if any(value is not None for value in given.values()):
         raise InputError(own_factors(strategy))
     return "factor", strategy.scale
+
+
+def _by_entry(strategy: Step, control: Control) -> Control:
+    """Return the control under which stages have the depths that a table's entry gives them."""
+    if not strategy.stage_depth:
+        return control
+    asked = control.stage_depth or (1.0,) * len(strategy.stage_depth)
+    if len(asked) != len(strategy.stage_depth):
+        raise InputError(
+            f"Strategy {strategy.name!r} has depths for {len(strategy.stage_depth)} stages, but "
+            f"{len(asked)} depth factors of stages came. Write one for each of its stages."
+        )
+    whole = strategy.own.depth
+    shares = zip(strategy.stage_depth, asked, strict=True)
+    return replace(control, stage_depth=tuple(own / whole * times for own, times in shares))
 
 
 def _rounded(strategy: Strategy, rounding: str | None) -> Strategy:
@@ -296,8 +369,6 @@ def _without(strategy: Strategy, keep: tuple[str, ...]) -> tuple[Strategy, tuple
         return strategy, ()
     shares = {"d": strategy.depth, "w": strategy.width, "r": strategy.resolution}
     for axis in keep:
-        if axis not in shares:
-            raise InputError(f"Cannot keep {axis!r}. Axes that can be kept are d, w and r.")
         shares[axis] = 0.0
     if isinstance(strategy, Step):
         return strategy.without(keep), (f"Kept {', '.join(keep)}.",)
@@ -306,12 +377,14 @@ def _without(strategy: Strategy, keep: tuple[str, ...]) -> tuple[Strategy, tuple
         raise InputError(
             f"Nothing is left to scale when {', '.join(keep)} stay under {strategy.name!r}."
         )
+    group = None if strategy.group_width is None else strategy.group_width / total
     shared = Strategy(
         strategy.name,
         shares["d"] / total,
         shares["w"] / total,
         shares["r"] / total,
-        strategy.rules,
+        group_width=group,
+        rules=strategy.rules,
     )
     note = (
         f"Kept {', '.join(keep)}: the exponents of {strategy.name} become depth "

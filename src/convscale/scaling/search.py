@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from math import log
 
 from convscale.complexity.complexity import Complexity
 from convscale.errors import InputError, UnscalableNetworkError
@@ -11,11 +12,12 @@ from convscale.network.stages import join
 from convscale.quantities import format_count, like, sides
 from convscale.scaling.blueprint import Blueprint, Variant
 from convscale.scaling.following import is_ruled, ruled_widths
-from convscale.scaling.widths import Widths
-from convscale.strategy import Factors, Step, Strategy
+from convscale.scaling.widths import Width, Widths
+from convscale.strategy import Factors, Strategy
 
 _MAX_BLOCKS, _MAX_WIDTH, _MAX_SIDE = 2000, 1 << 20, 1 << 15
 _CLOSE, _COARSE = 0.002, 0.005
+_FAR = 0.15  # how far a width moves from its request, by ratio
 _SMALLEST = 2.0**-40
 
 
@@ -56,9 +58,11 @@ def candidate_at(blueprint: Blueprint, strategy: Strategy, factor: float) -> Can
         UnscalableNetworkError: If the network cannot follow the strategy.
     """
     factors = strategy.factors(factor)
-    depths = _depths(blueprint, strategy, factors.depth) if strategy.depth else None
+    deeper = strategy.depth or blueprint.control.stage_depth
+    depths = _depths(blueprint, strategy, factors.depth) if deeper else None
     blocks = sum(depths or ())
-    widest = max(blueprint.base().rule.multiples, default=1) * factors.width
+    multiples = blueprint.base().rule.multiples
+    widest = max((width.request(factors.width) for width in multiples), default=1)
     side = max(sides(blueprint.resolution))
     longer = _capped(factors.resolution, side, strategy)
     tallest = side * longer
@@ -72,31 +76,24 @@ def candidate_at(blueprint: Blueprint, strategy: Strategy, factor: float) -> Can
     if longer != 1:
         resolution, step = blueprint.resolution_near(longer, depths=depths)
     variant = blueprint.variant(depths, resolution)
-    widths = _widths(blueprint, variant, factors.width, strategy)
+    widths = _widths(blueprint, variant, factors, strategy)
     return Candidate(factor, factors, variant, widths, step, variant.complexity(widths))
 
 
 def _depths(blueprint: Blueprint, strategy: Strategy, factor: float) -> tuple[int, ...]:
-    """Return the blocks of each stage; a step may have a factor for each."""
-    own = strategy.stage_depth if isinstance(strategy, Step) else ()
-    factors = own or (factor,) * len(blueprint.stages)
-    if len(factors) != len(blueprint.stages):
-        raise UnscalableNetworkError(
-            f"Strategy {strategy.name!r} has depths for {len(factors)} stages, but the network "
-            f"has {len(blueprint.stages)}. Use a strategy that scales all stages alike."
-        )
     rule = strategy.rules.rule
+    asked = zip(blueprint.stages, blueprint.deepenable, blueprint.depths_at(factor), strict=True)
     return tuple(
-        rule.to_depth(stage.depth, times) if able else stage.depth
-        for stage, able, times in zip(blueprint.stages, blueprint.deepenable, factors, strict=True)
+        rule.to_depth(stage.depth, depth / stage.depth) if able else stage.depth
+        for stage, able, depth in asked
     )
 
 
-def _widths(blueprint: Blueprint, variant: Variant, factor: float, strategy: Strategy) -> Widths:
+def _widths(blueprint: Blueprint, variant: Variant, factors: Factors, strategy: Strategy) -> Widths:
     if not is_ruled(strategy.rules):
-        return variant.rule.widths(factor)
+        return variant.rule.widths(factors.width, factors.group_width)
     holding = tuple(stage.container for stage in blueprint.stages)
-    return ruled_widths(variant.rule, variant.trace, factor, strategy.rules, holding)
+    return ruled_widths(variant.rule, variant.trace, factors, strategy.rules, holding)
 
 
 def _capped(factor: float, side: int, strategy: Strategy) -> float:
@@ -119,22 +116,36 @@ def check_axes(blueprint: Blueprint, strategy: Strategy) -> None:
         True
     """
     if strategy.depth and not any(blueprint.deepenable):
-        stages = ", ".join(kept_stages(blueprint)[:3])
-        reason = (
-            f"its forward pass runs no block that is added (at {stages}): it must iterate over them"
-            if stages
-            else "the network has no stage of blocks that can be repeated"
-        )
         raise UnscalableNetworkError(
-            f"Strategy {strategy.name!r} scales depth, but {reason}. {_instead(strategy, 'd')}"
+            f"Strategy {strategy.name!r} scales depth, but {_no_depth(blueprint)}. "
+            f"{_instead(strategy, 'd')}"
         )
     if strategy.width and not blueprint.base().rule.multiples:
-        reasons = "; ".join(f"{op} in {path}" for path, op in blueprint.trace.opaque[:3])
         raise UnscalableNetworkError(
-            f"Strategy {strategy.name!r} scales width, but no width of the network can change"
-            + (f" (not understood: {reasons})" if reasons else "")
-            + f". {_instead(strategy, 'w')}"
+            f"Strategy {strategy.name!r} scales width, but {_no_width(blueprint)}. "
+            f"{_instead(strategy, 'w')}"
         )
+
+
+def _no_depth(blueprint: Blueprint) -> str:
+    stages = kept_stages(blueprint)
+    if not blueprint.stages:
+        return "the network has no stage of blocks that can be repeated"
+    if len(stages) < len(blueprint.stages):
+        return "the stages that could be deepened are frozen"
+    return (
+        f"its forward pass runs no block that is added (at {', '.join(stages[:3])}): it must "
+        "iterate over them"
+    )
+
+
+def _no_width(blueprint: Blueprint) -> str:
+    if blueprint.control.keep or blueprint.control.freeze:
+        return "every width stays with what is kept or frozen"
+    reasons = "; ".join(f"{op} in {path}" for path, op in blueprint.trace.opaque[:3])
+    return "no width of the network can change" + (
+        f" (not understood: {reasons})" if reasons else ""
+    )
 
 
 def _instead(strategy: Strategy, axis: str) -> str:
@@ -275,10 +286,12 @@ def nearer(blueprint: Blueprint, strategy: Strategy, found: Candidate) -> Candid
         >>> 1.9 < near.complexity.flops / base.base_complexity.flops < 2.1
         True
     """
-    if not strategy.width or not blueprint.base_complexity.flops or is_ruled(strategy.rules):
+    if not strategy.width or not blueprint.base_complexity.flops:
         return found
-    width = found.factors.width
-    growth = found.factor / width**2 * blueprint.width_growth(width)
+    if is_ruled(strategy.rules) or blueprint.control.by_stage:
+        return found
+    width, group_width = found.factors.width, found.factors.group_width
+    growth = found.factor / width**2 * blueprint.width_growth(width, group_width)
     target = blueprint.base_complexity.flops * growth
     if abs(found.complexity.flops / target - 1) <= 0.1:
         return found
@@ -313,26 +326,36 @@ def _moves(blueprint: Blueprint, strategy: Strategy, found: Candidate) -> Iterat
 
 
 def _width_moves(found: Candidate) -> Iterator[Candidate]:
-    """Change one width by one multiple, staying within one multiple of the requested width."""
+    """Change one width by one multiple, staying within one multiple of the requested width.
+
+    Where a multiple is much of the width, it stays nearer than that, and so do the widths that
+    it is a part of.
+    """
     rule = found.variant.rule
     derived = {width for width, _ in rule.sums}
     for width, step in found.widths.steps.items():
         if width in derived:
             continue
         for new in (found.widths.of[width] - step, found.widths.of[width] + step):
-            if new >= step and abs(new - width * found.factors.width) <= step:
-                widths = rule.moved(found.widths, width, new)
+            if new < step or abs(new - width.request(found.factors.width)) > step:
+                continue
+            widths = rule.moved(found.widths, width, new)
+            moved = {w: size for w, size in widths.of.items() if size != found.widths.of[w]}
+            if all(_is_near(w, size, found.factors.width) for w, size in moved.items()):
                 yield replace(found, widths=widths, complexity=found.variant.complexity(widths))
+
+
+def _is_near(width: Width, new: int, factor: float) -> bool:
+    return abs(log(new / width.request(factor))) <= _FAR
 
 
 def _depth_moves(blueprint: Blueprint, found: Candidate) -> Iterator[Candidate]:
     """Change one stage by one block, staying within one block of the requested depth."""
     now = found.variant.depths or ()
-    for index, stage in enumerate(blueprint.stages):
+    able = blueprint.deepenable
+    for index, asked in enumerate(blueprint.depths_at(found.factors.depth)):
         for depth in (now[index] - 1, now[index] + 1):
-            if not blueprint.deepenable[index] or depth < 1:
-                continue
-            if abs(depth - stage.depth * found.factors.depth) > 1:
+            if not able[index] or depth < 1 or abs(depth - asked) > 1:
                 continue
             depths = tuple(depth if i == index else other for i, other in enumerate(now))
             variant = blueprint.variant(depths, found.variant.resolution)
@@ -343,7 +366,7 @@ def _depth_moves(blueprint: Blueprint, found: Candidate) -> Iterator[Candidate]:
 
 def _carried(found: Candidate, variant: Variant) -> Widths:
     """Keep the widths that were found; an added block may bring widths of its own."""
-    widths = variant.rule.widths(found.factors.width)
+    widths = variant.rule.widths(found.factors.width, found.factors.group_width)
     if widths.steps == found.widths.steps:
         return found.widths
     for width, step in widths.steps.items():
@@ -369,7 +392,7 @@ def _resolution_moves(blueprint: Blueprint, found: Candidate) -> Iterator[Candid
 
 
 def kept_stages(blueprint: Blueprint) -> list[str]:
-    """Return the stages whose depth cannot change.
+    """Return the stages that have no block to repeat.
 
     Example:
         >>> from convscale.network import resolve_base
@@ -378,6 +401,6 @@ def kept_stages(blueprint: Blueprint) -> list[str]:
     """
     return [
         join(stage.container, stage.blocks[0])
-        for stage, able in zip(blueprint.stages, blueprint.deepenable, strict=True)
+        for stage, able in zip(blueprint.stages, blueprint.repeatable, strict=True)
         if not able
     ]

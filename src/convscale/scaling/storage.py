@@ -17,14 +17,16 @@ from torch import nn
 
 from convscale.complexity.complexity import METRICS, Complexity, Count
 from convscale.errors import ConvscaleError, InputError
+from convscale.families import RegNet
+from convscale.families.documents import from_document
 from convscale.network.copies import full_copy
 from convscale.network.naming import resolve_base
-from convscale.network.sources import Device, Network, Origin
+from convscale.network.sources import Device, Network, Origin, from_family
 from convscale.quantities import Resolution, check_resolution
 from convscale.scaling.build import build
 from convscale.scaling.plan import Plan
 from convscale.scaling.scaled import ScaledNetwork
-from convscale.strategy import Factors, Step, Strategy
+from convscale.strategy import Factors, Rules, Step, Strategy
 from convscale.strategy.step import step as step_of
 
 DESCRIPTION, WEIGHTS = "convscale.json", "model.safetensors"
@@ -92,13 +94,14 @@ def _description(scaled: ScaledNetwork) -> dict[str, Any]:
     return {
         **scaled.as_document(),
         "exponents": _exponents(scaled.strategy),
+        "rules": asdict(scaled.strategy.rules),
         "in_chans": scaled.in_chans,
         "training": scaled.module.training,
         "origin": asdict(scaled.origin),
     }
 
 
-def _exponents(strategy: Strategy) -> dict[str, float] | None:
+def _exponents(strategy: Strategy) -> dict[str, float | None] | None:
     """Return the shares of a law; a step of a table has factors instead."""
     if isinstance(strategy, Step):
         return None
@@ -106,14 +109,25 @@ def _exponents(strategy: Strategy) -> dict[str, float] | None:
         "depth": strategy.depth,
         "width": strategy.width,
         "resolution": strategy.resolution,
+        "group_width": strategy.group_width,
     }
 
 
 def _strategy(document: dict[str, Any]) -> Strategy:
     name, exponents, own = str(document["strategy"]), document["exponents"], document["factors"]
+    given = document.get("rules", {})
+    rules = Rules(**{**given, "keep": tuple(given.get("keep", ()))})
     if exponents is None:
-        return step_of(name, depth=own["depth"], width=own["width"], resolution=own["resolution"])
-    return Strategy(name, exponents["depth"], exponents["width"], exponents["resolution"])
+        sizes = {axis: own[axis] for axis in ("depth", "width", "resolution")}
+        return step_of(name, **sizes, rules=rules)
+    return Strategy(
+        name,
+        exponents["depth"],
+        exponents["width"],
+        exponents["resolution"],
+        group_width=exponents.get("group_width"),
+        rules=rules,
+    )
 
 
 def is_saved(folder: Path) -> bool:
@@ -200,6 +214,7 @@ def _loaded(path: Path, document: dict[str, Any], base: str | nn.Module | None) 
             acts=int(before["acts"]),
             network=str(document["network"]),
             resolution=_resolution(before["resolution"]),
+            convention=str(document.get("convention", "default")),
         ),
         base_resolution=_resolution(before["resolution"]),
         requested={str(k): float(v) for k, v in document["requested"].items()},
@@ -207,7 +222,7 @@ def _loaded(path: Path, document: dict[str, Any], base: str | nn.Module | None) 
         notes=tuple(map(str, document["notes"])),
         in_chans=document["in_chans"],
         origin=origin,
-        plan=Plan.from_document(origin.steps[-1]),
+        plan=Plan.from_document(origin.steps[-1]) if origin.steps else Plan(),
     )
 
 
@@ -241,13 +256,15 @@ def saved_network(folder: Path) -> Network:
             module, _ = build(module, Plan.from_document(step))
         return module
 
-    return Network(str(folder), resolution, in_chans, make, origin)
+    family = None if origin.steps else source.family
+    return Network(str(folder), resolution, in_chans, make, origin, family)
 
 
 def _origin(document: dict[str, Any]) -> Origin:
     origin = document["origin"]
     options = {str(name): int(value) for name, value in origin["options"].items()}
-    return Origin(str(origin["network"]), options, tuple(origin["steps"]))
+    family = origin.get("family")
+    return Origin(str(origin["network"]), options, tuple(origin["steps"]), family)
 
 
 def _resolution(value: Any) -> Resolution:
@@ -264,6 +281,8 @@ def base_of(path: Path, origin: Origin, base: str | nn.Module | None) -> Network
         >>> base_of(Path("half"), Origin("timm:resnet18", {}), None).name
         'timm:resnet18'
     """
+    if origin.family is not None:
+        return _family_of(path, origin.network, origin.family)
     if base is not None:
         options = origin.options if isinstance(base, str) else {}
         return resolve_base(base, **options)
@@ -273,6 +292,14 @@ def base_of(path: Path, origin: Origin, base: str | nn.Module | None) -> Network
             "a folder names is run. Load it in Python: load(folder, base=...)."
         )
     return resolve_base(origin.network, **origin.options)
+
+
+def _family_of(path: Path, name: str, document: dict[str, Any]) -> Network:
+    try:
+        found = from_document(document)
+    except InputError as error:
+        raise InputError(f"{path / DESCRIPTION}: {error.line}") from error
+    return from_family(name, found.anynet() if isinstance(found, RegNet) else found, {})
 
 
 def rebuilt(source: Network, origin: Origin) -> nn.Module:

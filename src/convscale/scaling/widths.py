@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from math import ceil, floor, gcd, lcm, log
+from typing import NamedTuple
 
 import numpy as np
 
@@ -12,25 +15,45 @@ from convscale.network.channels import Channels, Composition, Sizes
 
 # What a group width off its request costs, against a width that is off by the same ratio.
 _GROUP_WEIGHT = 0.3
+# Group widths from _FINE are chosen from multiples of _COARSE, all at most _SWEEPS times.
+_FINE, _COARSE, _SWEEPS = 64, 8, 6
+
+
+class Width(NamedTuple):
+    """A width of the base network, and what its factor is multiplied by in its stage.
+
+    Example:
+        >>> Width(64).request(2.0), Width(64, 1.5).request(2.0)
+        (128.0, 192.0)
+    """
+
+    base: int
+    share: float = 1.0
+
+    def request(self, factor: float) -> float:
+        """Return the width that a factor asks for, before it is rounded."""
+        return self.base * factor * self.share
 
 
 @dataclass(frozen=True)
 class Widths:
     """New widths by old width, the step each can move by, and new group widths by old.
 
-    `own` holds the sizes of channel groups that do not follow their width.
+    `groups` is what numbers of groups grow by: 1 where group width follows width. `own` holds
+    the sizes of channel groups that do not follow their width.
 
     Example:
-        >>> Widths({64: 88}, {64: 8}, {}).with_width(64, 96).of
-        {64: 96}
+        >>> Widths({Width(64): 88}, {Width(64): 8}, {}).with_width(Width(64), 96).of
+        {Width(base=64, share=1.0): 96}
     """
 
-    of: dict[int, int]
-    steps: dict[int, int]
-    group_widths: dict[int, int]
+    of: dict[Width, int]
+    steps: dict[Width, int]
+    group_widths: dict[Width, int]
+    groups: float = 1.0
     own: dict[int, int] = field(default_factory=dict, repr=False)
 
-    def with_width(self, width: int, new: int) -> Widths:
+    def with_width(self, width: Width, new: int) -> Widths:
         """Return these widths with another value for one of them."""
         return replace(self, of={**self.of, width: new})
 
@@ -49,37 +72,33 @@ class WidthRule:
     out in parts: pairs of a width and how often it stands in the sum.
 
     Example:
-        >>> rule = WidthRule({64: 8, 128: 8}, {128: {4}}, {0: (64, 1)}, {})
-        >>> rule.widths(2**0.5)
-        Widths(of={64: 88, 128: 192}, steps={64: 8, 128: 24}, group_widths={4: 6})
+        >>> thin, wide = Width(64), Width(128)
+        >>> rule = WidthRule({thin: 8, wide: 8}, {wide: {Width(4)}}, {0: (thin, 1)}, {})
+        >>> rule.widths(2**0.5).of[wide], rule.widths(2**0.5).group_widths[Width(4)]
+        (192, 6)
     """
 
-    multiples: dict[int, int]
-    group_widths: dict[int, set[int]]
-    natural: dict[int, tuple[int, float]]
-    inner: dict[int, int]
+    multiples: dict[Width, int]
+    group_widths: dict[Width, set[Width]]
+    natural: dict[int, tuple[Width, float]]
+    inner: dict[int, Width]
     irregular: tuple[tuple[Composition, Composition, int], ...] = ()
-    sums: tuple[tuple[int, tuple[tuple[int, int], ...]], ...] = ()
+    sums: tuple[tuple[Width, tuple[tuple[Width, int], ...]], ...] = ()
 
-    def widths(self, factor: float) -> Widths:
-        """Return the new widths nearest to the old ones times a factor, and group widths."""
-        on: dict[int, list[int]] = defaultdict(list)
-        for width, groups in self.group_widths.items():
-            for group in groups:
-                on[group].append(width)
-        chosen = {group: self._group_width(group, on[group], factor) for group in sorted(on)}
-        steps = {
-            width: lcm(multiple, *(chosen[g] for g in self.group_widths.get(width, ())))
-            for width, multiple in self.multiples.items()
-        }
-        for width, parts in self.sums:
-            if len(parts) == 1:  # so many parts of one width: their sum meets its own step
-                part, times = parts[0]
-                steps[part] = lcm(steps[part], steps[width] // gcd(steps[width], times))
-        new = {width: nearest(width * factor, step) for width, step in steps.items()}
-        return self._summed(Widths(new, steps, chosen))
+    def widths(self, factor: float, group_factor: float | None = None) -> Widths:
+        """Return the new widths nearest to the old ones times a factor, and group widths.
 
-    def moved(self, widths: Widths, width: int, new: int) -> Widths:
+        Args:
+            factor: The factor of widths.
+            group_factor: The factor of group widths; that of widths by default.
+        """
+        own = factor if group_factor is None else group_factor
+        chosen = self._grouped(factor, own)
+        steps = {width: self._step(width, chosen) for width in self.multiples}
+        new = {width: nearest(width.request(factor), step) for width, step in steps.items()}
+        return self._summed(Widths(new, steps, chosen, factor / own))
+
+    def moved(self, widths: Widths, width: Width, new: int) -> Widths:
         """Return widths with another value for one of them; those it is a part of follow."""
         return self._summed(widths.with_width(width, new))
 
@@ -92,19 +111,64 @@ class WidthRule:
                 new[width] = total
         return replace(widths, of=new)
 
-    def _group_width(self, group: int, widths: list[int], factor: float) -> int:
-        """Return the group width that fits its request and the widths it divides best."""
-        ideal = group * factor
-        options = range(max(1, floor(ideal / 1.5)), ceil(ideal * 1.5) + 1)
+    def _step(self, width: Width, chosen: Mapping[Width, int]) -> int:
+        """Return the step that a width moves by under chosen group widths.
+
+        Where a width is put out as so many parts of one width, the parts together meet its step.
+        """
+        step = lcm(self.multiples[width], *(chosen[g] for g in self.group_widths.get(width, ())))
+        for total, times in self._totals.get(width, ()):
+            whole = self._step(total, chosen)
+            step = lcm(step, whole // gcd(whole, times))
+        return step
+
+    @cached_property
+    def _totals(self) -> dict[Width, list[tuple[Width, int]]]:
+        """The widths that are so many times a width, by that width."""
+        totals: dict[Width, list[tuple[Width, int]]] = defaultdict(list)
+        for total, parts in self.sums:
+            if len(parts) == 1:
+                totals[parts[0][0]].append((total, parts[0][1]))
+        return totals
+
+    def _grouped(self, factor: float, own: float) -> dict[Width, int]:
+        """Return the group widths that fit their requests and the widths they divide best.
+
+        Several may divide one width, so each is chosen while the others stay, in turn, until
+        none changes. One that need not change stays.
+        """
+        on: dict[Width, list[Width]] = defaultdict(list)
+        for width, groups in self.group_widths.items():
+            for group in groups:
+                on[group].append(width)
+        chosen = {group: max(1, round(group.request(own))) for group in sorted(on)}
+        free = [group for group in chosen if group.request(own) != group.base]
+        for _ in range(_SWEEPS):
+            before = dict(chosen)
+            for group in free:
+                chosen[group] = self._group_width(group, on[group], chosen, factor, own)
+            if chosen == before:
+                break
+        return chosen
+
+    def _group_width(
+        self, group: Width, on: list[Width], chosen: dict[Width, int], factor: float, own: float
+    ) -> int:
+        """Return the best value of one group width while the others stay."""
+        ideal = group.request(own)
+        touched = list(on)
+        for width in touched:  # and the parts that these are put together from
+            touched += [w for w, totals in self._totals.items() if (width in dict(totals))]
 
         def miss(option: int) -> float:
-            total = _GROUP_WEIGHT * len(widths) * abs(log(option / ideal))
-            for width in widths:
-                rounded = nearest(width * factor, lcm(self.multiples[width], option))
-                total += abs(log(rounded / (width * factor)))
+            total = _GROUP_WEIGHT * len(on) * abs(log(option / ideal))
+            trial = {**chosen, group: option}
+            for width in touched:
+                request = width.request(factor)
+                total += abs(log(nearest(request, self._step(width, trial)) / request))
             return total
 
-        return min(options, key=miss)
+        return min(_options(ideal), key=miss)
 
     def sizes(self, base: Sizes, widths: Widths) -> Sizes:
         """Return the new sizes of the channel groups for new widths."""
@@ -114,16 +178,23 @@ class WidthRule:
         for group, size in widths.own.items():
             sizes[group] = size
         for group, width in self.inner.items():
-            sizes[group] = widths.group_widths.get(width, width)
+            sizes[group] = widths.group_widths.get(width, width.base)
         for inputs, outputs, group in self.irregular:
             ins, outs = (_size(place, sizes) for place in (inputs, outputs))
-            groups = _size(inputs, base) / self.inner[group]
+            groups = _size(inputs, base) / self.inner[group].base * widths.groups
             sizes[group] = ins // nearest_divisor(gcd(ins, outs), groups)
         return sizes
 
 
 def _size(composition: Composition, sizes: Sizes) -> int:
     return round(sum(float(sizes[group]) * times for group, times in composition))
+
+
+def _options(ideal: float) -> range:
+    """Return the group widths to choose from: not all numbers where these are large."""
+    stride = 1 if ideal < _FINE else _COARSE
+    low, high = floor(ideal / 1.5 / stride), ceil(ideal * 1.5 / stride)
+    return range(max(1, low) * stride, (high + 1) * stride, stride)
 
 
 def nearest_divisor(number: int, value: float) -> int:
@@ -148,7 +219,9 @@ def nearest(value: float, step: int) -> int:
     return max(1, floor(value / step + 0.5)) * step
 
 
-def width_rule(channels: Channels, *, width_multiple: int = 8) -> WidthRule:
+def width_rule(
+    channels: Channels, *, width_multiple: int = 8, shares: Mapping[int, float] | None = None
+) -> WidthRule:
     """Find which widths a network has and in which steps they can change.
 
     A channel group has the width of the narrowest axis of a weight that it makes up alone;
@@ -157,39 +230,46 @@ def width_rule(channels: Channels, *, width_multiple: int = 8) -> WidthRule:
     Args:
         channels: The channel groups of the network.
         width_multiple: The multiple to keep, as far as the base width has it.
+        shares: What the factor is multiplied by, for channel groups of some stages.
 
     Example:
         >>> import numpy as np
         >>> channels = Channels(np.array([64]), np.array([False]), np.zeros(64, int), (((0, 1),),))
         >>> width_rule(channels).multiples
-        {64: 8}
+        {Width(base=64, share=1.0): 8}
     """
     inner = {
-        group: int(channels.sizes[group])
+        group: Width(int(channels.sizes[group]))
         for *_, composition in channels.grouped
         for group, _ in composition
     }
-    natural: dict[int, tuple[int, float]] = {
+    known: dict[int, tuple[int, float]] = {
         group: _natural(group, channels)
         for group in range(len(channels.sizes))
         if not channels.fixed[group] and group not in inner
     }
-    _meet(natural, channels)
-    _equalise(natural, channels)
-    _proportion(natural, channels)
-    times_of: dict[int, set[int]] = defaultdict(set)
+    _meet(known, channels)
+    _equalise(known, channels)
+    _proportion(known, channels)
+    natural = {
+        group: (Width(width, (shares or {}).get(group, 1.0)), times)
+        for group, (width, times) in known.items()
+    }
+    times_of: dict[Width, set[int]] = defaultdict(set)
     for width, times in natural.values():
         times_of[width].add(int(times) if times == int(times) else 1)
     multiples = {
-        width: lcm(_divisor(width, width_multiple), *times)
+        width: lcm(_divisor(width.base, width_multiple), *times)
         for width, times in sorted(times_of.items())
     }
-    group_widths: dict[int, set[int]] = defaultdict(set)
+    group_widths: dict[Width, set[Width]] = defaultdict(set)
     irregular = []
     for inputs, outputs, composition in channels.grouped:
         whole = _whole_width(inputs, natural, channels)
         if whole is not None and whole == _whole_width(outputs, natural, channels):
-            group_widths[whole].update(inner[group] for group, _ in composition)
+            for group, _ in composition:
+                inner[group] = Width(int(channels.sizes[group]), whole.share)
+                group_widths[whole].add(inner[group])
         else:
             irregular += [(inputs, outputs, group) for group, _ in composition]
     return WidthRule(
@@ -198,30 +278,32 @@ def width_rule(channels: Channels, *, width_multiple: int = 8) -> WidthRule:
 
 
 def _sums(
-    natural: dict[int, tuple[int, float]], channels: Channels
-) -> tuple[tuple[int, tuple[tuple[int, int], ...]], ...]:
+    natural: dict[int, tuple[Width, float]], channels: Channels
+) -> tuple[tuple[Width, tuple[tuple[Width, int], ...]], ...]:
     """Return the widths that some layer puts out as a sum of others, the narrowest first."""
     widths = {width for width, _ in natural.values()}
     found = {}
     for composition in channels.produced:
-        total = sum(int(channels.sizes[group]) * times for group, times in composition)
-        parts: dict[int, int] = defaultdict(int)
+        size = sum(int(channels.sizes[group]) * times for group, times in composition)
+        parts: dict[Width, int] = defaultdict(int)
         for group, times in composition:
-            width, own = natural.get(group, (0, 1))
+            width, own = natural.get(group, (Width(0), 1))
             parts[width] += times // int(own) if own == int(own) and times % own == 0 else 0
-        whole = sum(width * times for width, times in parts.items()) == total
-        if total in widths and whole and total not in parts:
+        whole = sum(width.base * times for width, times in parts.items()) == size
+        total = Width(size, next(iter(parts)).share if parts else 1.0)
+        alike = len({width.share for width in parts}) == 1
+        if total in widths and whole and alike and total not in parts:
             found[total] = tuple(sorted(parts.items()))
     return tuple(sorted(found.items()))
 
 
 def _whole_width(
-    composition: Composition, natural: dict[int, tuple[int, float]], channels: Channels
-) -> int | None:
+    composition: Composition, natural: dict[int, tuple[Width, float]], channels: Channels
+) -> Width | None:
     """Return the width that a place has if one group makes it up and stands for just it."""
     (group, times), *others = composition
-    width = int(channels.sizes[group]) * times
-    return width if not others and natural.get(group, (0, 0))[0] == width else None
+    width, _ = natural.get(group, (Width(0), 0))
+    return width if not others and width.base == int(channels.sizes[group]) * times else None
 
 
 def _natural(group: int, channels: Channels) -> tuple[int, int]:

@@ -202,11 +202,11 @@ def _law(found: _File, rules: Rules) -> Strategy | None:
         e = found.exponents
         total = e.depth + 2 * e.width + 2 * e.resolution
         shares = (e.depth / total, 2 * e.width / total, 2 * e.resolution / total)
-        return Strategy(found.name, *shares, rules)
+        return Strategy(found.name, *shares, rules=rules)
     if found.weights is not None:
         w = found.weights
         total = w.d + w.w + w.r
-        return Strategy(found.name, w.d / total, w.w / total, w.r / total, rules)
+        return Strategy(found.name, w.d / total, w.w / total, w.r / total, rules=rules)
     if found.factors is not None:
         f = found.factors
         return formula(found.name, f.depth, f.width, f.resolution, rules)

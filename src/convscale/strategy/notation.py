@@ -10,6 +10,7 @@ from convscale.strategy.registry import REGISTRY, find_published
 from convscale.strategy.strategy import Strategy, fast
 
 _UNIFORM = ("d", "w", "r", "dw", "dr", "wr", "dwr")
+_WITH_GROUPS = ("wg", "dwg", "wgr", "dwgr")
 _NAMES = (*_UNIFORM, "dWr")
 _WEIGHT = re.compile(r"([a-zA-Z])(\d+(?:\.\d+)?)")
 _USAGE = "Use d, w, g and r: 'dwr' (uniform), 'dWr' (fast), 'dWr@0.6', 'd1_w8_g8_r1' (weights)."
@@ -19,8 +20,9 @@ _FILE = re.compile(r"(?P<path>.+\.ya?ml)(?:@(?P<entry>[^@/]+))?", re.IGNORECASE)
 def parse_strategy(text: str) -> Strategy:
     """Read a strategy from its name, α, weights, a name of the registry, or a YAML file.
 
-    Group width follows width; weights may name it only with the weight of width. An entry of a
-    table is written behind its name: `efficientnet-table@b3`, `mine.yaml@large`.
+    Weights may name g, the group width, which otherwise follows width; letters have the
+    weight 1 each. The weight of g has no part in the sum of the others. An entry of a table is
+    written behind its name: `efficientnet-table@b3`, `mine.yaml@large`.
 
     Raises:
         InputError: If the text names no strategy.
@@ -30,6 +32,8 @@ def parse_strategy(text: str) -> Strategy:
         True
         >>> parse_strategy("d1_w8_g8_r1").growth == parse_strategy("dWr").growth
         True
+        >>> parse_strategy("wg").factors(4.0).group_width
+        2.0
     """
     name = text.strip()
     if (file := _FILE.fullmatch(name)) is not None:
@@ -40,7 +44,7 @@ def parse_strategy(text: str) -> Strategy:
         return found
     if name == "dWr":
         return fast(0.8)
-    if name in _UNIFORM:
+    if name in _UNIFORM or name in _WITH_GROUPS:
         return _shared(name, dict.fromkeys(name, 1.0))
     if name.startswith("dWr@"):
         return fast(_alpha(name))
@@ -83,11 +87,6 @@ def _weights(name: str) -> dict[str, float]:
         if axis in weights:
             raise InputError(f"Axis {axis!r} stands twice in strategy {name!r}. {_USAGE}")
         weights[axis] = weight
-    if "g" in weights and weights["g"] != weights.get("w", 0.0):
-        raise InputError(
-            f"Group width follows width, but {name!r} gives g the weight {weights['g']:g} and "
-            f"w {weights.get('w', 0.0):g}. Write the same weight, or leave g out."
-        )
     return weights
 
 
@@ -101,4 +100,5 @@ def _shared(name: str, weights: dict[str, float]) -> Strategy:
         depth=axes.get("d", 0.0) / total,
         width=axes.get("w", 0.0) / total,
         resolution=axes.get("r", 0.0) / total,
+        group_width=weights["g"] / total if "g" in weights else None,
     )

@@ -105,9 +105,8 @@ def formula(name: str, depth: float, width: float, resolution: float, rules: Rul
         (1.2, 1.1, 1.15)
     """
     total = log(depth) + 2 * log(width) + 2 * log(resolution)
-    return Strategy(
-        name, log(depth) / total, 2 * log(width) / total, 2 * log(resolution) / total, rules
-    )
+    shares = (log(depth) / total, 2 * log(width) / total, 2 * log(resolution) / total)
+    return Strategy(name, *shares, rules=rules)
 
 
 def _efficientnet() -> tuple[Published, ...]:

@@ -56,6 +56,15 @@ class Step(Strategy):
         params = (self.depth + self.width) / total
         return Growth(params, (self.depth + self.width / 2 + self.resolution) / total)
 
+    def named_only(self) -> Step:
+        """Return the step that leaves group width alone: no table names it.
+
+        Example:
+            >>> step("half", width=0.5).named_only().own.group_width
+            1.0
+        """
+        return replace(self, own=replace(self.own, group_width=1.0))
+
     def without(self, axes: Iterable[str]) -> Step:
         """Return the step with some axes left as they are.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from convscale.errors import InputError
 from convscale.quantities import check_positive
@@ -47,9 +47,10 @@ class Strategy:
 
     multiply to d·w²·r² = s, the growth of the flops of a plain convolution stage
     (k²·w²·r²·d). Its params k²·w²·d grow as s^(e_d + e_w) and its acts w·r²·d as
-    s^(e_d + e_w/2 + e_r). Group width follows width. Source: Dollár, Singh, Girshick,
-    "Fast and Accurate Model Scaling", arXiv 2103.06877, sections 3 and 4. `rules` hold what the
-    strategy fixes beside its factors.
+    s^(e_d + e_w/2 + e_r). Group width follows width, unless a share of its own is named:
+    its factor is then s^(e_g / 2), which takes no part in the sum. Source: Dollár, Singh,
+    Girshick, "Fast and Accurate Model Scaling", arXiv 2103.06877, sections 3 and 4. `rules`
+    hold what the strategy fixes beside its factors.
 
     Raises:
         InputError: If an exponent is negative or they do not sum to 1.
@@ -67,6 +68,7 @@ class Strategy:
     depth: float
     width: float
     resolution: float
+    group_width: float | None = None  # named in the notation; None where it is not
     rules: Rules = field(default_factory=Rules)
 
     def __post_init__(self) -> None:
@@ -75,6 +77,11 @@ class Strategy:
             raise InputError(
                 f"The exponents of {self.name!r} are {exponents}; depth, width and resolution "
                 "take shares of at least 0 that sum to 1."
+            )
+        if self.group_width is not None and self.group_width < 0:
+            raise InputError(
+                f"The group width's share of {self.name!r} is {self.group_width}; it must be at "
+                "least 0."
             )
 
     def factors(self, scale: float) -> Factors:
@@ -88,13 +95,22 @@ class Strategy:
             2.0
         """
         s = check_positive(scale, what="factor")
-        width = s ** (self.width / 2)
+        group_width = self.width if self.group_width is None else self.group_width
         return Factors(
             depth=s**self.depth,
-            width=width,
-            group_width=width,
+            width=s ** (self.width / 2),
+            group_width=s ** (group_width / 2),
             resolution=s ** (self.resolution / 2),
         )
+
+    def named_only(self) -> Strategy:
+        """Return the strategy that scales group width only where its notation names it.
+
+        Example:
+            >>> Strategy("w", depth=0, width=1, resolution=0).named_only().factors(4).group_width
+            1.0
+        """
+        return self if self.group_width is not None else replace(self, group_width=0.0)
 
     @property
     def growth(self) -> Growth:

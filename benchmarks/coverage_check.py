@@ -1,0 +1,242 @@
+"""Scale one network by every strategy and factor, and check what comes out."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from benchmarks.coverage_rows import Row
+from convscale.complexity.complexity import LayerCount
+from convscale.complexity.counting import Counting
+from convscale.errors import ConvscaleError
+from convscale.network import resolve_base
+from convscale.network.copies import meta_copy
+from convscale.network.execution import run
+from convscale.network.inputs import example_inputs
+from convscale.quantities import Resolution
+from convscale.scaling import ScaledNetwork, Scaler
+
+Shape = tuple[int, ...]
+
+
+def check_network(name: str, cases: Iterable[tuple[str, float]]) -> Iterator[Row]:
+    """Yield a row for each strategy and factor; the network is traced once for all of them.
+
+    Args:
+        name: The network's name.
+        cases: Strategies and factors.
+
+    Example:
+        >>> [row.outcome for row in check_network("timm:resnet18", [("w", 2.0)])]
+        ['right']
+    """
+    cases = tuple(cases)
+    started = time.process_time()
+    try:
+        network = resolve_base(name)
+        module = network.build("meta")
+        built = time.process_time()
+        scaler = Scaler(replace(network, build=lambda _: meta_copy(module)))
+        traced = time.process_time()
+        outputs, layers = _observed(module, scaler.resolution, network.in_chans)
+    except Exception as error:  # noqa: BLE001 - a row, whatever it was
+        yield from (_failed(name, case, error) for case in cases)
+        return
+    for case in cases:
+        row = _scaled(scaler, module, case, outputs, layers)
+        yield replace(
+            row, network=name, build_seconds=built - started, trace_seconds=traced - built
+        )
+
+
+def _failed(name: str, case: tuple[str, float], error: Exception) -> Row:
+    if isinstance(error, ConvscaleError):
+        return Row(name, *case, "refused", error.line)
+    return Row(name, *case, "defect", f"{type(error).__name__}: {' '.join(str(error).split())}")
+
+
+def _observed(
+    module: nn.Module, resolution: Resolution, in_chans: int | None
+) -> tuple[tuple[Shape, ...], dict[str, LayerCount]]:
+    """Run a module on the meta device: the shapes of its outputs, and its layers by path."""
+    copied, counting = meta_copy(module), Counting()
+    output = run(copied, example_inputs(copied, resolution, in_chans=in_chans), counting)
+    layers = counting.count(copied, resolution).layers
+    return tuple(shapes(output)), {layer.path: layer for layer in layers}
+
+
+def shapes(output: Any) -> Iterator[Shape]:
+    """Yield the shapes of all tensors in an output, in order.
+
+    Example:
+        >>> list(shapes({"out": torch.zeros(1, 2), "aux": [torch.zeros(3)]}))
+        [(1, 2), (3,)]
+    """
+    if isinstance(output, torch.Tensor):
+        yield tuple(output.shape)
+    elif isinstance(output, dict):
+        for value in output.values():
+            yield from shapes(value)
+    elif isinstance(output, list | tuple):
+        for value in output:
+            yield from shapes(value)
+
+
+def _scaled(
+    scaler: Scaler,
+    base: nn.Module,
+    case: tuple[str, float],
+    outputs: tuple[Shape, ...],
+    layers: dict[str, LayerCount],
+) -> Row:
+    strategy, factor = case
+    started = time.process_time()
+    try:
+        scaled = scaler.scale(strategy, factor=factor, weights=False)
+        seconds = time.process_time() - started
+        found, after = _observed(scaled.module, scaled.resolution, scaled.in_chans)
+    except Exception as error:  # noqa: BLE001 - a row, whatever it was
+        return _failed("", case, error)
+    classes = {shape[1] for shape in outputs if len(shape) > 1}
+    share = width_share(base, scaled, layers, after, classes)
+    row = Row(
+        network="",
+        strategy=strategy,
+        factor=factor,
+        outcome="right",
+        ratio=scaled.ratio["flops"],
+        share=share,
+        scale_seconds=seconds,
+    )
+    faults = tuple(_faults(scaled, outputs, found, share))
+    if faults:
+        return replace(row, outcome="wrong", reason="; ".join(faults))
+    if factor == 2 and not _near(row.ratio):
+        return replace(row, outcome="noted", reason=_cause(scaled))
+    return row
+
+
+def _near(ratio: float | None) -> bool:
+    return ratio is not None and 1.8 <= ratio <= 2.2
+
+
+def _cause(scaled: ScaledNetwork) -> str:
+    return next((note for note in scaled.notes if note.startswith("Flops ")), "")
+
+
+def _faults(
+    scaled: ScaledNetwork, before: tuple[Shape, ...], after: tuple[Shape, ...], share: float | None
+) -> Iterator[str]:
+    same_size = scaled.resolution == scaled.base_resolution
+    if not same_outputs(before, after, same_size=same_size):
+        yield f"the output's shape is {after}, not {before}"
+    if share is not None and share < 0.95:
+        yield f"only {share:.0%} of the scalable flops lie in layers at the requested width"
+    if scaled.factor == 2 and not _near(scaled.ratio["flops"]) and not _cause(scaled):
+        yield f"flops grow by {scaled.ratio['flops']:.2f}, not 2, and no note says why"
+
+
+def same_outputs(before: tuple[Shape, ...], after: tuple[Shape, ...], *, same_size: bool) -> bool:
+    """Tell whether outputs are alike: all sizes, or, where the resolution changes, channels.
+
+    Example:
+        >>> same_outputs(((1, 21, 64, 64),), ((1, 21, 80, 80),), same_size=False)
+        True
+    """
+    if same_size:
+        return before == after
+    channels = [[shape[:2] for shape in outputs] for outputs in (before, after)]
+    ranks = [[len(shape) for shape in outputs] for outputs in (before, after)]
+    return channels[0] == channels[1] and ranks[0] == ranks[1]
+
+
+def width_share(
+    base: nn.Module,
+    scaled: ScaledNetwork,
+    before: dict[str, LayerCount],
+    after: dict[str, LayerCount],
+    classes: set[int],
+) -> float | None:
+    """Return the part of the scalable flops in layers at the requested width to rounding.
+
+    That is within one multiple: 8, and the group width of grouped convolutions on the width. A
+    width that is put together from such widths (a packed projection, halves that are joined) is
+    theirs put together. Layers that put out the classes do not count, nor do products without
+    weights.
+
+    Args:
+        base: The base network.
+        scaled: The scaled network.
+        before: What the base's layers put out, by path.
+        after: What the scaled network's layers put out, by path.
+        classes: The sizes of the outputs' channels.
+
+    Returns:
+        A share of 0 to 1, or None where no layer counts.
+    """
+    parts = dict(base.named_modules())
+    widths = {
+        path: (_width(parts[path], layer), _width(parts[path], after[path]))
+        for path, layer in before.items()
+        if path in after and layer.flops and _weighted(parts[path])
+    }
+    widths = {path: (a, b) for path, (a, b) in widths.items() if a != b or a not in classes}
+    good = at_request(
+        set(widths.values()), scaled.factors.width, _group_steps(parts, scaled.module, widths)
+    )
+    total = sum(before[path].flops for path in widths)
+    there = sum(before[path].flops for path, pair in widths.items() if pair in good)
+    return there / total if total else None
+
+
+def at_request(
+    pairs: set[tuple[int, int]], factor: float, steps: dict[int, int]
+) -> set[tuple[int, int]]:
+    """Return the pairs of old and new width that are at their request to rounding.
+
+    Args:
+        pairs: Old and new widths.
+        factor: The requested factor.
+        steps: New group widths on old widths.
+
+    Example:
+        >>> sorted(at_request({(80, 56), (640, 448), (100, 90)}, 0.758, {}))
+        [(80, 56), (640, 448)]
+    """
+    good: set[tuple[int, int]] = set()
+    for old, new in sorted(pairs):
+        near = abs(new - factor * old) <= math.lcm(8, steps.get(old, 1))
+        multiple = any(old % a == 0 and old // a * b == new for a, b in good)
+        joined = any((old - a, new - b) in good for a, b in good)
+        if near or multiple or joined:
+            good.add((old, new))
+    return good
+
+
+def _weighted(module: nn.Module) -> bool:
+    return any(p.ndim > 1 for p in module.parameters(recurse=False))
+
+
+def _width(module: nn.Module, layer: LayerCount) -> int:
+    """Return the channels that a layer puts out: last in a linear layer, else second."""
+    return layer.output_shape[-1 if isinstance(module, nn.Linear) else 1]
+
+
+def _group_steps(
+    parts: dict[str, nn.Module], scaled: nn.Module, widths: dict[str, tuple[int, int]]
+) -> dict[int, int]:
+    """Return the new group width on each width that a grouped convolution works on."""
+    steps: dict[int, int] = {}
+    for path, (old, _) in widths.items():
+        groups = getattr(parts[path], "groups", 1)
+        if 1 < groups < old:
+            now = scaled.get_submodule(path)
+            channels, count = getattr(now, "in_channels", 1), getattr(now, "groups", 1)
+            steps[old] = math.lcm(steps.get(old, 1), channels // count)
+    return steps

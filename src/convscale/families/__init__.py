@@ -1,0 +1,32 @@
+"""The families of the literature: exact values, closed forms, scaling by the authors' rule."""
+
+from convscale.families.closed_form import count
+from convscale.families.description import AnyNet, Description, EfficientNet
+from convscale.families.documents import read_yaml, write_yaml
+from convscale.families.many import Costs, count_regnets, count_stages
+from convscale.families.registry import named, names, regnet
+from convscale.families.regnet import RegNet
+from convscale.families.sampling import Interval, Sample, Space, sample
+from convscale.families.scaling import scaled, solved
+
+__all__ = [
+    "AnyNet",
+    "Costs",
+    "Description",
+    "EfficientNet",
+    "Interval",
+    "RegNet",
+    "Sample",
+    "Space",
+    "count",
+    "count_regnets",
+    "count_stages",
+    "named",
+    "names",
+    "read_yaml",
+    "regnet",
+    "sample",
+    "scaled",
+    "solved",
+    "write_yaml",
+]

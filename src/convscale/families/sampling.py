@@ -1,0 +1,282 @@
+"""Draw networks from a design space of RegNets, under constraints, many at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from math import log, log2
+
+import numpy as np
+import numpy.typing as npt
+
+from convscale.errors import BudgetError, InputError
+from convscale.families.closed_form import CONVENTIONS, anynet_cost
+from convscale.families.many import fitted_stages
+from convscale.families.regnet import (
+    WIDTH_MULTIPLE,
+    Floats,
+    Ints,
+    RegNet,
+    level_counts,
+    level_widths,
+    packed,
+)
+from convscale.quantities import Resolution, check_count, check_resolution
+
+Bools = npt.NDArray[np.bool_]
+Range = tuple[float, float]
+_PROPOSALS = 16_384  # at once, so that arrays stay in the cache
+_HOPELESS = 20_000_000  # proposals without one that is valid
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A closed interval of multiples of a step.
+
+    Example:
+        >>> Interval(8, 256, 8).step
+        8
+    """
+
+    low: float
+    high: float
+    step: float
+
+    def mistakes(self, name: str) -> list[str]:
+        """Name what is wrong with it."""
+        if not 0 < self.low <= self.high < float("inf") or not self.step > 0:
+            return [f"{name} is [{self.low}, {self.high}] by {self.step}, it must be positive"]
+        ends = (self.low / self.step, self.high / self.step)
+        if any(abs(end - round(end)) > 1e-6 for end in ends):
+            return [f"the ends of {name}, {self.low} and {self.high}, are no multiples of its "
+                    f"step {self.step}"]  # fmt: skip
+        return []
+
+    def draw(self, random: np.random.Generator, count: int) -> Floats:
+        """Draw log-uniformly and round to multiples of the step."""
+        drawn = np.exp(random.uniform(log(self.low), log(self.high), count))
+        if self.step < 1:  # so that 0.1 gives 24.5 and not 24.500000000000004
+            parts = round(1 / self.step)
+            fine: Floats = np.rint(drawn * parts) / parts
+            return fine
+        whole: Floats = np.rint(drawn / self.step) * self.step
+        return whole
+
+
+@dataclass(frozen=True, kw_only=True)
+class Space:
+    """A design space of RegNets: depth uniform; w0, wa, wm and group width log-uniform.
+
+    Depth is an interval of integers; bottleneck multipliers are the powers of two in an
+    interval, each as likely. `like` says what is around the stages, the kind of block and
+    the input side: with its `se_ratio` 0.25 it is a space of RegNetY.
+
+    Raises:
+        InputError: If intervals are empty or have other ends than multiples of their steps.
+
+    Example:
+        >>> Space(depth=(12, 28)).wm.high
+        3.0
+
+    Source: arXiv 2003.13678, section 3.4.
+    """
+
+    depth: tuple[int, int] = (12, 28)
+    w0: Interval = Interval(8, 256, 8)
+    wa: Interval = Interval(8, 256, 0.1)
+    wm: Interval = Interval(2.0, 3.0, 0.001)
+    group_width: Interval = Interval(8, 128, 8)
+    bottleneck_multiplier: tuple[float, float] = (1.0, 1.0)
+    like: RegNet = field(
+        default_factory=lambda: RegNet(depth=16, w0=8, wa=8.0, wm=2.0, group_width=8)
+    )
+
+    def __post_init__(self) -> None:
+        found = []
+        for name in ("w0", "wa", "wm", "group_width"):
+            found += getattr(self, name).mistakes(name)
+        if not found and (self.w0.step % WIDTH_MULTIPLE or self.group_width.step % 1):
+            found.append("w0 must have steps of a multiple of 8, group_width of integers")
+        if not found and self.wm.low <= 1:
+            found.append(f"wm begins at {self.wm.low}, it must lie above 1")
+        least, most = self.depth
+        if not 1 <= least <= most <= 1024:
+            found.append(f"depth is {self.depth}, it must be an interval within 1 and 1024")
+        low, high = self.bottleneck_multiplier
+        if not 0 < low <= high or any(log2(end) % 1 for end in (low, high)):
+            found.append("bottleneck_multiplier must be an interval between powers of two")
+        if found:
+            raise InputError(f"This is no design space: {'; '.join(found)}.")
+
+    def multipliers(self, random: np.random.Generator, count: int) -> Floats:
+        """Draw bottleneck multipliers."""
+        low, high = (int(log2(end)) for end in self.bottleneck_multiplier)
+        return np.exp2(random.integers(low, high + 1, count))
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Networks drawn from a design space and their costs, an array each, shape (n,).
+
+    Example:
+        >>> found = sample(3, flops=(3e8, 5e8), seed=1)
+        >>> found.regnet(0).depth == int(found.depth[0])
+        True
+    """
+
+    space: Space
+    depth: Ints
+    w0: Ints
+    wa: Floats
+    wm: Floats
+    group_width: Ints
+    bottleneck_multiplier: Floats
+    stages: Ints
+    flops: Ints
+    params: Ints
+    acts: Ints
+
+    def __len__(self) -> int:
+        return len(self.depth)
+
+    def regnet(self, index: int) -> RegNet:
+        """Return one of the networks."""
+        return replace(
+            self.space.like,
+            depth=int(self.depth[index]),
+            w0=int(self.w0[index]),
+            wa=float(self.wa[index]),
+            wm=float(self.wm[index]),
+            group_width=int(self.group_width[index]),
+            bottleneck_multiplier=float(self.bottleneck_multiplier[index]),
+        )
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    stages: tuple[int, int]
+    flops: Range
+    params: Range
+    acts: Range
+
+
+def sample(
+    count: int,
+    *,
+    space: Space | None = None,
+    flops: Range | None = None,
+    params: Range | None = None,
+    acts: Range | None = None,
+    stages: int | tuple[int, int] | None = None,
+    resolution: Resolution | None = None,
+    convention: str = "default",
+    seed: int = 0,
+) -> Sample:
+    """Draw networks from a design space of RegNets, all of which meet the constraints.
+
+    Networks are drawn from the whole space, and those that do not meet the constraints are
+    dropped, so that the others keep their distribution.
+
+    Args:
+        count: How many.
+        space: The design space.
+        flops: Least and most flops (multiply-adds).
+        params: Least and most params.
+        acts: Least and most acts.
+        stages: Number of stages, or least and most.
+        resolution: Input side or (height, width) in px; that of the space by default.
+        convention: default or pycls.
+        seed: Of the random numbers; the same seed gives the same networks.
+
+    Raises:
+        InputError: If an argument is wrong.
+        BudgetError: If millions of draws bring no network that meets the constraints.
+
+    Example:
+        >>> found = sample(100, flops=(3.6e8, 4.4e8), stages=4)
+        >>> len(found), bool((found.flops <= 4.4e8).all()), set(found.stages.tolist())
+        (100, True, {4})
+
+    Source: arXiv 2003.13678, section 3.4.
+    """
+    check_count(count, what="number of networks")
+    if convention not in CONVENTIONS:
+        raise InputError(f"Unknown convention {convention!r}. Use {', '.join(CONVENTIONS)}.")
+    chosen = Space() if space is None else space
+    side = check_resolution(chosen.like.resolution if resolution is None else resolution)
+    ranges = (
+        _range(given, what)
+        for given, what in ((flops, "flops"), (params, "params"), (acts, "acts"))
+    )
+    wanted = _Wanted(_stage_range(stages), *ranges)
+    random = np.random.default_rng(seed)
+    parts: list[tuple[npt.NDArray[np.generic], ...]] = []
+    have = tried = 0
+    for found in _draws(chosen, wanted, side, convention, random):
+        parts.append(found)
+        have += len(found[0])
+        tried += _PROPOSALS
+        if have >= count:
+            break
+        if tried >= _HOPELESS * (1 + have):
+            raise BudgetError(
+                f"Of {tried:,} networks drawn, {have} meet the constraints. Widen them, or the "
+                "design space."
+            )
+    columns = (np.concatenate(column)[:count] for column in zip(*parts, strict=True))
+    return Sample(chosen, *columns)
+
+
+def _draws(
+    space: Space, wanted: _Wanted, side: Resolution, convention: str, random: np.random.Generator
+) -> Iterator[tuple[npt.NDArray[np.generic], ...]]:
+    """Yield what is valid of one chunk of proposals after the other."""
+    like = space.like.anynet()
+    while True:
+        depth = random.integers(space.depth[0], space.depth[1] + 1, _PROPOSALS)
+        w0 = space.w0.draw(random, _PROPOSALS).astype(np.int64)
+        wa, wm = (axis.draw(random, _PROPOSALS) for axis in (space.wa, space.wm))
+        counts = level_counts(depth, w0, wa, wm)
+        rows = np.flatnonzero(_may_have_stages(counts, w0, wm, wanted.stages))
+        group = space.group_width.draw(random, len(rows)).astype(np.int64)
+        multiplier = space.multipliers(random, len(rows))
+        widths = level_widths(w0[rows], wm[rows], len(counts))
+        depths, wide = packed(counts[:, rows], widths)
+        found = fitted_stages(space.like, depths, wide, group, multiplier)
+        costs = anynet_cost(like, found, side).total(convention)
+        number = (depths > 0).sum(axis=0)
+        good = (number >= wanted.stages[0]) & (number <= wanted.stages[1])
+        for cost, (low, high) in zip(
+            costs, (wanted.flops, wanted.params, wanted.acts), strict=True
+        ):
+            good &= (cost >= low) & (cost <= high)
+        kept = rows[good]
+        given = (depth[kept], w0[kept], wa[kept], wm[kept], group[good], multiplier[good])
+        yield (*given, number[good], *(cost[good] for cost in costs))
+
+
+def _may_have_stages(counts: Ints, w0: Ints, wm: Floats, wanted: tuple[int, int]) -> Bools:
+    """Tell which networks may have as many stages; neighbours of one width are joined later."""
+    number = np.count_nonzero(counts, axis=0)
+    apart = w0 * (wm - 1) > WIDTH_MULTIPLE  # levels then have widths of their own
+    found: Bools = (number >= wanted[0]) & ((number <= wanted[1]) | ~apart)
+    return found
+
+
+def _range(given: Range | None, what: str) -> Range:
+    if given is None:
+        return 0.0, float("inf")
+    if not isinstance(given, tuple | list) or len(given) != 2 or not given[0] <= given[1]:
+        raise InputError(f"The range of {what} is {given!r}; write (least, most).")
+    return float(given[0]), float(given[1])
+
+
+def _stage_range(given: int | tuple[int, int] | None) -> tuple[int, int]:
+    if given is None:
+        return 1, 1 << 30
+    low, high = given if isinstance(given, tuple | list) else (given, given)
+    check_count(low, what="number of stages")
+    check_count(high, what="number of stages")
+    if low > high:
+        raise InputError(f"The range of stages is {given!r}; write (least, most).")
+    return low, high

@@ -1,0 +1,215 @@
+"""A description scaled by a strategy, with the rounding of the authors' code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from convscale.errors import InputError
+from convscale.families import rounding as rules
+from convscale.families.closed_form import count
+from convscale.families.description import GROUPED, AnyNet, Description
+from convscale.quantities import check_positive, format_count, sides
+from convscale.strategy import Factors, Strategy
+
+ROUNDINGS = ("reference", "efficientnet")
+_MAX_BLOCKS, _MAX_WIDTH, _MAX_SIDE = 20_000, 1 << 20, 1 << 15
+_SMALLEST = 2.0**-40
+_MOST_MOVES = 24
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How depths, widths and resolutions are rounded; group widths follow one rule.
+
+    Example:
+        >>> rule_named("reference").step
+        4
+    """
+
+    depth: Callable[[float], int]
+    width: Callable[[float], int]
+    step: int
+
+
+def rule_named(rounding: str) -> Rule:
+    """Return the rounding rule of a name.
+
+    Raises:
+        InputError: If there is none.
+
+    Example:
+        >>> rule_named("efficientnet").depth(2.1)
+        3
+    """
+    if rounding == "reference":
+        return Rule(rules.reference_depth, rules.reference_width, step=4)
+    if rounding == "efficientnet":
+        return Rule(rules.efficientnet_depth, rules.efficientnet_width, step=1)
+    raise InputError(f"Unknown rounding {rounding!r}. Use {', '.join(ROUNDINGS)}.")
+
+
+def scaled(
+    description: Description, factors: Factors, *, rounding: str = "reference"
+) -> Description:
+    """Scale a description by factors of depth, width, group width and resolution.
+
+    Depths, widths, group widths and both resolutions are multiplied and rounded; then widths
+    and group widths are made to fit. Stem and head of an AnyNet stay, those of an EfficientNet
+    are scaled like widths; multipliers, ratios and kernels stay.
+
+    Args:
+        description: The base network.
+        factors: The factors, before rounding.
+        rounding: reference, the authors' rule, or efficientnet.
+
+    Raises:
+        InputError: If the network would be larger than what can be built.
+
+    Example:
+        >>> from convscale.families.registry import named
+        >>> from convscale.strategy import parse_strategy
+        >>> factors = parse_strategy("d1_w8_g8_r1").factors(4)
+        >>> scaled(named("RegNetY-4.0GF"), factors).widths
+        (224, 336, 896, 1904)
+
+    Source: arXiv 2103.06877 and its public reference code.
+    """
+    rule = rule_named(rounding)
+    _check_size(description, factors)
+    resolution, test = (
+        rules.rescaled(side, factors.resolution, step=rule.step)
+        for side in (description.resolution, description.test_resolution)
+    )
+    depths = tuple(rule.depth(depth * factors.depth) for depth in description.depths)
+    if isinstance(description, AnyNet):
+        widths, groups = _fitting(description, factors, rule)
+        return replace(
+            description,
+            depths=depths,
+            widths=widths,
+            group_widths=groups,
+            resolution=resolution,
+            test_resolution=test,
+        )
+    wide = [width * factors.width for width in (description.stem_width, description.head_width)]
+    return replace(
+        description,
+        depths=depths,
+        widths=tuple(rule.width(width * factors.width) for width in description.widths),
+        stem_width=rule.width(wide[0]),
+        head_width=rule.width(wide[1]) if description.head_width else 0,
+        resolution=resolution,
+        test_resolution=test,
+    )
+
+
+def _fitting(net: AnyNet, factors: Factors, rule: Rule) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return widths and group widths that fit each other."""
+    widths = [rule.width(width * factors.width) for width in net.widths]
+    if net.block not in GROUPED:
+        return tuple(widths), tuple(widths)
+    groups = [
+        rules.reference_group_width(group * factors.group_width) for group in net.group_widths
+    ]
+    pairs = [
+        rules.compatible(*entry)
+        for entry in zip(widths, net.bottleneck_multipliers, groups, strict=True)
+    ]
+    return tuple(width for width, _ in pairs), tuple(group for _, group in pairs)
+
+
+def _check_size(description: Description, factors: Factors) -> None:
+    blocks = sum(description.depths) * factors.depth
+    widest = max(*description.widths, description.head_width) * factors.width
+    tallest = max(sides(description.resolution)) * factors.resolution
+    if blocks > _MAX_BLOCKS or widest > _MAX_WIDTH or tallest > _MAX_SIDE:
+        raise InputError(
+            f"The factors ask for {blocks:.3g} blocks, widths of {widest:.3g} and {tallest:.3g} "
+            f"px; the limits are {_MAX_BLOCKS}, {_MAX_WIDTH} and {_MAX_SIDE}. Write a smaller "
+            "factor or budget."
+        )
+
+
+def solved(
+    description: Description,
+    strategy: Strategy,
+    metric: str,
+    budget: float,
+    *,
+    rounding: str = "reference",
+    convention: str = "default",
+) -> float:
+    """Return the scale factor s whose network comes nearest to a budget.
+
+    What is achieved is a function of s with steps: s is bracketed by the law of growth, and
+    then tried on ever finer grids.
+
+    Args:
+        description: The base network.
+        strategy: How the factor is shared.
+        metric: flops, params or acts.
+        budget: The value to come near.
+        rounding: The rounding rule.
+        convention: The convention in which the metric is counted.
+
+    Raises:
+        InputError: If the strategy does not change the metric, or its smallest network exceeds
+            the budget.
+
+    Example:
+        >>> from convscale.families.registry import named
+        >>> from convscale.strategy import parse_strategy
+        >>> net, rule = named("RegNetY-4.0GF"), parse_strategy("d1_w8_g8_r1")
+        >>> s = solved(net, rule, "flops", 16e9)
+        >>> abs(count(scaled(net, rule.factors(s))).flops / 16e9 - 1) < 0.02
+        True
+    """
+    check_positive(budget, what=f"budget of {metric}")
+    growth = {"flops": 1.0, "params": strategy.growth.params, "acts": strategy.growth.acts}[metric]
+    if growth <= 0:
+        raise InputError(
+            f"Strategy {strategy.name!r} does not change {metric}. "
+            "Give a budget in another metric, or use another strategy."
+        )
+
+    def value(s: float) -> int:
+        net = scaled(description, strategy.factors(s), rounding=rounding)
+        return count(net, convention=convention).as_dict()[metric]
+
+    def nearest(centre: float, spread: float) -> tuple[float, bool]:
+        """Return the best factor of a grid, and whether a nearer one may lie beyond it."""
+        grid = [centre * spread ** (step / 48) for step in range(-48, 49)]
+        able = _buildable(description, strategy, grid)
+        values = [value(s) for s in able]
+        best = min(range(len(able)), key=lambda i: (abs(values[i] - budget), abs(i - 48)))
+        if values[best] == values[0]:
+            return able[0], True
+        return able[best], values[best] == values[-1] and able[-1] == grid[-1]
+
+    if (smallest := value(_SMALLEST)) > budget:
+        raise InputError(
+            f"The budget of {format_count(budget)} {metric} lies below the smallest network of "
+            f"strategy {strategy.name!r}, which has {format_count(smallest)}. "
+            "Write a larger budget."
+        )
+    best: float = (budget / value(1.0)) ** (1 / growth)
+    for _ in range(_MOST_MOVES):
+        best, beyond = nearest(best, 6.0)
+        if not beyond or best < _SMALLEST:
+            break
+    for spread in (1.5, 1.1, 1.01):
+        best, _ = nearest(best, spread)
+    return best
+
+
+def _buildable(description: Description, strategy: Strategy, grid: list[float]) -> list[float]:
+    """Leave out factors that ask for too much, unless all do."""
+    able = []
+    for s in grid:
+        try:
+            _check_size(description, strategy.factors(s))
+        except InputError:
+            break  # larger factors ask for more
+        able.append(s)
+    return able or grid[:1]

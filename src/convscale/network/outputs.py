@@ -1,0 +1,120 @@
+"""Which outputs of a network are feature maps, so that their channels scale too.
+
+A network without a classifier puts out feature maps; a segmentation network puts out maps of
+scores, one channel a class, which stay. Both are maps. Scores come straight from a layer with
+weights, resized or squashed at most, and nothing reads them; a feature map has been normalised,
+activated or added to others, or the network itself goes on with it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from convscale.network.labels import Label, find_along, varying
+from convscale.network.relations import STRUCTURAL, VIEWS
+from convscale.network.ties import Ties, classes_of, tensors_in
+
+_WEIGHTED = frozenset(("convolution", "mm", "addmm", "bmm", "baddbmm"))
+# What scores may pass and stay scores. Operands that are weights say nothing.
+_KEEPING = frozenset(
+    (
+        *VIEWS,
+        *STRUCTURAL,
+        *("add sub mul div sigmoid tanh softmax _softmax _log_softmax clone _to_copy".split()),
+        *("alias detach native_dropout constant_pad_nd pixel_shuffle cat stack mean".split()),
+    )
+)
+_RESIZING = ("upsample", "_upsample", "avg_pool", "max_pool", "_adaptive_avg_pool", "adaptive_")
+
+
+class Scores:
+    """Follow, through a run, what came straight from layers with weights, and what they read.
+
+    Example:
+        >>> scores, x = Scores(()), torch.zeros(1, 2, 3, 3)
+        >>> scores.is_score(x)
+        False
+    """
+
+    def __init__(self, weights: tuple[torch.Tensor, ...]) -> None:
+        self._neutral = {id(tensor): tensor for tensor in weights}
+        self._scores: dict[int, torch.Tensor] = {}
+        self._read: list[Label] = []
+
+    def visit(self, ties: Ties, operator: str, bound: dict[str, Any], output: Any) -> None:
+        """See a call of an operator."""
+        score = operator in _WEIGHTED or self._keeps(operator, bound)
+        for tensor in tensors_in(output):
+            if score:
+                self._scores[id(tensor)] = tensor
+            else:
+                self._scores.pop(id(tensor), None)  # changed in place
+        if operator in _WEIGHTED:
+            left = next(bound[n] for n in ("input", "mat1", "batch1", "self") if n in bound)
+            dim = 1 if operator == "convolution" else left.ndim - 1
+            units = find_along(ties.labels(left), dim, left.shape[dim])
+            if units is not None:
+                self._read.append(units)
+
+    def _keeps(self, operator: str, bound: dict[str, Any]) -> bool:
+        if operator.rstrip("_") not in _KEEPING and not operator.startswith(_RESIZING):
+            return False
+        operands = [t for t in tensors_in(bound) if id(t) not in self._neutral and t.ndim]
+        return bool(operands) and all(id(tensor) in self._scores for tensor in operands)
+
+    def is_score(self, tensor: torch.Tensor) -> bool:
+        """Tell whether a tensor came straight from a layer with weights."""
+        return id(tensor) in self._scores
+
+    def settle(self, ties: Ties, results: list[torch.Tensor]) -> tuple[int | None, ...]:
+        """Pin the outputs that are no feature maps.
+
+        Returns:
+            For each output the dimension of the channels that scale, None where none do.
+
+        Example:
+            >>> Scores(()).settle(Ties(), [torch.zeros(1, 10)])
+            (None,)
+        """
+        axes = [_channel_axis(ties, tensor) for tensor in results]
+        unsure = [
+            axis is not None and self.is_score(tensor)
+            for axis, tensor in zip(axes, results, strict=True)
+        ]
+        if any(unsure):
+            classes = classes_of(ties)
+            read = np.unique(classes[np.concatenate(self._read)]) if self._read else classes[:0]
+            for position, tensor in enumerate(results):
+                if unsure[position]:
+                    own = classes[ties.labels(tensor)[0].reshape(-1)]
+                    if not np.isin(own, read).all() and not _is_deepest(axes, results, position):
+                        axes[position] = None
+        for axis, tensor in zip(axes, results, strict=True):
+            if axis is None:
+                ties.pin_tensor(tensor)
+        return tuple(axes)
+
+
+def _is_deepest(axes: list[int | None], results: list[torch.Tensor], position: int) -> bool:
+    """Tell whether a map is the smallest of several of different sides, as features are.
+
+    Scores are as large as the largest features, or larger.
+    """
+    sizes = [t.numel() // t.shape[a] for t, a in zip(results, axes, strict=True) if a is not None]
+    return (
+        len(set(sizes)) > 2
+        and results[position].numel() // results[position].shape[axes[position] or 0] == min(sizes)
+        and sizes.count(min(sizes)) == 1
+    )
+
+
+def _channel_axis(ties: Ties, tensor: torch.Tensor) -> int | None:
+    """Return the dimension of the channels of a map: three dimensions, one label along one."""
+    labels = ties.labels(tensor)
+    if tensor.ndim < 3 or len(labels) != 1 or len(varying(labels[0])) != 1:
+        return None
+    (axis,) = varying(labels[0])
+    return axis

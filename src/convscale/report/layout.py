@@ -1,0 +1,75 @@
+"""How every table for the terminal looks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+
+def table_of(*heads: str) -> Table:
+    """Make a table; a head that ends in < is a column of numbers.
+
+    Example:
+        >>> [column.justify for column in table_of("metric", "value<").columns]
+        ['left', 'right']
+    """
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    for head in heads:
+        numeric = head.endswith("<")
+        table.add_column(
+            head.removesuffix("<"),
+            justify="right" if numeric else "left",
+            no_wrap=numeric,
+            overflow="fold",
+        )
+    return table
+
+
+def titled(title: str, table: Table) -> Group:
+    """Put a bold title over a table.
+
+    Example:
+        >>> plain_lines(titled("Layers", table_of("path")))
+        ['Layers', 'path']
+    """
+    return Group(Text(title, style="bold"), table)
+
+
+def add_row(table: Table, *cells: str, style: str | None = None) -> None:
+    """Add a row of plain text: brackets in names are no markup.
+
+    Example:
+        >>> table = table_of("path")
+        >>> add_row(table, "layer1[0]")
+        >>> plain_lines(table)[-1]
+        'layer1[0]'
+    """
+    table.add_row(*(Text(cell) for cell in cells), style=style)
+
+
+def noted(notes: Iterable[str]) -> list[Text]:
+    """Return one line for each note.
+
+    Example:
+        >>> noted(["Depth kept."])[0].plain
+        'Note: Depth kept.'
+    """
+    return [Text(f"Note: {note}") for note in notes]
+
+
+def plain_lines(renderable: RenderableType, *, width: int = 160) -> list[str]:
+    """Return the lines that a terminal of that width shows, without rules and padding.
+
+    Example:
+        >>> plain_lines(Text("some   text"))
+        ['some text']
+    """
+    console = Console(width=width, color_system=None)
+    with console.capture() as captured:
+        console.print(renderable)
+    lines = (" ".join(line.split()) for line in captured.get().splitlines())
+    return [line for line in lines if line.strip("─ ")]

@@ -1,0 +1,139 @@
+"""Tables of stages, of one network and of two beside each other, as rich renderables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from convscale.complexity.complexity import METRICS, Complexity
+from convscale.quantities import format_count, format_resolution
+from convscale.report.layout import add_row, noted, table_of, titled
+
+if TYPE_CHECKING:
+    from convscale.scaling import StageRow, StageTable
+    from convscale.study import Difference
+
+
+def stage_table(table: StageTable) -> RenderableType:
+    """Show the stages of a network and their shares of its complexity.
+
+    Example:
+        >>> from convscale.report.layout import plain_lines
+        >>> from convscale.scaling import stages
+        >>> plain_lines(stage_table(stages("resnet18")))[0]
+        'timm:resnet18 at 224 px'
+    """
+    shown = table_of(
+        "stage", "blocks", "depth<", "deepened by", "width<", "px<", "stride<", *_shares()
+    )
+    for row in table.rows:
+        groups = ",".join(map(str, row.group_widths))
+        kinds = ", ".join(row.kinds) + (f" (group width {groups})" if groups else "")
+        cells = (kinds, str(row.depth), _MEANS[row.repeats], _dash(row.width))
+        size = "–" if row.resolution is None else short_sides(row.resolution)
+        shares = _parts(row.complexity, table.total)
+        add_row(shown, row.name, *cells, size, _dash(row.stride), *shares)
+    add_row(shown, "outside", *[""] * 6, *_parts(table.outside, table.total))
+    add_row(shown, "total", *[""] * 6, *(format_count(getattr(table.total, m)) for m in METRICS))
+    title = f"{table.network} at {format_resolution(table.resolution)} px"
+    return Group(titled(title, shown), *noted(table.notes))
+
+
+_MEANS = {"repeated": "its block", "made": "a made block", "kept": "–"}
+
+
+def short_sides(found: tuple[int, ...]) -> str:
+    """Write sides in px; one where all are equal.
+
+    Example:
+        >>> short_sides((56, 56)), short_sides((56, 28)), short_sides((196,))
+        ('56', '56x28', '196')
+    """
+    return str(found[0]) if len(set(found)) == 1 else "x".join(map(str, found))
+
+
+def _shares() -> Iterable[str]:
+    return (f"{metric}<" for metric in METRICS)
+
+
+def _parts(own: Complexity, total: Complexity) -> list[str]:
+    return ["–" if part is None else f"{part:.1%}" for part in own.ratio_to(total).values()]
+
+
+def _dash(value: float | None) -> str:
+    return "–" if value is None else f"{value:g}"
+
+
+def difference_table(found: Difference) -> RenderableType:
+    """Show two networks side by side, the ratio of the second to the first in each metric.
+
+    Example:
+        >>> from convscale.report.layout import plain_lines
+        >>> from convscale.study import diff
+        >>> plain_lines(difference_table(diff("resnet18", "resnet34")))[0]
+        'timm:resnet18 at 224 px, and timm:resnet34 at 224 px'
+    """
+    shown = table_of("stage", "depth<", "width<", "group width<", "px<", *_shares())
+    for pair in found.pairs:
+        first, second = pair.first, pair.second
+        add_row(
+            shown,
+            pair.name,
+            _change(_of(first, "depth"), _of(second, "depth")),
+            _change(_of(first, "width"), _of(second, "width")),
+            _change(_groups(first), _groups(second)),
+            _change(_sides(first), _sides(second)),
+            *_costs(
+                None if first is None else first.complexity,
+                None if second is None else second.complexity,
+            ),
+        )
+    rest = [""] * 4
+    add_row(shown, "outside", *rest, *_costs(found.first.outside, found.second.outside))
+    add_row(shown, "total", *rest, *_costs(found.first.total, found.second.total))
+    title = ", and ".join(
+        f"{table.network} at {format_resolution(table.resolution)} px"
+        for table in (found.first, found.second)
+    )
+    notes = dict.fromkeys((*found.first.notes, *found.second.notes))
+    only = [
+        Text(f"Only in {table.network}: {_listed(paths)}.")
+        for table, paths in ((found.first, found.only_first), (found.second, found.only_second))
+        if paths
+    ]
+    return Group(titled(title, shown), *only, *noted(notes))
+
+
+def _of(row: StageRow | None, name: str) -> str:
+    return "–" if row is None else _dash(getattr(row, name))
+
+
+def _groups(row: StageRow | None) -> str:
+    return ",".join(map(str, row.group_widths)) if row and row.group_widths else "–"
+
+
+def _sides(row: StageRow | None) -> str:
+    return short_sides(row.resolution) if row and row.resolution else "–"
+
+
+def _change(first: str, second: str) -> str:
+    return first if first == second else f"{first} → {second}"
+
+
+def _costs(first: Complexity | None, second: Complexity | None) -> list[str]:
+    """Write what the second costs, and how often the first that is."""
+    cells = []
+    for metric in METRICS:
+        values = [None if one is None else getattr(one, metric) for one in (first, second)]
+        before, after = values
+        shown = " → ".join("–" if value is None else format_count(value) for value in values)
+        cells.append(f"{shown} ({after / before:.2f}x)" if before and after else shown)
+    return cells
+
+
+def _listed(paths: Sequence[str], *, limit: int = 12) -> str:
+    more = len(paths) - limit
+    return ", ".join(paths[:limit]) + (f" and {more} more" if more > 0 else "")

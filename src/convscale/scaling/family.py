@@ -1,0 +1,217 @@
+"""Scale a paper family's network by the authors' rule, and count in other conventions."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import nn
+
+from convscale.complexity.complexity import Complexity
+from convscale.complexity.counting import count_module, count_network, known_resolution
+from convscale.errors import BudgetError, InputError
+from convscale.families import AnyNet, Description, scaled, solved
+from convscale.families.description import GROUPED
+from convscale.families.documents import as_document
+from convscale.families.rounding import rescaled
+from convscale.network.copies import meta_copy
+from convscale.network.sources import Network, Origin, from_family
+from convscale.quantities import format_count, sides
+from convscale.scaling.control import Control
+from convscale.scaling.plan import Plan
+from convscale.scaling.scaled import ScaledNetwork
+from convscale.scaling.scaler import target_of
+from convscale.strategy import Strategy, parse_strategy
+
+GROUP_WIDTHS = ("named", "follow")
+_MISS, _STRICT = 0.03, 0.03
+
+
+def group_rule(strategy: str | Strategy, asked: str | None, *, rounding: str | None) -> Strategy:
+    """Return a strategy that scales group width as asked.
+
+    Args:
+        strategy: A strategy or its notation.
+        asked: follow, like width; named, only where the strategy names g; None for what the
+            rounding rule has.
+        rounding: The rounding rule; under reference, group width is scaled only where named.
+
+    Raises:
+        InputError: If there is no such rule.
+
+    Example:
+        >>> group_rule("w", None, rounding="reference").factors(4).group_width
+        1.0
+        >>> group_rule("w", None, rounding="nearest").factors(4).group_width
+        2.0
+    """
+    found = parse_strategy(strategy) if isinstance(strategy, str) else strategy
+    if asked is not None and asked not in GROUP_WIDTHS:
+        raise InputError(
+            f"Unknown rule {asked!r} for group width. Use {' or '.join(GROUP_WIDTHS)}."
+        )
+    named = asked == "named" or (asked is None and rounding == "reference")
+    return found.named_only() if named else found
+
+
+def scale_family(
+    network: Network,
+    strategy: Strategy,
+    targets: dict[str, float | None],
+    *,
+    rounding: str,
+    keep: tuple[str, ...] = (),
+    control: Control | None = None,
+    convention: str = "default",
+    seed: int = 0,
+    strict: bool = False,
+    weights: bool = True,
+) -> ScaledNetwork:
+    """Scale a network of a paper family by a closed-form rule, and build it.
+
+    Args:
+        network: The base network.
+        strategy: How the factor is shared, group width included.
+        targets: factor, flops, params and acts; exactly one is given.
+        rounding: reference, the authors' rule, or efficientnet.
+        keep: No axes can be kept.
+        control: No parts can be kept or frozen, and no stage has a factor of its own.
+        convention: The convention of base, achieved and budget.
+        seed: Seed of the weights.
+        strict: Whether a budget missed by more than 3 % is an error.
+        weights: Whether the module gets weights; on the meta device if not.
+
+    Raises:
+        InputError: If the network is of no family, or an argument is wrong.
+        BudgetError: If a strict budget cannot be met.
+
+    Example:
+        >>> from convscale.network import resolve_base
+        >>> found = scale_family(resolve_base("RegNetY-4.0GF"), parse_strategy("d1_w8_g8_r1"),
+        ...                      {"factor": 4}, rounding="reference", weights=False)
+        >>> found.resolution
+        240
+
+    Source: arXiv 2103.06877 and its public reference code.
+    """
+    target, value = target_of(strategy, targets)
+    _refuse_control(rounding, control)
+    base = _description(network, rounding, keep)
+    factor = value
+    if target != "factor":
+        factor = solved(base, strategy, target, value, rounding=rounding, convention=convention)
+    factors = strategy.factors(factor)
+    net = scaled(base, factors, rounding=rounding)
+    made = from_family(network.name, net, {})
+    module = made.build("meta")
+    before = count_network(network, convention=convention)
+    counted = count_module(module, net.resolution, name=network.name, convention=convention)
+    achieved = Complexity(counted.flops, counted.params, counted.acts)
+    if strict and target != "factor" and abs(achieved.as_dict()[target] / value - 1) > _STRICT:
+        raise BudgetError(
+            f"The nearest network of strategy {strategy.name!r} has "
+            f"{format_count(achieved.as_dict()[target])} {target}, not {format_count(value)}. "
+            "Leave strict out to take it."
+        )
+    return ScaledNetwork(
+        network=network.name,
+        module=_weighted(made, seed=seed) if weights else module,
+        resolution=net.resolution,
+        strategy=strategy,
+        factor=factor,
+        factors=factors,
+        base=before,
+        base_resolution=base.resolution,
+        requested={target: value},
+        achieved=achieved,
+        notes=_notes(base, net, target, value, before, achieved),
+        in_chans=net.in_chans,
+        origin=Origin(network.name, network.origin.options, family=as_document(net)),
+        plan=Plan(),
+    )
+
+
+def _description(network: Network, rounding: str, keep: tuple[str, ...]) -> Description:
+    """Return the base network's description at the resolution asked for."""
+    if network.family is None:
+        raise InputError(
+            f"Rounding {rounding!r} is a rule for paper families, and {network.name} is none. "
+            "Use nearest, or a name such as RegNetY-4.0GF."
+        )
+    if keep:
+        raise InputError(
+            f"Rounding {rounding!r} keeps no axes, but {', '.join(keep)} came. "
+            "Use a strategy without them, such as d1_w8 for d1_w8_r1 without r."
+        )
+    net, side = network.family, known_resolution(network, None)
+    if side == net.resolution:
+        return net
+    times = sides(net.test_resolution)[0] / sides(net.resolution)[0]
+    return replace(net, resolution=side, test_resolution=rescaled(side, times, step=1))
+
+
+def _refuse_control(rounding: str, control: Control | None) -> None:
+    if control not in (None, Control()):
+        raise InputError(
+            f"Rounding {rounding!r} keeps and freezes no parts and gives stages no factors of "
+            "their own. Use nearest for that."
+        )
+
+
+def _weighted(made: Network, *, seed: int) -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return made.build("cpu")
+
+
+def _notes(
+    base: Description,
+    net: Description,
+    target: str,
+    value: float,
+    before: Complexity,
+    achieved: Complexity,
+) -> tuple[str, ...]:
+    """Say what the rounding made of the request."""
+    notes = []
+    got = achieved.as_dict()[target] if target != "factor" else achieved.flops / before.flops
+    miss = got / value - 1
+    if abs(miss) > _MISS:
+        what = f"{format_count(value)} {target}" if target != "factor" else f"factor {value:g}"
+        notes.append(
+            f"Rounding to whole blocks, widths and groups misses the {what} by {miss:+.1%}."
+        )
+    if isinstance(base, AnyNet) and isinstance(net, AnyNet) and base.block in GROUPED:
+        pairs = zip(base.group_widths, net.group_widths, strict=True)
+        if any(old == 1 and new > 1 for old, new in pairs):
+            notes.append("The rule scales a group width of 1 like any other.")
+    return tuple(notes)
+
+
+def with_convention(found: ScaledNetwork, base: Network, convention: str) -> ScaledNetwork:
+    """Return a scaled network whose counts are in a convention.
+
+    Example:
+        >>> import convscale as cs
+        >>> cs.scale("resnet18", strategy="w", factor=2, weights=False,
+        ...          convention="pycls").base.flops
+        1814074344
+    """
+    if convention == found.base.convention:
+        return found
+    counted = count_module(
+        meta_copy(found.module),
+        found.resolution,
+        name=found.network,
+        in_chans=found.in_chans,
+        convention=convention,
+    )
+    notes = found.notes
+    if "factor" not in found.requested:
+        notes = (*notes, "The budget was solved for in the convention default.")
+    return replace(
+        found,
+        base=count_network(base, resolution=found.base_resolution, convention=convention),
+        achieved=Complexity(counted.flops, counted.params, counted.acts),
+        notes=notes,
+    )

@@ -1,0 +1,207 @@
+"""What a user keeps, freezes, or scales stage by stage."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+import timm
+from torch import nn
+
+import convscale as cs
+from convscale.cli.main import run
+from convscale.network import resolve_base
+from convscale.scaling import Scaler
+from tests import checks
+from tests.networks import SplitAdd
+
+
+class Staged(nn.Module):
+    """Two plain stages whose widths are 16 and 32, behind a stem of 16 and before a head of 64."""
+
+    def __init__(self, widths=(16, 32), depths=(2, 2)):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 16, 3, padding=1)
+        before, stages = 16, []
+        for width, depth in zip(widths, depths, strict=True):
+            blocks = [nn.Sequential(nn.Conv2d(before, width, 3, padding=1), nn.ReLU())]
+            for _ in range(depth - 1):
+                blocks.append(nn.Sequential(nn.Conv2d(width, width, 3, padding=1), nn.ReLU()))
+            stages.append(nn.Sequential(*blocks))
+            before = width
+        self.stages = nn.Sequential(*stages)
+        self.head = nn.Conv2d(before, 64, 1)
+        self.classifier = nn.Linear(64, 10)
+
+    def forward(self, x):
+        return self.classifier(self.head(self.stages(self.stem(x))).mean((2, 3)))
+
+
+def shapes(module):
+    return {name: tuple(value.shape) for name, value in module.state_dict().items()}
+
+
+@pytest.mark.parametrize("factors", [(1, 1, 3, 1), (2, 1, 1, 2), (1, 1, 0.5, 1)])
+def test_stage_depths_build_the_network_that_timm_builds_with_them(factors):
+    scaled = cs.scale("timm:resnet50", strategy="d", stage_depth=factors, weights=False)
+    depths = [round(depth * f) for depth, f in zip((3, 4, 6, 3), factors, strict=True)]
+    made = timm.models.resnet.ResNet(timm.models.resnet.Bottleneck, depths)
+    assert shapes(scaled.module) == shapes(made)
+
+
+def test_stage_factors_multiply_those_of_the_strategy():
+    scaled = cs.scale(
+        Staged(), strategy="dw", factor=16.0, stage_width=(1, 2), stage_depth=(0.5, 1),
+        resolution=16,
+    )  # fmt: skip
+    assert scaled.factors.depth == 4
+    assert scaled.factors.width == 2
+    by_hand = shapes(Staged(widths=(32, 128), depths=(4, 8)))
+    changed = {"stem.weight": (32, 3, 3, 3), "stem.bias": (32,)}
+    changed |= {"head.weight": (128, 128, 1, 1), "head.bias": (128,)}
+    changed |= {"classifier.weight": (10, 128), "stages.0.0.0.weight": (32, 32, 3, 3)}
+    assert shapes(scaled.module) == by_hand | changed
+
+
+def test_stages_that_are_added_need_one_factor():
+    class Added(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem = nn.Conv2d(3, 16, 1)
+            blocks = [nn.Sequential(nn.Conv2d(16, 16, 3, padding=1), nn.ReLU()) for _ in range(5)]
+            self.near, self.far = nn.Sequential(*blocks[:2]), nn.Sequential(*blocks[2:])
+            self.classifier = nn.Linear(16, 10)
+
+        def forward(self, x):
+            x = self.near(self.stem(x))
+            return self.classifier((x + self.far(nn.functional.relu(x))).mean((2, 3)))
+
+    message = (
+        "The stages at near and far share a width (their outputs are added), so 1 and 2 "
+        "cannot both hold. Give them one factor in --stage-width."
+    )
+    with pytest.raises(cs.UnscalableNetworkError, match=f"^{re.escape(message)}$"):
+        cs.scale(Added(), strategy="w", factor=4.0, stage_width=(1, 2), resolution=16)
+
+
+@pytest.mark.parametrize("strategy", ["w", "dWr"])
+def test_a_stem_and_a_head_that_are_kept_keep_their_widths(strategy):
+    scaler = Scaler(resolve_base("timm:efficientnet_b0"))
+    widths = {}
+    for keep in ((), ("stem",), ("head",), ("stem", "head")):
+        module = scaler.scale(strategy, factor=4.0, keep=keep, weights=False).module
+        widths[keep] = (module.conv_stem.out_channels, module.conv_head.out_channels)
+    stem, head = widths[()]
+    assert stem > 48
+    assert head > 1920
+    assert widths == {
+        (): (stem, head), ("stem",): (32, head), ("head",): (stem, 1280),
+        ("stem", "head"): (32, 1280),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "pattern", "prefixes", "other"),
+    [
+        ("timm:resnet50", "layer1", ("layer1.",), "layer3.0.conv1"),
+        ("timm:regnety_008", "s2.*", ("s2.",), "s4.b1.conv2.conv"),
+        ("timm:convnext_atto", "stages.1", ("stages.1.",), "stages.3.blocks.0.mlp.fc1"),
+        (
+            "torchvision:mobilenet_v3_small",
+            "features.[0-3]",
+            tuple(f"features.{i}." for i in range(4)),
+            "features.9.block.0.0",
+        ),
+    ],
+)
+def test_frozen_modules_keep_their_tensors_and_others_grow(name, pattern, prefixes, other):
+    scaled = cs.scale(name, strategy="dWr", factor=3.0, freeze=[pattern])
+    base = resolve_base(name).build("cpu")
+    before, after = shapes(base), shapes(scaled.module)
+    frozen = {name: shape for name, shape in before.items() if name.startswith(prefixes)}
+    assert len(frozen) > 4
+    assert frozen == {name: shape for name, shape in after.items() if name.startswith(prefixes)}
+    assert scaled.module.get_submodule(other).weight.numel() > 1.5 * (
+        base.get_submodule(other).weight.numel()
+    )
+    assert any(
+        note.startswith(f"Widths kept as asked: those of {pattern}") for note in scaled.notes
+    )
+    checks.check_runs_forward_and_backward(scaled.module, 64)
+
+
+def test_a_budget_is_met_around_what_is_kept():
+    scaled = cs.scale(
+        "timm:resnet50", strategy="dWr", flops=12e9, keep=("stem",), freeze=("layer1",),
+        stage_depth=(1, 1, 2, 1), weights=False,
+    )  # fmt: skip
+    assert scaled.achieved.flops == pytest.approx(12e9, rel=0.01)
+    assert scaled.achieved.flops == checks.torch_flops(scaled.module, scaled.resolution)
+
+
+def test_one_scaler_answers_with_and_without_control():
+    scaler = Scaler(resolve_base("timm:resnet18"))
+    plain = scaler.scale("w", factor=4.0, weights=False).achieved
+    held = scaler.scale("w", factor=4.0, freeze=("layer4",), weights=False).achieved
+    assert held.params < 0.6 * plain.params
+    assert scaler.scale("w", factor=4.0, weights=False).achieved == plain
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        (
+            {"stage_depth": (1, 2)},
+            cs.InputError,
+            "--stage-depth came with 2 numbers, but the stages of the network are 4: layer1 (2), "
+            "layer2 (2), layer3 (2), layer4 (2). Write a number for each.",
+        ),
+        (
+            {"stage_width": (1, 2, float("nan"), 1)},
+            cs.InputError,
+            "The width factor of a stage is nan; it must be positive and finite.",
+        ),
+        (
+            {"keep": ("neck",)},
+            cs.InputError,
+            "Cannot keep 'neck'. What can be kept are the axes d, w and r, the stem and the head; "
+            "for other modules write --freeze PATTERN.",
+        ),
+        (
+            {"freeze": ("layer9",)},
+            cs.InputError,
+            "No module matches 'layer9' of the modules to freeze. Did you mean layer4 or layer3 "
+            "or layer2? Write a module's path or a pattern of it; for all that begin so, write "
+            "layer9*.",
+        ),
+        (
+            {"freeze": ("*",)},
+            cs.UnscalableNetworkError,
+            "Strategy 'dw' scales depth, but the stages that could be deepened are frozen. "
+            "Leave it out: --keep d, or use a strategy without d, such as w.",
+        ),
+    ],
+)
+def test_a_control_that_cannot_hold_is_refused_in_a_line(options, error, message):
+    with pytest.raises(error, match=f"^{re.escape(message)}$"):
+        cs.scale("timm:resnet18", strategy="dw", factor=2.0, weights=False, **options)
+
+
+def test_a_network_without_stages_has_no_stem_to_keep():
+    message = (
+        "The network has no stage of blocks, so that nothing tells its stem. Name the modules "
+        "that stay: --freeze PATTERN."
+    )
+    with pytest.raises(cs.UnscalableNetworkError, match=f"^{re.escape(message)}$"):
+        cs.scale(SplitAdd(), strategy="w", factor=2.0, keep=("stem",), resolution=32)
+
+
+def test_the_command_line_takes_factors_of_stages_without_a_target(capsys):
+    arguments = ["scale", "timm:resnet18", "--strategy", "d", "--stage-depth", "1,1,3,1", "--json"]
+    assert run(arguments) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["requested"] == {"factor": 1.0}
+    # two blocks in stage 3 become six: four of 2 · 9 · 256² parameters and 4 · 256 of norms
+    added = 4 * (2 * 9 * 256**2 + 4 * 256)
+    assert document["achieved"]["params"] == document["base"]["params"] + added

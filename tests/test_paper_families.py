@@ -1,0 +1,477 @@
+"""Descriptions of the paper families: values, closed forms, many at once, sampling, files."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from dataclasses import replace
+from math import log, sqrt
+
+import numpy as np
+import pytest
+import yaml
+
+import convscale as cs
+from convscale import families
+from convscale.cli.main import run
+from convscale.errors import BudgetError, InputError
+from convscale.families.documents import as_document, from_document
+from convscale.families.reference import from_reference
+from convscale.strategy import parse_strategy
+from tests.test_paper_modules import random_anynet, random_efficientnet
+
+PLAIN = {
+    "depths": (3, 4),
+    "widths": (64, 128),
+    "strides": (1, 2),
+    "bottleneck_multipliers": (1.0, 1.0),
+    "group_widths": (64, 128),
+}
+
+
+def random_regnet(draw: random.Random) -> families.RegNet:
+    return families.RegNet(
+        depth=draw.randint(1, 40),
+        w0=8 * draw.randint(1, 32),
+        wa=draw.choice([0.0, 8.0, round(draw.uniform(0, 256), 1)]),
+        wm=draw.choice([1.05, 2.0, 2.25, 2.5, round(draw.uniform(1.1, 3.5), 3)]),
+        group_width=draw.choice([1, 4, 8, 24, 64]),
+        bottleneck_multiplier=draw.choice([0.25, 0.5, 1.0, 2.0, 4.0]),
+        se_ratio=draw.choice([0.0, 0.25]),
+    )
+
+
+def quantised(net: families.RegNet) -> tuple[list[int], list[int]]:
+    """The published rule, block by block."""
+    widths = []
+    for block in range(net.depth):
+        u = net.w0 + net.wa * block
+        k = round(log(u / net.w0) / log(net.wm))
+        widths.append(int(round(net.w0 * net.wm**k / 8) * 8))
+    stages = sorted(set(widths))
+    return [widths.count(width) for width in stages], stages
+
+
+def test_a_stage_of_plain_blocks_costs_k2_w2_r2_d():
+    # d blocks of two 3x3 convolutions, width w at r = 16, no shortcut and no projection
+    net = families.AnyNet(
+        depths=(3,),
+        widths=(32,),
+        strides=(1,),
+        bottleneck_multipliers=(1.0,),
+        group_widths=(32,),
+        block="vanilla",
+        stem="small",
+        num_classes=10,
+    )
+    found = families.count(net, resolution=16)
+    stem, stage, head = 27 * 32 * 256, 3 * 2 * 9 * 32**2 * 256, 320
+    assert found.flops == stem + stage + head
+    assert found.params == 27 * 32 + 6 * 9 * 32**2 + 2 * 7 * 32 + 330
+    assert found.acts == 7 * 32 * 256 + 10
+
+
+def test_descriptions_are_immutable_and_compared_by_value():
+    net = families.named("ResNet-50")
+    assert net == families.named("ResNet-50")
+    assert hash(net) == hash(families.named("ResNet-50"))
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        net.depths = (1,)
+
+
+def test_resnet50_is_the_anynet_of_the_facts():
+    net = families.named("ResNet-50")
+    assert net.architecture() == {
+        "depths": [3, 4, 6, 3],
+        "widths": [256, 512, 1024, 2048],
+        "bottleneck_multipliers": [0.25] * 4,
+        "group_widths": [64, 128, 256, 512],
+        "stem_width": 64,
+        "head_width": 0,
+    }
+    assert families.named("ResNeXt-50-32x4d").group_widths == (4, 8, 16, 32)
+    assert families.named("ResNeXt-50-32x4d").bottleneck_multipliers == (0.5,) * 4
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_regnets_are_quantised_block_by_block(seed):
+    net = random_regnet(random.Random(seed))
+    depths, widths = quantised(net)
+    plain = replace(net, group_width=1, bottleneck_multiplier=1.0).anynet()
+    assert (list(plain.depths), list(plain.widths)) == (depths, widths)
+
+
+def test_ties_of_the_quantisation_round_half_to_even():
+    # u_j / w0 = 1, 1.5, 2, 2.5 in base 2.25: levels 0, 0.5, 0.85, 1.13, and half to even is 0
+    net = families.RegNet(depth=4, w0=16, wa=8.0, wm=2.25, group_width=8)
+    assert net.anynet().depths == tuple(quantised(net)[0]) == (2, 2)
+
+
+@pytest.mark.parametrize("convention", ["default", "pycls"])
+def test_many_networks_given_stage_by_stage_count_as_one_by_one(convention):
+    draw = random.Random(0)
+    for _ in range(12):
+        like = replace(random_anynet(draw), num_classes=1000)
+        stages = len(like.depths)
+        rows = []
+        while len(rows) < 9:
+            other = random_anynet(draw)
+            if (len(other.depths), other.block) == (stages, like.block):
+                rows.append(other)
+        many = families.count_stages(
+            like,
+            depths=[row.depths for row in rows],
+            widths=[row.widths for row in rows],
+            group_widths=[row.group_widths for row in rows],
+            bottleneck_multipliers=[row.bottleneck_multipliers for row in rows],
+            convention=convention,
+        )
+        for index, row in enumerate(rows):
+            changed = {
+                name: getattr(row, name)
+                for name in ("depths", "widths", "group_widths", "bottleneck_multipliers")
+            }
+            one = families.count(replace(like, **changed), convention=convention)
+            assert (many.flops[index], many.params[index], many.acts[index]) == (
+                one.flops,
+                one.params,
+                one.acts,
+            )
+
+
+@pytest.mark.parametrize("se_ratio", [0.0, 0.25])
+@pytest.mark.parametrize("head_width", [0, 256])
+def test_many_regnets_given_by_parameters_count_as_one_by_one(se_ratio, head_width):
+    draw = random.Random(1)
+    like = replace(families.regnet("RegNetX-400MF"), se_ratio=se_ratio, head_width=head_width)
+    names = ("depth", "w0", "wa", "wm", "group_width", "bottleneck_multiplier")
+    drawn = [random_regnet(draw) for _ in range(300)]
+    arrays = {name: np.array([getattr(net, name) for net in drawn]) for name in names}
+    many = families.count_regnets(like, resolution=(96, 224), **arrays)
+    for index, net in enumerate(drawn):
+        one = replace(like, **{name: getattr(net, name) for name in names})
+        expected = families.count(one.anynet(), resolution=(96, 224))
+        assert many.flops[index] == expected.flops
+        assert (many.params[index], many.acts[index]) == (expected.params, expected.acts)
+
+
+def test_stages_without_blocks_at_the_end_cost_nothing():
+    like = families.named("RegNetY-400MF")
+    short = replace(
+        like,
+        **{
+            name: getattr(like, name)[:3]
+            for name in ("depths", "widths", "strides", "bottleneck_multipliers", "group_widths")
+        },
+        head_width=40,
+    )
+    many = families.count_stages(
+        replace(like, head_width=40),
+        depths=[[*short.depths, 0]],
+        widths=[like.widths],
+        group_widths=[like.group_widths],
+    )
+    assert int(many.flops[0]) == families.count(short).flops
+    assert int(many.params[0]) == families.count(short).params
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"depths": [1.0, 2.0]}, "The depths of candidates are float64; they must be integers."),
+        ({"depths": [[0, 2]]}, "Depths of candidates must be at least 0, and 1 in the first .*"),
+        (
+            {"group_widths": [24, 128]},
+            "The group width 24 of stage 1 of candidate 0 does not divide its inner width 64.",
+        ),
+        ({"widths": [1 << 30, 1 << 30]}, "The flops of some candidates may exceed 63 bits. .*"),
+        (
+            {"depths": [[1, 1, 1]], "widths": 64, "group_widths": 64},
+            "The candidates have 3 stages, but 2 strides .*",
+        ),
+        ({"widths": [8, 8, 8]}, "The widths of candidates have the shape \\(3,\\), .* depths."),
+        ({"convention": "half"}, "Unknown convention 'half'. Use default, pycls."),
+    ],
+)
+def test_candidates_that_are_no_networks_are_refused(changes, message):
+    given = {name: PLAIN[name] for name in ("depths", "widths", "group_widths")}
+    with pytest.raises(InputError, match=f"^{message}$"):
+        families.count_stages(families.AnyNet(**PLAIN), **{**given, **changes})
+
+
+def test_parameters_that_are_no_regnets_are_refused_with_all_mistakes():
+    like = families.regnet("RegNetX-400MF")
+    message = "^These are no RegNets: w0 must be positive multiples of 8; wm must lie above 1.$"
+    with pytest.raises(InputError, match=message):
+        families.count_regnets(like, depth=[12], w0=[20], wa=[8.0], wm=[1.0], group_width=[8])
+
+
+def test_samples_meet_their_constraints_and_count_as_their_networks():
+    space = families.Space(
+        depth=(8, 40),
+        bottleneck_multiplier=(0.5, 2.0),
+        like=families.regnet("RegNetY-400MF"),
+    )
+    limits = {"flops": (2e8, 6e8), "params": (0, 6e6), "acts": (0, 6e6), "stages": (3, 4)}
+    found = families.sample(200, space=space, **limits, seed=3)
+    assert len(found) == 200
+    for index in range(200):
+        net = found.regnet(index)
+        stages, cost = net.anynet(), families.count(net.anynet())
+        assert cost.flops == found.flops[index]
+        assert 2e8 <= cost.flops <= 6e8
+        assert cost.params == found.params[index] <= 6e6
+        assert cost.acts == found.acts[index] <= 6e6
+        assert len(stages.depths) == found.stages[index]
+        assert 3 <= len(stages.depths) <= 4
+        assert net.bottleneck_multiplier in (0.5, 1.0, 2.0)
+        assert 8 <= net.w0 <= 256
+        assert net.w0 % 8 == 0
+        assert round(net.wa, 1) == net.wa
+        assert round(net.wm, 3) == net.wm
+
+
+def test_samples_are_uniform_in_depth_and_log_uniform_in_the_rest():
+    found = families.sample(40_000, seed=5)
+    counts = np.bincount(found.depth)[12:29]
+    expected = 40_000 / 17
+    assert np.abs(counts - expected).max() < 5 * sqrt(expected)
+    for values, low, high in ((found.wa, 8, 256), (found.wm, 2, 3), (found.w0, 8, 256)):
+        places = (np.log(values) - log(low)) / log(high / low)
+        assert abs(places.mean() - 0.5) < 0.02
+        assert abs(places.std() - sqrt(1 / 12)) < 0.02
+        assert values.min() >= low
+        assert values.max() <= high
+
+
+def test_samples_are_reproducible_from_their_seed():
+    first, second = (families.sample(100, flops=(3e8, 5e8), seed=7) for _ in range(2))
+    assert all(
+        np.array_equal(getattr(first, name), getattr(second, name))
+        for name in ("depth", "w0", "wa", "wm", "group_width", "flops")
+    )
+    other = families.sample(100, flops=(3e8, 5e8), seed=8)
+    assert not np.array_equal(first.flops, other.flops)
+
+
+def test_every_network_of_a_narrow_window_lies_in_it():
+    found = families.sample(10_000, flops=(3.6e8, 4.4e8), stages=4)
+    assert len(found.flops) == 10_000
+    assert found.flops.min() >= 3.6e8
+    assert found.flops.max() <= 4.4e8
+
+
+def test_impossible_constraints_end_with_what_was_found(monkeypatch):
+    monkeypatch.setattr("convscale.families.sampling._HOPELESS", 50_000)
+    with pytest.raises(BudgetError, match="^Of 65,536 networks drawn, 0 meet the constraints. .*$"):
+        families.sample(1, flops=(1, 2))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            lambda: families.Space(depth=(9, 3), bottleneck_multiplier=(0.3, 1)),
+            "This is no design space: depth is \\(9, 3\\), it must be an interval within 1 and "
+            "1024; bottleneck_multiplier must be an interval between powers of two.",
+        ),
+        (
+            lambda: families.Space(w0=families.Interval(9, 64, 8)),
+            "This is no design space: the ends of w0, 9 and 64, are no multiples of its step 8.",
+        ),
+        (
+            lambda: families.sample(5, flops=(2, 1)),
+            "The range of flops is \\(2, 1\\); write \\(least, most\\).",
+        ),
+        (lambda: families.sample(0), "The number of networks is 0; it must be at least 1."),
+    ],
+)
+def test_wrong_design_spaces_are_answered_in_one_line(make, message):
+    with pytest.raises(InputError, match=f"^{message}$"):
+        make()
+
+
+@pytest.mark.parametrize("seed", range(15))
+def test_descriptions_survive_a_yaml_file(seed, tmp_path):
+    draw = random.Random(seed)
+    for net in (random_anynet(draw), random_efficientnet(draw)):
+        families.write_yaml(net, tmp_path / "net.yaml")
+        assert families.read_yaml(tmp_path / "net.yaml") == net
+    regnet = random_regnet(draw)
+    families.write_yaml(regnet, tmp_path / "net.yaml")
+    assert families.read_yaml(tmp_path / "net.yaml") == regnet.anynet()
+
+
+REFERENCE = {
+    "RegNetY-4.0GF": """
+MODEL: {TYPE: regnet, NUM_CLASSES: 1000}
+REGNET: {SE_ON: true, DEPTH: 22, W0: 96, WA: 31.41, WM: 2.24, GROUP_W: 64}
+OPTIM: {LR_POLICY: cos}
+""",
+    "RegNetX-400MF": """
+MODEL: {TYPE: anynet, NUM_CLASSES: 1000}
+ANYNET:
+  STEM_TYPE: simple_stem_in
+  STEM_W: 32
+  BLOCK_TYPE: res_bottleneck_block
+  DEPTHS: [1, 2, 7, 12]
+  WIDTHS: [32, 64, 160, 384]
+  STRIDES: [2, 2, 2, 2]
+  BOT_MULS: [1.0, 1.0, 1.0, 1.0]
+  GROUP_WS: [16, 16, 16, 16]
+TRAIN: {IM_SIZE: 224}
+TEST: {IM_SIZE: 256}
+""",
+    "EfficientNet-B0": """
+MODEL: {TYPE: effnet, NUM_CLASSES: 1000}
+EN:
+  STEM_W: 32
+  STRIDES: [1, 2, 2, 2, 1, 2, 1]
+  DEPTHS: [1, 2, 2, 3, 3, 4, 1]
+  WIDTHS: [16, 24, 40, 80, 112, 192, 320]
+  EXP_RATIOS: [1, 6, 6, 6, 6, 6, 6]
+  KERNELS: [3, 3, 5, 3, 5, 5, 3]
+  HEAD_W: 1280
+""",
+    "ResNeXt-50-32x4d": """
+MODEL: {TYPE: resnet, DEPTH: 50, NUM_CLASSES: 1000}
+RESNET: {TRANS_FUN: bottleneck_transform, NUM_GROUPS: 32, WIDTH_PER_GROUP: 4, STRIDE_1X1: false}
+""",
+    "RegNetZ-4GF": """
+MODEL: {TYPE: regnet, NUM_CLASSES: 1000, ACTIVATION_FUN: silu}
+REGNET:
+  BLOCK_TYPE: res_bottleneck_linear_block
+  SE_ON: True
+  DEPTH: 28
+  W0: 48
+  WA: 14.5
+  WM: 2.226
+  GROUP_W: 8
+  BOT_MUL: 4.0
+  HEAD_W: 1536
+TRAIN: {IM_SIZE: 256}
+TEST: {IM_SIZE: 293}
+""",
+}
+
+
+@pytest.mark.parametrize("name", REFERENCE)
+def test_files_of_the_reference_code_are_read(name, tmp_path):
+    path = tmp_path / "net.yaml"
+    path.write_text(REFERENCE[name])
+    assert families.read_yaml(path) == families.named(name)
+
+
+def test_small_resnets_of_the_reference_code_have_three_stages():
+    net = from_reference(
+        {"MODEL": {"TYPE": "resnet", "DEPTH": 56}, "TRAIN": {"DATASET": "cifar10", "IM_SIZE": 32}}
+    )
+    # arXiv 1512.03385, section 4.2: 6n + 2 layers, 0.85 M params at n = 9
+    assert (net.depths, net.widths, net.resolution) == ((9, 9, 9), (16, 32, 64), 32)
+    assert f"{families.count(net).params / 1e6:.2f}" == "0.86"  # with projections
+    assert net.num_classes == 10
+
+
+def test_a_file_stands_for_a_network_on_the_command_line(tmp_path, capsys):
+    path = tmp_path / "net.yaml"
+    path.write_text(REFERENCE["RegNetX-400MF"])
+    assert run(["count", str(path), "--json"]) == 0
+    document = yaml.safe_load(capsys.readouterr().out)
+    assert document["network"] == str(path)
+    assert document["flops"] == families.count(families.named("RegNetX-400MF")).flops
+    scaled = cs.scale(str(path), strategy="w", factor=2, num_classes=10, weights=False)
+    assert scaled.module.head.classifier.out_features == 10
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("family: anynet\ndepths: [1\n", "net.yaml is no YAML: while parsing a flow sequence .*"),
+        ("- 1\n", "net.yaml: A description is a table of entries, but \\[1\\] came. .*"),
+        ("family: vgg\n", "net.yaml: The family is 'vgg'; it must be one of anynet, regnet, .*"),
+        (
+            "family: regnet\ndepht: 12\nw0: 20\nwa: 8.0\nwm: 2\ngroup_width: x\nstem: deep\n",
+            "net.yaml: This is no regnet: depht is no entry of it, did you mean depth\\?; "
+            "depth is missing; w0 is 20, it must be a multiple of 8; "
+            "group_width is 'x', it must be an integer of at least 1; "
+            "stem is 'deep', it must be one of simple, pooled, small.",
+        ),
+        (
+            "family: anynet\ndepths: [1, 2]\nwidths: [8]\nstrides: [1, 2]\n"
+            "bottleneck_multipliers: [1, 1]\ngroup_widths: [8, 8]\n",
+            "net.yaml: This is no anynet: all lists must have a value a stage, but their lengths "
+            "are depths 2, widths 1, strides 2, group_widths 2, bottleneck_multipliers 2.",
+        ),
+        (
+            "MODEL: {TYPE: regnet, NUM_CLASSES: many}\nREGNET: {W0: 20, BLOCK_TYPE: best}\n",
+            "net.yaml: REGNET.BLOCK_TYPE is 'best', it must be one of .*; MODEL.NUM_CLASSES is "
+            "'many', it must be an integer; This is no regnet: w0 is 20, it must be .*",
+        ),
+        ("MODEL: {TYPE: vit}\n", "net.yaml: MODEL.TYPE is 'vit'; it must be one of anynet, .*"),
+        ("MODEL: {TYPE: resnet}\n", "net.yaml: RESNET.TRANS_FUN is .*; MODEL.DEPTH is 0, .*"),
+        ("MODEL: {TYPE: anynet}\nANYNET: 3\n", "net.yaml: ANYNET is 3, it must be a table .*"),
+    ],
+)
+def test_all_mistakes_of_a_file_are_named_in_one_line(text, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "net.yaml").write_text(text)
+    with pytest.raises(InputError, match=f"^{message}$") as caught:
+        families.read_yaml("net.yaml")
+    assert run(["count", "net.yaml"]) == 2
+    assert capsys.readouterr().err == f"convscale: {caught.value.line}\n"
+
+
+def test_a_yaml_file_cannot_run_code(tmp_path):
+    path = tmp_path / "net.yaml"
+    path.write_text("!!python/object/apply:os.system ['false']\n")
+    with pytest.raises(InputError, match="^.*net.yaml is no YAML: could not determine a con.*$"):
+        families.read_yaml(path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"group_widths": (48, 128)},
+            "the group width 48 of stage 1 does not divide its inner width 64",
+        ),
+        ({"block": "dense"}, "block is 'dense', it must be one of bottleneck, .*, vanilla"),
+        ({"se_ratio": 2}, "se_ratio is 2, it must be a number in \\[0, 1\\]"),
+        ({"resolution": (1, 2, 3)}, "resolution is \\(1, 2, 3\\), it must be a side or .* in px"),
+        ({"depths": ()}, "depths is \\(\\), it must be a list with a value a stage"),
+        ({"widths": (64, True)}, "widths is \\(64, True\\), it must be a list of integers of .*"),
+        (
+            {"block": "basic", "group_widths": (8, 128)},
+            "stage 1 of basic blocks has multiplier 1 and group width 8, they must be 1 and .* 64",
+        ),
+    ],
+)
+def test_what_is_no_network_is_refused(changes, message):
+    with pytest.raises(InputError, match=f"^This is no anynet: {message}.$"):
+        families.AnyNet(**{**PLAIN, **changes})
+
+
+def test_documents_hold_plain_values_only():
+    for name in families.names():
+        net = families.named(name)
+        assert from_document(yaml.safe_load(yaml.safe_dump(as_document(net)))) == net
+
+
+@pytest.mark.parametrize(
+    ("notation", "exponents"),
+    [
+        # depth, width, group width, resolution as powers of s (arXiv 2103.06877)
+        ("wg", (0, 1 / 2, 1 / 2, 0)),
+        ("dwg", (1 / 2, 1 / 4, 1 / 4, 0)),
+        ("dwgr", (1 / 3, 1 / 6, 1 / 6, 1 / 6)),
+        ("d1_w8_g8_r1", (0.1, 0.4, 0.4, 0.05)),
+        ("d1_w8_g4_r1", (0.1, 0.4, 0.2, 0.05)),
+        ("d1_w2_g2_r0", (1 / 3, 1 / 3, 1 / 3, 0)),
+        ("dWr", (0.1, 0.4, 0, 0.05)),
+        ("w", (0, 1 / 2, 0, 0)),
+    ],
+)
+def test_group_width_has_the_share_that_its_notation_names(notation, exponents):
+    factors = parse_strategy(notation).named_only().factors(16.0)
+    got = (factors.depth, factors.width, factors.group_width, factors.resolution)
+    assert [log(value, 16) for value in got] == pytest.approx(exponents)

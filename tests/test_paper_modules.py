@@ -1,0 +1,330 @@
+"""Built networks of paper families: counted, compared with other libraries', initialised."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from math import sqrt
+from statistics import median
+
+import pytest
+import torch
+
+import convscale as cs
+from convscale import families
+from convscale.complexity.counting import count_module
+from convscale.errors import InputError
+from convscale.families.rounding import compatible
+from convscale.network.family_modules import build_family, described
+from convscale.strategy import parse_strategy
+from tests.checks import check_runs_forward_and_backward, torch_flops
+
+SIZES = "200MF 400MF 600MF 800MF 1.6GF 3.2GF 4.0GF 6.4GF 8.0GF 12GF 16GF 32GF".split()
+CODES = "002 004 006 008 016 032 040 064 080 120 160 320".split()
+TWINS = {
+    **{f"RegNetX-{size}": f"timm:regnetx_{code}" for size, code in zip(SIZES, CODES, strict=True)},
+    **{f"RegNetY-{size}": f"timm:regnety_{code}" for size, code in zip(SIZES, CODES, strict=True)},
+    "RegNetZ-500MF": "timm:regnetz_005",
+    "RegNetZ-4GF": "timm:regnetz_040_h",
+    "ResNet-18": "torchvision:resnet18",
+    "ResNet-34": "torchvision:resnet34",
+    "ResNet-50": "torchvision:resnet50",
+    "ResNet-101": "torchvision:resnet101",
+    "ResNet-152": "torchvision:resnet152",
+    "ResNeXt-50-32x4d": "torchvision:resnext50_32x4d",
+    "ResNeXt-101-32x4d": "timm:resnext101_32x4d",
+    "ResNeXt-101-32x8d": "torchvision:resnext101_32x8d",
+    "ResNeXt-101-64x4d": "torchvision:resnext101_64x4d",
+    "MobileNetV2": "torchvision:mobilenet_v2",
+    "EfficientNet-B0": "torchvision:efficientnet_b0",
+    **{f"EfficientNet-B{n}": f"timm:tf_efficientnet_b{n}" for n in range(1, 8)},
+}
+TORCHVISION = {
+    "RegNetY-400MF": "torchvision:regnet_y_400mf",
+    "RegNetX-800MF": "torchvision:regnet_x_800mf",
+}
+
+
+def on_meta(net):
+    with torch.device("meta"):
+        return build_family(net)
+
+
+def counted(net, convention="default", resolution=None):
+    module = on_meta(net)
+    found = count_module(module, resolution or net.resolution, convention=convention)
+    return found.flops, found.params, found.acts
+
+
+def closed(net, convention="default", resolution=None):
+    found = families.count(net, convention=convention, resolution=resolution)
+    return found.flops, found.params, found.acts
+
+
+def random_anynet(draw: random.Random) -> families.AnyNet:
+    stages = draw.randint(1, 4)
+    block = draw.choice(["bottleneck", "bottleneck", "linear_bottleneck", "basic", "vanilla"])
+    widths = [8 * draw.randint(1, 12) for _ in range(stages)]
+    if block in ("basic", "vanilla"):
+        multipliers, groups = [1.0] * stages, widths
+    else:
+        multipliers = [draw.choice([0.25, 0.5, 1.0, 2.0, 4.0]) for _ in range(stages)]
+        asked = [draw.choice([1, 2, 4, 8, 12, 16]) for _ in range(stages)]
+        pairs = [compatible(*entry) for entry in zip(widths, multipliers, asked, strict=True)]
+        widths, groups = zip(*pairs, strict=True)
+    return families.AnyNet(
+        depths=tuple(draw.randint(1, 3) for _ in range(stages)),
+        widths=tuple(widths),
+        strides=tuple(draw.randint(1, 2) for _ in range(stages)),
+        bottleneck_multipliers=tuple(multipliers),
+        group_widths=tuple(groups),
+        block=block,
+        stem=draw.choice(["simple", "pooled", "small"]),
+        stem_width=8 * draw.randint(1, 4),
+        head_width=draw.choice([0, 40]),
+        se_ratio=draw.choice([0.0, 0.25]),
+        activation=draw.choice(["relu", "silu", "gelu"]),
+        stride_in_1x1=draw.random() < 0.3,
+        num_classes=draw.randint(1, 20),
+        in_chans=draw.randint(1, 4),
+        resolution=draw.choice([32, 47, (33, 50)]),
+    )
+
+
+def random_efficientnet(draw: random.Random) -> families.EfficientNet:
+    stages = draw.randint(1, 4)
+    return families.EfficientNet(
+        depths=tuple(draw.randint(1, 3) for _ in range(stages)),
+        widths=tuple(8 * draw.randint(1, 6) for _ in range(stages)),
+        strides=tuple(draw.randint(1, 2) for _ in range(stages)),
+        expansion_ratios=tuple(draw.choice([1, 2.5, 4, 6]) for _ in range(stages)),
+        kernels=tuple(draw.choice([3, 5, 7]) for _ in range(stages)),
+        stem_width=8 * draw.randint(1, 4),
+        head_width=draw.choice([0, 64]),
+        se_ratio=draw.choice([0.0, 0.25]),
+        num_classes=draw.randint(1, 20),
+        in_chans=draw.randint(1, 4),
+        resolution=draw.choice([32, 47, (33, 50)]),
+    )
+
+
+@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("convention", ["default", "pycls"])
+def test_random_networks_count_what_their_closed_form_says(seed, convention):
+    draw = random.Random(seed)
+    net = (random_anynet if seed % 3 else random_efficientnet)(draw)
+    assert counted(net, convention) == closed(net, convention)
+
+
+SMALL = [
+    "RegNetX-200MF",
+    "RegNetY-400MF",
+    "RegNetZ-500MF",
+    "ResNet-18",
+    "ResNet-50",
+    "ResNeXt-50-32x4d",
+    "MobileNetV2",
+    "EfficientNet-B0",
+]
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_named_networks_count_what_their_closed_form_says(name):
+    net = families.named(name)
+    assert counted(net, "pycls") == closed(net, "pycls")
+    assert closed(net)[0] == torch_flops(on_meta(net), net.resolution)
+
+
+@pytest.mark.parametrize(("ours", "theirs"), [*TWINS.items(), *TORCHVISION.items()])
+def test_named_networks_cost_what_other_libraries_build(ours, theirs):
+    net = families.named(ours)
+    found = cs.count(theirs, resolution=net.resolution)
+    assert closed(net) == (found.flops, found.params, found.acts)
+
+
+def test_the_parameters_of_the_regnets_are_the_published_ones():
+    from timm.models.regnet import model_cfgs
+
+    for name, twin in TWINS.items():
+        if name.startswith("RegNet"):
+            mine, theirs = families.regnet(name), model_cfgs[twin.removeprefix("timm:")]
+            assert (mine.depth, mine.w0, mine.wa, mine.wm, mine.group_width) == (
+                theirs.depth,
+                theirs.w0,
+                theirs.wa,
+                theirs.wm,
+                theirs.group_size,
+            )
+            assert mine.se_ratio == theirs.se_ratio
+
+
+def test_the_regnetz_of_the_facts_have_their_published_costs():
+    # rounded as published: 0.507 GMAC, 7.12 M, 5.86 M; 4.068 GMAC, 28.94 M, 24.29 M
+    for name, published in {
+        "RegNetZ-500MF": ("0.507", "7.12", "5.86"),
+        "RegNetZ-4GF": ("4.068", "28.94", "24.29"),
+    }.items():
+        flops, params, acts = closed(families.named(name))
+        assert (f"{flops / 1e9:.3f}", f"{params / 1e6:.2f}", f"{acts / 1e6:.2f}") == published
+
+
+@pytest.mark.parametrize("name", ["RegNetY-400MF", "RegNetZ-500MF", "ResNet-18", "MobileNetV2"])
+def test_networks_run_forward_and_backward(name):
+    small = replace(families.named(name), num_classes=7, in_chans=1)
+    module = build_family(small)
+    check_runs_forward_and_backward(module, 48, in_chans=1)
+    assert module.eval()(torch.zeros(1, 1, 48, 48)).shape == (1, 7)
+
+
+def test_a_description_is_read_back_from_its_module():
+    for name in SMALL:
+        assert described(on_meta(families.named(name))) == families.named(name)
+
+
+def test_residual_networks_start_as_their_authors_start_them():
+    torch.manual_seed(0)
+    module = build_family(families.named("RegNetY-1.6GF"))
+    for part in module.modules():
+        if isinstance(part, torch.nn.Conv2d) and part.weight.numel() > 20_000:
+            fan_out = part.out_channels * part.kernel_size[0] ** 2
+            assert float(part.weight.detach().std()) == pytest.approx(sqrt(2 / fan_out), rel=0.05)
+        if isinstance(part, torch.nn.BatchNorm2d):
+            assert bool((part.weight == 1).all())
+            assert bool((part.bias == 0).all())
+    assert float(module.head.classifier.weight.detach().std()) == pytest.approx(0.01, rel=0.02)
+    assert not bool(module.head.classifier.bias.any())
+
+
+def test_efficientnets_start_as_their_authors_start_them():
+    torch.manual_seed(0)
+    module = build_family(families.named("EfficientNet-B0"))
+    block = module.stages[6][0]
+    depthwise, project = (layer.conv.weight.detach() for layer in (block.depthwise, block.project))
+    assert float(depthwise.std()) == pytest.approx(sqrt(2 / 9), rel=0.05)
+    assert float(project.std()) == pytest.approx(sqrt(2 / 320), rel=0.05)
+    classifier = module.head.classifier.weight.detach()
+    assert float(classifier.abs().max()) == pytest.approx(1000**-0.5, rel=1e-3)
+    assert float(classifier.std()) == pytest.approx(1000**-0.5 / sqrt(3), rel=0.01)
+    assert block.project.norm.eps == 1e-3
+
+
+@pytest.mark.parametrize("rounding", ["reference", "nearest"])
+def test_a_scaled_family_is_saved_loaded_and_scaled_again(rounding, tmp_path):
+    scaled = cs.scale(
+        "RegNetX-200MF", strategy="dWr", factor=2, rounding=rounding, num_classes=10, in_chans=1
+    )
+    folder = scaled.save(tmp_path / "half")
+    loaded = cs.load(folder)
+    before, after = scaled.module.state_dict(), loaded.module.state_dict()
+    assert list(before) == list(after)
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert loaded.as_document() == scaled.as_document()
+    assert cs.count(str(folder)).as_dict() == scaled.achieved.as_dict()
+    again = cs.scale(str(folder), strategy="w", factor=2, weights=False)
+    assert 1.8 < again.ratio["flops"] < 2.2
+
+
+def test_a_reference_scaled_folder_is_scaled_again_by_the_reference_rule(tmp_path):
+    first = cs.scale("RegNetX-200MF", strategy="d", factor=2, rounding="reference")
+    folder = first.save(tmp_path / "deep")
+    again = cs.scale(str(folder), strategy="d", factor=2, rounding="reference", weights=False)
+    once = cs.scale("RegNetX-200MF", strategy="d", factor=4, rounding="reference", weights=False)
+    assert again.achieved == once.achieved
+
+
+def test_a_family_is_scaled_by_its_trace_under_nearest_rounding():
+    scaled = cs.scale("RegNetY-400MF", strategy="w", factor=4, weights=False)
+    form = scaled.as_document()["architecture"]
+    assert form["depths"] == [1, 3, 6, 6]
+    assert form["group_widths"] == [16, 16, 16, 16]
+    assert 1.8 < sqrt(scaled.ratio["flops"]) < 2.2
+    named = cs.scale("RegNetY-400MF", strategy="w", factor=4, weights=False, group_width="named")
+    assert named.as_document()["architecture"]["group_widths"] == [8, 8, 8, 8]
+
+
+def test_families_are_compared_and_scaled_on_the_spot():
+    found = cs.compare(["ResNet-18"], strategies=["w"], factors=[2], resolution=64)
+    assert [row.network for row in found.rows] == ["ResNet-18"] * 2
+    assert cs.count("ResNet-18@w:2", resolution=64).flops == found.rows[1].flops
+
+
+def test_a_budget_is_met_as_nearly_as_any_factor_does():
+    net = families.named("RegNetY-4.0GF")
+    strategy = parse_strategy("d1_w8_g8_r1")
+    budget = 2.6 * families.count(net).flops
+    found = cs.scale(
+        "RegNetY-4.0GF",
+        strategy=strategy,
+        flops=budget,
+        rounding="reference",
+        weights=False,
+    )
+    miss = min(
+        abs(families.count(families.scaled(net, strategy.factors(1.02**step))).flops - budget)
+        for step in range(100)
+    )
+    assert abs(found.achieved.flops - budget) <= miss
+    assert found.requested == {"flops": budget}
+    assert found.factors == strategy.factors(found.factor)
+
+
+def test_budgets_are_missed_by_less_than_a_hundredth_at_the_median():
+    misses = []
+    for name in ("RegNetX-400MF", "ResNet-50", "EfficientNet-B0"):
+        net = families.named(name)
+        for notation in ("wg", "r", "dwr", "d1_w8_g8_r1"):
+            strategy = parse_strategy(notation).named_only()
+            for factor in (2, 8):
+                budget = factor * families.count(net).flops
+                s = families.solved(net, strategy, "flops", budget)
+                got = families.count(families.scaled(net, strategy.factors(s))).flops
+                misses.append(abs(got / budget - 1))
+    assert median(misses) < 0.01
+
+
+@pytest.mark.parametrize(
+    ("network", "arguments", "message"),
+    [
+        (
+            "timm:resnet18",
+            {"factor": 2, "rounding": "reference"},
+            "Rounding 'reference' is a rule for paper families, and timm:resnet18 is none. "
+            "Use nearest, or a name such as RegNetY-4.0GF.",
+        ),
+        (
+            "ResNet-18",
+            {"factor": 2, "rounding": "reference", "keep": ("r",)},
+            "Rounding 'reference' keeps no axes, but r came. .*",
+        ),
+        (
+            "ResNet-18",
+            {"factor": 2, "group_width": "grow"},
+            "Unknown rule 'grow' for group width. Use named or follow.",
+        ),
+        (
+            "ResNet-18",
+            {"flops": 1e3, "rounding": "reference"},
+            "The budget of 1.00K flops lies below the smallest network of strategy 'dWr', .*",
+        ),
+        (
+            "ResNet-18",
+            {"factor": 1e30, "rounding": "reference"},
+            "The factors ask for .* blocks, widths of .* Write a smaller factor or budget.",
+        ),
+    ],
+)
+def test_what_cannot_be_scaled_so_is_answered_in_one_line(network, arguments, message):
+    with pytest.raises(InputError, match=f"^{message}$"):
+        cs.scale(network, strategy="dWr", weights=False, **arguments)
+
+
+def test_a_wrong_family_name_is_answered_with_near_ones():
+    with pytest.raises(cs.UnknownNetworkError, match="^Unknown network 'RegNetY-4.OGF'.*4.0GF.*"):
+        cs.count("RegNetY-4.OGF")
+
+
+def test_pycls_counts_of_any_network_add_biases_and_max_pooling():
+    # FACTS: ResNet-50 at 224 px in the convention pycls
+    found = cs.count("timm:resnet50", resolution=224, convention="pycls")
+    assert (found.flops, found.params, found.acts) == (4_089_185_256, 25_557_032, 11_315_688)
+    assert found.convention == "pycls"

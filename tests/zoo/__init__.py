@@ -1,0 +1,109 @@
+"""A zoo of small networks, each of a kind that other zoos have.
+
+`make(k, d)` multiplies every width by k and the blocks of every stage by d, so that
+`make(2, 1)` is `make(1, 1)` scaled by width 2, written by hand. Widths are multiples of 16, so
+that no rounding is in the way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import nn
+
+from tests.zoo import attention, branches, maps, plain, residual
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A network of the zoo; `deep` where d does something, `chans` input channels."""
+
+    make: Callable[..., nn.Module]
+    deep: bool = False
+    side: int = 32
+    chans: int = 3
+
+
+ZOO = {
+    # residual.py
+    "basic": Kind(residual.of(residual.Basic), deep=True),
+    "bottleneck": Kind(residual.of(residual.Bottleneck), deep=True),
+    "grouped bottleneck": Kind(residual.of(residual.GroupedBottleneck), deep=True),
+    "pre-activated": Kind(residual.of(residual.PreActivated), deep=True),
+    "zero-padded shortcut": Kind(residual.of(residual.Padded), deep=True),
+    "shortcut padded by size": Kind(residual.of(residual.PaddedBySize), deep=True),
+    "pyramidal widths": Kind(residual.Pyramid),
+    "shake-shake": Kind(residual.of(residual.Shaken), deep=True),
+    "stochastic depth": Kind(residual.of(residual.Dropped), deep=True),
+    "layer scale, channels last": Kind(residual.LayerScaled, deep=True),
+    "weight-standardised": Kind(residual.of(residual.Standardised), deep=True),
+    "norm-free": Kind(residual.of(residual.NormFree), deep=True),
+    "reversible": Kind(residual.reversible, deep=True),
+    "inverted residual": Kind(residual.Mobile, deep=True),
+    "hierarchical splits": Kind(residual.of(residual.Hierarchical), deep=True),
+    "cross-stage": Kind(residual.cross_stage, deep=True),
+    "darknet from a list": Kind(residual.Darknet, deep=True),
+    "one block again and again": Kind(residual.Shared),
+    # branches.py
+    "inception with a second head": Kind(branches.Inception),
+    "factorised kernels": Kind(branches.Factorised),
+    "fire": Kind(branches.Fires),
+    "dense": Kind(branches.Dense),
+    "aggregated once": Kind(branches.Aggregated),
+    "channel shuffle": Kind(branches.shuffle, deep=True),
+    "shuffled groups": Kind(branches.group_shuffle, deep=True),
+    "ghost": Kind(branches.ghost),
+    "high resolution": Kind(branches.HighResolution),
+    "re-parametrised": Kind(residual.of(branches.Reparametrised), deep=True),
+    "mixed kernels": Kind(branches.mixed_kernels),
+    "mixture of experts": Kind(branches.experts),
+    "maxout": Kind(branches.maxout),
+    "partial convolution": Kind(branches.partial, deep=True),
+    # attention.py
+    "channel kernel": Kind(attention.of(attention.ChannelKernel), deep=True),
+    "channels, then places": Kind(attention.of(attention.ChannelThenPlace), deep=True),
+    "selective kernels": Kind(attention.of(attention.Selective), deep=True),
+    "split attention": Kind(attention.of(attention.SplitAttention), deep=True),
+    "heads of attention": Kind(attention.of(attention.HeadAttention), deep=True),
+    "packed attention": Kind(attention.of(attention.PackedAttention), deep=True),
+    "non-local": Kind(attention.of(attention.NonLocal), deep=True),
+    "global context": Kind(attention.of(attention.GlobalContext), deep=True),
+    "coordinate attention": Kind(attention.of(attention.Coordinates), deep=True),
+    "gated": Kind(attention.of(attention.Gated), deep=True),
+    "unfolded patches": Kind(attention.of(attention.Unfolded), deep=True),
+    "multi-head module": Kind(attention.of(attention.MultiHead), deep=True),
+    # maps.py
+    "u-net": Kind(maps.UNet),
+    "feature pyramid": Kind(maps.Pyramid),
+    "atrous": Kind(maps.Atrous),
+    "pooled pyramid": Kind(maps.PooledPyramid),
+    "coordinates as channels": Kind(maps.Placed),
+    "space to depth": Kind(maps.Focus, deep=True),
+    "super-resolution": Kind(maps.SuperResolution, deep=True),
+    "auto-encoder": Kind(maps.AutoEncoder),
+    "unpooled": Kind(maps.Unpooled),
+    "dilated, two outputs": Kind(maps.Dilated),
+    "anchors": Kind(maps.Detector),
+    # plain.py
+    "flattened, two wide layers": Kind(plain.Alex),
+    "view of a computed size": Kind(plain.LocalResponse),
+    "a loop over layers": Kind(plain.Visual),
+    "network in network": Kind(plain.network_in_network),
+    "spectral norm": Kind(plain.Discriminator),
+    "weight norm": Kind(plain.WeightNormed),
+    "siamese": Kind(plain.Siamese),
+    "one dimension": Kind(plain.Line),
+    "three dimensions": Kind(plain.Volume, chans=1),
+    "gray": Kind(plain.Gray, chans=1),
+    "channels-last memory": Kind(plain.Laid),
+    "optional arguments": Kind(plain.Optional),
+    "parameters of its own": Kind(plain.Owner),
+    "nested lists": Kind(plain.Nested),
+    "conditional on shape": Kind(plain.Conditional),
+    "a layer at three places": Kind(plain.Twice),
+    "cut by attributes": Kind(plain.Grouped),
+    "learned positions": Kind(plain.Learned),
+    "blurred": Kind(plain.Blurred),
+    "computed names": Kind(plain.Named),
+}
