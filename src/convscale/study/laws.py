@@ -123,7 +123,7 @@ def laws(
     if not steps:
         raise InputError("No factor differs from 1. Give some, as in 2,4,8,16.")
     given = named_strategies() if strategies is None else strategies
-    chosen = [_strategy(one) for one in given]
+    chosen = [law_of(one) for one in given]
     if not chosen:
         raise InputError("The list of strategies is empty. Give at least one.")
     found = resolve(network, resolution=resolution, num_classes=num_classes, in_chans=in_chans)
@@ -144,7 +144,16 @@ def laws(
     return NetworkLaws(found.name, scaler.resolution, steps, tuple(results), notes)
 
 
-def _strategy(given: str | Strategy) -> Strategy:
+def law_of(given: str | Strategy) -> Strategy:
+    """Return a strategy that follows a law: an entry of a table does not.
+
+    Raises:
+        InputError: If it is one, or no strategy is written so.
+
+    Example:
+        >>> law_of("dWr").growth.acts
+        0.6
+    """
     strategy = parse_strategy(given) if isinstance(given, str) else given
     if isinstance(strategy, Step):
         raise InputError(
