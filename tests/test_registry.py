@@ -58,8 +58,17 @@ def test_a_formula_takes_any_factor():
     assert factors.resolution == pytest.approx(1.15**2)
 
 
-def test_a_scaled_entry_comes_back_from_its_folder_with_its_rules(tmp_path):
-    made = cs.scale("timm:mobilenetv2_100", strategy="mobilenetv2@1.4", resolution=64)
-    again = cs.load(made.save(tmp_path / "wide"))
+@pytest.mark.parametrize(
+    ("base", "entry"),
+    [
+        ("timm:mobilenetv2_100", "mobilenetv2@1.4"),
+        ("timm:resnet10t", "resnet-rs@101-160"),
+    ],
+)
+def test_a_scaled_entry_comes_back_from_its_folder_with_its_rules(base, entry, tmp_path):
+    made = cs.scale(base, strategy=entry, resolution=64)
+    again = cs.load(made.save(tmp_path / "made"))
     assert again.achieved == made.achieved
+    assert again.strategy.name == entry
     assert again.strategy.rules == made.strategy.rules
+    assert again.strategy.stage_depth == made.strategy.stage_depth

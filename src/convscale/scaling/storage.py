@@ -95,6 +95,7 @@ def _description(scaled: ScaledNetwork) -> dict[str, Any]:
         **scaled.as_document(),
         "exponents": _exponents(scaled.strategy),
         "rules": asdict(scaled.strategy.rules),
+        "stage_depth": _stage_depth(scaled.strategy),
         "in_chans": scaled.in_chans,
         "training": scaled.module.training,
         "origin": asdict(scaled.origin),
@@ -113,13 +114,18 @@ def _exponents(strategy: Strategy) -> dict[str, float | None] | None:
     }
 
 
+def _stage_depth(strategy: Strategy) -> list[float] | None:
+    return list(strategy.stage_depth) or None if isinstance(strategy, Step) else None
+
+
 def _strategy(document: dict[str, Any]) -> Strategy:
     name, exponents, own = str(document["strategy"]), document["exponents"], document["factors"]
     given = document.get("rules", {})
     rules = Rules(**{**given, "keep": tuple(given.get("keep", ()))})
     if exponents is None:
         sizes = {axis: own[axis] for axis in ("depth", "width", "resolution")}
-        return step_of(name, **sizes, rules=rules)
+        depths = tuple(map(float, document.get("stage_depth") or ()))
+        return step_of(name, **sizes, rules=rules, stage_depth=depths)
     return Strategy(
         name,
         exponents["depth"],
