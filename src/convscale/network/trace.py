@@ -16,7 +16,7 @@ from convscale.network.channels import Channels, find_channels
 from convscale.network.execution import Observer, run
 from convscale.network.inputs import example_inputs
 from convscale.network.labels import Label, Labels, find_along, varying, vector
-from convscale.network.numbers import Number, install
+from convscale.network.numbers import Number, Size, install
 from convscale.network.outputs import Scores
 from convscale.network.products import bind, is_free, product
 from convscale.network.relations import RULES, VIEWS, by_shape
@@ -25,6 +25,7 @@ from convscale.network.ties import Ties, tensors_in
 from convscale.quantities import Resolution
 
 # Functions whose result has the channels of their input, whatever operators they are made of.
+_SHAPE = torch.Tensor.shape.__get__  # type: ignore[attr-defined]
 _ELEMENTWISE = frozenset(("local_response_norm",))
 
 
@@ -170,6 +171,8 @@ class _Recorder(Observer):
             self._paused = False
             self.ties.set_labels(output, self.ties.labels(args[0]))
             return output
+        if func == _SHAPE or name == "size":
+            return self._sizes(args[0], func(*args, **kwargs), *args[1:], *kwargs.values())
         self._inside = name not in SHAPING  # of what it does in Python, arguments are not seen
         output = func(*args, **kwargs)
         self._inside = False
@@ -177,6 +180,17 @@ class _Recorder(Observer):
             found = shaped_call(self.ties, name, (*args, *kwargs.values()), output)
             self.shaped.setdefault(path, []).append(found)
         return output
+
+    def _sizes(self, x: torch.Tensor, found: Any, dim: int | None = None) -> Any:
+        """Let the sizes of channels that the code reads off a tensor keep what they count."""
+        if dim is not None:
+            return self._size(x, dim % x.ndim)
+        return torch.Size([self._size(x, dim) for dim in range(x.ndim)]) if x.ndim else found
+
+    def _size(self, x: torch.Tensor, dim: int) -> int:
+        size = torch.Tensor.size(x, dim)
+        units = find_along(self.ties.labels(x), dim, size)
+        return size if units is None or size < 2 else Size.of(size, units)
 
     def _compare(self, number: Number, question: str, other: Any, answer: bool) -> bool:
         del question, other
@@ -380,6 +394,7 @@ def _places(recorder: _Recorder) -> list[Label]:
     for calls in recorder.shaped.values():
         for call in (call for call in calls if call is not None):
             places += [units for units in call.dims if units is not None]
+    places += [units for pair in recorder.ties.same for units in pair]
     for border in recorder.borders.values():
         places += [u for u in (border.input_units, border.output_units) if u is not None]
     return places
