@@ -283,6 +283,37 @@ def test_budgets_are_missed_by_less_than_a_hundredth_at_the_median():
 
 
 @pytest.mark.parametrize(
+    ("keep", "others"),
+    [(("r",), "d1_w8_g8"), (("d",), "w8_g8_r1"), (("w",), "d1_r1"), (("w", "r"), "d")],
+)
+@pytest.mark.parametrize("rounding", ["reference", "efficientnet"])
+def test_kept_axes_stay_and_the_others_share_the_factor(keep, others, rounding):
+    arguments = {"factor": 4, "rounding": rounding, "weights": False}
+    found = cs.scale("RegNetY-4.0GF", strategy="d1_w8_g8_r1", keep=keep, **arguments)
+    same = cs.scale("RegNetY-4.0GF", strategy=others, **arguments)
+    assert found.as_document()["architecture"] == same.as_document()["architecture"]
+    assert (found.achieved, found.resolution) == (same.achieved, same.resolution)
+    assert found.notes[0].startswith(f"Kept {', '.join(keep)}: the exponents of d1_w8_g8_r1 become")
+    traced = cs.scale("RegNetY-4.0GF", strategy="d1_w8_g8_r1", keep=keep, factor=4, weights=False)
+    assert found.notes[0] in traced.notes
+
+
+def test_what_the_rule_rounds_although_it_is_kept_is_noted(tmp_path):
+    net = replace(families.named("ResNet-18"), resolution=225)
+    families.write_yaml(net, tmp_path / "net.yaml")
+    found = cs.scale(
+        str(tmp_path / "net.yaml"),
+        strategy="dWr",
+        factor=2,
+        rounding="reference",
+        keep=("r",),
+        weights=False,
+    )
+    assert found.resolution == 224
+    assert "The rule rounds the resolution 225 that r keeps to 224." in found.notes
+
+
+@pytest.mark.parametrize(
     ("network", "arguments", "message"),
     [
         (
@@ -293,8 +324,13 @@ def test_budgets_are_missed_by_less_than_a_hundredth_at_the_median():
         ),
         (
             "ResNet-18",
-            {"factor": 2, "rounding": "reference", "keep": ("r",)},
-            "Rounding 'reference' keeps no axes, but r came. .*",
+            {"factor": 2, "rounding": "reference", "keep": ("d", "w", "r")},
+            "Nothing is left to scale when d, w, r stay under 'dWr'.",
+        ),
+        (
+            "ResNet-18",
+            {"factor": 2, "rounding": "reference", "keep": ("r", "stem")},
+            "Rounding 'reference' keeps and freezes no parts and gives stages .* Use nearest .*",
         ),
         (
             "ResNet-18",
