@@ -24,7 +24,7 @@ from convscale.scaling.scaler import one_target
 from convscale.strategy import Strategy, parse_strategy, without
 
 GROUP_WIDTHS = ("named", "follow")
-_MISS, _STRICT = 0.03, 0.03
+_MISS, _BUDGET_MISS, _STRICT = 0.03, 0.01, 0.03
 
 
 def group_rule(strategy: str | Strategy, asked: str | None, *, rounding: str) -> Strategy:
@@ -189,7 +189,7 @@ def _notes(
     notes = []
     got = achieved.as_dict()[target] if target != "factor" else achieved.flops / before.flops
     miss = got / value - 1
-    if abs(miss) > _MISS:
+    if abs(miss) > (_MISS if target == "factor" else _BUDGET_MISS):
         what = f"{format_count(value)} {target}" if target != "factor" else f"factor {value:g}"
         notes.append(
             f"Rounding to whole blocks, widths and groups misses the {what} by {miss:+.1%}."
