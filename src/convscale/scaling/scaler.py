@@ -24,11 +24,10 @@ from convscale.scaling.plan import Attribute, Plan
 from convscale.scaling.scaled import ScaledNetwork
 from convscale.scaling.search import Candidate, candidate_at, check_axes, nearer, solve
 from convscale.scaling.settling import settle
-from convscale.strategy import Strategy, parse_strategy
+from convscale.strategy import AXES, Strategy, parse_strategy, without
 
 ROUNDINGS = ("nearest", "reference", "efficientnet")
 TARGETS = ("factor", *METRICS)
-AXES = ("d", "w", "r")
 
 
 class Scaler:
@@ -121,7 +120,7 @@ class Scaler:
         axes, control = split_keep(keep, freeze, stage_depth, stage_width)
         target, value = one_target(given, default=control.default_factor)
         rule = parse_strategy(strategy) if isinstance(strategy, str) else strategy
-        rule, notes = _without(rule, axes)
+        rule, notes = without(rule, axes)
         blueprint = self.blueprint.under(control)
         check_axes(blueprint, rule)
         if target == "factor":
@@ -308,26 +307,3 @@ def check_rounding(rounding: str) -> str:
     if rounding not in ROUNDINGS:
         raise InputError(f"Unknown rounding {rounding!r}. Use {', '.join(ROUNDINGS)}.")
     return rounding
-
-
-def _without(strategy: Strategy, keep: tuple[str, ...]) -> tuple[Strategy, tuple[str, ...]]:
-    """Leave axes out of a strategy; the others share what they had."""
-    if not keep:
-        return strategy, ()
-    shares = {"d": strategy.depth, "w": strategy.width, "r": strategy.resolution}
-    for axis in keep:
-        shares[axis] = 0.0
-    total = sum(shares.values())
-    if total <= 0:
-        raise InputError(
-            f"Nothing is left to scale when {', '.join(keep)} stay under {strategy.name!r}."
-        )
-    group = None if strategy.group_width is None else strategy.group_width / total
-    shared = Strategy(
-        strategy.name, shares["d"] / total, shares["w"] / total, shares["r"] / total, group
-    )
-    note = (
-        f"Kept {', '.join(keep)}: the exponents of {strategy.name} become depth "
-        f"{shared.depth:.3g}, width {shared.width:.3g}, resolution {shared.resolution:.3g}."
-    )
-    return shared, (note,)
