@@ -8,13 +8,14 @@ from functools import partial
 
 import numpy as np
 
-from convscale.families import count
+from convscale.families import count, sample
 from convscale.families.description import AnyNet
 from convscale.families.many import count_regnets, count_stages
 from convscale.families.registry import regnet
 from convscale.families.regnet import RegNet
 
-MANY, ONE_BY_ONE = 400_000, 2_000
+MANY, ONE_BY_ONE, SAMPLED = 400_000, 2_000, 100_000
+WINDOWS = {"sampled, any flops": None, "sampled, flops 400M ± 10 %": (3.6e8, 4.4e8)}
 
 
 def rate(work: Callable[[], object], candidates: int, *, repeats: int = 3) -> float:
@@ -98,9 +99,9 @@ def one_by_one(one: Callable[..., int], like: object, arrays: dict[str, np.ndarr
         one(like, arrays, row)
 
 
-def show(title: str, at_once: float, single: float) -> None:
+def show(title: str, first: float, second: float, *, digits: int = 0) -> None:
     """Print a row."""
-    print(f"{title:34}{at_once:14,.0f}{single:16,.0f}")
+    print(f"{title:34}{first:14,.0f}{second:16,.{digits}f}")
 
 
 def main() -> None:
@@ -116,6 +117,10 @@ def main() -> None:
         at_once = rate(partial(regnets_at_once, form, many), MANY)
         single = rate(partial(one_by_one, one_of_regnets, form, few), ONE_BY_ONE)
         show(f"{name[:7]} as parameters, quantised", at_once, single)
+    print(f"\n{'networks':34}{'a second':>14}{'seconds':>16}   for {SAMPLED:,} of one core")
+    for title, window in WINDOWS.items():
+        a_second = rate(partial(sample, SAMPLED, flops=window, stages=4), SAMPLED)
+        show(title, a_second, SAMPLED / a_second, digits=2)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import random
-import time
 from dataclasses import replace
 from math import log, sqrt
 
@@ -176,26 +175,6 @@ def test_stages_without_blocks_at_the_end_cost_nothing():
     assert int(many.params[0]) == families.count(short).params
 
 
-def test_a_million_candidates_are_counted_in_a_second_of_one_core():
-    like, n = families.named("RegNetY-400MF"), 200_000
-    depths = np.tile(like.depths, (n, 1))
-    arrays = {"widths": np.tile(like.widths, (n, 1)), "group_widths": like.group_widths}
-    assert n / seconds(lambda: families.count_stages(like, depths=depths, **arrays)) > 1_000_000
-    form = families.regnet("RegNetX-400MF")
-    given = {"w0": 24, "wa": np.linspace(8, 100, n), "wm": 2.54, "group_width": 16}
-    assert n / seconds(lambda: families.count_regnets(form, depth=22, **given)) > 200_000
-
-
-def seconds(work) -> float:
-    """Processor time, the best of three."""
-    spent = []
-    for _ in range(3):
-        start = time.process_time()
-        work()
-        spent.append(time.process_time() - start)
-    return min(spent)
-
-
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -275,10 +254,9 @@ def test_samples_are_reproducible_from_their_seed():
     assert not np.array_equal(first.flops, other.flops)
 
 
-def test_a_hundred_thousand_networks_in_a_narrow_window_take_less_than_five_seconds():
-    start = time.process_time()
-    found = families.sample(100_000, flops=(3.6e8, 4.4e8), stages=4)
-    assert time.process_time() - start < 5
+def test_every_network_of_a_narrow_window_lies_in_it():
+    found = families.sample(10_000, flops=(3.6e8, 4.4e8), stages=4)
+    assert len(found.flops) == 10_000
     assert found.flops.min() >= 3.6e8
     assert found.flops.max() <= 4.4e8
 

@@ -29,7 +29,8 @@ class Channels:
     `produced` holds, for every axis that a layer puts out, its composition: pairs of a
     channel group and the number of times it stands there. `grouped` holds, for every grouped
     convolution, the compositions of its input, its output and its group width; `equal` the
-    compositions of parts that must be of one size; `axes` those of all axes of weights.
+    compositions of parts that must be of one size; `axes` those of all axes of weights;
+    `class_of_unit` what is tied.
 
     Example:
         >>> group_of_unit, sizes = np.array([0, 0, 0]), np.array([3])
@@ -45,6 +46,7 @@ class Channels:
     grouped: tuple[tuple[Composition, Composition, Composition], ...] = ()
     equal: tuple[tuple[Composition, ...], ...] = ()
     axes: tuple[Composition, ...] = ()
+    class_of_unit: npt.NDArray[np.int64] | None = field(default=None, repr=False)
     _known: dict[int, tuple[Label, Composition]] = field(default_factory=dict, repr=False)
 
     def composition(self, units: Label) -> Composition:
@@ -63,6 +65,23 @@ class Channels:
         Sizes of fragments may be fractions; those of places are whole.
         """
         return round(sum(float(sizes[group]) * times for group, times in self.composition(units)))
+
+    def is_one(self, units: Label, axis: int) -> bool:
+        """Tell whether units are all tied along one axis of a label, and not along the others.
+
+        Example:
+            >>> classes = np.array([0, 0, 1, 1])
+            >>> tied = Channels(np.array([2]), np.array([False]), classes * 0, (),
+            ...                 class_of_unit=classes)
+            >>> units = np.arange(4).reshape(2, 2)
+            >>> tied.is_one(units, 1), tied.is_one(units, 0)
+            (True, False)
+        """
+        if self.class_of_unit is None:
+            return False
+        classes = self.class_of_unit[units]
+        first = classes.take([0], axis=axis)
+        return bool((classes == first).all()) and len(np.unique(first)) > 1
 
     def scalable(self, units: Label) -> bool:
         """Tell whether any group in a set of units can change."""
@@ -113,6 +132,7 @@ def find_channels(ties: Ties, places: Sequence[Label], axes: Sequence[Label] = (
         grouped=tuple(grouped),
         equal=tuple(equal),
         axes=tuple(known),
+        class_of_unit=classes,
     )
 
 

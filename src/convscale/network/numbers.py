@@ -15,6 +15,9 @@ from typing import Any
 
 from torch import nn
 
+# Asked where a forward pass branches on a number: number, question (== or %), other, answer.
+Watch = Callable[["Number", str, Any, bool], bool]
+
 _OPERATORS = {"+": add, "-": sub, "*": mul, "//": floordiv}
 
 
@@ -43,12 +46,10 @@ class Number(int):
 
     place: Place | None
     parts: tuple[str, Any, Any] | None
-    watch: Callable[[Number, Any, bool], bool] | None
+    watch: Watch | None
 
     @classmethod
-    def at(
-        cls, value: int, place: Place, watch: Callable[[Number, Any, bool], bool] | None = None
-    ) -> Number:
+    def at(cls, value: int, place: Place, watch: Watch | None = None) -> Number:
         """Return a number that stands in a place."""
         number = cls(value)
         number.place, number.parts, number.watch = place, None, watch
@@ -88,11 +89,17 @@ class Number(int):
     def __eq__(self, other: object) -> bool:
         equal = int.__eq__(self, other) if isinstance(other, int) else False
         if self.watch is not None and isinstance(other, int) and not isinstance(other, Number):
-            return self.watch(self, other, bool(equal))
+            return self.watch(self, "==", other, bool(equal))
         return bool(equal)
 
     def __ne__(self, other: object) -> bool:
         return not self == other
+
+    def __rmod__(self, other: Any) -> Any:
+        rest = int.__rmod__(self, other)
+        if self.watch is None or not isinstance(other, int):
+            return rest
+        return 0 if self.watch(self, "%", other, rest == 0) else rest
 
     __hash__ = int.__hash__
 
@@ -176,7 +183,7 @@ def _inverse(operator: str, target: int, left: int, right: int, for_left: bool) 
     return other // target if target and other % target == 0 else None
 
 
-def install(module: nn.Module, watch: Callable[[Number, Any, bool], bool] | None = None) -> None:
+def install(module: nn.Module, watch: Watch | None = None) -> None:
     """Replace the integers in the attributes of a module of our own by numbers.
 
     Example:
@@ -194,9 +201,7 @@ def install(module: nn.Module, watch: Callable[[Number, Any, bool], bool] | None
                 vars(part)[name] = found
 
 
-def _numbered(
-    value: Any, path: str, name: str, watch: Callable[[Number, Any, bool], bool] | None
-) -> Any:
+def _numbered(value: Any, path: str, name: str, watch: Watch | None) -> Any:
     if type(value) is int:
         return Number.at(value, Place(path, name, None), watch)
     plain = type(value) in (list, tuple) and value and all(type(entry) is int for entry in value)

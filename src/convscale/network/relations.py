@@ -209,6 +209,7 @@ def _reshape(ties: Ties, _func: Any, bound: dict[str, Any], output: Any) -> None
         else:
             kept.append(label)
     ties.set_labels(output, tuple(kept))
+    ties.pass_on_table(x, [output])
 
 
 def _spread(label: Label) -> int:
@@ -228,8 +229,11 @@ def _structure(ties: Ties, func: Any, bound: dict[str, Any], output: Any) -> Non
         for position, part in enumerate(viewed(label, shape, lambda t: operation(t, **others))):
             if varying(part):
                 collected[position].append(part)
+            elif part.size:
+                ties.pin(part)  # a channel that is taken on its own stays one
     for tensor, labels in zip(outputs, collected, strict=True):
         ties.set_labels(tensor, tuple(labels))
+    ties.pass_on_table(x, outputs)
 
 
 def _pixel_shuffle(ties: Ties, _func: Any, bound: dict[str, Any], output: Any) -> None:
@@ -405,7 +409,7 @@ def _pin_tables(ties: Ties, operands: list[torch.Tensor]) -> None:
         for other in operands:
             if other is table:
                 continue
-            if isinstance(table, torch.nn.Parameter) or ties.is_product(other):
+            if ties.is_table(table) or ties.is_product(other):
                 for label in ties.labels(table):
                     if _meets_unlabelled(ties, label, table.ndim, other):
                         ties.drop(label)

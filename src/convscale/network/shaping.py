@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
 from convscale.network.channels import Channels, Sizes
@@ -26,7 +27,9 @@ class Shaped:
     `dims` holds, for a reshape, what each dimension of the output is made of; for a split,
     what each part's size along the split dimension is: units, or None for a constant; for
     a slice, the same for what lies before it and what it takes, dimension by dimension.
-    Where a reshape cuts one axis, its units are shared by `over` other parts.
+    Where a reshape cuts one axis, its units are shared by `over` other parts; `cut` holds the
+    units by the two dimensions it is cut into, the second of which grows unless its units are
+    one.
 
     Example:
         >>> Shaped("view", (1, 8), (None, None)).function
@@ -37,13 +40,20 @@ class Shaped:
     sizes: tuple[int, ...]
     dims: tuple[Label | None, ...]
     over: int = 1
+    cut: tuple[int, int, Label] | None = None
 
     def expected(self, channels: Channels, sizes: Sizes) -> tuple[int, ...]:
         """Return the sizes that the call must give when the groups have new sizes."""
-        return tuple(
+        new = [
             base if units is None else channels.size(units, sizes) // self.over
             for base, units in zip(self.sizes, self.dims, strict=True)
-        )
+        ]
+        if self.cut is not None:
+            other, free, units = self.cut
+            if channels.is_one(units, 1):  # parts of a fixed size: their number grows
+                new[other] = channels.size(units.reshape(-1), sizes) // self.sizes[free]
+                new[free] = self.sizes[free]
+        return tuple(new)
 
 
 def shaped_call(ties: Ties, function: str, args: Sequence[Any], output: Any) -> Shaped | None:
@@ -93,13 +103,17 @@ def _reshaped(ties: Ties, function: str, args: Sequence[Any], output: torch.Tens
     labels = []
     dims: list[Label | None] = [None] * output.ndim
     seen: set[int] = set()
-    over = 1
+    over, cut_at = 1, None
     for label in ties.labels(output):
         spread = sorted(varying(label))
         if len(spread) > 1 and _keeps_positions(args[0], output):
             free = _free_dimension(args, output, spread)
             dims[free] = label.reshape(-1)
             over = label.size // output.shape[free]
+            if len(spread) == 2:
+                other = sum(spread) - free
+                rows = np.moveaxis(label, (other, free), (0, 1)).reshape(label.shape[other], -1)
+                cut_at = (other, free, rows)
             labels.append(label)
             continue
         if len(spread) > 1:
@@ -114,7 +128,7 @@ def _reshaped(ties: Ties, function: str, args: Sequence[Any], output: torch.Tens
         dims[spread[0]] = units if spread[0] not in seen else None
         seen.add(spread[0])
     ties.set_labels(output, tuple(labels))
-    return Shaped(function, tuple(output.shape), tuple(dims), over)
+    return Shaped(function, tuple(output.shape), tuple(dims), over, cut_at)
 
 
 def _keeps_positions(x: torch.Tensor, output: torch.Tensor) -> bool:
@@ -128,8 +142,10 @@ def _keeps_positions(x: torch.Tensor, output: torch.Tensor) -> bool:
 def _free_dimension(args: Sequence[Any], output: torch.Tensor, spread: list[int]) -> int:
     """Choose which of the dimensions that an axis is cut into grows with it.
 
-    The one given as -1; else one that was computed from others; else the largest.
+    The one given as -1; else one that was computed from others; else the largest. Heads that
+    are laid into the batch are none of them.
     """
+    spread = [dim for dim in spread if dim > 0]
     given = args[1:] if len(args) > 2 or not isinstance(args[1], list | tuple) else args[1]
     if len(given) == output.ndim:
         for dim in spread:

@@ -30,6 +30,7 @@ class Ties:
         self.grouped: list[tuple[Label, Label, Label]] = []
         self.equal: list[list[Label]] = []
         self._products: dict[int, torch.Tensor] = {}
+        self._views: dict[int, torch.Tensor] = {}
         self._dropped: dict[int, Label] = {}
         self.units = 0
         self._labels: dict[int, tuple[torch.Tensor, Labels]] = {}
@@ -61,6 +62,15 @@ class Ties:
         if any(id(tensor) in self._products for tensor in inputs):
             for tensor in outputs:
                 self.mark_product(tensor)
+
+    def is_table(self, tensor: torch.Tensor) -> bool:
+        """Tell whether a tensor is a parameter, or a view of one."""
+        return isinstance(tensor, torch.nn.Parameter) or id(tensor) in self._views
+
+    def pass_on_table(self, source: torch.Tensor, views: list[torch.Tensor]) -> None:
+        """Note that tensors are views of another, which may be a parameter."""
+        if self.is_table(source):
+            self._views.update((id(view), view) for view in views)
 
     def tie(self, left: Label, right: Label) -> None:
         """Say that units are the same, element by element, after broadcasting."""

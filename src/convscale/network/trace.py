@@ -178,11 +178,11 @@ class _Recorder(Observer):
             self.shaped.setdefault(path, []).append(found)
         return output
 
-    def _compare(self, number: Number, other: Any, equal: bool) -> bool:
-        del other
+    def _compare(self, number: Number, question: str, other: Any, answer: bool) -> bool:
+        del question, other
         if number.place is not None:
-            self.compared.setdefault(number.place.module, []).append(equal)
-        return equal
+            self.compared.setdefault(number.place.module, []).append(answer)
+        return answer
 
     def _note_sizes(self, operator: str, bound: dict[str, Any], path: str) -> None:
         """Keep what a module's attributes must say: groups, and normalised widths."""

@@ -47,14 +47,55 @@ def described(blueprint: Blueprint, variant: Variant, widths: Widths) -> tuple[D
     for path, part in blueprint.module.named_modules():
         if type(part).__module__.startswith("torch.nn.") or not variant.holds(path):
             continue  # PyTorch's own follow their weights
-        for name in _WIDTHS:
-            value = vars(part).get(name)
-            if type(value) is int and (new := places.last(path, value)) not in (None, value):
-                found.append(Description(path, (name,), new))
+        found += _widths(part, path, path, places)
         found += _features(blueprint.module, path, part, places)
         found += _returned(blueprint.module, path, part, variant)
         found += _inputs(blueprint, path, part, variant)
+    for original, path in _copied(blueprint.module, variant):
+        found += _widths(blueprint.module.get_submodule(original), original, path, places)
     return tuple(found)
+
+
+def _widths(part: nn.Module, original: str, path: str, places: _Places) -> Iterator[Description]:
+    """Update what a module of the base, or a copy of it at another path, says of its widths."""
+    for name in _WIDTHS:
+        value = vars(part).get(name)
+        if type(value) is int:
+            new = places.last(original, path, value)
+            if new is not None and new != value:
+                yield Description(path, (name,), new)
+
+
+def _copied(module: nn.Module, variant: Variant) -> Iterator[tuple[str, str]]:
+    """Yield each module in an added block: where its original stands, and its own path."""
+    for change in variant.edits:
+        made = change.repetition
+        for position, name in enumerate(change.added):
+            block = join(change.container, name)
+            if made is None:
+                template = change.template[position % len(change.template)]
+                pairs = [(join(change.container, template), block)]
+            else:
+                pairs = [(made.source, block)]
+                pairs += [(join(made.model or "", b), join(block, b)) for b in made.borrowed]
+            lent = tuple(original for _, original in pairs[1:])
+            for first, second in pairs:
+                yield from _inside(module, first, second, lent if second == block else ())
+
+
+def _inside(
+    module: nn.Module, original: str, copy: str, lent: tuple[str, ...]
+) -> Iterator[tuple[str, str]]:
+    """Yield the modules of a block and of its copy side by side, without those it borrowed."""
+    try:
+        block = module.get_submodule(original)
+    except AttributeError:
+        return  # the model of a made block has no such part, so that nothing was borrowed
+    for path, part in block.named_modules():
+        own = join(copy, path) if path else copy
+        if type(part).__module__.startswith("torch.nn.") or any(within(own, b) for b in lent):
+            continue
+        yield (join(original, path) if path else original), own
 
 
 class _Places:
@@ -75,12 +116,18 @@ class _Places:
                 return new
         return self.widths.of.get(Width(channels), channels)
 
-    def last(self, owner: str, channels: int) -> int | None:
-        """Return what channels become at the last module inside of an owner that has them."""
+    def last(self, owner: str, moved: str, channels: int) -> int | None:
+        """Return what channels become at the last module inside of an owner that has them.
+
+        They are read where the owner or a copy of it stands in the scaled network.
+        """
         for path, before in reversed(self._base.items()):
-            after = self._new.get(path, (None, None))
+            if channels not in before or not (not owner or within(path, owner)):
+                continue
+            place = self.variant.model_path(moved + path.removeprefix(owner))
+            after = self._new.get(place, (None, None))
             for old, new in zip(before, after, strict=True):
-                if old == channels and new is not None and (not owner or within(path, owner)):
+                if old == channels and new is not None:
                     return new
         return None
 

@@ -197,15 +197,19 @@ class _Settler:
                 self.found[own] = solution.value**-0.5
                 setattr(owner, name, solution.value**-0.5)
 
-    def _compare(self, number: Number, other: Any, equal: bool) -> bool:
-        """Where the base network found an attribute equal to a size, it must be so here."""
+    def _compare(self, number: Number, question: str, other: Any, answer: bool) -> bool:
+        """Where the base network found an attribute equal to a size, it must be so here.
+
+        Where it found one to divide a size, it will: the reshape behind tells to what it changes.
+        """
         if number.place is None:
-            return equal
+            return answer
         path = number.place.module
         outcomes = self._trace.compared.get(self._model_path(path), [])
         position = self._comparisons[path]
         self._comparisons[path] += 1
-        if equal or position >= len(outcomes) or not outcomes[position]:
-            return equal
-        self._apply(Solution(number.place, int(other)), number)
+        if answer or position >= len(outcomes) or not outcomes[position]:
+            return answer
+        if question == "==":
+            self._apply(Solution(number.place, int(other)), number)
         return True
