@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -65,11 +65,28 @@ def _call(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     if func._opname in _ALIKE and func._overloadname == "default" and func.namespace == "aten":
         x = args[0]
         if x.is_meta and x.is_floating_point():
+            if func._opname == "native_layer_norm":
+                _check_layer_norm(*args[:4])
             result = torch.empty_like(x)
             if len(func._schema.returns) == 1:
                 return result
             return (result, x.new_empty(0), x.new_empty(0))
     return func(*args, **kwargs)
+
+
+def _check_layer_norm(
+    x: torch.Tensor,
+    shape: Sequence[int],
+    weight: torch.Tensor | None = None,
+    bias: torch.Tensor | None = None,
+) -> None:
+    """Refuse what a layer norm refuses: its shape is the module's word, not its weight's."""
+    wanted = tuple(shape)
+    shapes = [tuple(x.shape[-len(wanted) :])]
+    shapes += [tuple(tensor.shape) for tensor in (weight, bias) if tensor is not None]
+    for found in shapes:
+        if found != wanted:
+            raise ValueError(f"a layer norm of {wanted} got {found}")
 
 
 class _Dispatch(TorchDispatchMode):  # type: ignore[no-untyped-call]

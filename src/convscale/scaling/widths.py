@@ -387,7 +387,7 @@ def _proportion(natural: dict[int, tuple[int, float]], channels: Channels) -> No
     Channels that are shuffled and split again and again are cut into ever smaller fragments,
     which cannot be rounded one by one; the widths that are put out can.
     """
-    parts = [part for split in channels.equal for part in split]
+    parts = [part for split in channels.equal if not _heads(split) for part in split]
     mixed = [part for part in parts if len(part) > 1 or part[0][1] > 1]
     family = {group for part in mixed for group, _ in part}
     size = {c: sum(int(channels.sizes[g]) * n for g, n in c) for c in channels.produced}
@@ -398,9 +398,27 @@ def _proportion(natural: dict[int, tuple[int, float]], channels: Channels) -> No
                 natural[group] = (width, width / int(channels.sizes[group]))
 
 
+def _heads(parts: tuple[Composition, ...]) -> int:
+    """Return of how many heads every part of a split is made, 0 where parts are not alike.
+
+    Example:
+        >>> _heads((((0, 2),), ((0, 2),), ((1, 2),)))
+        2
+    """
+    first = parts[0][0][1]
+    groups = {part[0][0] for part in parts}
+    alike = all(len(part) == 1 and part[0][1] == first for part in parts)
+    return first if alike and len(groups) < len(parts) else 0
+
+
 def _equalise(natural: dict[int, tuple[int, float]], channels: Channels) -> None:
     """Let groups that are parts of one equal split stand for one width."""
     for parts in channels.equal:
+        if (heads := _heads(parts)) > 1:
+            for group in {part[0][0] for part in parts} & natural.keys():
+                if natural[group][1] % heads == 0:  # of queries and keys one part, not the pair
+                    natural[group] = (int(channels.sizes[group]) * heads, heads)
+            continue
         groups = {part[0][0] for part in parts if len(part) == 1 and part[0][1] == 1}
         free = [group for group in groups if group in natural]
         same = len({int(channels.sizes[group]) for group in free}) == 1
