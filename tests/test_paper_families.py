@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import random
+import re
 from dataclasses import replace
 from math import log, sqrt
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -539,3 +541,20 @@ def test_group_width_has_the_share_that_its_notation_names(notation, exponents):
     factors = parse_strategy(notation).named_only().factors(16.0)
     got = (factors.depth, factors.width, factors.group_width, factors.resolution)
     assert [log(value, 16) for value in got] == pytest.approx(exponents)
+
+
+PAGE = (Path(__file__).parent.parent / "docs" / "families.md").read_text(encoding="utf-8")
+
+
+def test_the_example_of_the_page_on_families_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (block,) = re.findall(r"```python\n(.*?)```", PAGE, re.S)
+    exec(compile(block, "families.md", "exec"), {})
+    assert families.read_yaml("leanest.yaml").family == "anynet"
+
+
+def test_the_files_of_the_page_on_families_are_one_network(tmp_path):
+    for number, block in enumerate(re.findall(r"```yaml\n(.*?)```", PAGE, re.S)):
+        path = tmp_path / f"{number}.yaml"
+        path.write_text(block)
+        assert families.read_yaml(path) == families.named("RegNetY-4.0GF")
