@@ -119,8 +119,9 @@ def run(
     inputs: tuple[torch.Tensor, ...],
     *observers: Observer,
     handle: Handle | None = None,
+    training: bool = False,
 ) -> Any:
-    """Run a module of our own (a copy) in evaluation mode and show it to observers.
+    """Run a module of our own (a copy) and show it to observers.
 
     Args:
         module: The module; hooks are registered on it for the time of the run.
@@ -128,6 +129,7 @@ def run(
         observers: They see each operator and the border of each module.
         handle: Makes each call of a function: handle(function, args, kwargs, path) returns
             its result.
+        training: Whether it runs as it does in training; in evaluation mode if not.
 
     Returns:
         The output of the module.
@@ -140,7 +142,7 @@ def run(
         >>> run(net, (torch.empty(1, 2, device="meta"),), Observer()).shape
         torch.Size([1, 3])
     """
-    module.eval()
+    module.train(training)
     stack = [""]
     device = inputs[0].device
     with _hooked(module, stack, observers), torch.no_grad(), torch.device(device):
