@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import random
+import re
 from dataclasses import replace
 from math import log, sqrt
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -362,6 +364,46 @@ def test_files_of_the_reference_code_are_read(name, tmp_path):
     assert families.read_yaml(path) == families.named(name)
 
 
+BESIDE = """
+OPTIM: {LR_POLICY: cos, WEIGHT_DECAY: 5.0e-5, MAX_EPOCH: 100}
+DATA_LOADER: {NUM_WORKERS: 8}
+BN: {USE_CUSTOM_WEIGHT_DECAY: true}
+OUT_DIR: somewhere
+NUM_GPUS: 8
+3: 4
+"""
+
+
+@pytest.mark.parametrize("name", REFERENCE)
+def test_sections_beside_the_network_and_small_letters_do_not_matter(name, tmp_path):
+    document = yaml.safe_load(REFERENCE[name]) | yaml.safe_load(BESIDE)
+    document["MODEL"]["LOSS_FUN"] = "cross_entropy"
+    document["TRAIN"] = {"BATCH_SIZE": 512, **document.get("TRAIN", {})}
+    path = tmp_path / "net.yaml"
+    path.write_text(yaml.safe_dump(document))
+    assert families.read_yaml(path) == families.named(name)
+    small = {
+        str(section).lower(): {entry.lower(): value for entry, value in entries.items()}
+        for section, entries in yaml.safe_load(REFERENCE[name]).items()
+    }
+    path.write_text(yaml.safe_dump(small))
+    assert families.read_yaml(path) == families.named(name)
+
+
+def test_what_a_file_leaves_out_has_the_default_of_the_reference_code(tmp_path):
+    path = tmp_path / "net.yaml"
+    path.write_text(
+        "MODEL: {TYPE: anynet}\n"
+        "ANYNET: {DEPTHS: [1, 2], WIDTHS: [32, 64], STRIDES: [1, 2]}\n"
+        "TRAIN:\n"  # all entries left out
+    )
+    net = families.read_yaml(path)
+    assert (net.bottleneck_multipliers, net.group_widths) == ((1, 1), (1, 1))
+    assert (net.num_classes, net.resolution, net.test_resolution) == (10, 224, 256)
+    assert (net.stem_width, net.head_width, net.se_ratio) == (32, 0, 0.0)
+    assert (net.block, net.stem, net.activation) == ("bottleneck", "simple", "relu")
+
+
 def test_small_resnets_of_the_reference_code_have_three_stages():
     net = from_reference(
         {"MODEL": {"TYPE": "resnet", "DEPTH": 56}, "TRAIN": {"DATASET": "cifar10", "IM_SIZE": 32}}
@@ -407,7 +449,31 @@ def test_a_file_stands_for_a_network_on_the_command_line(tmp_path, capsys):
             "net.yaml: REGNET.BLOCK_TYPE is 'best', it must be one of .*; MODEL.NUM_CLASSES is "
             "'many', it must be an integer; This is no regnet: w0 is 20, it must be .*",
         ),
-        ("MODEL: {TYPE: vit}\n", "net.yaml: MODEL.TYPE is 'vit'; it must be one of anynet, .*"),
+        ("MODEL: {TYPE: vit}\n", "net.yaml: MODEL.TYPE is 'vit', it must be one of anynet, .*"),
+        ("MODEL:\n", "net.yaml: MODEL.TYPE is missing, it must be one of anynet, .*"),
+        ("MODEL: {TYPE: 3}\n", "net.yaml: MODEL.TYPE is 3, it must be one of anynet, .*"),
+        ("DEPTHS: [1]\n", "net.yaml: The family is missing; it must be one of anynet, .*"),
+        (
+            "MODEL: {TYPE: regnet}\nREGNET: {DEPHT: 22, W0: 20, GROUPW: 64}\n",
+            "net.yaml: REGNET.DEPHT is no entry of it, did you mean DEPTH\\?; REGNET.GROUPW is no "
+            "entry of it, did you mean GROUP_W\\?; This is no regnet: w0 is 20, .*",
+        ),
+        (
+            "MODEL: {TYPE: regnet}\nREGNETS: {DEPTH: 22}\n",
+            "net.yaml: REGNET is missing, did you mean REGNETS\\?.",
+        ),
+        (
+            "MODEL: {TYPE: effnet, NUM_CLASSES: -1}\nEN: {DEPTHS: [1, x], WIDTHS: [8, 8]}\n",
+            "net.yaml: EN.DEPTHS is \\[1, 'x'\\], it must be a list of numbers; EN.STRIDES is "
+            "missing; EN.EXP_RATIOS is missing; EN.KERNELS is missing; This is no efficientnet: "
+            "num_classes is -1, it must be an integer of at least 1.",
+        ),
+        (
+            "MODEL: {TYPE: resnet, DEPTH: 9}\nTRAIN: {DATASET: cifar10}\n"
+            "RESNET: {TRANS_FUN: bottleneck_transform, NUM_GROUPS: 2}\n",
+            "net.yaml: RESNET.TRANS_FUN is 'bottleneck_transform', on cifar10 it must be basic_.*"
+            "; MODEL.DEPTH is 9, on cifar10 it must be 6n \\+ 2.",
+        ),
         ("MODEL: {TYPE: resnet}\n", "net.yaml: RESNET.TRANS_FUN is .*; MODEL.DEPTH is 0, .*"),
         ("MODEL: {TYPE: anynet}\nANYNET: 3\n", "net.yaml: ANYNET is 3, it must be a table .*"),
     ],
@@ -475,3 +541,20 @@ def test_group_width_has_the_share_that_its_notation_names(notation, exponents):
     factors = parse_strategy(notation).named_only().factors(16.0)
     got = (factors.depth, factors.width, factors.group_width, factors.resolution)
     assert [log(value, 16) for value in got] == pytest.approx(exponents)
+
+
+PAGE = (Path(__file__).parent.parent / "docs" / "families.md").read_text(encoding="utf-8")
+
+
+def test_the_example_of_the_page_on_families_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (block,) = re.findall(r"```python\n(.*?)```", PAGE, re.S)
+    exec(compile(block, "families.md", "exec"), {})
+    assert families.read_yaml("leanest.yaml").family == "anynet"
+
+
+def test_the_files_of_the_page_on_families_are_one_network(tmp_path):
+    for number, block in enumerate(re.findall(r"```yaml\n(.*?)```", PAGE, re.S)):
+        path = tmp_path / f"{number}.yaml"
+        path.write_text(block)
+        assert families.read_yaml(path) == families.named("RegNetY-4.0GF")

@@ -248,24 +248,38 @@ def test_families_are_compared_and_scaled_on_the_spot():
     assert cs.count("ResNet-18@w:2", resolution=64).flops == found.rows[1].flops
 
 
-def test_a_budget_is_met_as_nearly_as_any_factor_does():
-    net = families.named("RegNetY-4.0GF")
-    strategy = parse_strategy("d1_w8_g8_r1")
-    budget = 2.6 * families.count(net).flops
-    found = cs.scale(
-        "RegNetY-4.0GF",
-        strategy=strategy,
-        flops=budget,
-        rounding="reference",
-        weights=False,
-    )
-    miss = min(
-        abs(families.count(families.scaled(net, strategy.factors(1.02**step))).flops - budget)
-        for step in range(100)
-    )
-    assert abs(found.achieved.flops - budget) <= miss
-    assert found.requested == {"flops": budget}
+@pytest.mark.parametrize(
+    ("name", "notation", "metric", "times", "rounding"),
+    [
+        ("RegNetY-4.0GF", "dWr", "flops", 4.0, "reference"),
+        ("RegNetX-400MF", "d1_w8_g8_r1", "flops", 2.6, "reference"),
+        ("ResNet-50", "wg", "acts", 3.0, "reference"),
+        ("EfficientNet-B0", "dwr", "params", 0.4, "efficientnet"),
+    ],
+)
+def test_a_budget_is_met_as_nearly_as_any_factor_does(name, notation, metric, times, rounding):
+    net, strategy = families.named(name), parse_strategy(notation).named_only()
+    budget = times * families.count(net).as_dict()[metric]
+    arguments = {metric: budget, "rounding": rounding, "weights": False}
+    found = cs.scale(name, strategy=strategy, **arguments)
+    misses = []
+    for step in range(-1000, 1001):  # every factor from a tenth to ten times the budget's
+        factors = strategy.factors(times * 1.0023**step)
+        got = families.count(families.scaled(net, factors, rounding=rounding)).as_dict()[metric]
+        misses.append(abs(got - budget))
+    assert abs(found.achieved.as_dict()[metric] - budget) <= min(misses)
+    assert found.requested == {metric: budget}
     assert found.factors == strategy.factors(found.factor)
+
+
+def test_a_budget_that_no_network_meets_within_a_hundredth_is_noted():
+    found = cs.scale(
+        "RegNetY-4.0GF", strategy="dWr", flops=16e9, rounding="reference", weights=False
+    )
+    assert abs(found.achieved.flops / 16e9 - 1) > 0.01
+    assert found.notes == (
+        "Rounding to whole blocks, widths and groups misses the 16.0G flops by +1.1%.",
+    )
 
 
 def test_budgets_are_missed_by_less_than_a_hundredth_at_the_median():
@@ -283,6 +297,37 @@ def test_budgets_are_missed_by_less_than_a_hundredth_at_the_median():
 
 
 @pytest.mark.parametrize(
+    ("keep", "others"),
+    [(("r",), "d1_w8_g8"), (("d",), "w8_g8_r1"), (("w",), "d1_r1"), (("w", "r"), "d")],
+)
+@pytest.mark.parametrize("rounding", ["reference", "efficientnet"])
+def test_kept_axes_stay_and_the_others_share_the_factor(keep, others, rounding):
+    arguments = {"factor": 4, "rounding": rounding, "weights": False}
+    found = cs.scale("RegNetY-4.0GF", strategy="d1_w8_g8_r1", keep=keep, **arguments)
+    same = cs.scale("RegNetY-4.0GF", strategy=others, **arguments)
+    assert found.as_document()["architecture"] == same.as_document()["architecture"]
+    assert (found.achieved, found.resolution) == (same.achieved, same.resolution)
+    assert found.notes[0].startswith(f"Kept {', '.join(keep)}: the exponents of d1_w8_g8_r1 become")
+    traced = cs.scale("RegNetY-4.0GF", strategy="d1_w8_g8_r1", keep=keep, factor=4, weights=False)
+    assert found.notes[0] in traced.notes
+
+
+def test_what_the_rule_rounds_although_it_is_kept_is_noted(tmp_path):
+    net = replace(families.named("ResNet-18"), resolution=225)
+    families.write_yaml(net, tmp_path / "net.yaml")
+    found = cs.scale(
+        str(tmp_path / "net.yaml"),
+        strategy="dWr",
+        factor=2,
+        rounding="reference",
+        keep=("r",),
+        weights=False,
+    )
+    assert found.resolution == 224
+    assert "The rule rounds the resolution 225 that r keeps to 224." in found.notes
+
+
+@pytest.mark.parametrize(
     ("network", "arguments", "message"),
     [
         (
@@ -293,8 +338,13 @@ def test_budgets_are_missed_by_less_than_a_hundredth_at_the_median():
         ),
         (
             "ResNet-18",
-            {"factor": 2, "rounding": "reference", "keep": ("r",)},
-            "Rounding 'reference' keeps no axes, but r came. .*",
+            {"factor": 2, "rounding": "reference", "keep": ("d", "w", "r")},
+            "Nothing is left to scale when d, w, r stay under 'dWr'.",
+        ),
+        (
+            "ResNet-18",
+            {"factor": 2, "rounding": "reference", "keep": ("r", "stem")},
+            "Rounding 'reference' keeps and freezes no parts and gives stages .* Use nearest .*",
         ),
         (
             "ResNet-18",

@@ -18,7 +18,7 @@ from convscale.families.description import (
     efficientnet_mistakes,
     shown,
 )
-from convscale.families.reference import from_reference
+from convscale.families.reference import from_reference, is_reference
 from convscale.families.regnet import RegNet, regnet_mistakes
 
 SUFFIXES = (".yaml", ".yml")
@@ -70,7 +70,8 @@ def from_document(document: object) -> Description | RegNet:
     values: dict[Any, Any] = {name: _value(value) for name, value in document.items()}
     family = values.pop("family", None)
     if not isinstance(family, str) or family not in _KINDS:
-        raise InputError(f"The family is {shown(family)}; it must be one of {', '.join(_KINDS)}.")
+        came = "missing" if family is None else shown(family)
+        raise InputError(f"The family is {came}; it must be one of {', '.join(_KINDS)}.")
     kind = _KINDS[family]
     mistakes = _mistakes(kind, values)
     if mistakes:
@@ -136,10 +137,8 @@ def read_yaml(path: str | Path) -> Description:
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise InputError(f"{path} is no YAML: {' '.join(str(error).split())}.") from error
     try:
-        if isinstance(document, Mapping) and "MODEL" in document:
-            found = from_reference(document)
-        else:
-            found = from_document(document)
+        read = from_reference if is_reference(document) else from_document
+        found = read(document)
         return found.anynet() if isinstance(found, RegNet) else found
     except InputError as error:
         raise InputError(f"{path}: {error.line}") from error

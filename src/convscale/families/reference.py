@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from convscale.errors import InputError
+from convscale.errors import InputError, near_names
 from convscale.families.description import (
     GROUPED,
     AnyNet,
@@ -33,6 +33,8 @@ _STEMS = {
     "res_stem_cifar": "small",
 }
 _ACTIVATIONS = {"relu": "relu", "swish": "silu", "silu": "silu", "gelu": "gelu"}
+_TYPES = ("anynet", "regnet", "effnet", "resnet")
+_OF_TRAINING = ("DC_RATIO", "DROPOUT_RATIO")  # entries beside the network's
 _RESNET_DEPTHS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 
 
@@ -46,18 +48,43 @@ class Sections:
     """
 
     def __init__(self, document: Mapping[Any, Any]) -> None:
-        self.document = document
+        self.document = _upper(document)
         self.mistakes: list[str] = []
+        self._asked: dict[str, list[str]] = {}
 
     def get(self, section: str, name: str, default: Any) -> Any:
         """Return an entry, or its default where the file has none."""
-        found = self.document.get(section, {})
+        self._asked.setdefault(section, []).append(name)
+        return self._entries(section).get(name, default)
+
+    def _entries(self, section: str) -> Mapping[Any, Any]:
+        found = self.document.get(section)
+        if found is None:  # absent, or all its entries are
+            return {}
         if not isinstance(found, Mapping):
             mistake = f"{section} is {shown(found)}, it must be a table of entries"
             if mistake not in self.mistakes:
                 self.mistakes.append(mistake)
-            return default
-        return found.get(name, default)
+            return {}
+        return _upper(found)
+
+    def refuse_unknown(self) -> None:
+        """Name the entries of the networks' sections that were not asked for.
+
+        What else a file has, and sections that were not read at all, do not matter.
+        """
+        for section, asked in self._asked.items():
+            if section in ("MODEL", "TRAIN", "TEST"):
+                continue
+            near = near_names(section, map(str, self.document))
+            if near and section not in self.document:
+                self.mistakes.append(f"{section} is missing{near.replace(' Did', ', did')}")
+            self.mistakes += [
+                f"{section}.{name} is no entry of it"
+                f"{near_names(str(name), asked).replace(' Did', ', did')}"
+                for name in self._entries(section)
+                if name not in asked and name not in _OF_TRAINING
+            ]
 
     def _checked(self, section: str, name: str, default: Any, fits: bool, rule: str) -> Any:
         value = self.get(section, name, default)
@@ -96,21 +123,40 @@ class Sections:
         found = self._checked(section, name, default, fits, f"one of {', '.join(known)}")
         return known[found.lower()]
 
-    def numbers(self, section: str, name: str) -> tuple[Any, ...]:
-        """Return a list of numbers; empty where the file has none."""
+    def numbers(self, section: str, name: str, *, needed: bool = True) -> tuple[Any, ...]:
+        """Return a list of numbers; empty where the file has none, a mistake if it is needed."""
         value = self.get(section, name, [])
+        if needed and name not in self._entries(section):
+            self.mistakes.append(f"{section}.{name} is missing")
         fits = isinstance(value, list | tuple) and all(
             isinstance(entry, int | float) and not isinstance(entry, bool) for entry in value
         )
         return tuple(self._checked(section, name, [], fits, "a list of numbers"))
 
 
+def _upper(entries: Mapping[Any, Any]) -> dict[Any, Any]:
+    """Return entries whose names are in capitals."""
+    return {
+        name.upper() if isinstance(name, str) else name: value for name, value in entries.items()
+    }
+
+
+def is_reference(document: object) -> bool:
+    """Tell whether a document has the sections of the reference code.
+
+    Example:
+        >>> is_reference({"MODEL": {"TYPE": "regnet"}}), is_reference({"family": "regnet"})
+        (True, False)
+    """
+    return isinstance(document, Mapping) and "MODEL" in _upper(document)
+
+
 def from_reference(document: Mapping[Any, Any]) -> Description | RegNet:
     """Read the entries of one of the reference code's files.
 
     Args:
-        document: The sections MODEL, ANYNET, REGNET, EN, RESNET, TRAIN and TEST; others, and
-            entries that do not change the network, are passed over.
+        document: The sections MODEL, TRAIN, TEST and that of the network (ANYNET, REGNET, EN or
+            RESNET), in which no unknown entries may stand; others are passed over.
 
     Raises:
         InputError: If they describe no network; all mistakes are named.
@@ -123,23 +169,33 @@ def from_reference(document: Mapping[Any, Any]) -> Description | RegNet:
         (32, 64, 160, 384)
     """
     sections = Sections(document)
-    kind = sections.text("MODEL", "TYPE", "")
-    readers: dict[str, Callable[[Sections], Callable[[], Description | RegNet]]] = {
-        "anynet": _anynet,
-        "regnet": _regnet,
-        "effnet": _effnet,
-        "resnet": _resnet,
-    }
-    if kind not in readers:
-        raise InputError(f"MODEL.TYPE is {shown(kind)}; it must be one of {', '.join(readers)}.")
-    make = readers[kind](sections)
+    kind = sections.get("MODEL", "TYPE", None)
+    readers: dict[object, Callable[[Sections], Callable[[], Description | RegNet]]] = dict(
+        zip(_TYPES, (_anynet, _regnet, _effnet, _resnet), strict=True)
+    )
+    name = kind.lower() if isinstance(kind, str) else ""
+    if name not in readers:
+        came = "missing" if kind is None else shown(kind)
+        raise InputError(
+            "; ".join((*sections.mistakes, f"MODEL.TYPE is {came}, it must be one of "))
+            + f"{', '.join(_TYPES)}."
+        )
+    make = readers[name](sections)
+    sections.refuse_unknown()
     try:
         found = make()
     except InputError as error:
-        sections.mistakes.append(error.line.removesuffix("."))
+        sections.mistakes += _new_mistakes(error, sections.mistakes)
     if sections.mistakes:
         raise InputError(f"{'; '.join(sections.mistakes)}.")
     return found
+
+
+def _new_mistakes(error: InputError, known: list[str]) -> list[str]:
+    """Return what is wrong with the values, lists left out that are known to be no lists."""
+    head, _, rest = error.line.removesuffix(".").partition(": ")
+    clauses = [clause for clause in rest.split("; ") if not (known and " is (), " in clause)]
+    return [f"{head}: {'; '.join(clauses)}"] if clauses else []
 
 
 def _border(sections: Sections, section: str) -> dict[str, Any]:
@@ -174,8 +230,8 @@ def _anynet(sections: Sections) -> Callable[[], AnyNet]:
     depths, widths = (sections.numbers("ANYNET", name) for name in ("DEPTHS", "WIDTHS"))
     strides = sections.numbers("ANYNET", "STRIDES")
     ones = (1,) * len(depths)
-    multipliers = sections.numbers("ANYNET", "BOT_MULS") or ones
-    groups = sections.numbers("ANYNET", "GROUP_WS") or ones
+    multipliers = sections.numbers("ANYNET", "BOT_MULS", needed=False) or ones
+    groups = sections.numbers("ANYNET", "GROUP_WS", needed=False) or ones
     if shared["block"] not in GROUPED:
         multipliers, groups = ones, widths
     return lambda: AnyNet(
@@ -218,9 +274,16 @@ def _effnet(sections: Sections) -> Callable[[], EfficientNet]:
 def _resnet(sections: Sections) -> Callable[[], AnyNet]:
     border = {**_border(sections, "RESNET"), "stem_width": 64}
     depth = sections.whole("MODEL", "DEPTH", 0)
-    if sections.get("TRAIN", "DATASET", "") == "cifar10":
-        return _small_resnet(sections, depth, border)
     transform = sections.text("RESNET", "TRANS_FUN", "basic_transform")
+    groups = sections.whole("RESNET", "NUM_GROUPS", 1)
+    width = sections.whole("RESNET", "WIDTH_PER_GROUP", 64)
+    strided = sections.flag("RESNET", "STRIDE_1X1", True)
+    if sections.get("TRAIN", "DATASET", "") == "cifar10":
+        if transform != "basic_transform":
+            sections.mistakes.append(
+                f"RESNET.TRANS_FUN is {shown(transform)}, on cifar10 it must be basic_transform"
+            )
+        return _small_resnet(sections, depth, border)
     if transform != "bottleneck_transform":
         sections.mistakes.append(
             f"RESNET.TRANS_FUN is {shown(transform)}, on images of this size it must be "
@@ -229,9 +292,6 @@ def _resnet(sections: Sections) -> Callable[[], AnyNet]:
     if depth not in _RESNET_DEPTHS:
         listed = ", ".join(map(str, _RESNET_DEPTHS))
         sections.mistakes.append(f"MODEL.DEPTH is {depth}, it must be one of {listed}")
-    groups = sections.whole("RESNET", "NUM_GROUPS", 1)
-    width = sections.whole("RESNET", "WIDTH_PER_GROUP", 64)
-    strided = sections.flag("RESNET", "STRIDE_1X1", True)
     net = _RESNET_DEPTHS.get(depth, _RESNET_DEPTHS[50])
     return lambda: replace(
         resnet(net, groups=groups, group_width=width, stride_in_1x1=strided), **border

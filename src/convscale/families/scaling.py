@@ -16,6 +16,7 @@ ROUNDINGS = ("reference", "efficientnet")
 _MAX_BLOCKS, _MAX_WIDTH, _MAX_SIDE = 20_000, 1 << 20, 1 << 15
 _SMALLEST = 2.0**-40
 _MOST_MOVES = 24
+_FINE = ((1.25, 224), (1.001, 100))  # spread of a grid and its steps to either side
 
 
 @dataclass(frozen=True)
@@ -142,8 +143,9 @@ def solved(
 ) -> float:
     """Return the scale factor s whose network comes nearest to a budget.
 
-    What is achieved is a function of s with steps: s is bracketed by the law of growth, and
-    then tried on ever finer grids.
+    What is achieved is a function of s with steps, and need not grow everywhere: s is bracketed
+    by the law of growth, then all of 0.8 to 1.25 times the bracketed s is tried in steps of
+    0.1 %, and the surroundings of the best in steps of 0.001 %.
 
     Args:
         description: The base network.
@@ -173,16 +175,20 @@ def solved(
             "Give a budget in another metric, or use another strategy."
         )
 
+    known: dict[Description, int] = {}  # a step of the function has one network
+
     def value(s: float) -> int:
         net = scaled(description, strategy.factors(s), rounding=rounding)
-        return count(net, convention=convention).as_dict()[metric]
+        if net not in known:
+            known[net] = count(net, convention=convention).as_dict()[metric]
+        return known[net]
 
-    def nearest(centre: float, spread: float) -> tuple[float, bool]:
+    def nearest(centre: float, spread: float, steps: int) -> tuple[float, bool]:
         """Return the best factor of a grid, and whether a nearer one may lie beyond it."""
-        grid = [centre * spread ** (step / 48) for step in range(-48, 49)]
+        grid = [centre * spread ** (step / steps) for step in range(-steps, steps + 1)]
         able = _buildable(description, strategy, grid)
         values = [value(s) for s in able]
-        best = min(range(len(able)), key=lambda i: (abs(values[i] - budget), abs(i - 48)))
+        best = min(range(len(able)), key=lambda i: (abs(values[i] - budget), abs(i - steps)))
         if values[best] == values[0]:
             return able[0], True
         return able[best], values[best] == values[-1] and able[-1] == grid[-1]
@@ -195,11 +201,11 @@ def solved(
         )
     best: float = (budget / value(1.0)) ** (1 / growth)
     for _ in range(_MOST_MOVES):
-        best, beyond = nearest(best, 6.0)
+        best, beyond = nearest(best, 6.0, 48)
         if not beyond or best < _SMALLEST:
             break
-    for spread in (1.5, 1.1, 1.01):
-        best, _ = nearest(best, spread)
+    for spread, steps in _FINE:
+        best, _ = nearest(best, spread, steps)
     return best
 
 

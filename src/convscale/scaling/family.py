@@ -21,10 +21,10 @@ from convscale.scaling.control import Control
 from convscale.scaling.plan import Plan
 from convscale.scaling.scaled import ScaledNetwork
 from convscale.scaling.scaler import target_of
-from convscale.strategy import Strategy, parse_strategy
+from convscale.strategy import Strategy, parse_strategy, without
 
 GROUP_WIDTHS = ("named", "follow")
-_MISS, _STRICT = 0.03, 0.03
+_MISS, _BUDGET_MISS, _STRICT = 0.03, 0.01, 0.03
 
 
 def group_rule(strategy: str | Strategy, asked: str | None, *, rounding: str | None) -> Strategy:
@@ -74,7 +74,7 @@ def scale_family(
         strategy: How the factor is shared, group width included.
         targets: factor, flops, params and acts; exactly one is given.
         rounding: reference, the authors' rule, or efficientnet.
-        keep: No axes can be kept.
+        keep: The axes that stay (d, w, r); the others share the factor.
         control: No parts can be kept or frozen, and no stage has a factor of its own.
         convention: The convention of base, achieved and budget.
         seed: Seed of the weights.
@@ -96,7 +96,8 @@ def scale_family(
     """
     target, value = target_of(strategy, targets)
     _refuse_control(rounding, control)
-    base = _description(network, rounding, keep)
+    base = _description(network, rounding)
+    strategy, kept = without(strategy, keep)
     factor = value
     if target != "factor":
         factor = solved(base, strategy, target, value, rounding=rounding, convention=convention)
@@ -124,24 +125,23 @@ def scale_family(
         base_resolution=base.resolution,
         requested={target: value},
         achieved=achieved,
-        notes=_notes(base, net, target, value, before, achieved),
+        notes=(
+            *kept,
+            *_changed(base, net, keep),
+            *_notes(base, net, target, value, before, achieved),
+        ),
         in_chans=net.in_chans,
         origin=Origin(network.name, network.origin.options, family=as_document(net)),
         plan=Plan(),
     )
 
 
-def _description(network: Network, rounding: str, keep: tuple[str, ...]) -> Description:
+def _description(network: Network, rounding: str) -> Description:
     """Return the base network's description at the resolution asked for."""
     if network.family is None:
         raise InputError(
             f"Rounding {rounding!r} is a rule for paper families, and {network.name} is none. "
             "Use nearest, or a name such as RegNetY-4.0GF."
-        )
-    if keep:
-        raise InputError(
-            f"Rounding {rounding!r} keeps no axes, but {', '.join(keep)} came. "
-            "Use a strategy without them, such as d1_w8 for d1_w8_r1 without r."
         )
     net, side = network.family, known_resolution(network, None)
     if side == net.resolution:
@@ -164,6 +164,19 @@ def _weighted(made: Network, *, seed: int) -> nn.Module:
         return made.build("cpu")
 
 
+def _changed(base: Description, net: Description, keep: tuple[str, ...]) -> tuple[str, ...]:
+    """Say where the rule rounds what is kept."""
+    values = {
+        "w": ("widths", base.widths, net.widths),
+        "r": ("resolution", base.resolution, net.resolution),
+    }
+    return tuple(
+        f"The rule rounds the {what} {before} that {axis} keeps to {after}."
+        for axis, (what, before, after) in values.items()
+        if axis in keep and before != after
+    )
+
+
 def _notes(
     base: Description,
     net: Description,
@@ -176,7 +189,7 @@ def _notes(
     notes = []
     got = achieved.as_dict()[target] if target != "factor" else achieved.flops / before.flops
     miss = got / value - 1
-    if abs(miss) > _MISS:
+    if abs(miss) > (_MISS if target == "factor" else _BUDGET_MISS):
         what = f"{format_count(value)} {target}" if target != "factor" else f"factor {value:g}"
         notes.append(
             f"Rounding to whole blocks, widths and groups misses the {what} by {miss:+.1%}."

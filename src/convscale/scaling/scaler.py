@@ -12,7 +12,8 @@ from convscale.complexity.complexity import METRICS, Complexity, Count
 from convscale.complexity.counting import Counting, count_module, known_resolution
 from convscale.errors import BudgetError, InputError, UnscalableNetworkError
 from convscale.network.copies import meta_copy
-from convscale.network.execution import ForwardError
+from convscale.network.execution import ForwardError, run
+from convscale.network.inputs import example_inputs
 from convscale.network.sources import Network
 from convscale.quantities import Resolution, check_count, check_positive, format_count
 from convscale.scaling.blueprint import Blueprint
@@ -24,13 +25,12 @@ from convscale.scaling.plan import Attribute, Plan
 from convscale.scaling.scaled import ScaledNetwork
 from convscale.scaling.search import Candidate, candidate_at, check_axes, nearer, solve
 from convscale.scaling.settling import settle
-from convscale.strategy import Step, Strategy, parse_strategy
+from convscale.strategy import AXES, Step, Strategy, parse_strategy, without
 from convscale.strategy.rules import ROUNDINGS as SINGLE_ROUNDINGS
 from convscale.strategy.step import own_factors
 
 ROUNDINGS = (*SINGLE_ROUNDINGS, "reference")  # the last for paper families alone
 TARGETS = ("factor", *METRICS)
-AXES = ("d", "w", "r")
 
 
 class Scaler:
@@ -125,7 +125,7 @@ class Scaler:
         axes, control = split_keep(keep, freeze, stage_depth, stage_width)
         rule = parse_strategy(strategy) if isinstance(strategy, str) else strategy
         target, value = target_of(rule, given, default=control.default_factor)
-        rule, notes = _without(_rounded(rule, rounding), axes)
+        rule, notes = without(_rounded(rule, rounding), axes)
         if isinstance(rule, Step):
             value, control = rule.scale, _by_entry(rule, control)
         blueprint = self.blueprint.under(control)
@@ -199,13 +199,28 @@ class Scaler:
             watch=(counting,),
         )
         if not settlement.found and settlement.failure is None:  # it ran as it is
-            return plan, module, self._agreed(counting.count(copied, 0), found)
-        attributes = tuple(
-            Attribute(place.module, place.attribute, place.index, value)
-            for place, value in settlement.found.items()
+            achieved = self._agreed(counting.count(copied, 0), found)
+        else:
+            attributes = tuple(
+                Attribute(place.module, place.attribute, place.index, value)
+                for place, value in settlement.found.items()
+            )
+            set_attributes(module, attributes)
+            plan = replace(plan, attributes=attributes)
+            achieved = self._checked(module, found)
+        if found.variant.trace.trains:
+            self._check_training(module, found)
+        return plan, module, achieved
+
+    def _check_training(self, module: nn.Module, found: Candidate) -> None:
+        """Run the scaled network as it is trained: what runs only then must fit too."""
+        images = example_inputs(
+            module, found.variant.resolution, in_chans=self.network.in_chans, batch=2
         )
-        set_attributes(module, attributes)
-        return replace(plan, attributes=attributes), module, self._checked(module, found)
+        try:
+            run(meta_copy(module), images, training=True)
+        except ForwardError as error:
+            raise self._unfollowed(error.reason) from error
 
     def _weighted(self, plan: Plan, *, seed: int) -> tuple[nn.Module, tuple[str, ...]]:
         with torch.random.fork_rng(devices=[]):
@@ -223,11 +238,14 @@ class Scaler:
         try:
             counted = self._count(meta_copy(module), found.variant.resolution)
         except InputError as error:
-            raise UnscalableNetworkError(
-                f"{self.network.name} has a number in its code that does not follow its widths: "
-                f"{_why(error)}. Let it follow the tensor's shape, or use a strategy without w."
-            ) from error
+            raise self._unfollowed(_why(error)) from error
         return self._agreed(counted, found)
+
+    def _unfollowed(self, reason: str) -> UnscalableNetworkError:
+        return UnscalableNetworkError(
+            f"{self.network.name} has a number in its code that does not follow its widths: "
+            f"{reason}. Let it follow the tensor's shape, or use a strategy without w."
+        )
 
     def _agreed(self, counted: Count, found: Candidate) -> Complexity:
         """Return what was counted if it is what was planned."""
@@ -361,33 +379,3 @@ def check_rounding(rounding: str) -> str:
     if rounding not in ROUNDINGS:
         raise InputError(f"Unknown rounding {rounding!r}. Use {', '.join(ROUNDINGS)}.")
     return rounding
-
-
-def _without(strategy: Strategy, keep: tuple[str, ...]) -> tuple[Strategy, tuple[str, ...]]:
-    """Leave axes out of a strategy; the others share what they had."""
-    if not keep:
-        return strategy, ()
-    shares = {"d": strategy.depth, "w": strategy.width, "r": strategy.resolution}
-    for axis in keep:
-        shares[axis] = 0.0
-    if isinstance(strategy, Step):
-        return strategy.without(keep), (f"Kept {', '.join(keep)}.",)
-    total = sum(shares.values())
-    if total <= 0:
-        raise InputError(
-            f"Nothing is left to scale when {', '.join(keep)} stay under {strategy.name!r}."
-        )
-    group = None if strategy.group_width is None else strategy.group_width / total
-    shared = Strategy(
-        strategy.name,
-        shares["d"] / total,
-        shares["w"] / total,
-        shares["r"] / total,
-        group_width=group,
-        rules=strategy.rules,
-    )
-    note = (
-        f"Kept {', '.join(keep)}: the exponents of {strategy.name} become depth "
-        f"{shared.depth:.3g}, width {shared.width:.3g}, resolution {shared.resolution:.3g}."
-    )
-    return shared, (note,)

@@ -3,10 +3,11 @@
 from convscale.strategy.notation import named_strategies, parse_strategy
 from convscale.strategy.registry import Published, published, published_strategies
 from convscale.strategy.rules import Rules
-from convscale.strategy.step import Step
-from convscale.strategy.strategy import Factors, Growth, Strategy, fast
+from convscale.strategy.step import Step, without
+from convscale.strategy.strategy import AXES, Factors, Growth, Strategy, fast
 
 __all__ = [
+    "AXES",
     "Factors",
     "Growth",
     "Published",
@@ -18,4 +19,5 @@ __all__ = [
     "parse_strategy",
     "published",
     "published_strategies",
+    "without",
 ]
