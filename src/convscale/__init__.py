@@ -28,7 +28,9 @@ if TYPE_CHECKING:
     from convscale.scaling import count, load, scale, stages
     from convscale.strategy import Strategy
     from convscale.strategy import named_strategies as strategies
+    from convscale.strategy.fitting import fit_exponents
     from convscale.study import compare, diff
+    from convscale.study.laws import laws
 
     __version__: str
 
@@ -45,6 +47,8 @@ __all__ = [
     "count",
     "diff",
     "families",
+    "fit_exponents",
+    "laws",
     "load",
     "measure",
     "scale",
@@ -63,6 +67,8 @@ _ORIGIN = {
     "compare": "convscale.study:compare",
     "count": "convscale.scaling:count",
     "diff": "convscale.study:diff",
+    "fit_exponents": "convscale.strategy.fitting:fit_exponents",
+    "laws": "convscale.study.laws:laws",
     "load": "convscale.scaling:load",
     "measure": "convscale.runtime:measure",
     "scale": "convscale.scaling:scale",

@@ -19,6 +19,8 @@ from convscale.cli.compare import compare
 from convscale.cli.count import count
 from convscale.cli.diff import diff
 from convscale.cli.failure import DEFECT, INTERRUPTED, Failure, failure_of
+from convscale.cli.fit import fit
+from convscale.cli.laws import laws
 from convscale.cli.measure import measure
 from convscale.cli.quiet import collected_warnings, stdout_kept_clean
 from convscale.cli.scale import scale
@@ -85,6 +87,8 @@ _EXAMPLES: dict[Callable[..., Answer], str] = {
     stages: "stages resnet50",
     diff: "diff resnet50 resnet50@dWr:4",
     strategies: "strategies",
+    laws: "laws resnet50",
+    fit: "fit trials.csv",
 }
 for _function, _example in _EXAMPLES.items():
     _summary = inspect.cleandoc(_function.__doc__ or "").partition("\n\n")[0]

@@ -66,7 +66,13 @@ TimeLimit = Annotated[
     typer.Option("--time-limit", metavar="SECONDS", help="Stop repeating after this time."),
 ]
 Strategy = Annotated[
-    str, typer.Option("--strategy", metavar="STRATEGY", help="Such as w, dwr, dWr, dWr@0.6.")
+    str,
+    typer.Option(
+        "--strategy",
+        metavar="STRATEGY",
+        help="Such as w, dwr, dWr, dWr@0.6, efficientnet-table@b3, my.yaml; "
+        "see 'convscale strategies'.",
+    ),
 ]
 Factor = Annotated[
     str | None,
@@ -89,11 +95,12 @@ Out = Annotated[
     typer.Option("--out", metavar="FOLDER", help="Save the scaled network in a new folder."),
 ]
 Rounding = Annotated[
-    str,
+    str | None,
     typer.Option(
         "--rounding",
         metavar="NAME",
-        help="How sizes are rounded: nearest; for paper families also reference and efficientnet.",
+        help="How sizes are rounded: nearest, efficientnet, tinynet or yolo, by default as the "
+        "strategy does; for paper families also reference.",
     ),
 ]
 GroupWidth = Annotated[

@@ -16,8 +16,10 @@ from convscale.cli.values import (
     whole_number,
     writing,
 )
+from convscale.errors import InputError
 from convscale.quantities import parse_resolution
-from convscale.strategy import parse_strategy
+from convscale.strategy import Step, Strategy, parse_strategy
+from convscale.strategy.step import own_factors
 
 if TYPE_CHECKING:
     from convscale.scaling import ScaledNetwork
@@ -32,7 +34,7 @@ def scale(
     acts: options.Acts = None,
     out: options.Out = None,
     resolution: options.Resolution = None,
-    rounding: options.Rounding = "nearest",
+    rounding: options.Rounding = None,
     group_width: options.GroupWidth = None,
     width_multiple: options.WidthMultiple = "8",
     keep: options.Keep = None,
@@ -55,10 +57,9 @@ def scale(
     """
     depths = numbers(stage_depth, what="depth factors of stages", example="1,1,3,1")
     widths = numbers(stage_width, what="width factors of stages", example="1,1,2,2")
-    target = one_target(
-        optional=bool(depths or widths), factor=factor, flops=flops, params=params, acts=acts
-    )
     chosen = parse_strategy(strategy)
+    by_stage = bool(depths or widths)
+    target = _target(chosen, by_stage, factor=factor, flops=flops, params=params, acts=acts)
     side = None if resolution is None else parse_resolution(resolution)
     kept = () if keep is None else listed(keep, what="what to keep", example="r,stem")
     multiple = whole_number(width_multiple, what="width multiple")
@@ -92,6 +93,15 @@ def scale(
         convention=convention,
     )
     return _answer(found, folder, json=json)
+
+
+def _target(strategy: Strategy, by_stage: bool, **given: str | None) -> dict[str, float]:
+    """Return the one target; an entry of a table has factors of its own and takes none."""
+    if isinstance(strategy, Step):
+        if any(value is not None for value in given.values()):
+            raise InputError(own_factors(strategy))
+        return {}
+    return one_target(optional=by_stage, **given)
 
 
 def _answer(found: ScaledNetwork, folder: Path | None, *, json: bool) -> Answer:

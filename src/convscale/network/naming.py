@@ -19,9 +19,10 @@ from convscale.network.sources import (
     from_timm,
     from_torchvision,
 )
+from convscale.strategy.registry import REGISTRY
 
 _FILE = re.compile(r"(?P<path>.+\.\w+):(?P<factory>[A-Za-z_]\w*)")
-_SCALED = re.compile(r"(?P<strategy>[A-Za-z0-9_.@]+):(?P<factor>[^:/@]+)")
+_SCALED = re.compile(r"(?P<strategy>[A-Za-z0-9_.@-]+):(?P<factor>[^:/@]+)")
 
 
 def resolve_base(
@@ -104,12 +105,16 @@ def _from_any(name: str, options: dict[str, int]) -> Network:
     )
 
 
-def split_scaled(name: str) -> tuple[str, str, str] | None:
+def split_scaled(name: str) -> tuple[str, str, str | None] | None:
     """Split `NAME@STRATEGY:FACTOR`; None where the name has no such form.
+
+    An entry of a published table takes no factor: `NAME@TABLE@ENTRY`.
 
     Example:
         >>> split_scaled("timm:resnet50@dWr@0.6:2")
         ('timm:resnet50', 'dWr@0.6', '2')
+        >>> split_scaled("efficientnet_b0@efficientnet-table@b3")
+        ('efficientnet_b0', 'efficientnet-table@b3', None)
         >>> split_scaled("nets@home.py:make") is None
         True
     """
@@ -119,4 +124,6 @@ def split_scaled(name: str) -> tuple[str, str, str] | None:
         match = _SCALED.fullmatch(name[at + 1 :])
         if at and match is not None and not match["strategy"].endswith(".py"):
             return name[:at], match["strategy"], match["factor"]
+        if at and name[at + 1 :].partition("@")[0] in REGISTRY:
+            return name[:at], name[at + 1 :], None
     return None

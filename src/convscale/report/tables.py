@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from convscale.runtime import Measurement
     from convscale.scaling import ScaledNetwork
     from convscale.selection import Choice
-    from convscale.strategy import Strategy
+    from convscale.strategy import Published, Rules, Strategy
+    from convscale.strategy.fitting import Fit
     from convscale.study import Comparison, Row
 
 
@@ -240,6 +241,63 @@ def strategies_table(strategies: Iterable[Strategy]) -> RenderableType:
         )
         _add(table, strategy.name, *(_power(exponent) for exponent in exponents))
     return _titled("Factors and growth where flops grow as s = d·w²·r²", table)
+
+
+def fit_table(fit: Fit) -> RenderableType:
+    """Show the exponents that trials tell, with their intervals, and the factors at s = 2.
+
+    Example:
+        >>> from convscale.strategy.fitting import Fit, Interval
+        >>> e = Interval(1 / 3, 0.3, 0.4)
+        >>> fit = Fit(e, e, e, level=0.95, trials=20, spread=0.01, inside=True)
+        >>> plain_lines(fit_table(fit))[2]
+        'depth 0.333 0.300 to 0.400 s^0.333 1.260'
+    """
+    table = _table("axis", "share of ln s<", f"{fit.level:.0%} interval", "factor", "at s = 2<")
+    shares = (("depth", fit.depth, 1), ("width", fit.width, 2), ("resolution", fit.resolution, 2))
+    for (name, share, power), factor in zip(shares, fit.factors(2.0), strict=True):
+        between = f"{share.low:.3f} to {share.high:.3f}"
+        exponent = _power(share.value / power)
+        _add(table, name, f"{share.value:.3f}", between, exponent, f"{factor:.3f}")
+    said = [
+        f"{fit.trials} trials; their error lies {fit.spread:.2%} about the law.",
+        f"Scale by it: --strategy {fit.notation}",
+    ]
+    if not fit.inside:
+        said.append("Note: the best split lies on an edge: more of one axis would be better still.")
+    if fit.cost is not None:
+        d, w, r = fit.cost
+        said.append(f"The flops of the trials grow as d^{d:.2f}, (w²)^{w:.2f} and (r²)^{r:.2f}.")
+    return Group(
+        _titled("The split with the least error under d·w²·r² = s", table), *map(Text, said)
+    )
+
+
+def published_table(strategies: Iterable[Published]) -> RenderableType:
+    """Show the published strategies: how each is written, what it does, rounds, keeps and caps.
+
+    Example:
+        >>> from convscale.strategy import published
+        >>> plain_lines(published_table([published("tinynet")]))[2]
+        'tinynet@a, b, c, d, e scaling down: resolution and depth are kept ...'
+    """
+    table = _table("written", "what it does", "rounding, keeps, caps", "raises", "source")
+    for found in strategies:
+        names = ", ".join(found.entry_names)
+        written = f"{found.name}@{names}" if names else f"{found.name}, with a factor or a budget"
+        _add(table, written, found.summary, _rules(found.rules), found.raises, found.source)
+    return _titled("Published strategies; an entry of a table has factors of its own", table)
+
+
+def _rules(rules: Rules) -> str:
+    parts = [rules.rounding]
+    if rules.keep:
+        parts.append(f"keeps {' and '.join(rules.keep)}")
+    if rules.head_at_least is not None:
+        parts.append(f"head at least {rules.head_at_least}")
+    if rules.max_resolution is not None:
+        parts.append(f"at most {rules.max_resolution} px")
+    return "; ".join(parts)
 
 
 def _power(exponent: float) -> str:

@@ -11,10 +11,10 @@ from convscale.quantities import Resolution
 from convscale.scaling.family import group_rule, scale_family, with_convention
 from convscale.scaling.resolving import count, resolve
 from convscale.scaling.scaled import ScaledNetwork
-from convscale.scaling.scaler import Scaler, check_rounding, one_target, split_keep
+from convscale.scaling.scaler import Scaler, check_rounding, split_keep, target_of
 from convscale.scaling.staging import StageRow, StageTable, stages
 from convscale.scaling.storage import load, save
-from convscale.strategy import Strategy
+from convscale.strategy import Strategy, parse_strategy
 
 __all__ = [
     "ScaledNetwork",
@@ -39,7 +39,7 @@ def scale(
     params: float | None = None,
     acts: float | None = None,
     resolution: Resolution | None = None,
-    rounding: str = "nearest",
+    rounding: str | None = None,
     width_multiple: int = 8,
     keep: Iterable[str] = (),
     freeze: Iterable[str] = (),
@@ -55,6 +55,8 @@ def scale(
 ) -> ScaledNetwork:
     """Scale a network to exactly one target: a factor, or a budget of flops, params or acts.
 
+    An entry of a table, such as efficientnet-table@b3, has factors of its own and takes none.
+
     Args:
         network: A name, `file.py:factory`, a saved folder, or a module; it is not changed.
         strategy: How the factor is shared: dWr, dwr, w, d1_w8_g8_r1…
@@ -63,8 +65,9 @@ def scale(
         params: Budget of params.
         acts: Budget of acts.
         resolution: Base input side or (height, width) in px; required for modules.
-        rounding: nearest; for paper families also reference, the authors' rule, and
-            efficientnet.
+        rounding: nearest, efficientnet, tinynet or yolo; by default the strategy's own, which
+            is nearest unless its source has another. For paper families also reference, the
+            authors' rule.
         width_multiple: The multiple that widths keep, as far as the base has it.
         keep: What to leave alone: axes (d, w, r) and parts (stem, head).
         freeze: Patterns of the paths of modules whose tensors keep their shapes.
@@ -92,16 +95,18 @@ def scale(
         >>> abs(scaled.achieved.flops / 3.6e9 - 1) < 0.01
         True
     """
+    chosen = parse_strategy(strategy) if isinstance(strategy, str) else strategy
     keep, freeze = tuple(keep), tuple(freeze)
     stage_depth, stage_width = tuple(stage_depth), tuple(stage_width)
     axes, control = split_keep(keep, freeze, stage_depth, stage_width)
     targets = {"factor": factor, "flops": flops, "params": params, "acts": acts}
-    one_target(targets, default=control.default_factor)
-    check_rounding(rounding)
+    target_of(chosen, targets, default=control.default_factor)
+    if rounding is not None:
+        check_rounding(rounding)
     check_convention(convention)
-    rule = group_rule(strategy, group_width, rounding=rounding)
+    rule = group_rule(chosen, group_width, rounding=rounding)
     base = resolve(network, resolution=resolution, num_classes=num_classes, in_chans=in_chans)
-    if rounding != "nearest":
+    if rounding == "reference" or (rounding == "efficientnet" and base.family is not None):
         return scale_family(
             base,
             rule,
@@ -121,6 +126,7 @@ def scale(
         params=params,
         acts=acts,
         keep=keep,
+        rounding=rounding,
         freeze=freeze,
         stage_depth=stage_depth,
         stage_width=stage_width,

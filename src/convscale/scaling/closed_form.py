@@ -15,6 +15,7 @@ from convscale.network.labels import Label
 from convscale.network.trace import Trace
 
 Weights = npt.NDArray[np.int64]
+Parts = npt.NDArray[np.float64]
 _LIMIT = 2.0**62
 
 
@@ -91,9 +92,21 @@ class ClosedForm:
 
     def continuous_flops(self, sizes: npt.NDArray[Any]) -> float:
         """Return the flops for sizes that need not be whole."""
+        return float(self.parts(sizes)[0].sum())
+
+    def parts(self, sizes: npt.NDArray[Any]) -> tuple[Parts, Parts, Parts]:
+        """Return flops and acts of every call, and every parameter's size, for any sizes.
+
+        Args:
+            sizes: Size of each channel group, which need not be whole.
+        """
         place = self._matrix @ sizes
         place[0] = 1
-        return float((self._flops_scale * place[self._flops].prod(axis=1)).sum())
+        return (
+            self._flops_scale * place[self._flops].prod(axis=1),
+            self._acts_scale * place[self._acts].prod(axis=1),
+            place[self._params].prod(axis=1),
+        )
 
 
 def _total(scale: Weights | None, factors: npt.NDArray[Any], weights: Weights | None) -> int:

@@ -20,14 +20,14 @@ from convscale.quantities import format_count, sides
 from convscale.scaling.control import Control
 from convscale.scaling.plan import Plan
 from convscale.scaling.scaled import ScaledNetwork
-from convscale.scaling.scaler import one_target
+from convscale.scaling.scaler import target_of
 from convscale.strategy import Strategy, parse_strategy, without
 
 GROUP_WIDTHS = ("named", "follow")
 _MISS, _BUDGET_MISS, _STRICT = 0.03, 0.01, 0.03
 
 
-def group_rule(strategy: str | Strategy, asked: str | None, *, rounding: str) -> Strategy:
+def group_rule(strategy: str | Strategy, asked: str | None, *, rounding: str | None) -> Strategy:
     """Return a strategy that scales group width as asked.
 
     Args:
@@ -94,7 +94,7 @@ def scale_family(
 
     Source: arXiv 2103.06877 and its public reference code.
     """
-    target, value = one_target(targets)
+    target, value = target_of(strategy, targets)
     _refuse_control(rounding, control)
     base = _description(network, rounding)
     strategy, kept = without(strategy, keep)

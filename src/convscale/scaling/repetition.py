@@ -229,9 +229,21 @@ class _Shapes:
         model = self._axes.get(f"{self._model}.{name.removeprefix(self._source + '.')}")
         if model is not None and len(model.shape) == len(axes.shape) and self._model_width:
             return _proportion(model.shape[dim], self._after, self._model_width)
-        if self._follows_input(name, dim):
+        if self._follows_input(name, dim) or self._is_squeezed(name):
             return _proportion(size, self._after, self._before)
         return size
+
+    def _is_squeezed(self, name: str) -> bool:
+        """Tell whether it lies in a part of the block that gives what it takes: the input."""
+        parts = name.split(".")
+        for end in range(self._source.count(".") + 2, len(parts)):
+            border = self._trace.borders.get(".".join(parts[:end]))
+            if border is None or border.input_units is None or border.output_units is None:
+                continue
+            around = (border.input_units, border.output_units)
+            if all(self._trace.channels.composition(u) == self._inner for u in around):
+                return True
+        return False
 
     def _follows_input(self, name: str, dim: int) -> bool:
         """Tell whether an inner width is a multiple of the block's input, here and elsewhere."""

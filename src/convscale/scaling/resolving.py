@@ -54,7 +54,8 @@ def resolve(
         if parts is not None:
             name, strategy, factor = parts
             base = resolve(name, resolution=resolution, num_classes=num_classes, in_chans=in_chans)
-            return _scaled(base, strategy, parse_number(factor, what="factor"))
+            s = None if factor is None else parse_number(factor, what="factor")
+            return _scaled(base, strategy, s)
     base = resolve_base(network, num_classes=num_classes, in_chans=in_chans)
     return _with(base, resolution)
 
@@ -98,12 +99,13 @@ def _with(network: Network, resolution: Resolution | None) -> Network:
     return network if resolution is None else replace(network, resolution=resolution)
 
 
-def _scaled(base: Network, strategy: str, factor: float) -> Network:
+def _scaled(base: Network, strategy: str, factor: float | None) -> Network:
     scaled = Scaler(base).scale(strategy, factor=factor, weights=False)
     plan = scaled.plan
 
     def make(device: Device) -> nn.Module:
         return build(base.build(device), plan)[0]
 
-    name = f"{base.name}@{scaled.strategy.name}:{factor:g}"
+    end = "" if factor is None else f":{factor:g}"
+    name = f"{base.name}@{scaled.strategy.name}{end}"
     return Network(name, scaled.resolution, base.in_chans, make, scaled.origin)

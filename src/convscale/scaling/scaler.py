@@ -25,9 +25,11 @@ from convscale.scaling.plan import Attribute, Plan
 from convscale.scaling.scaled import ScaledNetwork
 from convscale.scaling.search import Candidate, candidate_at, check_axes, nearer, solve
 from convscale.scaling.settling import settle
-from convscale.strategy import AXES, Strategy, parse_strategy, without
+from convscale.strategy import AXES, Step, Strategy, parse_strategy, without
+from convscale.strategy.rules import ROUNDINGS as SINGLE_ROUNDINGS
+from convscale.strategy.step import own_factors
 
-ROUNDINGS = ("nearest", "reference", "efficientnet")
+ROUNDINGS = (*SINGLE_ROUNDINGS, "reference")  # the last for paper families alone
 TARGETS = ("factor", *METRICS)
 
 
@@ -85,6 +87,7 @@ class Scaler:
         params: float | None = None,
         acts: float | None = None,
         keep: Iterable[str] = (),
+        rounding: str | None = None,
         freeze: Iterable[str] = (),
         stage_depth: Iterable[float] = (),
         stage_width: Iterable[float] = (),
@@ -92,7 +95,7 @@ class Scaler:
         strict: bool = False,
         weights: bool = True,
     ) -> ScaledNetwork:
-        """Scale the base network to exactly one target.
+        """Scale the base network to exactly one target, or by an entry of a table to none.
 
         Args:
             strategy: A strategy or its notation.
@@ -102,6 +105,7 @@ class Scaler:
             acts: Budget of acts.
             keep: What to leave alone: axes (d, w, r; the others share the factor), and the
                 widths of the stem or the head.
+            rounding: Rounding rule; the strategy's own by default.
             freeze: Patterns of the paths of modules whose tensors keep their shapes.
             stage_depth: For each stage a number that the factor of depth is multiplied by.
             stage_width: Likewise for width. With either, the target may be left out: factor 1.
@@ -119,9 +123,11 @@ class Scaler:
         """
         given = {"factor": factor, "flops": flops, "params": params, "acts": acts}
         axes, control = split_keep(keep, freeze, stage_depth, stage_width)
-        target, value = one_target(given, default=control.default_factor)
         rule = parse_strategy(strategy) if isinstance(strategy, str) else strategy
-        rule, notes = without(rule, axes)
+        target, value = target_of(rule, given, default=control.default_factor)
+        rule, notes = without(_rounded(rule, rounding), axes)
+        if isinstance(rule, Step):
+            value, control = rule.scale, _by_entry(rule, control)
         blueprint = self.blueprint.under(control)
         check_axes(blueprint, rule)
         if target == "factor":
@@ -311,6 +317,53 @@ def one_target(
         )
     name, value = present[0]
     return name, check_positive(value, what=name if name == "factor" else f"budget of {name}")
+
+
+def target_of(
+    strategy: Strategy, given: dict[str, float | None], *, default: float | None = None
+) -> tuple[str, float]:
+    """Return the one target that is given; the factors of a table's entry are its own target.
+
+    Args:
+        strategy: A strategy.
+        given: Values by the name of the target.
+        default: The factor to take where no target is given.
+
+    Raises:
+        InputError: If none or several are given, or one for an entry of a table.
+
+    Example:
+        >>> target_of(parse_strategy("yolov5@x"), {"factor": None})[0]
+        'factor'
+    """
+    if not isinstance(strategy, Step):
+        return one_target(given, default=default)
+    if any(value is not None for value in given.values()):
+        raise InputError(own_factors(strategy))
+    return "factor", strategy.scale
+
+
+def _by_entry(strategy: Step, control: Control) -> Control:
+    """Return the control under which stages have the depths that a table's entry gives them."""
+    if not strategy.stage_depth:
+        return control
+    asked = control.stage_depth or (1.0,) * len(strategy.stage_depth)
+    if len(asked) != len(strategy.stage_depth):
+        raise InputError(
+            f"Strategy {strategy.name!r} has depths for {len(strategy.stage_depth)} stages, but "
+            f"{len(asked)} depth factors of stages came. Write one for each of its stages."
+        )
+    whole = strategy.own.depth
+    shares = zip(strategy.stage_depth, asked, strict=True)
+    return replace(control, stage_depth=tuple(own / whole * times for own, times in shares))
+
+
+def _rounded(strategy: Strategy, rounding: str | None) -> Strategy:
+    """Return a strategy with another rounding than its own, if one is asked for."""
+    if rounding is None:
+        return strategy
+    rules = replace(strategy.rules, rounding=check_rounding(rounding))
+    return replace(strategy, rules=rules)
 
 
 def check_rounding(rounding: str) -> str:

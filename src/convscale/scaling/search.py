@@ -11,6 +11,7 @@ from convscale.errors import InputError, UnscalableNetworkError
 from convscale.network.stages import join
 from convscale.quantities import format_count, like, sides
 from convscale.scaling.blueprint import Blueprint, Variant
+from convscale.scaling.following import is_ruled, ruled_widths
 from convscale.scaling.widths import Width, Widths
 from convscale.strategy import Factors, Strategy
 
@@ -58,11 +59,13 @@ def candidate_at(blueprint: Blueprint, strategy: Strategy, factor: float) -> Can
     """
     factors = strategy.factors(factor)
     deeper = strategy.depth or blueprint.control.stage_depth
-    depths = _depths(blueprint, factors.depth) if deeper else None
+    depths = _depths(blueprint, strategy, factors.depth) if deeper else None
     blocks = sum(depths or ())
     multiples = blueprint.base().rule.multiples
     widest = max((width.request(factors.width) for width in multiples), default=1)
-    tallest = max(sides(blueprint.resolution)) * factors.resolution
+    side = max(sides(blueprint.resolution))
+    longer = _capped(factors.resolution, side, strategy)
+    tallest = side * longer
     if blocks > _MAX_BLOCKS or widest > _MAX_WIDTH or tallest > _MAX_SIDE:
         raise InputError(
             f"A factor of {factor:.3g} under {strategy.name} asks for {float(blocks):.3g} "
@@ -70,15 +73,33 @@ def candidate_at(blueprint: Blueprint, strategy: Strategy, factor: float) -> Can
             f"{_MAX_WIDTH} and {_MAX_SIDE}. Write a smaller factor or budget."
         )
     resolution, step = blueprint.resolution, 1
-    if factors.resolution != 1:
-        resolution, step = blueprint.resolution_near(factors.resolution, depths=depths)
+    if longer != 1:
+        resolution, step = blueprint.resolution_near(longer, depths=depths)
     variant = blueprint.variant(depths, resolution)
-    widths = variant.rule.widths(factors.width, factors.group_width)
+    widths = _widths(blueprint, variant, factors, strategy)
     return Candidate(factor, factors, variant, widths, step, variant.complexity(widths))
 
 
-def _depths(blueprint: Blueprint, factor: float) -> tuple[int, ...]:
-    return tuple(max(1, round(depth)) for depth in blueprint.depths_at(factor))
+def _depths(blueprint: Blueprint, strategy: Strategy, factor: float) -> tuple[int, ...]:
+    rule = strategy.rules.rule
+    asked = zip(blueprint.stages, blueprint.deepenable, blueprint.depths_at(factor), strict=True)
+    return tuple(
+        rule.to_depth(stage.depth, depth / stage.depth) if able else stage.depth
+        for stage, able, depth in asked
+    )
+
+
+def _widths(blueprint: Blueprint, variant: Variant, factors: Factors, strategy: Strategy) -> Widths:
+    if not is_ruled(strategy.rules):
+        return variant.rule.widths(factors.width, factors.group_width)
+    holding = tuple(stage.container for stage in blueprint.stages)
+    return ruled_widths(variant.rule, variant.trace, factors, strategy.rules, holding)
+
+
+def _capped(factor: float, side: int, strategy: Strategy) -> float:
+    """Return the factor of the resolution, less where it would pass the strategy's cap."""
+    cap = strategy.rules.max_resolution
+    return factor if cap is None else max(min(factor, cap / side), min(factor, 1.0))
 
 
 def check_axes(blueprint: Blueprint, strategy: Strategy) -> None:
@@ -167,7 +188,7 @@ def solve(blueprint: Blueprint, strategy: Strategy, metric: str, budget: float) 
             "Give a budget in another metric, or use another strategy."
         )
     best = _search(blueprint, strategy, metric, budget, growth)
-    if abs(best.value(metric) / budget - 1) > _CLOSE:
+    if abs(best.value(metric) / budget - 1) > _CLOSE and not is_ruled(strategy.rules):
         best = _refined(blueprint, strategy, metric, budget, best)
     return best
 
@@ -265,7 +286,9 @@ def nearer(blueprint: Blueprint, strategy: Strategy, found: Candidate) -> Candid
         >>> 1.9 < near.complexity.flops / base.base_complexity.flops < 2.1
         True
     """
-    if not strategy.width or not blueprint.base_complexity.flops or blueprint.control.by_stage:
+    if not strategy.width or not blueprint.base_complexity.flops:
+        return found
+    if is_ruled(strategy.rules) or blueprint.control.by_stage:
         return found
     width, group_width = found.factors.width, found.factors.group_width
     growth = found.factor / width**2 * blueprint.width_growth(width, group_width)

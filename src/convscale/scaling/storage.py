@@ -26,7 +26,8 @@ from convscale.quantities import Resolution, check_resolution
 from convscale.scaling.build import build
 from convscale.scaling.plan import Plan
 from convscale.scaling.scaled import ScaledNetwork
-from convscale.strategy import Factors, Strategy
+from convscale.strategy import Factors, Rules, Step, Strategy
+from convscale.strategy.step import step as step_of
 
 DESCRIPTION, WEIGHTS = "convscale.json", "model.safetensors"
 
@@ -92,16 +93,41 @@ def _state(module: nn.Module) -> dict[str, torch.Tensor]:
 def _description(scaled: ScaledNetwork) -> dict[str, Any]:
     return {
         **scaled.as_document(),
-        "exponents": {
-            "depth": scaled.strategy.depth,
-            "width": scaled.strategy.width,
-            "resolution": scaled.strategy.resolution,
-            "group_width": scaled.strategy.group_width,
-        },
+        "exponents": _exponents(scaled.strategy),
+        "rules": asdict(scaled.strategy.rules),
         "in_chans": scaled.in_chans,
         "training": scaled.module.training,
         "origin": asdict(scaled.origin),
     }
+
+
+def _exponents(strategy: Strategy) -> dict[str, float | None] | None:
+    """Return the shares of a law; a step of a table has factors instead."""
+    if isinstance(strategy, Step):
+        return None
+    return {
+        "depth": strategy.depth,
+        "width": strategy.width,
+        "resolution": strategy.resolution,
+        "group_width": strategy.group_width,
+    }
+
+
+def _strategy(document: dict[str, Any]) -> Strategy:
+    name, exponents, own = str(document["strategy"]), document["exponents"], document["factors"]
+    given = document.get("rules", {})
+    rules = Rules(**{**given, "keep": tuple(given.get("keep", ()))})
+    if exponents is None:
+        sizes = {axis: own[axis] for axis in ("depth", "width", "resolution")}
+        return step_of(name, **sizes, rules=rules)
+    return Strategy(
+        name,
+        exponents["depth"],
+        exponents["width"],
+        exponents["resolution"],
+        group_width=exponents.get("group_width"),
+        rules=rules,
+    )
 
 
 def is_saved(folder: Path) -> bool:
@@ -174,19 +200,12 @@ def _loaded(path: Path, document: dict[str, Any], base: str | nn.Module | None) 
     module = rebuilt(source, origin)
     _fill(module, path / WEIGHTS)
     module.train(bool(document["training"]))
-    exponents = document["exponents"]
     before = document["base"]
     return ScaledNetwork(
         network=str(document["network"]),
         module=module,
         resolution=_resolution(document["resolution"]),
-        strategy=Strategy(
-            str(document["strategy"]),
-            exponents["depth"],
-            exponents["width"],
-            exponents["resolution"],
-            exponents.get("group_width"),
-        ),
+        strategy=_strategy(document),
         factor=float(document["factor"]),
         factors=Factors(**document["factors"]),
         base=Count(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import ceil, floor, gcd, lcm, log
 from typing import NamedTuple
@@ -43,7 +43,8 @@ class Width(NamedTuple):
 class Widths:
     """New widths by old width, the step each can move by, and new group widths by old.
 
-    `groups` is what numbers of groups grow by: 1 where group width follows width.
+    `groups` is what numbers of groups grow by: 1 where group width follows width. `own` holds
+    the sizes of channel groups that do not follow their width.
 
     Example:
         >>> Widths({Width(64): 88}, {Width(64): 8}, {}).with_width(Width(64), 96).of
@@ -54,6 +55,7 @@ class Widths:
     steps: dict[Width, int]
     group_widths: dict[Width, int]
     groups: float = 1.0
+    own: dict[int, int] = field(default_factory=dict, repr=False)
 
     def with_width(self, width: Width, new: int) -> Widths:
         """Return these widths with another value for one of them."""
@@ -182,6 +184,8 @@ class WidthRule:
         sizes = base.astype(np.float64)
         for group, (width, times) in self.natural.items():
             sizes[group] = widths.of[width] / times
+        for group, size in widths.own.items():
+            sizes[group] = size
         for group, width in self.inner.items():
             sizes[group] = widths.group_widths.get(width, width.base)
         for inputs, outputs, group in self.irregular:

@@ -6,6 +6,7 @@ import math
 import re
 
 from convscale.errors import InputError, near_names
+from convscale.strategy.registry import REGISTRY, find_published
 from convscale.strategy.strategy import Strategy, fast
 
 _UNIFORM = ("d", "w", "r", "dw", "dr", "wr", "dwr")
@@ -13,13 +14,15 @@ _WITH_GROUPS = ("wg", "dwg", "wgr", "dwgr")
 _NAMES = (*_UNIFORM, "dWr")
 _WEIGHT = re.compile(r"([a-zA-Z])(\d+(?:\.\d+)?)")
 _USAGE = "Use d, w, g and r: 'dwr' (uniform), 'dWr' (fast), 'dWr@0.6', 'd1_w8_g8_r1' (weights)."
+_FILE = re.compile(r"(?P<path>.+\.ya?ml)(?:@(?P<entry>[^@/]+))?", re.IGNORECASE)
 
 
 def parse_strategy(text: str) -> Strategy:
-    """Read a strategy from its name, α or weights.
+    """Read a strategy from its name, α, weights, a name of the registry, or a YAML file.
 
     Weights may name g, the group width, which otherwise follows width; letters have the
-    weight 1 each. The weight of g has no part in the sum of the others.
+    weight 1 each. The weight of g has no part in the sum of the others. An entry of a table is
+    written behind its name: `efficientnet-table@b3`, `mine.yaml@large`.
 
     Raises:
         InputError: If the text names no strategy.
@@ -33,6 +36,12 @@ def parse_strategy(text: str) -> Strategy:
         2.0
     """
     name = text.strip()
+    if (file := _FILE.fullmatch(name)) is not None:
+        from convscale.strategy.files import read_strategy  # pydantic starts slowly
+
+        return read_strategy(file["path"]).chosen(file["entry"])
+    if (found := find_published(name)) is not None:
+        return found
     if name == "dWr":
         return fast(0.8)
     if name in _UNIFORM or name in _WITH_GROUPS:
@@ -43,7 +52,7 @@ def parse_strategy(text: str) -> Strategy:
         return _shared(name, _weights(name))
     unknown = [letter for letter in name if letter not in "dwgrW"]
     what = f"Unknown axis {unknown[0]!r} in strategy" if unknown and name else "Unknown strategy"
-    raise InputError(f"{what} {name!r}.{near_names(name, _NAMES)} {_USAGE}")
+    raise InputError(f"{what} {name!r}.{near_names(name, (*_NAMES, *REGISTRY))} {_USAGE}")
 
 
 def named_strategies() -> tuple[Strategy, ...]:

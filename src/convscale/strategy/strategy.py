@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from convscale.errors import InputError
 from convscale.quantities import check_positive
+from convscale.strategy.rules import Rules
 
 AXES = ("d", "w", "r")
 
@@ -50,7 +51,8 @@ class Strategy:
     (k²·w²·r²·d). Its params k²·w²·d grow as s^(e_d + e_w) and its acts w·r²·d as
     s^(e_d + e_w/2 + e_r). Group width follows width, unless a share of its own is named:
     its factor is then s^(e_g / 2), which takes no part in the sum. Source: Dollár, Singh,
-    Girshick, "Fast and Accurate Model Scaling", arXiv 2103.06877, sections 3 and 4.
+    Girshick, "Fast and Accurate Model Scaling", arXiv 2103.06877, sections 3 and 4. `rules`
+    hold what the strategy fixes beside its factors.
 
     Raises:
         InputError: If an exponent is negative or they do not sum to 1.
@@ -69,6 +71,7 @@ class Strategy:
     width: float
     resolution: float
     group_width: float | None = None  # named in the notation; None where it is not
+    rules: Rules = field(default_factory=Rules)
 
     def __post_init__(self) -> None:
         exponents = (self.depth, self.width, self.resolution)
@@ -142,46 +145,3 @@ def fast(alpha: float) -> Strategy:
     name = "dWr" if alpha == 0.8 else f"dWr@{alpha:g}"
     rest = (1 - alpha) / 2
     return Strategy(name, depth=rest, width=alpha, resolution=rest)
-
-
-def without(strategy: Strategy, keep: tuple[str, ...]) -> tuple[Strategy, tuple[str, ...]]:
-    """Leave axes out of a strategy; the others share what they had.
-
-    Where widths stay, so do group widths.
-
-    Args:
-        strategy: The strategy.
-        keep: The axes that stay: d, w, r.
-
-    Returns:
-        The strategy of the other axes, and a note that says so if any axis stays.
-
-    Raises:
-        InputError: If nothing is left to scale.
-
-    Example:
-        >>> rest, notes = without(fast(0.8), ("r",))
-        >>> round(rest.factors(2.0 ** 9).width, 9), notes
-        (16.0, ('Kept r: the exponents of dWr become depth 0.111, width 0.889, resolution 0.',))
-    """
-    if not keep:
-        return strategy, ()
-    shares = {"d": strategy.depth, "w": strategy.width, "r": strategy.resolution}
-    for axis in keep:
-        shares[axis] = 0.0
-    total = sum(shares.values())
-    if total <= 0:
-        raise InputError(
-            f"Nothing is left to scale when {', '.join(keep)} stay under {strategy.name!r}."
-        )
-    group = strategy.group_width
-    if group is not None:
-        group = 0.0 if "w" in keep else group / total
-    shared = Strategy(
-        strategy.name, shares["d"] / total, shares["w"] / total, shares["r"] / total, group
-    )
-    note = (
-        f"Kept {', '.join(keep)}: the exponents of {strategy.name} become depth "
-        f"{shared.depth:.3g}, width {shared.width:.3g}, resolution {shared.resolution:.3g}."
-    )
-    return shared, (note,)

@@ -12,7 +12,7 @@ from convscale.errors import InputError, UnscalableNetworkError
 from convscale.quantities import Resolution, check_count, check_positive, check_resolution
 from convscale.runtime import Measurement, Subject, measure_together, open_device
 from convscale.runtime.measure import check_setting
-from convscale.strategy import Strategy, parse_strategy
+from convscale.strategy import Step, Strategy, parse_strategy
 from convscale.study.comparison import Comparison, Row
 
 if TYPE_CHECKING:
@@ -131,7 +131,8 @@ class _Plan:
     @property
     def size(self) -> int:
         """How many networks there are to build, the bases included."""
-        return len(self.networks) * (1 + len(self.strategies) * len(self.factors))
+        each = (1 if isinstance(s, Step) else len(self.factors) for s in self.strategies)
+        return len(self.networks) * (1 + sum(each))
 
 
 @dataclass(frozen=True)
@@ -224,7 +225,7 @@ def _trials(network: Network, plan: _Plan) -> Iterator[_Trial | UnscalableNetwor
     base = _base(network, scaler.base, plan)
     yield base
     for strategy in plan.strategies:
-        for factor in plan.factors:
+        for factor in (None,) if isinstance(strategy, Step) else plan.factors:
             try:
                 scaled = scaler.scale(strategy, factor=factor, seed=plan.seed, weights=plan.weights)
             except UnscalableNetworkError as error:

@@ -1,0 +1,80 @@
+"""Fitting a strategy from trials: a planted best split is found, and bad tables are refused."""
+
+import numpy as np
+import pytest
+
+import convscale as cs
+from convscale.cli.main import run
+from convscale.errors import InputError
+
+PLANTED = (0.3, 0.45, 0.25)  # the shares of depth, width and resolution with the least error
+
+
+def trials(best=PLANTED, *, noise=0.002, seed=0):
+    """Return trials whose error falls with flops and rises with the distance from a split."""
+    draw = np.random.default_rng(seed)
+    rows = []
+    for total in np.log([2.0, 4.0, 8.0]):
+        for _ in range(14):
+            shares = draw.dirichlet((3.0, 3.0, 3.0))
+            x = total * shares
+            off = x - total * np.array(best)
+            error = 0.25 * np.exp(-0.1 * total + 0.04 * (off @ off) + noise * draw.normal())
+            depth, width, side = np.exp(x * (1.0, 0.5, 0.5))
+            rows.append({"depth": depth, "width": width, "resolution": side, "error": error})
+    return rows
+
+
+def covered(fit):
+    found = (fit.depth, fit.width, fit.resolution)
+    return [share.covers(best) for share, best in zip(found, PLANTED, strict=True)]
+
+
+def test_without_noise_the_planted_split_is_found_exactly():
+    fit = cs.fit_exponents(trials(noise=0.0), resamples=100)
+    found = (fit.depth.value, fit.width.value, fit.resolution.value)
+    assert found == pytest.approx(PLANTED, abs=1e-6)
+    assert fit.inside
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_planted_split_lies_within_wide_intervals(seed):
+    """At 99.9 % an interval that misses is a defect, not chance."""
+    fit = cs.fit_exponents(trials(seed=seed), level=0.999, resamples=2000)
+    assert all(covered(fit)), fit
+
+
+def test_intervals_at_95_percent_cover_the_planted_split_about_as_often_as_they_say():
+    """Of 120 intervals 114 are expected; shares of one fit go together, so 100 must be met."""
+    hits = sum(sum(covered(cs.fit_exponents(trials(seed=s), resamples=200))) for s in range(40))
+    assert hits >= 100
+
+
+def test_the_best_split_is_a_strategy_to_scale_by():
+    fit = cs.fit_exponents(trials(noise=0.0), resamples=100)
+    depth, width, side = fit.factors(2.0)
+    assert depth * width**2 * side**2 == pytest.approx(2.0)
+
+
+def test_a_missing_column_is_named():
+    with pytest.raises(InputError, match="error"):
+        cs.fit_exponents([{"depth": 1.0, "width": 1.0, "resolution": 1.0}])
+
+
+BAD = {
+    "depth,width\n1,2\n": "resolution",
+    "depth,width,resolution,error\n1,1,1,none\n": "error",
+    "depth,width,resolution,error\n1,1,-1,0.2\n": "resolution",
+    "": "is no CSV file: ",
+}
+
+
+@pytest.mark.parametrize("text", BAD)
+def test_a_bad_csv_is_one_line_and_exit_status_2(text, tmp_path, capsys):
+    path = tmp_path / "trials.csv"
+    path.write_text(text)
+    assert run(["fit", str(path)]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert len(err.splitlines()) == 1
+    assert BAD[text] in err

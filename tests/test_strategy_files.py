@@ -1,0 +1,71 @@
+"""Strategies in YAML files: each way to write one, and all mistakes at once."""
+
+import pytest
+
+import convscale as cs
+from convscale.cli.main import run
+from convscale.errors import InputError
+from convscale.strategy import parse_strategy
+
+
+@pytest.fixture
+def written(tmp_path):
+    def write(text):
+        path = tmp_path / "mine.yaml"
+        path.write_text(text)
+        return str(path)
+
+    return write
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "weights: {d: 1, w: 8, r: 1}",
+        "exponents: {depth: 0.1, width: 0.4, resolution: 0.05}",
+    ],
+)
+def test_weights_and_exponents_say_the_same_law(body, written):
+    assert parse_strategy(written(f"name: mine\n{body}\n")).growth == parse_strategy("dWr").growth
+
+
+def test_an_entry_of_a_table_scales_by_its_factors(written):
+    path = written("name: mine\nbase_resolution: 64\ntable: {large: {width: 2.0, px: 128}}\n")
+    found = cs.scale("timm:resnet18", strategy=f"{path}@large", resolution=64, weights=False)
+    assert found.resolution == 128
+    assert found.module.layer1[0].conv1.out_channels == 128
+
+
+def test_all_mistakes_are_told_at_once(written):
+    path = written(
+        "name: 7\nrounding: up\nkeep: [tail]\nweights: {d: 0, w: 0, r: 0}\ncolour: red\n"
+        "table: {a: {px: 96, width: -1}}\n"
+    )
+    with pytest.raises(InputError) as caught:
+        parse_strategy(path)
+    said = str(caught.value)
+    assert "\n" not in said
+    for part in (
+        "name: ",
+        "rounding: ",
+        "keep.0: ",
+        "weights: all weights are 0, and one must be positive",
+        "colour is unknown",
+        "table.a.width: ",
+        "write exactly one of exponents, weights, factors, table, weights and table came",
+        "table.a gives px, so base_resolution (px) is needed",
+    ):
+        assert part in said, said
+
+
+def test_exponents_that_break_the_law_are_refused(written):
+    with pytest.raises(InputError, match=r"depth \+ 2 width \+ 2 resolution is 1\.5 and must be 1"):
+        parse_strategy(written("name: mine\nexponents: {depth: 0.5, width: 0.5}\n"))
+
+
+@pytest.mark.parametrize("text", ["- a\n", "name: [\n", ""])
+def test_what_is_no_mapping_is_one_line_and_exit_status_2(text, written, capsys):
+    assert run(["scale", "resnet18", "--strategy", written(text), "--factor", "2"]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert len(err.splitlines()) == 1
