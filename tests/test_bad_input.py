@@ -44,7 +44,7 @@ def unfit():
 
 # Command line -> what its one line says. All of these are found before any network is touched.
 PARSED = {
-    "": r"Missing command\. The commands are count, scale, compare, measure, strategies\.",
+    "": r"Missing command\. The commands are count, scale, compare, measure, stages, diff, strategies\.",
     "cuont resnet18": r"No such command 'cuont'\. Did you mean 'count'\?",
     "--bogus": r"No such option: --bogus\.",
     "count": r"Missing argument 'NETWORK'\. See 'convscale count --help'\.",

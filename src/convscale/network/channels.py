@@ -29,7 +29,8 @@ class Channels:
     `produced` holds, for every axis that a layer puts out, its composition: pairs of a
     channel group and the number of times it stands there. `grouped` holds, for every grouped
     convolution, the compositions of its input, its output and its group width; `equal` the
-    compositions of parts that must be of one size; `axes` those of all axes of weights;
+    compositions of parts that must be of one size; `axes` those of all axes of weights; `same`
+    pairs of compositions of one size, as the code reads it off one and gives it to the other;
     `class_of_unit` what is tied.
 
     Example:
@@ -46,6 +47,7 @@ class Channels:
     grouped: tuple[tuple[Composition, Composition, Composition], ...] = ()
     equal: tuple[tuple[Composition, ...], ...] = ()
     axes: tuple[Composition, ...] = ()
+    same: tuple[tuple[Composition, Composition], ...] = ()
     class_of_unit: npt.NDArray[np.int64] | None = field(default=None, repr=False)
     _known: dict[int, tuple[Label, Composition]] = field(default_factory=dict, repr=False)
 
@@ -126,12 +128,14 @@ def find_channels(ties: Ties, places: Sequence[Label], axes: Sequence[Label] = (
         for x, y, width in ties.grouped
     )
     known = dict.fromkeys(channels.composition(units) for units in axes)
+    same = dict.fromkeys((channels.composition(x), channels.composition(y)) for x, y in ties.same)
     return replace(
         channels,
         produced=tuple(produced),
         grouped=tuple(grouped),
         equal=tuple(equal),
         axes=tuple(known),
+        same=tuple(pair for pair in same if pair[0] != pair[1]),
         class_of_unit=classes,
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -65,11 +65,28 @@ def _call(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     if func._opname in _ALIKE and func._overloadname == "default" and func.namespace == "aten":
         x = args[0]
         if x.is_meta and x.is_floating_point():
+            if func._opname == "native_layer_norm":
+                _check_layer_norm(*args[:4])
             result = torch.empty_like(x)
             if len(func._schema.returns) == 1:
                 return result
             return (result, x.new_empty(0), x.new_empty(0))
     return func(*args, **kwargs)
+
+
+def _check_layer_norm(
+    x: torch.Tensor,
+    shape: Sequence[int],
+    weight: torch.Tensor | None = None,
+    bias: torch.Tensor | None = None,
+) -> None:
+    """Refuse what a layer norm refuses: its shape is the module's word, not its weight's."""
+    wanted = tuple(shape)
+    shapes = [tuple(x.shape[-len(wanted) :])]
+    shapes += [tuple(tensor.shape) for tensor in (weight, bias) if tensor is not None]
+    for found in shapes:
+        if found != wanted:
+            raise ValueError(f"a layer norm of {wanted} got {found}")
 
 
 class _Dispatch(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -102,8 +119,9 @@ def run(
     inputs: tuple[torch.Tensor, ...],
     *observers: Observer,
     handle: Handle | None = None,
+    training: bool = False,
 ) -> Any:
-    """Run a module of our own (a copy) in evaluation mode and show it to observers.
+    """Run a module of our own (a copy) and show it to observers.
 
     Args:
         module: The module; hooks are registered on it for the time of the run.
@@ -111,6 +129,7 @@ def run(
         observers: They see each operator and the border of each module.
         handle: Makes each call of a function: handle(function, args, kwargs, path) returns
             its result.
+        training: Whether it runs as it does in training; in evaluation mode if not.
 
     Returns:
         The output of the module.
@@ -123,7 +142,7 @@ def run(
         >>> run(net, (torch.empty(1, 2, device="meta"),), Observer()).shape
         torch.Size([1, 3])
     """
-    module.eval()
+    module.train(training)
     stack = [""]
     device = inputs[0].device
     with _hooked(module, stack, observers), torch.no_grad(), torch.device(device):

@@ -22,9 +22,9 @@ def input_channels(module: nn.Module) -> int:
 
 
 def example_inputs(
-    module: nn.Module, resolution: Resolution, *, in_chans: int | None = None
+    module: nn.Module, resolution: Resolution, *, in_chans: int | None = None, batch: int = 1
 ) -> tuple[torch.Tensor, ...]:
-    """Return one image of zeros, shape (1, channels, height, width), as the module takes it.
+    """Return images of zeros, shape (batch, channels, height, width), as the module takes them.
 
     Device and floating dtype are the module's own.
 
@@ -36,4 +36,4 @@ def example_inputs(
     device = weight.device if weight is not None else torch.device("cpu")
     dtype = weight.dtype if weight is not None else torch.float32
     channels = in_chans if in_chans is not None else input_channels(module)
-    return (torch.zeros(1, channels, *sides(resolution), device=device, dtype=dtype),)
+    return (torch.zeros(batch, channels, *sides(resolution), device=device, dtype=dtype),)

@@ -86,9 +86,13 @@ class Number(int):
     def __rfloordiv__(self, other: Any) -> Any:
         return self._combined("//", other, self, int.__rfloordiv__(self, other))
 
+    def __mod__(self, other: Any) -> Any:
+        return other.__rmod__(self) if isinstance(other, Number) else int.__mod__(self, other)
+
     def __eq__(self, other: object) -> bool:
         equal = int.__eq__(self, other) if isinstance(other, int) else False
-        if self.watch is not None and isinstance(other, int) and not isinstance(other, Number):
+        plain = isinstance(other, Size) or not isinstance(other, Number)
+        if self.watch is not None and isinstance(other, int) and plain:
             return self.watch(self, "==", other, bool(equal))
         return bool(equal)
 
@@ -154,6 +158,32 @@ class Number(int):
             if found is not None:
                 return found
         return None
+
+
+class Size(Number):
+    """A size that was read off a tensor: the units that it counts are known.
+
+    Example:
+        >>> size = Size.of(64, "the units")
+        >>> (size // 8).parts[1].units
+        'the units'
+    """
+
+    units: Any
+
+    @classmethod
+    def of(cls, value: int, units: Any) -> Size:
+        """Return a size that counts units."""
+        size = cls(value)
+        size.place, size.parts, size.watch, size.units = None, None, None, units
+        return size
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, Number) and not isinstance(other, Size):
+            return other == int(self)
+        return bool(int.__eq__(self, other)) if isinstance(other, int) else False
+
+    __hash__ = int.__hash__
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import torch
 
 from convscale.network.channels import Channels, Sizes
 from convscale.network.labels import Label, varying
-from convscale.network.numbers import Number
+from convscale.network.numbers import Number, Size
 from convscale.network.ties import Ties
 
 RESHAPES = frozenset(("view", "reshape", "unflatten", "expand", "_unsafe_view"))
@@ -104,8 +104,11 @@ def _reshaped(ties: Ties, function: str, args: Sequence[Any], output: torch.Tens
     dims: list[Label | None] = [None] * output.ndim
     seen: set[int] = set()
     over, cut_at = 1, None
+    given = _given(args)
     for label in ties.labels(output):
         spread = sorted(varying(label))
+        if len(given) == output.ndim:
+            _same_size(ties, [given[dim] for dim in spread], label)
         if len(spread) > 1 and _keeps_positions(args[0], output):
             free = _free_dimension(args, output, spread)
             dims[free] = label.reshape(-1)
@@ -131,6 +134,22 @@ def _reshaped(ties: Ties, function: str, args: Sequence[Any], output: torch.Tens
     return Shaped(function, tuple(output.shape), tuple(dims), over, cut_at)
 
 
+def _given(args: Sequence[Any]) -> Sequence[Any]:
+    """Return the sizes that a reshape was given, one by one or as a list."""
+    packed = len(args) == 2 and isinstance(args[1], list | tuple)
+    return args[1] if packed else args[1:]
+
+
+def _same_size(ties: Ties, given: Sequence[Any], label: Label) -> None:
+    """Note that channels are as many as those of the tensor that their size was read off."""
+    for size in given:
+        whole = size
+        if isinstance(size, Number) and size.parts is not None and size.parts[0] == "//":
+            whole = size.parts[1]  # heads were split off it
+        if isinstance(whole, Size) and label.size == int(whole):
+            ties.same.append((whole.units, label.reshape(-1)))
+
+
 def _keeps_positions(x: torch.Tensor, output: torch.Tensor) -> bool:
     """Tell whether a reshape cuts the channels of a feature map and keeps its positions.
 
@@ -146,7 +165,7 @@ def _free_dimension(args: Sequence[Any], output: torch.Tensor, spread: list[int]
     are laid into the batch are none of them.
     """
     spread = [dim for dim in spread if dim > 0]
-    given = args[1:] if len(args) > 2 or not isinstance(args[1], list | tuple) else args[1]
+    given = _given(args)
     if len(given) == output.ndim:
         for dim in spread:
             if isinstance(given[dim], int) and int(given[dim]) == -1:

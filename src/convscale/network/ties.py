@@ -29,6 +29,7 @@ class Ties:
         self.produced: list[Label] = []
         self.grouped: list[tuple[Label, Label, Label]] = []
         self.equal: list[list[Label]] = []
+        self.same: list[tuple[Label, Label]] = []
         self._products: dict[int, torch.Tensor] = {}
         self._views: dict[int, torch.Tensor] = {}
         self._dropped: dict[int, Label] = {}

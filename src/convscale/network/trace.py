@@ -13,10 +13,10 @@ from torch import nn
 
 from convscale.errors import UnscalableNetworkError
 from convscale.network.channels import Channels, find_channels
-from convscale.network.execution import Observer, run
+from convscale.network.execution import ForwardError, Observer, run
 from convscale.network.inputs import example_inputs
 from convscale.network.labels import Label, Labels, find_along, varying, vector
-from convscale.network.numbers import Number, install
+from convscale.network.numbers import Number, Size, install
 from convscale.network.outputs import Scores
 from convscale.network.products import bind, is_free, product
 from convscale.network.relations import RULES, VIEWS, by_shape
@@ -25,6 +25,7 @@ from convscale.network.ties import Ties, tensors_in
 from convscale.quantities import Resolution
 
 # Functions whose result has the channels of their input, whatever operators they are made of.
+_SHAPE = torch.Tensor.shape.__get__  # type: ignore[attr-defined]
 _ELEMENTWISE = frozenset(("local_response_norm",))
 
 
@@ -95,7 +96,8 @@ class Trace:
     for depthwise); `normalized` the units of layer norms; `shaped` the calls that name sizes
     and `compared` the outcomes of comparisons with attributes, in their order. `features` holds
     for each output the dimension of its channels where it is a feature map, whose channels
-    scale, and None where it stays.
+    scale, and None where it stays. `trains` tells that parts run in training only, and that a
+    training pass was followed too.
 
     Example:
         >>> trace_module(nn.Conv2d(3, 8, 3), 8).terms[0].path
@@ -115,6 +117,7 @@ class Trace:
     shaped: dict[str, list[Shaped | None]]
     compared: dict[str, list[bool]]
     channels: Channels
+    trains: bool = False
 
     @property
     def flops(self) -> int:
@@ -137,6 +140,8 @@ class _Recorder(Observer):
         self.grouped: dict[str, tuple[Label, Label | None]] = {}
         self.shaped: dict[str, list[Shaped | None]] = {}
         self.compared: dict[str, list[bool]] = {}
+        self.untouched = {id(p): p for p in module.parameters()}
+        self.aside = False  # while aside, units are tied, but what runs is no part of the trace
         self._paused = self._inside = False
         install(module, self._compare)
 
@@ -146,19 +151,23 @@ class _Recorder(Observer):
         if self._paused:
             return
         bound = bind(func, args, kwargs)
+        if self.untouched:
+            for tensor in tensors_in(bound):
+                self.untouched.pop(id(tensor), None)
         rule = RULES.get(func._opname) if func.namespace == "aten" else None
         if rule is not None:
             rule(self.ties, func, bound, output)
         elif not (is_free(func) and not tensors_in(bound)) and not by_shape(
             self.ties, func, bound, output
         ):
-            self.opaque.append((path, f"{func.namespace}.{func._opname}"))
+            if not self.aside:
+                self.opaque.append((path, f"{func.namespace}.{func._opname}"))
         if self._inside and func._opname in VIEWS:
             cut(self.ties, bound["self"], output)
         self.ties.pass_on_product(tensors_in(bound), tensors_in(output))
         self.scores.visit(self.ties, func._opname, bound, output)
         self._note_sizes(func._opname, bound, path)
-        if product(func, bound, output) is not None:
+        if not self.aside and product(func, bound, output) is not None:
             self.terms += _terms(self.ties, func._opname, bound, output, path)
 
     def handle(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], path: str) -> Any:
@@ -170,22 +179,38 @@ class _Recorder(Observer):
             self._paused = False
             self.ties.set_labels(output, self.ties.labels(args[0]))
             return output
+        if func == _SHAPE or name == "size":
+            return self._sizes(args[0], func(*args, **kwargs), *args[1:], *kwargs.values())
         self._inside = name not in SHAPING  # of what it does in Python, arguments are not seen
         output = func(*args, **kwargs)
         self._inside = False
         if name in SHAPING:
             found = shaped_call(self.ties, name, (*args, *kwargs.values()), output)
-            self.shaped.setdefault(path, []).append(found)
+            if not self.aside:
+                self.shaped.setdefault(path, []).append(found)
         return output
+
+    def _sizes(self, x: torch.Tensor, found: Any, dim: int | None = None) -> Any:
+        """Let the sizes of channels that the code reads off a tensor keep what they count."""
+        if dim is not None:
+            return self._size(x, dim % x.ndim)
+        return torch.Size([self._size(x, dim) for dim in range(x.ndim)]) if x.ndim else found
+
+    def _size(self, x: torch.Tensor, dim: int) -> int:
+        size = torch.Tensor.size(x, dim)
+        units = find_along(self.ties.labels(x), dim, size)
+        return size if units is None or size < 2 else Size.of(size, units)
 
     def _compare(self, number: Number, question: str, other: Any, answer: bool) -> bool:
         del question, other
-        if number.place is not None:
+        if number.place is not None and not self.aside:
             self.compared.setdefault(number.place.module, []).append(answer)
         return answer
 
     def _note_sizes(self, operator: str, bound: dict[str, Any], path: str) -> None:
         """Keep what a module's attributes must say: groups, and normalised widths."""
+        if self.aside and (path in self.grouped or path in self.normalized):
+            return
         if operator == "convolution" and bound["groups"] > 1 and not bound["transposed"]:
             units = find_along(self.ties.labels(bound["input"]), 1, bound["input"].shape[1])
             if units is not None:
@@ -200,6 +225,8 @@ class _Recorder(Observer):
 
     def leave(self, path: str, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         del module
+        if self.aside:
+            return
         self.calls[path] = self.calls.get(path, 0) + 1
         given = [value for value in inputs if isinstance(value, torch.Tensor)]
         if isinstance(output, tuple) and output:  # what comes beside the feature map
@@ -250,17 +277,15 @@ def trace_module(
     """
     recorder = _Recorder(module)
     ties = recorder.ties
-    inputs = example_inputs(module, resolution, in_chans=in_chans)
-    for tensor in inputs:
-        if tensor.shape[1] > 1:
-            units = ties.fresh(tensor.shape[1])
-            ties.pin(units)
-            ties.set_labels(tensor, (vector(units, 1, tensor.ndim),))
+    inputs = _labelled(ties, example_inputs(module, resolution, in_chans=in_chans))
     output = run(module, inputs, recorder, *watch, handle=recorder.handle)
     results = tensors_in(output)
     if not results:
         raise UnscalableNetworkError(f"{type(module).__name__} returned no tensor.")
     features = recorder.scores.settle(ties, results)
+    trains = bool(recorder.untouched) and _follow_training(
+        recorder, module, example_inputs(module, resolution, in_chans=in_chans, batch=2)
+    )
     return Trace(
         resolution=resolution,
         tensors=recorder.tensors,
@@ -275,7 +300,38 @@ def trace_module(
         shaped=recorder.shaped,
         compared=recorder.compared,
         channels=find_channels(ties, _places(recorder), _axes(recorder)),
+        trains=trains,
     )
+
+
+def _labelled(ties: Ties, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+    """Label the channels of images, whose number stays."""
+    for tensor in inputs:
+        if tensor.shape[1] > 1:
+            units = ties.fresh(tensor.shape[1])
+            ties.pin(units)
+            ties.set_labels(tensor, (vector(units, 1, tensor.ndim),))
+    return inputs
+
+
+def _follow_training(
+    recorder: _Recorder, module: nn.Module, images: tuple[torch.Tensor, ...]
+) -> bool:
+    """Tie the units of what runs in training only, such as a second head.
+
+    Returns:
+        Whether something ran that did not run before. A network that cannot be trained on
+        images alone tells nothing here; its other parameters stay as they are.
+    """
+    before = len(recorder.untouched)
+    recorder.aside = True
+    images = _labelled(recorder.ties, images)
+    try:
+        output = run(module, images, recorder, handle=recorder.handle, training=True)
+    except ForwardError:
+        return False
+    recorder.scores.settle(recorder.ties, tensors_in(output))
+    return len(recorder.untouched) < before
 
 
 def _label_tensors(ties: Ties, module: nn.Module) -> tuple[TensorAxes, ...]:
@@ -380,6 +436,7 @@ def _places(recorder: _Recorder) -> list[Label]:
     for calls in recorder.shaped.values():
         for call in (call for call in calls if call is not None):
             places += [units for units in call.dims if units is not None]
+    places += [units for pair in recorder.ties.same for units in pair]
     for border in recorder.borders.values():
         places += [u for u in (border.input_units, border.output_units) if u is not None]
     return places

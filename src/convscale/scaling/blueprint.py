@@ -435,6 +435,10 @@ class Blueprint:
             raise UnscalableNetworkError(
                 f"The network does not run at {format_resolution(resolution)} px: {error.reason}."
             ) from error
+        if self.trace.trains and not trace.trains:
+            raise UnscalableNetworkError(
+                f"The network does not train at {format_resolution(resolution)} px."
+            )
         if resolution == self.resolution:
             self._check_positions(trace)
         return trace

@@ -101,5 +101,7 @@ def follow(part: nn.Module) -> None:
         part.num_features = part.num_features if tensor is None else tensor.shape[0]
     elif isinstance(part, nn.GroupNorm) and weight is not None:
         part.num_channels = weight.shape[0]
+    elif isinstance(part, nn.LayerNorm) and weight is not None:
+        part.normalized_shape = tuple(weight.shape)
     elif isinstance(part, nn.Embedding) and weight is not None:
         part.num_embeddings, part.embedding_dim = weight.shape

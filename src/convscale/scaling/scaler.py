@@ -12,7 +12,8 @@ from convscale.complexity.complexity import METRICS, Complexity, Count
 from convscale.complexity.counting import Counting, count_module, known_resolution
 from convscale.errors import BudgetError, InputError, UnscalableNetworkError
 from convscale.network.copies import meta_copy
-from convscale.network.execution import ForwardError
+from convscale.network.execution import ForwardError, run
+from convscale.network.inputs import example_inputs
 from convscale.network.sources import Network
 from convscale.quantities import Resolution, check_count, check_positive, format_count
 from convscale.scaling.blueprint import Blueprint
@@ -192,13 +193,28 @@ class Scaler:
             watch=(counting,),
         )
         if not settlement.found and settlement.failure is None:  # it ran as it is
-            return plan, module, self._agreed(counting.count(copied, 0), found)
-        attributes = tuple(
-            Attribute(place.module, place.attribute, place.index, value)
-            for place, value in settlement.found.items()
+            achieved = self._agreed(counting.count(copied, 0), found)
+        else:
+            attributes = tuple(
+                Attribute(place.module, place.attribute, place.index, value)
+                for place, value in settlement.found.items()
+            )
+            set_attributes(module, attributes)
+            plan = replace(plan, attributes=attributes)
+            achieved = self._checked(module, found)
+        if found.variant.trace.trains:
+            self._check_training(module, found)
+        return plan, module, achieved
+
+    def _check_training(self, module: nn.Module, found: Candidate) -> None:
+        """Run the scaled network as it is trained: what runs only then must fit too."""
+        images = example_inputs(
+            module, found.variant.resolution, in_chans=self.network.in_chans, batch=2
         )
-        set_attributes(module, attributes)
-        return replace(plan, attributes=attributes), module, self._checked(module, found)
+        try:
+            run(meta_copy(module), images, training=True)
+        except ForwardError as error:
+            raise self._unfollowed(error.reason) from error
 
     def _weighted(self, plan: Plan, *, seed: int) -> tuple[nn.Module, tuple[str, ...]]:
         with torch.random.fork_rng(devices=[]):
@@ -216,11 +232,14 @@ class Scaler:
         try:
             counted = self._count(meta_copy(module), found.variant.resolution)
         except InputError as error:
-            raise UnscalableNetworkError(
-                f"{self.network.name} has a number in its code that does not follow its widths: "
-                f"{_why(error)}. Let it follow the tensor's shape, or use a strategy without w."
-            ) from error
+            raise self._unfollowed(_why(error)) from error
         return self._agreed(counted, found)
+
+    def _unfollowed(self, reason: str) -> UnscalableNetworkError:
+        return UnscalableNetworkError(
+            f"{self.network.name} has a number in its code that does not follow its widths: "
+            f"{reason}. Let it follow the tensor's shape, or use a strategy without w."
+        )
 
     def _agreed(self, counted: Count, found: Candidate) -> Complexity:
         """Return what was counted if it is what was planned."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import ceil, floor, gcd, lcm, log
@@ -17,6 +17,10 @@ from convscale.network.channels import Channels, Composition, Sizes
 _GROUP_WEIGHT = 0.3
 # Group widths from _FINE are chosen from multiples of _COARSE, all at most _SWEEPS times.
 _FINE, _COARSE, _SWEEPS = 64, 8, 6
+
+
+Parts = tuple[tuple["Width", int], ...]
+Sums = tuple[tuple["Width", Parts], ...]
 
 
 class Width(NamedTuple):
@@ -67,7 +71,8 @@ class WidthRule:
     stands for, and how often it stands in it; `inner[group]` which group width. Grouped
     convolutions whose input and output are not one width are `irregular`: their number of
     groups becomes the nearest one that divides both. `sums` holds the widths that a layer puts
-    out in parts: pairs of a width and how often it stands in the sum.
+    out in parts: pairs of a width and how often it stands in the sum; `exact` those that the
+    sum must meet.
 
     Example:
         >>> thin, wide = Width(64), Width(128)
@@ -81,7 +86,8 @@ class WidthRule:
     natural: dict[int, tuple[Width, float]]
     inner: dict[int, Width]
     irregular: tuple[tuple[Composition, Composition, int], ...] = ()
-    sums: tuple[tuple[Width, tuple[tuple[Width, int], ...]], ...] = ()
+    sums: Sums = ()
+    exact: frozenset[Width] = frozenset()
 
     def widths(self, factor: float, group_factor: float | None = None) -> Widths:
         """Return the new widths nearest to the old ones times a factor, and group widths.
@@ -104,8 +110,11 @@ class WidthRule:
         """Let widths that are put out in parts elsewhere be the sum of the parts."""
         new = dict(widths.of)
         for width, parts in self.sums:
+            step = widths.steps[width]
+            if width in self.exact:
+                new |= _fitted({part: new[part] for part, _ in parts}, parts, widths.steps, step)
             total = sum(new[part] * times for part, times in parts)
-            if total % widths.steps[width] == 0:
+            if total % step == 0:
                 new[width] = total
         return replace(widths, of=new)
 
@@ -182,6 +191,23 @@ class WidthRule:
         return sizes
 
 
+def _fitted(
+    of: dict[Width, int], parts: Parts, steps: Mapping[Width, int], step: int
+) -> dict[Width, int]:
+    """Move one part, by as little as can be, so that the sum of all is a multiple of a step."""
+    total = sum(of[part] * times for part, times in parts)
+    moves = [
+        (abs(move) * steps[part] / of[part], part, of[part] + move * steps[part])
+        for part, times in parts
+        for move in range(-step, step + 1)
+        if (total + move * steps[part] * times) % step == 0 and of[part] + move * steps[part] > 0
+    ]
+    if not moves:
+        return of
+    _, moved, size = min(moves)
+    return {**of, moved: size}
+
+
 def _size(composition: Composition, sizes: Sizes) -> int:
     return round(sum(float(sizes[group]) * times for group, times in composition))
 
@@ -247,6 +273,7 @@ def width_rule(
     _meet(known, channels)
     _equalise(known, channels)
     _proportion(known, channels)
+    _narrow(known, channels)
     natural = {
         group: (Width(width, (shares or {}).get(group, 1.0)), times)
         for group, (width, times) in known.items()
@@ -268,18 +295,27 @@ def width_rule(
                 group_widths[whole].add(inner[group])
         else:
             irregular += [(inputs, outputs, group) for group, _ in composition]
+    same = [composition for pair in channels.same for composition in pair]
+    exact = _sums(natural, channels, same)
+    sums = dict(_sums(natural, channels, channels.produced)) | dict(exact)
     return WidthRule(
-        multiples, dict(group_widths), natural, inner, tuple(irregular), _sums(natural, channels)
+        multiples,
+        dict(group_widths),
+        natural,
+        inner,
+        tuple(irregular),
+        tuple(sorted(sums.items())),
+        frozenset(dict(exact)),
     )
 
 
 def _sums(
-    natural: dict[int, tuple[Width, float]], channels: Channels
-) -> tuple[tuple[Width, tuple[tuple[Width, int], ...]], ...]:
-    """Return the widths that some layer puts out as a sum of others, the narrowest first."""
+    natural: dict[int, tuple[Width, float]], channels: Channels, places: Iterable[Composition]
+) -> Sums:
+    """Return the widths that some place has as a sum of others, the narrowest first."""
     widths = {width for width, _ in natural.values()}
     found = {}
-    for composition in channels.produced:
+    for composition in places:
         size = sum(int(channels.sizes[group]) * times for group, times in composition)
         parts: dict[Width, int] = defaultdict(int)
         for group, times in composition:
@@ -330,13 +366,28 @@ def _meet(natural: dict[int, tuple[int, float]], channels: Channels) -> None:
             natural[group] = (width, times)
 
 
+def _narrow(natural: dict[int, tuple[int, float]], channels: Channels) -> None:
+    """Let groups stand for the width of a place where another place is of the same size."""
+    for pair in channels.same:
+        if any(len(composition) > 1 for composition in pair):
+            continue
+        for (group, times), *_ in pair:
+            width = int(channels.sizes[group]) * times
+            if group in natural and width < natural[group][0]:
+                natural[group] = (width, times)
+        groups = [composition[0][0] for composition in pair]
+        if any(channels.fixed[group] for group in groups):
+            for group in groups:
+                natural.pop(group, None)  # what is of the size of something fixed stays
+
+
 def _proportion(natural: dict[int, tuple[int, float]], channels: Channels) -> None:
     """Let fragments of equal splits grow in proportion to the width they are cut from.
 
     Channels that are shuffled and split again and again are cut into ever smaller fragments,
     which cannot be rounded one by one; the widths that are put out can.
     """
-    parts = [part for split in channels.equal for part in split]
+    parts = [part for split in channels.equal if not _heads(split) for part in split]
     mixed = [part for part in parts if len(part) > 1 or part[0][1] > 1]
     family = {group for part in mixed for group, _ in part}
     size = {c: sum(int(channels.sizes[g]) * n for g, n in c) for c in channels.produced}
@@ -347,9 +398,27 @@ def _proportion(natural: dict[int, tuple[int, float]], channels: Channels) -> No
                 natural[group] = (width, width / int(channels.sizes[group]))
 
 
+def _heads(parts: tuple[Composition, ...]) -> int:
+    """Return of how many heads every part of a split is made, 0 where parts are not alike.
+
+    Example:
+        >>> _heads((((0, 2),), ((0, 2),), ((1, 2),)))
+        2
+    """
+    first = parts[0][0][1]
+    groups = {part[0][0] for part in parts}
+    alike = all(len(part) == 1 and part[0][1] == first for part in parts)
+    return first if alike and len(groups) < len(parts) else 0
+
+
 def _equalise(natural: dict[int, tuple[int, float]], channels: Channels) -> None:
     """Let groups that are parts of one equal split stand for one width."""
     for parts in channels.equal:
+        if (heads := _heads(parts)) > 1:
+            for group in {part[0][0] for part in parts} & natural.keys():
+                if natural[group][1] % heads == 0:  # of queries and keys one part, not the pair
+                    natural[group] = (int(channels.sizes[group]) * heads, heads)
+            continue
         groups = {part[0][0] for part in parts if len(part) == 1 and part[0][1] == 1}
         free = [group for group in groups if group in natural]
         same = len({int(channels.sizes[group]) for group in free}) == 1

@@ -1,0 +1,59 @@
+"""What must hold for a scaled network of the zoo, whatever it puts out."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from convscale.network.copies import full_copy
+from convscale.quantities import sides
+from tests.checks import changed_blocks, perturbed
+from tests.zoo.parts import tensors
+
+
+def shapes(module: nn.Module) -> dict[str, tuple[int, ...]]:
+    """Shapes of all parameters and buffers by name, in order."""
+    return {name: tuple(value.shape) for name, value in module.state_dict().items()}
+
+
+def image(resolution, chans: int, *, batch: int = 1) -> torch.Tensor:
+    """A random image, the same each time."""
+    generator = torch.Generator().manual_seed(1)
+    return torch.randn(batch, chans, *sides(resolution), generator=generator)
+
+
+def outputs(module: nn.Module, x: torch.Tensor) -> list[torch.Tensor]:
+    """The tensors that a network puts out for an image, as its mode is."""
+    with torch.no_grad():
+        return list(tensors(module(x)))
+
+
+def output_shapes(module: nn.Module, resolution, chans: int) -> list[tuple[int, ...]]:
+    return [tuple(y.shape) for y in outputs(module.eval(), image(resolution, chans))]
+
+
+def check_runs_and_trains(module: nn.Module, resolution, chans: int) -> None:
+    """Numbers and gradients are finite, and every parameter that the base trains is reached."""
+    module = full_copy(module)  # running statistics and gradients stay out of the original
+    x = image(resolution, chans, batch=2)
+    assert all(bool(y.isfinite().all()) for y in outputs(module.eval(), x))
+    torch.manual_seed(0)
+    found = list(tensors(module.train()(x)))
+    assert all(bool(y.isfinite().all()) for y in found)
+    torch.stack([y.float().square().mean() for y in found if y.requires_grad]).sum().backward()
+    missed = [name for name, p in module.named_parameters() if p.requires_grad and p.grad is None]
+    assert missed == []
+    assert all(bool(p.grad.isfinite().all()) for p in module.parameters() if p.grad is not None)
+
+
+def check_added_blocks_matter(scaled, chans: int) -> int:
+    """Perturbing any added block changes an output. Returns how many were perturbed."""
+    module, x = full_copy(scaled.module).eval(), image(scaled.resolution, chans)
+    before = outputs(module, x)
+    added, _ = changed_blocks(scaled)
+    for path in added:
+        with torch.no_grad(), perturbed(module.get_submodule(path[:-1])):
+            after = outputs(module, x)
+        same = all(torch.equal(a, b) for a, b in zip(after, before, strict=True))
+        assert not same, f"{path} does not matter"
+    return len(added)

@@ -1,0 +1,54 @@
+"""What is known not to work with networks of the zoo: kept honest by tests that fail otherwise."""
+
+from __future__ import annotations
+
+# Networks without blocks that can be repeated: depth is refused with a sentence that says so.
+FLAT = frozenset(
+    (
+        "one block again and again",
+        "factorised kernels",
+        "mixture of experts",
+        "maxout",
+        "auto-encoder",
+        "anchors",
+        "flattened, two wide layers",
+        "view of a computed size",
+        "weight norm",
+        "siamese",
+        "gray",
+        "conditional on shape",
+        "a layer at three places",
+        "cut by attributes",
+    )
+)
+NO_DEPTH = (
+    r"^Strategy 'dWr' scales depth, but (the network has no stage of blocks that can be repeated|"
+    r"its forward pass runs no block that is added \(at .*\): it must iterate over them)\. "
+    r"Leave it out: --keep d, or use a strategy without d, such as wr\.$"
+)
+
+# Networks whose linear layer expects a map of one size.
+FIXED_SIDE = frozenset(("view of a computed size", "gray"))
+
+# Networks that are refused altogether: the error and the sentence.
+_STAYS = r"Let it follow the tensor's shape, or use a strategy without w\.$"
+_UNREAD = r"^module:\w+ cannot run at 32 px: .* Give another resolution\.$"
+REFUSED = {
+    "zero-padded shortcut": (
+        r"^module:Chain has a number in its code that does not follow its widths: .* "
+        rf"\(in stages\.1\.0, a Padded\)\. {_STAYS}"
+    ),
+    "coordinates as channels": _UNREAD,
+    "space to depth": _UNREAD,
+    "parameters of its own": _UNREAD,
+    "one dimension": _UNREAD,
+    "three dimensions": _UNREAD,
+    "spectral norm": r"no width of the network can change \(not understood: aten\.mv in body\.0",
+    "blurred": r"^Strategy 'w' scales width, but no width of the network can change\.",
+}
+
+# Networks that come out wrong, by what is asked of them.
+WRONG = {
+    ("mixture of experts", "w"): "with one image, experts and channels look alike",
+    ("mixture of experts", "again"): "with one image, experts and channels look alike",
+}
