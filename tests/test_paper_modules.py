@@ -303,13 +303,28 @@ def test_budgets_are_missed_by_less_than_a_hundredth_at_the_median():
 @pytest.mark.parametrize("rounding", ["reference", "efficientnet"])
 def test_kept_axes_stay_and_the_others_share_the_factor(keep, others, rounding):
     arguments = {"factor": 4, "rounding": rounding, "weights": False}
-    found = cs.scale("RegNetY-4.0GF", strategy="d1_w8_g8_r1", keep=keep, **arguments)
-    same = cs.scale("RegNetY-4.0GF", strategy=others, **arguments)
+    found = cs.scale("RegNetX-400MF", strategy="d1_w8_g8_r1", keep=keep, **arguments)
+    same = cs.scale("RegNetX-400MF", strategy=others, **arguments)
     assert found.as_document()["architecture"] == same.as_document()["architecture"]
     assert (found.achieved, found.resolution) == (same.achieved, same.resolution)
     assert found.notes[0].startswith(f"Kept {', '.join(keep)}: the exponents of d1_w8_g8_r1 become")
-    traced = cs.scale("RegNetY-4.0GF", strategy="d1_w8_g8_r1", keep=keep, factor=4, weights=False)
-    assert found.notes[0] in traced.notes
+
+
+def test_the_note_on_kept_axes_is_that_of_any_network():
+    arguments = {"strategy": "dWr", "keep": ("d",), "factor": 2, "weights": False}
+    traced = cs.scale("ResNet-18", **arguments)
+    for rounding in ("reference", "efficientnet"):
+        found = cs.scale("ResNet-18", rounding=rounding, **arguments)
+        assert found.notes[0] in traced.notes
+        assert found.strategy.factors(2).width == traced.strategy.factors(2).width
+
+
+def test_group_widths_stay_where_widths_do():
+    arguments = {"strategy": "d1_w8_g8_r1", "keep": ("w",), "factor": 4, "weights": False}
+    for rounding in ("nearest", "reference", "efficientnet"):
+        form = cs.scale("RegNetX-200MF", rounding=rounding, **arguments)
+        base = families.named("RegNetX-200MF")
+        assert form.as_document()["architecture"]["group_widths"] == list(base.group_widths)
 
 
 def test_what_the_rule_rounds_although_it_is_kept_is_noted(tmp_path):

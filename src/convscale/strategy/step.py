@@ -9,7 +9,6 @@ from math import log, log2
 from convscale.errors import InputError
 from convscale.strategy.rules import Rules
 from convscale.strategy.strategy import Factors, Growth, Strategy
-from convscale.strategy.strategy import without as shared_without
 
 
 @dataclass(frozen=True)
@@ -130,18 +129,3 @@ def own_factors(found: Step) -> str:
         f"Strategy {found.name!r} has factors of its own (depth {own.depth:.4g}, width "
         f"{own.width:.4g}, resolution {own.resolution:.4g}): leave out the factor or budget."
     )
-
-
-def without(strategy: Strategy, keep: tuple[str, ...]) -> tuple[Strategy, tuple[str, ...]]:
-    """Leave axes out of a strategy, and say so; a step's others stay, a law's share the rest.
-
-    Raises:
-        InputError: If nothing is left of a law.
-
-    Example:
-        >>> without(step("b1", depth=1.1, width=1.2), ("d",))[0].factors(1.2**2).depth
-        1.0
-    """
-    if keep and isinstance(strategy, Step):
-        return strategy.without(keep), (f"Kept {', '.join(keep)}.",)
-    return shared_without(strategy, keep)
