@@ -156,11 +156,10 @@ class _Recorder(Observer):
         rule = RULES.get(func._opname) if func.namespace == "aten" else None
         if rule is not None:
             rule(self.ties, func, bound, output)
-        elif not (is_free(func) and not tensors_in(bound)) and not by_shape(
-            self.ties, func, bound, output
-        ):
-            if not self.aside:
-                self.opaque.append((path, f"{func.namespace}.{func._opname}"))
+        elif is_free(func) and not tensors_in(bound):
+            pass
+        elif not by_shape(self.ties, func, bound, output) and not self.aside:
+            self.opaque.append((path, f"{func.namespace}.{func._opname}"))
         if self._inside and func._opname in VIEWS:
             cut(self.ties, bound["self"], output)
         self.ties.pass_on_product(tensors_in(bound), tensors_in(output))
