@@ -19,6 +19,8 @@ FLAT = frozenset(
         "conditional on shape",
         "a layer at three places",
         "cut by attributes",
+        "coordinates as channels",
+        "parameters of its own",
     )
 )
 NO_DEPTH = (
@@ -38,9 +40,6 @@ REFUSED = {
         r"^module:Chain has a number in its code that does not follow its widths: .* "
         rf"\(in stages\.1\.0, a Padded\)\. {_STAYS}"
     ),
-    "coordinates as channels": _UNREAD,
-    "space to depth": _UNREAD,
-    "parameters of its own": _UNREAD,
     "one dimension": _UNREAD,
     "three dimensions": _UNREAD,
     "spectral norm": r"no width of the network can change \(not understood: aten\.mv in body\.0",

@@ -11,6 +11,7 @@ from convscale.complexity.complexity import Count
 from convscale.complexity.counting import check_convention, count_network
 from convscale.errors import InputError
 from convscale.network.naming import is_library_name, resolve_base, split_scaled
+from convscale.network.probing import with_channels
 from convscale.network.sources import Device, Network
 from convscale.quantities import Resolution, check_resolution, parse_number
 from convscale.scaling.build import build
@@ -57,7 +58,8 @@ def resolve(
             s = None if factor is None else parse_number(factor, what="factor")
             return _scaled(base, strategy, s)
     base = resolve_base(network, num_classes=num_classes, in_chans=in_chans)
-    return _with(base, resolution)
+    base = _with(base, resolution)
+    return with_channels(base, base.resolution)
 
 
 def count(

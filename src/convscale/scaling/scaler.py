@@ -14,6 +14,7 @@ from convscale.errors import BudgetError, InputError, UnscalableNetworkError
 from convscale.network.copies import meta_copy
 from convscale.network.execution import ForwardError, run
 from convscale.network.inputs import example_inputs
+from convscale.network.probing import with_channels
 from convscale.network.sources import Network
 from convscale.quantities import Resolution, check_count, check_positive, format_count
 from convscale.scaling.blueprint import Blueprint
@@ -59,8 +60,8 @@ class Scaler:
         width_multiple: int = 8,
     ) -> None:
         check_count(width_multiple, what="width multiple")
-        self.network = network
         self.resolution = known_resolution(network, resolution)
+        self.network = network = with_channels(network, self.resolution)
         module = network.build("meta")
         counting = Counting()
         try:
