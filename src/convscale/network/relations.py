@@ -229,7 +229,7 @@ def _structure(ties: Ties, func: Any, bound: dict[str, Any], output: Any) -> Non
         for position, part in enumerate(viewed(label, shape, lambda t: operation(t, **others))):
             if varying(part):
                 collected[position].append(part)
-            elif part.size:
+            elif part.size and not ties.is_table(x):
                 ties.pin(part)  # a channel that is taken on its own stays one
     for tensor, labels in zip(outputs, collected, strict=True):
         ties.set_labels(tensor, tuple(labels))
