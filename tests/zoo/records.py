@@ -36,10 +36,6 @@ FIXED_SIDE = frozenset(("view of a computed size", "gray"))
 _STAYS = r"Let it follow the tensor's shape, or use a strategy without w\.$"
 _UNREAD = r"^module:\w+ cannot run at 32 px: .* Give another resolution\.$"
 REFUSED = {
-    "zero-padded shortcut": (
-        r"^module:Chain has a number in its code that does not follow its widths: .* "
-        rf"\(in stages\.1\.0, a Padded\)\. {_STAYS}"
-    ),
     "one dimension": _UNREAD,
     "three dimensions": _UNREAD,
     "spectral norm": r"no width of the network can change \(not understood: aten\.mv in body\.0",

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from convscale.errors import InputError
+from convscale.network.functions import is_own, own_copy
 
 _PLAIN = frozenset((int, float, bool, str, type(None)))
 
@@ -50,7 +51,7 @@ def part_copy(part: nn.Module) -> nn.Module:
         for hook in (*module._forward_hooks.values(), *module._forward_pre_hooks.values())
     ]
     memo = {id(owner): owner for owner in owners if owner not in inside}
-    return copy.deepcopy(part, memo)
+    return _cloned(part, memo)
 
 
 def hook_owner(hook: Any) -> object:
@@ -103,13 +104,14 @@ def _cloned(module: nn.Module, memo: dict[int, Any]) -> nn.Module:
         and kind.__setstate__ is nn.Module.__setstate__
         and not hasattr(kind, "__deepcopy__")
         and not hasattr(kind, "__getnewargs_ex__")
-        and kind.__getstate__ is object.__getstate__
+        and kind.__getstate__ in (object.__getstate__, nn.Module.__getstate__)
     )
     if not ordinary:
         return copy.deepcopy(module, memo)
     new = memo[id(module)] = kind.__new__(kind)
     for name, value in vars(module).items():
-        vars(new)[name] = _value(value, memo)
+        if name != "_compiled_call_impl":  # a compiled module is copied uncompiled
+            vars(new)[name] = _value(value, memo)
     return new
 
 
@@ -125,7 +127,16 @@ def _value(value: Any, memo: dict[int, Any]) -> Any:
             for key, entry in value.items():
                 found[key] = _value(entry, memo)
         return found
+    if is_own(value):
+        return memo.get(id(value)) or own_copy(value, lambda held: _held(held, memo), memo)
     return copy.deepcopy(value, memo)
+
+
+def _held(value: Any, memo: dict[int, Any]) -> Any:
+    """Copy what a function closes over where it is the network's; share anything else."""
+    if id(value) in memo or isinstance(value, nn.Module) or is_own(value):
+        return _value(value, memo)
+    return value
 
 
 def _as_meta(tensor: torch.Tensor) -> torch.Tensor:
