@@ -14,6 +14,8 @@ FLAT = frozenset(
         "flattened, two wide layers",
         "view of a computed size",
         "weight norm",
+        "spectral norm",
+        "blurred",
         "siamese",
         "gray",
         "conditional on shape",
@@ -38,8 +40,6 @@ _UNREAD = r"^module:\w+ cannot run at 32 px: .* Give another resolution\.$"
 REFUSED = {
     "one dimension": _UNREAD,
     "three dimensions": _UNREAD,
-    "spectral norm": r"no width of the network can change \(not understood: aten\.mv in body\.0",
-    "blurred": r"^Strategy 'w' scales width, but no width of the network can change\.",
 }
 
 # Networks that come out wrong, by what is asked of them.

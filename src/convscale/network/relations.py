@@ -23,7 +23,8 @@ from convscale.network.labels import (
     viewed,
 )
 from convscale.network.products import ATTENTION
-from convscale.network.ties import Ties, tensors_in
+from convscale.network.ties import Ties, channel_units, tensors_in, tie_or_pin
+from convscale.network.windows import WINDOWS
 
 Rule = Callable[[Ties, Any, dict[str, Any], Any], None]
 
@@ -33,44 +34,11 @@ STRUCTURAL = (
     "unbind unsqueeze squeeze expand narrow diagonal unfold flip roll repeat channel_shuffle "
     "unsqueeze_ squeeze_ transpose_ t_ tile swapaxes movedim"
 ).split()
+_COLOURS = 4  # the most channels that an image has
 _REDUCTIONS = (
     "mean sum prod amax amin max min std var norm linalg_vector_norm logsumexp median mode any all "
     "std_mean var_mean argmax argmin aminmax nansum"
 ).split()
-
-
-def channel_units(ties: Ties, tensor: torch.Tensor, dim: int) -> Label | None:
-    """Return the units along one dimension of a tensor; pin labels that mix it with others.
-
-    Example:
-        >>> channel_units(Ties(), torch.zeros(1, 3), 1) is None
-        True
-    """
-    dim %= tensor.ndim
-    labels = ties.labels(tensor)
-    units = find_along(labels, dim, tensor.shape[dim])
-    for label in labels:
-        if dim in varying(label) and len(varying(label)) > 1:
-            ties.pin(label)
-            units = None
-    return units
-
-
-def tie_or_pin(ties: Ties, left: Label | None, right: Label | None) -> None:
-    """Tie two sets of units, or pin the one whose counterpart is unknown.
-
-    Example:
-        >>> ties = Ties()
-        >>> tie_or_pin(ties, ties.fresh(2), None)
-        >>> len(ties.pinned)
-        1
-    """
-    if left is not None and right is not None:
-        ties.tie(left, right)
-    elif left is not None:
-        ties.pin(left)
-    elif right is not None:
-        ties.pin(right)
 
 
 def convolution(ties: Ties, _func: Any, bound: dict[str, Any], output: Any) -> None:
@@ -89,8 +57,12 @@ def convolution(ties: Ties, _func: Any, bound: dict[str, Any], output: Any) -> N
     elif groups == 1:
         tie_or_pin(ties, units, second)
         out = first
+        if units is not None and out is not None and len(units) == len(out) <= _COLOURS:
+            ties.same.append((units, out))  # colours in, colours out: as many
     else:
-        out = _grouped(ties, units, first, second)
+        alike = units is not None and weight.shape[:2] == (groups, 1) == (len(units), 1)
+        made = alike and first is None  # one kernel, for as many channels as arrive
+        out = units if made else _grouped(ties, units, first, second)
     if bound["bias"] is not None:
         tie_or_pin(ties, out, channel_units(ties, bound["bias"], 0))
     if out is not None:
@@ -171,6 +143,60 @@ def _mm(ties: Ties, _func: Any, bound: dict[str, Any], output: Any) -> None:
         ties.set_labels(output, ties.joined(operands, output.ndim))
 
 
+def _gather(ties: Ties, _func: Any, bound: dict[str, Any], output: Any) -> None:
+    """Take entries along one dimension; the channels along others stay what they are."""
+    x, dim = bound["self"], bound["dim"] % max(1, output.ndim)
+    kept = []
+    for label in ties.labels(x):
+        whole = all(x.shape[d] == output.shape[d] for d in varying(label))
+        if dim in varying(label) or not whole:
+            ties.pin(label)
+        else:
+            kept.append(label)
+    ties.set_labels(output, tuple(kept))
+
+
+def like_convolution(ties: Ties, bound: dict[str, Any], output: Any) -> bool:
+    """Follow an operator from outside PyTorch that takes a kernel as a convolution does.
+
+    Returns:
+        Whether it is one. What else it takes (offsets, masks) keeps its number of channels.
+
+    Example:
+        >>> like_convolution(Ties(), {"input": torch.zeros(1, 2, 3, 3)}, None)
+        False
+    """
+    x, weight = bound.get("input"), bound.get("weight")
+    if not isinstance(weight, torch.Tensor) or not isinstance(output, torch.Tensor):
+        return False
+    groups = bound.get("groups", 1)
+    alike = (
+        isinstance(x, torch.Tensor)
+        and x.ndim == weight.ndim == output.ndim > 2
+        and (weight.shape[0], weight.shape[1] * groups) == (output.shape[1], x.shape[1])
+    )
+    if alike:
+        for tensor in tensors_in({k: v for k, v in bound.items() if k != "bias"}):
+            if tensor is not x and tensor is not weight:
+                ties.pin_tensor(tensor)
+        bias = bound.get("bias")
+        known = bias is not None and ties.labels(bias)  # constants are made as they are needed
+        plain = {"bias": bias if known else None, "groups": groups, "transposed": False}
+        convolution(ties, None, {"input": x, "weight": weight, **plain}, output)
+    return alike
+
+
+def _mv(ties: Ties, _func: Any, bound: dict[str, Any], output: Any) -> None:
+    """Tie what a product with a vector sums over."""
+    left = bound["self"]
+    right = next(bound[name] for name in ("vec", "tensor", "other") if name in bound)
+    inner = left.ndim - 1
+    units = find_along(ties.labels(left), inner, left.shape[inner])
+    tie_or_pin(ties, units, channel_units(ties, right, 0))
+    rows = find_along(ties.labels(left), 0, left.shape[0]) if inner else None
+    ties.set_labels(output, () if rows is None else (rows,))
+
+
 def _attention(ties: Ties, _func: Any, bound: dict[str, Any], output: Any) -> None:
     """Fused attention: queries meet keys along the head width; heads keep their number."""
     query, key, value = bound["query"], bound["key"], bound["value"]
@@ -236,27 +262,6 @@ def _structure(ties: Ties, func: Any, bound: dict[str, Any], output: Any) -> Non
     ties.pass_on_table(x, outputs)
 
 
-def _pixel_shuffle(ties: Ties, _func: Any, bound: dict[str, Any], output: Any) -> None:
-    """Every r² channels become one: they stay together, and their number stays."""
-    x, square = bound["self"], bound["upscale_factor"] ** 2
-    units = channel_units(ties, x, -3)
-    if units is None:
-        ties.set_labels(output, ())
-        return
-    ties.tie(units.reshape(-1, square)[:, :1], units.reshape(-1, square)[:, 1:])
-    ties.set_labels(output, (vector(units[::square], output.ndim - 3, output.ndim),))
-
-
-def _pixel_unshuffle(ties: Ties, _func: Any, bound: dict[str, Any], output: Any) -> None:
-    """Every channel becomes r² of them."""
-    x, square = bound["self"], bound["downscale_factor"] ** 2
-    units = channel_units(ties, x, -3)
-    if units is None:
-        ties.set_labels(output, ())
-        return
-    ties.set_labels(output, (vector(np.repeat(units, square), output.ndim - 3, output.ndim),))
-
-
 def _pad(ties: Ties, _func: Any, bound: dict[str, Any], output: Any) -> None:
     """Carry labels past padded positions; padded channels are new ones, of any number."""
     x, pad = bound["self"], bound["pad"]
@@ -299,6 +304,8 @@ def _reduction(ties: Ties, func: Any, bound: dict[str, Any], output: Any) -> Non
         kept = label
         for dim in gone & varying(label):
             first = kept.take([0], axis=dim)
+            if _mixes_kernels(ties, func, bound, dim):
+                ties.pin(label)  # kernels of several experts are mixed: their number stays
             if varying(label) - gone:  # summed over branches: they stay of equal size
                 ties.tie(first, kept)
             kept = first
@@ -308,6 +315,13 @@ def _reduction(ties: Ties, func: Any, bound: dict[str, Any], output: Any) -> Non
             labels.append(kept)
     for tensor in outputs:
         ties.set_labels(tensor, tuple(labels))
+
+
+def _mixes_kernels(ties: Ties, func: Any, bound: dict[str, Any], dim: int) -> bool:
+    """Tell whether a sum is one over kernels: what is left has outputs, inputs and a window."""
+    x = bound["self"]
+    left = [label for label in ties.labels(x) if dim not in varying(label)]
+    return func._opname == "sum" and not bound["keepdim"] and x.ndim > 4 and len(left) > 1
 
 
 def _cat(ties: Ties, func: Any, bound: dict[str, Any], output: Any) -> None:
@@ -389,11 +403,15 @@ def by_shape(ties: Ties, _func: Any, bound: dict[str, Any], output: Any) -> bool
     results = tensors_in(output)
     if not inputs or not results:
         return True
-    for tensor in results[1:]:  # statistics and indices beside the result
+    result, *beside = results
+    for tensor in beside:  # statistics beside the result
         ties.set_labels(tensor, ())
-    result = results[0]
     if not _broadcasts(inputs, result):
-        return _passes(ties, inputs, result)
+        told = _passes(ties, inputs, result)
+        for tensor in beside:  # indices of what was pooled
+            if tensor.shape == result.shape:
+                ties.set_labels(tensor, ties.labels(result))
+        return told
     _pin_tables(ties, tensors_in(bound))
     kept = [tuple(lb for lb in ties.labels(x) if not ties.is_dropped(lb)) for x in inputs]
     ties.set_labels(result, ties.joined(kept, result.ndim))
@@ -403,16 +421,18 @@ def by_shape(ties: Ties, _func: Any, bound: dict[str, Any], output: Any) -> bool
 def _pin_tables(ties: Ties, operands: list[torch.Tensor]) -> None:
     """Pin the axes of a parameter that meet positions of a feature map (position tables).
 
-    What meets the heads of a product of matrices is pinned too: their number stays.
+    What meets the heads of a product of matrices, or what lies beside the channels of another
+    map, is pinned too: their number stays.
     """
     for table in operands:
         for other in operands:
             if other is table:
                 continue
-            if ties.is_table(table) or ties.is_product(other):
-                for label in ties.labels(table):
-                    if _meets_unlabelled(ties, label, table.ndim, other):
-                        ties.drop(label)
+            given = ties.is_table(table) or ties.is_product(other)
+            for label in ties.labels(table) if given or ties.labels(other) else ():
+                lone = given or len(varying(label)) == 1
+                if lone and _meets_unlabelled(ties, label, table.ndim, other):
+                    ties.drop(label)
 
 
 def _meets_unlabelled(ties: Ties, label: Label, ndim: int, other: torch.Tensor) -> bool:
@@ -452,12 +472,13 @@ RULES: dict[str, Rule] = {
     "concat": _cat,
     "stack": _cat,
     "embedding": _embedding,
-    "pixel_shuffle": _pixel_shuffle,
-    "pixel_unshuffle": _pixel_unshuffle,
     "constant_pad_nd": _pad,
+    "gather": _gather,
     **dict.fromkeys(("zeros", "ones", "full", "new_zeros", "new_ones", "new_full"), _constant),
     "index": _index,
     **dict.fromkeys(("mm", "addmm", "bmm", "baddbmm"), _mm),
+    **dict.fromkeys(("mv", "dot", "vdot"), _mv),
+    **WINDOWS,
     **dict.fromkeys(
         (
             "native_batch_norm",

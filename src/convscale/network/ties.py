@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import is_dataclass
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from convscale.network.labels import Label, Labels, aligned, varying
+from convscale.network.labels import Label, Labels, aligned, find_along, varying
 
 
 class Ties:
@@ -31,6 +32,9 @@ class Ties:
         self.equal: list[list[Label]] = []
         self.same: list[tuple[Label, Label]] = []
         self.filling: list[Label] = []
+        self.given: list[Label] = []
+        self.reasons: list[tuple[Label, str, str]] = []
+        self.here: tuple[str, str] | None = None  # the module and the operator that is followed
         self._products: dict[int, torch.Tensor] = {}
         self._views: dict[int, torch.Tensor] = {}
         self._dropped: dict[int, Label] = {}
@@ -96,7 +100,12 @@ class Ties:
 
     def pin(self, label: Label) -> None:
         """Say that the number of these units cannot change."""
-        self.pinned.append(label.reshape(-1))
+        units = label.reshape(-1)
+        self.pinned.append(units)
+        if self.here is None:
+            self.given.append(units)
+        else:
+            self.reasons.append((units, *self.here))
 
     def drop(self, label: Label) -> None:
         """Pin units that stand for no channels; from here on the label says nothing."""
@@ -163,6 +172,42 @@ def tensors_in(values: Any) -> list[torch.Tensor]:
         return [values]
     if isinstance(values, dict):
         values = values.values()
+    elif is_dataclass(values) and not isinstance(values, type):
+        values = vars(values).values()
     elif not isinstance(values, list | tuple):
         return []
     return [tensor for value in values for tensor in tensors_in(value)]
+
+
+def channel_units(ties: Ties, tensor: torch.Tensor, dim: int) -> Label | None:
+    """Return the units along one dimension of a tensor; pin labels that mix it with others.
+
+    Example:
+        >>> channel_units(Ties(), torch.zeros(1, 3), 1) is None
+        True
+    """
+    dim %= tensor.ndim
+    labels = ties.labels(tensor)
+    units = find_along(labels, dim, tensor.shape[dim])
+    for label in labels:
+        if dim in varying(label) and len(varying(label)) > 1:
+            ties.pin(label)
+            units = None
+    return units
+
+
+def tie_or_pin(ties: Ties, left: Label | None, right: Label | None) -> None:
+    """Tie two sets of units, or pin the one whose counterpart is unknown.
+
+    Example:
+        >>> ties = Ties()
+        >>> tie_or_pin(ties, ties.fresh(2), None)
+        >>> len(ties.pinned)
+        1
+    """
+    if left is not None and right is not None:
+        ties.tie(left, right)
+    elif left is not None:
+        ties.pin(left)
+    elif right is not None:
+        ties.pin(right)

@@ -11,7 +11,8 @@ from math import gcd
 from convscale.network.channels import Composition
 from convscale.network.labels import Label
 from convscale.network.trace import Trace
-from convscale.scaling.widths import Width, WidthRule, Widths
+from convscale.scaling.sums import Width
+from convscale.scaling.widths import WidthRule, Widths
 from convscale.strategy import Factors, Rules
 
 
