@@ -43,7 +43,4 @@ REFUSED = {
 }
 
 # Networks that come out wrong, by what is asked of them.
-WRONG = {
-    ("mixture of experts", "w"): "with one image, experts and channels look alike",
-    ("mixture of experts", "again"): "with one image, experts and channels look alike",
-}
+WRONG: dict[tuple[str, str], str] = {}

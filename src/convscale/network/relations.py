@@ -34,6 +34,7 @@ STRUCTURAL = (
     "unbind unsqueeze squeeze expand narrow diagonal unfold flip roll repeat channel_shuffle "
     "unsqueeze_ squeeze_ transpose_ t_ tile swapaxes movedim"
 ).split()
+_COPIES = ("clone", "alias", "detach", "_to_copy")
 _COLOURS = 4  # the most channels that an image has
 _REDUCTIONS = (
     "mean sum prod amax amin max min std var norm linalg_vector_norm logsumexp median mode any all "
@@ -47,6 +48,10 @@ def convolution(ties: Ties, _func: Any, bound: dict[str, Any], output: Any) -> N
     groups, transposed = bound["groups"], bound["transposed"]
     units = channel_units(ties, x, 1)
     first, second = channel_units(ties, weight, 0), channel_units(ties, weight, 1)
+    whole = ties.cut_of(weight)
+    if whole is not None:  # a kernel that is kept as one long row: its size stays
+        first = ties.fresh(weight.shape[0])
+        ties.pin(np.concatenate([whole.reshape(-1), first]))
     if transposed:
         tie_or_pin(ties, units, first)
         if groups > 1 and units is not None and weight.shape[1] > 1:
@@ -138,6 +143,7 @@ def _mm(ties: Ties, _func: Any, bound: dict[str, Any], output: Any) -> None:
     left = next(bound[name] for name in ("mat1", "batch1", "self") if name in bound)
     right = next(bound[name] for name in ("mat2", "batch2") if name in bound)
     contraction(ties, left, right, output)
+    _merged_product(ties, right, output)
     if "mat1" in bound or "batch1" in bound:  # addmm and baddbmm add self
         operands = [ties.labels(output), ties.labels(bound["self"])]
         ties.set_labels(output, ties.joined(operands, output.ndim))
@@ -225,17 +231,52 @@ def _norm(ties: Ties, _func: Any, bound: dict[str, Any], output: Any) -> None:
 
 def _reshape(ties: Ties, _func: Any, bound: dict[str, Any], output: Any) -> None:
     x = bound["self"]
-    labels = [reshaped(label, x.shape, output.shape) for label in ties.labels(x)]
-    kept: list[Label] = []
-    for label in sorted(labels, key=lambda label: -_spread(label)):
-        if not varying(label):
-            continue
-        if any(varying(label) & varying(other) for other in kept):
-            ties.pin(label)  # laid into one dimension with more channels: their number stays
-        else:
-            kept.append(label)
-    ties.set_labels(output, tuple(kept))
+    known = (*ties.labels(x), *ties.merged(x))
+    labels = [reshaped(label, x.shape, output.shape) for label in known]
+    labels = sorted((label for label in labels if varying(label)), key=lambda own: -_spread(own))
+    lone = [
+        not any(varying(label) & varying(other) for other in labels if other is not label)
+        for label in labels
+    ]
+    ties.set_labels(output, tuple(own for own, alone in zip(labels, lone, strict=True) if alone))
+    ties.merge(output, tuple(own for own, alone in zip(labels, lone, strict=True) if not alone))
     ties.pass_on_table(x, [output])
+
+
+def _copy(ties: Ties, func: Any, bound: dict[str, Any], output: Any) -> None:
+    by_shape(ties, func, bound, output)
+    ties.merge(output, ties.merged(bound["self"]))
+
+
+def _merged_product(ties: Ties, right: torch.Tensor, output: torch.Tensor) -> None:
+    """Carry axes that share the last dimension of a matrix into the product.
+
+    Its rows are kernels of several experts, which are mixed: their number stays.
+    """
+    if ties.merged(right):
+        ties.merge(output, ties.merged(right))
+        ties.pin_tensor(right)
+
+
+def _keeps_merged(name: str, ties: Ties, bound: dict[str, Any]) -> list[torch.Tensor]:
+    """Return the operands whose axes may go on sharing a dimension through an operator."""
+    if name in (*VIEWS, *_COPIES):
+        return [bound["self"]]
+    right = bound.get("mat2")
+    if right is None or right.ndim != 2:
+        return []
+    last = all(varying(label) == {1} for label in ties.merged(right))
+    return [right] if last else []
+
+
+def settle_merged(ties: Ties, name: str, bound: dict[str, Any]) -> None:
+    """Let dimensions that several axes share count as one, but where they are cut again.
+
+    Example:
+        >>> settle_merged(Ties(), "relu", {"self": torch.zeros(2)})
+    """
+    able = _keeps_merged(name, ties, bound)
+    ties.settle_merged(t for t in tensors_in(bound) if not any(t is other for other in able))
 
 
 def _spread(label: Label) -> int:
@@ -493,6 +534,7 @@ RULES: dict[str, Rule] = {
     ),
     **dict.fromkeys(ATTENTION, _attention),
     **dict.fromkeys(VIEWS, _reshape),
+    **dict.fromkeys(_COPIES, _copy),
     **dict.fromkeys(STRUCTURAL, _structure),
     **dict.fromkeys(_REDUCTIONS, _reduction),
 }

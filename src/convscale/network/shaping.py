@@ -127,6 +127,8 @@ def _reshaped(ties: Ties, function: str, args: Sequence[Any], output: torch.Tens
                 cut_at = (other, free, rows)
             labels.append(label)
             continue
+        if len(spread) > 1 and spread[0] == 0:
+            ties.note_cut(output, label)
         if len(spread) > 1:
             free = _free_dimension(args, output, spread)
             first = label

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import is_dataclass
 from typing import Any
 
@@ -38,6 +39,8 @@ class Ties:
         self._products: dict[int, torch.Tensor] = {}
         self._views: dict[int, torch.Tensor] = {}
         self._dropped: dict[int, Label] = {}
+        self._cut: dict[int, tuple[torch.Tensor, Label]] = {}
+        self._merged: dict[int, tuple[torch.Tensor, Labels]] = {}
         self.units = 0
         self._labels: dict[int, tuple[torch.Tensor, Labels]] = {}
 
@@ -115,6 +118,35 @@ class Ties:
     def is_dropped(self, label: Label) -> bool:
         """Tell whether a label was dropped."""
         return id(label) in self._dropped
+
+    def merge(self, tensor: torch.Tensor, labels: Labels) -> None:
+        """Note that several axes are laid into one dimension of a tensor, by a label each."""
+        if labels:
+            self._merged[id(tensor)] = (tensor, labels)
+
+    def merged(self, tensor: torch.Tensor) -> Labels:
+        """Return the labels of the axes that share a dimension of a tensor."""
+        entry = self._merged.get(id(tensor))
+        return entry[1] if entry is not None else ()
+
+    def settle_merged(self, tensors: Iterable[torch.Tensor]) -> None:
+        """Let one axis of those that share a dimension stand for it; the others are pinned."""
+        for tensor in tensors if self._merged else ():
+            for label in self._merged.pop(id(tensor), (tensor, ()))[1]:
+                known = self.labels(tensor)
+                if any(varying(label) & varying(other) for other in known):
+                    self.pin(label)
+                else:
+                    self.set_labels(tensor, (*known, label))
+
+    def note_cut(self, tensor: torch.Tensor, label: Label) -> None:
+        """Note that the first dimension of a tensor and others were one axis, by its label."""
+        self._cut[id(tensor)] = (tensor, label)
+
+    def cut_of(self, tensor: torch.Tensor) -> Label | None:
+        """Return the label of the axis that the first dimension of a tensor was cut from."""
+        entry = self._cut.get(id(tensor))
+        return entry[1] if entry is not None else None
 
     def pin_tensor(self, tensor: torch.Tensor) -> None:
         """Pin every unit of a tensor."""

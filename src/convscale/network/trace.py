@@ -20,7 +20,13 @@ from convscale.network.labels import Label, Labels, find_along, varying, vector
 from convscale.network.numbers import Number, Size, install
 from convscale.network.outputs import Scores
 from convscale.network.products import bind, is_free, product
-from convscale.network.relations import RULES, VIEWS, by_shape, like_convolution
+from convscale.network.relations import (
+    RULES,
+    VIEWS,
+    by_shape,
+    like_convolution,
+    settle_merged,
+)
 from convscale.network.shaping import SHAPING, Shaped, cut, shaped_call
 from convscale.network.ties import Ties, tensors_in
 from convscale.quantities import Resolution
@@ -157,6 +163,7 @@ class _Recorder(Observer):
         if self.untouched:
             for tensor in tensors_in(bound):
                 self.untouched.pop(id(tensor), None)
+        settle_merged(self.ties, func._opname, bound)
         rule = RULES.get(func._opname) if func.namespace == "aten" else None
         if rule is not None:
             rule(self.ties, func, bound, output)
@@ -288,6 +295,7 @@ def trace_module(
     results = tensors_in(output)
     if not results:
         raise UnscalableNetworkError(f"{type(module).__name__} returned no tensor.")
+    ties.settle_merged(results)
     features = recorder.scores.settle(ties, results)
     trains = bool(recorder.untouched) and _follow_training(
         recorder, module, example_inputs(module, resolution, in_chans=in_chans, batch=2)
@@ -421,7 +429,11 @@ def _factors(ties: Ties, tensor: torch.Tensor, dims: Sequence[int] | None = None
             chosen -= covered
             units.append(label.reshape(-1))
     for dim in chosen:
-        constant *= tensor.shape[dim]
+        axes = [np.unique(label) for label in ties.merged(tensor) if varying(label) == {dim}]
+        if axes and prod(len(own) for own in axes) == tensor.shape[dim]:
+            units += axes
+        else:
+            constant *= tensor.shape[dim]
     return constant, tuple(units)
 
 
