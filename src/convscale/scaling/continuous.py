@@ -9,10 +9,10 @@ import numpy.typing as npt
 
 from convscale.network.channels import Channels
 from convscale.network.labels import Label
-from convscale.network.stages import join
+from convscale.network.stages import join, within
 from convscale.network.trace import Trace
 from convscale.quantities import like, sides
-from convscale.scaling.blueprint import Blueprint, Variant, within
+from convscale.scaling.blueprint import Blueprint, Variant
 from convscale.strategy import Factors
 
 Values = npt.NDArray[np.float64]

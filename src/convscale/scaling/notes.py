@@ -79,9 +79,9 @@ def _held(blueprint: Blueprint, strategy: Strategy) -> list[str]:
         others = bound_layers(blueprint.trace, blueprint.base().channels, control, blueprint.stages)
         along = f", and those shared with {_few(others)}" if others else ""
         notes.append(f"Widths kept as asked: those of {', '.join(kept)}{along}.")
-    frozen = [stage.name for stage in blueprint.stages if blueprint.is_frozen(stage)]
-    if frozen and (strategy.depth or control.stage_depth):
-        notes.append(f"Depth kept, frozen: {_few(frozen)}.")
+    if control.freeze and (strategy.depth or control.stage_depth):
+        frozen = [stage.name for stage in blueprint.stages if blueprint.is_frozen(stage)]
+        notes += [f"Depth kept, frozen: {_few(frozen)}."] if frozen else []
     for axis, factors in (("depth", control.stage_depth), ("width", control.stage_width)):
         if factors:
             listed = ", ".join(f"{factor:g}" for factor in factors)

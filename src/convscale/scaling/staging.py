@@ -14,10 +14,9 @@ from convscale.complexity.complexity import METRICS, Complexity, Count
 from convscale.network.channels import Channels
 from convscale.network.labels import Label
 from convscale.network.sources import Network
-from convscale.network.stages import Stage, join
+from convscale.network.stages import Stage, join, within
 from convscale.network.trace import Trace
 from convscale.quantities import Resolution, sides
-from convscale.scaling.blueprint import within
 from convscale.scaling.resolving import resolve
 from convscale.scaling.scaler import Scaler
 
