@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
+from typing import Any
 
+import torch
 from torch import nn
 
+from convscale.errors import InputError
 from convscale.network.copies import meta_copy
-from convscale.network.execution import ForwardError, run
+from convscale.network.execution import ForwardError, Observer, run
 from convscale.network.inputs import convolution_inputs, example_inputs, input_channels
 from convscale.network.sources import Network
 from convscale.quantities import Resolution, check_resolution, exact
@@ -51,27 +55,70 @@ def with_input(network: Network, resolution: Resolution | None) -> Network:
 def _found(network: Network, resolution: Resolution) -> Network:
     module = network.build("meta")
     channels = convolution_inputs(module)
+    if not channels:
+        _check_takes_images(network, module, resolution)
     order = [network.dims] if network.dims else _order(list(channels), resolution)
-    first = next(iter(channels), order[0])
-    alone = len(order) == 1 and (order[0] in channels or not channels)
-    if alone and (network.in_chans or (order == [2] and channels.get(2, 3) == 3)):
-        return replace(network, dims=order[0])
+    told = len(order) == 1 and (not channels or order[0] in channels)
+    if told and (network.in_chans or (order == [2] and channels.get(2, 3) == 3)):
+        return _with(network, module, order[0], network.in_chans or 3)
     for dims in order:
         likely = network.in_chans or channels.get(dims, 3)
         for chans in [likely] if network.in_chans else dict.fromkeys((likely, *_IMAGES)):
-            size = exact(resolution, dims)
-            if _runs(module, size, chans, batch=1 if alone else _BATCH):
-                known = network.in_chans is not None or chans != input_channels(module)
-                return replace(network, dims=dims, in_chans=chans if known else None)
-    return replace(network, dims=order[0] if alone else first)
+            if _runs(module, exact(resolution, dims), chans, batch=1 if told else _BATCH):
+                return _with(network, module, dims, chans)
+    return replace(network, dims=order[0] if told else 2 if 2 in channels else next(iter(channels)))
+
+
+def _with(network: Network, module: nn.Module, dims: int, chans: int) -> Network:
+    """Return a network that takes an input; channels that its layers tell are not repeated."""
+    told = network.in_chans is None and chans == input_channels(module)
+    return replace(network, dims=dims, in_chans=None if told else chans)
 
 
 def _order(kinds: list[int], resolution: Resolution) -> list[int]:
-    """Return the numbers of dimensions to try: the one given; or as registered, images before."""
+    """Return the numbers of dimensions to try: the one given, or that of the only kind.
+
+    Of several kinds the first comes first, then images, then the others, then what no
+    convolution has: clips may be taken apart into images.
+    """
     if isinstance(resolution, tuple):
         return [len(resolution)]
-    images = [2] if 2 in kinds or not kinds else []
-    return list(dict.fromkeys((*kinds[:1], *images, *kinds)))
+    if len(kinds) < 2:
+        return kinds or [2]
+    images = [2] if 2 in kinds else []
+    return list(dict.fromkeys((kinds[0], *images, *kinds, 2, 3, 1)))
+
+
+class _FirstLayer(Observer):
+    """Note the path of a linear layer that takes the input as it is."""
+
+    def __init__(self, shape: torch.Size) -> None:
+        self.path: str | None = None
+        self._shape, self._seen = shape, False
+
+    def enter(self, path: str, module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        if self._seen or not module._parameters:
+            return
+        self._seen = True
+        if isinstance(module, nn.Linear) and inputs and inputs[0].shape == self._shape:
+            self.path = path or "itself"
+
+
+def _check_takes_images(network: Network, module: nn.Module, resolution: Resolution) -> None:
+    """Refuse a network of linear layers, the first of which takes vectors.
+
+    It runs on an image whose last side is as long as its vectors, but sees no image there.
+    """
+    copied = meta_copy(module)
+    inputs = example_inputs(copied, resolution, in_chans=network.in_chans)
+    first = _FirstLayer(inputs[0].shape)
+    with suppress(ForwardError):
+        run(copied, inputs, first)
+    if first.path is not None:
+        raise InputError(
+            f"{network.name} takes vectors: its first layer, {first.path}, is linear, and it has "
+            "no convolution. Give a convolutional network."
+        )
 
 
 def _runs(module: nn.Module, resolution: Resolution, chans: int, *, batch: int) -> bool:

@@ -130,7 +130,7 @@ def _cause(blueprint: Blueprint, found: Candidate) -> str:
         / (before * growth),
         _deeper(blueprint, variant, asked.depth): deeper.complexity(deeper.rule.widths(1.0)).flops
         / (before * asked.depth),
-        "maps round to whole positions, or resolution to a step": larger.complexity(own).flops
+        "maps or resolution round, or attention spans positions": larger.complexity(own).flops
         / (before * asked.resolution ** len(sides(blueprint.resolution))),
     }
     causes = [f"{text} ({part:.2f} times)" for text, part in steps.items() if abs(part - 1) > 0.05]
