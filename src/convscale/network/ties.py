@@ -34,6 +34,7 @@ class Ties:
         self._views: dict[int, torch.Tensor] = {}
         self._dropped: dict[int, Label] = {}
         self.units = 0
+        self.map_ndim = 4  # dimensions of a feature map: batch, channels and positions
         self._labels: dict[int, tuple[torch.Tensor, Labels]] = {}
 
     def fresh(self, size: int) -> Label:

@@ -466,10 +466,8 @@ class Blueprint:
         models = self._models_of(depths)
         problem: UnscalableNetworkError | None = None
         for step in _STEPS:
-            height, width = (
-                max(1, round(side * factor / step)) * step for side in sides(self.resolution)
-            )
-            candidate = like(self.resolution, height, width)
+            near = [max(1, round(side * factor / step)) * step for side in sides(self.resolution)]
+            candidate = like(self.resolution, near)
             if candidate == self.resolution:
                 return candidate, step
             try:

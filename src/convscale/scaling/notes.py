@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from convscale.quantities import format_count, format_resolution
+from convscale.quantities import format_count, format_resolution, sides
 from convscale.scaling.blueprint import Blueprint, Variant
 from convscale.scaling.parts import bound_layers
 from convscale.scaling.search import Candidate, kept_stages
-from convscale.strategy import Strategy
+from convscale.strategy import Step, Strategy
 
 
 def notes_on(
@@ -30,6 +30,10 @@ def notes_on(
         ()
     """
     notes: list[str] = _held(blueprint, strategy)
+    if strategy.resolution and strategy.dims != 2 and not isinstance(strategy, Step):
+        power = "" if strategy.dims == 1 else "³"
+        count = "one spatial dimension" if strategy.dims == 1 else "three spatial dimensions"
+        notes.append(f"The network has {count}: the law of {strategy.name} is d·w²·r{power} = s.")
     if found.factors.depth != 1 and (kept := kept_stages(blueprint)):
         notes.append(f"Depth kept, no repeatable block: {', '.join(kept)}.")
     if found.step > 1:
@@ -126,8 +130,8 @@ def _cause(blueprint: Blueprint, found: Candidate) -> str:
         / (before * growth),
         _deeper(blueprint, variant, asked.depth): deeper.complexity(deeper.rule.widths(1.0)).flops
         / (before * asked.depth),
-        "maps round to whole positions, or resolution to a step": larger.complexity(own).flops
-        / (before * asked.resolution**2),
+        "maps or resolution round, or attention spans positions": larger.complexity(own).flops
+        / (before * asked.resolution ** len(sides(blueprint.resolution))),
     }
     causes = [f"{text} ({part:.2f} times)" for text, part in steps.items() if abs(part - 1) > 0.05]
     return "; ".join(causes) or "depths, widths and resolution round, each by a little"

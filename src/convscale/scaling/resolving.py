@@ -11,7 +11,7 @@ from convscale.complexity.complexity import Count
 from convscale.complexity.counting import check_convention, count_network
 from convscale.errors import InputError
 from convscale.network.naming import is_library_name, resolve_base, split_scaled
-from convscale.network.probing import with_channels
+from convscale.network.probing import with_input
 from convscale.network.sources import Device, Network
 from convscale.quantities import Resolution, check_resolution, parse_number
 from convscale.scaling.build import build
@@ -50,7 +50,8 @@ def resolve(
         if is_saved(Path(network)) and not is_library_name(network):
             if num_classes is not None or in_chans is not None:
                 raise InputError("A saved folder has its classes and channels already.")
-            return _with(saved_network(Path(network)), resolution)
+            found = _with(saved_network(Path(network)), resolution)
+            return with_input(found, found.resolution)
         parts = split_scaled(network.strip())
         if parts is not None:
             name, strategy, factor = parts
@@ -59,7 +60,7 @@ def resolve(
             return _scaled(base, strategy, s)
     base = resolve_base(network, num_classes=num_classes, in_chans=in_chans)
     base = _with(base, resolution)
-    return with_channels(base, base.resolution)
+    return with_input(base, base.resolution)
 
 
 def count(
@@ -110,4 +111,4 @@ def _scaled(base: Network, strategy: str, factor: float | None) -> Network:
 
     end = "" if factor is None else f":{factor:g}"
     name = f"{base.name}@{scaled.strategy.name}{end}"
-    return Network(name, scaled.resolution, base.in_chans, make, scaled.origin)
+    return Network(name, scaled.resolution, base.in_chans, make, scaled.origin, dims=scaled.dims)

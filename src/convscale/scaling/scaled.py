@@ -47,6 +47,7 @@ class ScaledNetwork:
     in_chans: int | None
     origin: Origin
     plan: Plan
+    dims: int = 2  # spatial dimensions
 
     @property
     def ratio(self) -> dict[str, float | None]:

@@ -14,9 +14,17 @@ from convscale.errors import BudgetError, InputError, UnscalableNetworkError
 from convscale.network.copies import meta_copy
 from convscale.network.execution import ForwardError, run
 from convscale.network.inputs import example_inputs
-from convscale.network.probing import with_channels
+from convscale.network.probing import with_input
 from convscale.network.sources import Network
-from convscale.quantities import Resolution, check_count, check_positive, format_count
+from convscale.quantities import (
+    Resolution,
+    check_count,
+    check_positive,
+    exact,
+    format_count,
+    like,
+    sides,
+)
 from convscale.scaling.blueprint import Blueprint
 from convscale.scaling.build import build, set_attributes
 from convscale.scaling.control import PARTS, Control
@@ -61,19 +69,21 @@ class Scaler:
     ) -> None:
         check_count(width_multiple, what="width multiple")
         self.resolution = known_resolution(network, resolution)
-        self.network = network = with_channels(network, self.resolution)
+        self.network = network = with_input(network, self.resolution)
+        self.dims = network.dims or 2
+        self._size = exact(self.resolution, self.dims)
         module = network.build("meta")
         counting = Counting()
         try:
             self.blueprint = Blueprint(
                 module,
-                self.resolution,
+                self._size,
                 in_chans=network.in_chans,
                 width_multiple=width_multiple,
                 watch=(counting,),
             )
         except ForwardError as error:
-            self._count(meta_copy(module), self.resolution)  # says so if it does not run at all
+            self._count(meta_copy(module), self._size)  # says so if it does not run at all
             raise UnscalableNetworkError(
                 f"{network.name} cannot be traced: {error.reason}."
             ) from error
@@ -125,6 +135,7 @@ class Scaler:
         given = {"factor": factor, "flops": flops, "params": params, "acts": acts}
         axes, control = split_keep(keep, freeze, stage_depth, stage_width)
         rule = parse_strategy(strategy) if isinstance(strategy, str) else strategy
+        rule = rule.in_dims(self.dims)
         target, value = target_of(rule, given, default=control.default_factor)
         rule, notes = without(_rounded(rule, rounding), axes)
         if isinstance(rule, Step):
@@ -164,7 +175,7 @@ class Scaler:
         return ScaledNetwork(
             network=self.network.name,
             module=module,
-            resolution=found.variant.resolution,
+            resolution=like(self.resolution, sides(found.variant.resolution)),
             strategy=strategy,
             factor=found.factor,
             factors=found.factors,
@@ -176,6 +187,7 @@ class Scaler:
             in_chans=self.network.in_chans,
             origin=replace(origin, steps=(*origin.steps, plan.as_document())),
             plan=plan,
+            dims=self.dims,
         )
 
     def _settled(self, found: Candidate) -> tuple[Plan, nn.Module, Complexity]:
