@@ -160,7 +160,6 @@ class Continuous:
         table = np.array(rows, dtype=float)
         return Costs(table[:, 0], table[:, 1], table[:, 2])
 
-
     def _left(self, parts: Values, stages: Places, without: tuple[str, ...]) -> Mask:
         """Tell which calls or tensors are left without some parts."""
         left: Mask = ~np.isin(parts, without)

@@ -34,6 +34,7 @@ class Parts:
         self, trace: Trace, stages: tuple[Stage, ...], edits: tuple[DepthEdit, ...] = ()
     ) -> None:
         self._channels = trace.channels
+        self.containers = tuple(stage.container for stage in stages)
         self._paths = [_paths(stage, edits) for stage in stages]
         self._of = [self.stage_of(term.path) for term in trace.terms]
         inside = [index for index, stage in enumerate(self._of) if stage is not None]
