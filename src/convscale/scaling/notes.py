@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from convscale.quantities import format_count, format_resolution, sides
 from convscale.scaling.blueprint import Blueprint, Variant
-from convscale.scaling.parts import bound_layers
+from convscale.scaling.following import head_groups, own_head
+from convscale.scaling.parts import Parts, bound_layers
 from convscale.scaling.search import Candidate, kept_stages
 from convscale.strategy import Step, Strategy
 
@@ -82,11 +83,29 @@ def _held(blueprint: Blueprint, strategy: Strategy) -> list[str]:
     if control.freeze and (strategy.depth or control.stage_depth):
         frozen = [stage.name for stage in blueprint.stages if blueprint.is_frozen(stage)]
         notes += [f"Depth kept, frozen: {_few(frozen)}."] if frozen else []
-    for axis, factors in (("depth", control.stage_depth), ("width", control.stage_width)):
+    depths = control.stage_depth
+    if isinstance(strategy, Step) and strategy.stage_depth:
+        listed = ", ".join(f"{factor * strategy.own.depth:.4g}" for factor in depths)
+        notes.append(f"The factors of depth in the stages are {listed}.")
+        depths = ()
+    for axis, factors in (("depth", depths), ("width", control.stage_width)):
         if factors:
             listed = ", ".join(f"{factor:g}" for factor in factors)
             notes.append(f"The factor of {axis} is multiplied by {listed} in the stages.")
+    if _headless(blueprint, strategy):
+        notes.append(
+            f"Strategy {strategy.name} keeps the head wide, but the network's is the width of its "
+            "last stage, which is scaled."
+        )
     return notes
+
+
+def _headless(blueprint: Blueprint, strategy: Strategy) -> bool:
+    """Tell whether a strategy says something of the head, where there is none of its own."""
+    rules, trace = strategy.rules, blueprint.trace
+    if "head" not in rules.keep and rules.head_at_least is None:
+        return False
+    return bool(head_groups(trace)) and not own_head(trace, Parts(trace, blueprint.stages))
 
 
 def _few(names: list[str]) -> str:

@@ -139,7 +139,7 @@ class Scaler:
         target, value = target_of(rule, given, default=control.default_factor)
         rule, notes = without(_rounded(rule, rounding), axes)
         if isinstance(rule, Step):
-            value, control = rule.scale, _by_entry(rule, control)
+            value, control = rule.scale, self._by_entry(rule, control)
         blueprint = self.blueprint.under(control)
         check_axes(blueprint, rule)
         if target == "factor":
@@ -155,6 +155,28 @@ class Scaler:
             )
         notes += notes_on(blueprint, rule, found, requested)
         return self._made(rule, found, requested, notes, seed=seed, weights=weights)
+
+    def _by_entry(self, strategy: Step, control: Control) -> Control:
+        """Return the control under which stages have the depths that a table's entry gives."""
+        if not strategy.stage_depth:
+            return control
+        known, own = len(strategy.stage_depth), self.blueprint.stages
+        if len(own) != known:
+            listed = ", ".join(f"{stage.name} ({stage.depth})" for stage in own) or "none"
+            raise UnscalableNetworkError(
+                f"Strategy {strategy.name!r} has depths for {known} stages, but the stages of "
+                f"{self.network.name} are {len(own)}: {listed}. Use a network with {known}, or "
+                "another strategy."
+            )
+        asked = control.stage_depth or (1.0,) * known
+        if len(asked) != known:
+            raise InputError(
+                f"Strategy {strategy.name!r} has depths for {known} stages, but {len(asked)} "
+                "depth factors of stages came. Write one for each of its stages."
+            )
+        shares = zip(strategy.stage_depth, asked, strict=True)
+        depths = tuple(each / strategy.own.depth * times for each, times in shares)
+        return replace(control, stage_depth=depths)
 
     def _made(
         self,
@@ -354,21 +376,6 @@ def target_of(
     if any(value is not None for value in given.values()):
         raise InputError(own_factors(strategy))
     return "factor", strategy.scale
-
-
-def _by_entry(strategy: Step, control: Control) -> Control:
-    """Return the control under which stages have the depths that a table's entry gives them."""
-    if not strategy.stage_depth:
-        return control
-    asked = control.stage_depth or (1.0,) * len(strategy.stage_depth)
-    if len(asked) != len(strategy.stage_depth):
-        raise InputError(
-            f"Strategy {strategy.name!r} has depths for {len(strategy.stage_depth)} stages, but "
-            f"{len(asked)} depth factors of stages came. Write one for each of its stages."
-        )
-    whole = strategy.own.depth
-    shares = zip(strategy.stage_depth, asked, strict=True)
-    return replace(control, stage_depth=tuple(own / whole * times for own, times in shares))
 
 
 def _rounded(strategy: Strategy, rounding: str | None) -> Strategy:
