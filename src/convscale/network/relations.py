@@ -273,8 +273,9 @@ def _pad(ties: Ties, _func: Any, bound: dict[str, Any], output: Any) -> None:
             if varying(label) != {dim} or before < 0 or after < 0:
                 ties.pin(label)
                 break
-            ends = [ties.fresh(before), ties.fresh(after)]
-            ties.produced += [units for units in ends if len(units)]
+            ends = [ties.fill(before), ties.fill(after)]
+            if before == after:  # one number tells both
+                ties.tie(*ends)
             label = vector(np.concatenate([ends[0], label.reshape(-1), ends[1]]), dim, x.ndim)
         else:
             labels.append(label)
@@ -297,8 +298,7 @@ def _gated(ties: Ties, _func: Any, bound: dict[str, Any], output: Any) -> None:
 def _constant(ties: Ties, _func: Any, _bound: dict[str, Any], output: Any) -> None:
     """Let a map of constants that the forward pass makes have any number of channels."""
     if isinstance(output, torch.Tensor) and output.ndim >= ties.map_ndim and output.shape[1] > 1:
-        units = ties.fresh(output.shape[1])
-        ties.produced.append(units)
+        units = ties.fill(output.shape[1])
         ties.set_labels(output, (vector(units, 1, output.ndim),))
 
 
