@@ -36,13 +36,24 @@ def with_channels(network: Network, resolution: Resolution | None) -> Network:
         return network
     module = network.build("meta")
     likely = input_channels(module)
-    if likely == 3 or _runs(module, resolution, likely):
+    if likely == 3 or runs(module, resolution, likely):
         return network
-    found = [chans for chans in _IMAGES if chans != likely and _runs(module, resolution, chans)]
+    found = [chans for chans in _IMAGES if chans != likely and runs(module, resolution, chans)]
     return replace(network, in_chans=found[0]) if found else network
 
 
-def _runs(module: nn.Module, resolution: Resolution, chans: int) -> bool:
+def runs(module: nn.Module, resolution: Resolution, chans: int | None) -> bool:
+    """Tell whether a module runs on images, tried on a copy.
+
+    Args:
+        module: The module.
+        resolution: The side or (height, width) in px.
+        chans: Input channels; read from the module if not given.
+
+    Example:
+        >>> runs(nn.Conv2d(3, 8, 3), 2, 3)
+        False
+    """
     copied = meta_copy(module)
     try:
         run(copied, example_inputs(copied, resolution, in_chans=chans))
