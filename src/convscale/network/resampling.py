@@ -166,8 +166,7 @@ def resample(table: torch.Tensor, grid: Grid) -> torch.Tensor:
     if len(grid.axes) == 1:
         kept, rows = rows[: grid.prefix], rows[grid.prefix :]
     flat = rows.reshape(*_plane(grid.before), -1).permute(2, 0, 1)[None]
-    shrinks = grid.after < grid.before
-    new = interpolate(flat, size=_plane(grid.after), mode="bicubic", antialias=shrinks)
+    new = interpolate(flat, size=_plane(grid.after), mode="bicubic", antialias=True)
     new = new[0].permute(1, 2, 0)
     if len(grid.axes) == 1:
         new = torch.cat((kept, new.reshape(-1, *rest)))

@@ -34,8 +34,8 @@ def notes_on(
         notes.append(f"Depth kept, no repeatable block: {', '.join(kept)}.")
     if found.step > 1:
         notes.append(
-            f"The network accepts resolutions in steps of {found.step} px; "
-            f"{format_resolution(found.variant.resolution)} px is the nearest."
+            f"The network runs at {format_resolution(found.variant.resolution)} px, the nearest "
+            f"on a step of {found.step} px; on smaller steps it does not run."
         )
     notes += _made_for(found)
     if blueprint.trace.opaque and strategy.width:
