@@ -379,7 +379,12 @@ def _embedding(ties: Ties, _func: Any, bound: dict[str, Any], output: Any) -> No
 def _index(ties: Ties, func: Any, bound: dict[str, Any], output: Any) -> None:
     x, indices = bound["self"], bound["indices"]
     positions = [dim for dim, index in enumerate(indices) if index is not None]
-    if len(positions) != 1 or any(positions[0] in varying(lb) for lb in ties.labels(x)):
+    if ties.is_table(x):  # entries are looked up: their number stays
+        for label in ties.labels(x):
+            if varying(label) & set(positions):
+                ties.drop(label)
+    labels = [label for label in ties.labels(x) if not ties.is_dropped(label)]
+    if len(positions) != 1 or any(positions[0] in varying(label) for label in labels):
         by_shape(ties, func, bound, output)
         return
     dim, index = positions[0], indices[positions[0]]
@@ -387,7 +392,7 @@ def _index(ties: Ties, func: Any, bound: dict[str, Any], output: Any) -> None:
         output,
         tuple(
             label.reshape(label.shape[:dim] + (1,) * index.ndim + label.shape[dim + 1 :])
-            for label in ties.labels(x)
+            for label in labels
         ),
     )
 

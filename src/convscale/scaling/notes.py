@@ -39,9 +39,10 @@ def notes_on(
         notes.append(f"Depth kept, no repeatable block: {', '.join(kept)}.")
     if found.step > 1:
         notes.append(
-            f"The network accepts resolutions in steps of {found.step} px; "
-            f"{format_resolution(found.variant.resolution)} px is the nearest."
+            f"The network runs at {format_resolution(found.variant.resolution)} px, the nearest "
+            f"on a step of {found.step} px; on smaller steps it does not run."
         )
+    notes += _made_for(found)
     if blueprint.trace.opaque and strategy.width:
         listed = ", ".join(f"{op} in {path or 'the network'}" for path, op in _first(blueprint))
         notes.append(f"Widths kept around operators that were not understood: {listed}.")
@@ -49,6 +50,21 @@ def notes_on(
         notes += _outputs(blueprint)
     notes += _miss(blueprint, found, requested)
     return tuple(notes)
+
+
+def _made_for(found: Candidate) -> list[str]:
+    """Say that the network was built for another size, and what became of its tables."""
+    told, resolution = found.variant.traced.told, found.variant.resolution
+    if told is None:
+        return []
+    size = format_resolution(resolution)
+    notes = [f"The network is built for {size} px by its constructor ({told.option})."]
+    if told.fates.resampled:
+        notes.append(f"Position tables resampled to it: {_few(list(told.fates.resampled))}.")
+    if told.fates.fresh:
+        listed = _few(list(told.fates.fresh))
+        notes.append(f"Fresh weights, since their shape depends on the resolution: {listed}.")
+    return notes
 
 
 def _outputs(blueprint: Blueprint) -> list[str]:
