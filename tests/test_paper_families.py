@@ -404,9 +404,27 @@ def test_what_a_file_leaves_out_has_the_default_of_the_reference_code(tmp_path):
     assert (net.block, net.stem, net.activation) == ("bottleneck", "simple", "relu")
 
 
+def test_what_a_file_sets_to_null_has_the_default_of_the_reference_code(tmp_path):
+    path = tmp_path / "net.yaml"
+    path.write_text(
+        "MODEL: {TYPE: anynet, ACTIVATION_FUN: null}\n"
+        "ANYNET: {DEPTHS: [1, 2], WIDTHS: [32, 64], STRIDES: [1, 2], BOT_MULS: null,\n"
+        "  GROUP_WS: [null, null], HEAD_W: null, STEM_TYPE: null, SE_ON: null}\n"
+        "TEST: {IM_SIZE: null}\n"
+    )
+    net = families.read_yaml(path)
+    assert (net.bottleneck_multipliers, net.group_widths) == ((1, 1), (1, 1))
+    assert (net.head_width, net.stem, net.se_ratio) == (0, "simple", 0.0)
+    assert (net.activation, net.test_resolution) == ("relu", 256)
+
+
 def test_small_resnets_of_the_reference_code_have_three_stages():
     net = from_reference(
-        {"MODEL": {"TYPE": "resnet", "DEPTH": 56}, "TRAIN": {"DATASET": "cifar10", "IM_SIZE": 32}}
+        {
+            "MODEL": {"TYPE": "resnet", "DEPTH": 56},
+            "TRAIN": {"DATASET": "cifar10", "IM_SIZE": 32},
+            "TEST": {"IM_SIZE": 32},
+        }
     )
     # arXiv 1512.03385, section 4.2: 6n + 2 layers, 0.85 M params at n = 9
     assert (net.depths, net.widths, net.resolution) == ((9, 9, 9), (16, 32, 64), 32)
@@ -473,6 +491,11 @@ def test_a_file_stands_for_a_network_on_the_command_line(tmp_path, capsys):
             "RESNET: {TRANS_FUN: bottleneck_transform, NUM_GROUPS: 2}\n",
             "net.yaml: RESNET.TRANS_FUN is 'bottleneck_transform', on cifar10 it must be basic_.*"
             "; MODEL.DEPTH is 9, on cifar10 it must be 6n \\+ 2.",
+        ),
+        (
+            "MODEL: {TYPE: regnet, NUM_CLASES: 1000}\nTRAIN: {IMG_SIZE: 96, BATCH_SIZE: 8}\n",
+            "net.yaml: MODEL.NUM_CLASES is no entry of it, did you mean NUM_CLASSES\\?; "
+            "TRAIN.IMG_SIZE is no entry of it, did you mean IM_SIZE\\?.",
         ),
         ("MODEL: {TYPE: resnet}\n", "net.yaml: RESNET.TRANS_FUN is .*; MODEL.DEPTH is 0, .*"),
         ("MODEL: {TYPE: anynet}\nANYNET: 3\n", "net.yaml: ANYNET is 3, it must be a table .*"),
