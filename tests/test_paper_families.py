@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import random
 import re
+import tracemalloc
 from dataclasses import replace
 from math import log, sqrt
 from pathlib import Path
@@ -267,6 +268,30 @@ def test_impossible_constraints_end_with_what_was_found(monkeypatch):
     monkeypatch.setattr("convscale.families.sampling._HOPELESS", 50_000)
     with pytest.raises(BudgetError, match="^Of 65,536 networks drawn, 0 meet the constraints. .*$"):
         families.sample(1, flops=(1, 2))
+    with pytest.raises(BudgetError, match="^Of 65,536 networks drawn, 0 meet the constraints. .*$"):
+        families.sample(1, stages=50)  # more than any network of the space has
+
+
+def test_narrow_integers_are_counted_as_wide_ones():
+    net = families.named("RegNetY-32GF")
+    stages = {"depths": [net.depths], "widths": [net.widths], "group_widths": [net.group_widths]}
+    narrow = {name: np.array(values, np.int16) for name, values in stages.items()}
+    assert int(families.count_stages(net, **narrow).flops[0]) == families.count(net).flops
+
+
+def test_the_memory_of_many_candidates_is_that_of_the_answer():
+    """Chunks of 8192 keep the rest below 8 MiB, however many candidates there are."""
+    net, count = families.named("RegNetY-400MF"), 400_000
+    columns = {
+        "depths": np.full((count, 4), 3, np.int16),
+        "widths": np.full((count, 4), 64, np.int16),
+        "group_widths": np.full((count, 4), 8, np.int16),
+    }
+    tracemalloc.start()
+    found = families.count_stages(net, **columns)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak - 3 * found.flops.nbytes < 8 * 2**20
 
 
 @pytest.mark.parametrize(
@@ -284,6 +309,14 @@ def test_impossible_constraints_end_with_what_was_found(monkeypatch):
         (
             lambda: families.sample(5, flops=(2, 1)),
             "The range of flops is \\(2, 1\\); write \\(least, most\\).",
+        ),
+        (
+            lambda: families.sample(5, flops=("few", "many")),
+            "The range of flops is \\('few', 'many'\\); write \\(least, most\\).",
+        ),
+        (
+            lambda: families.sample(5, seed=-1),
+            "The seed is -1; it must be an integer of at least 0.",
         ),
         (lambda: families.sample(0), "The number of networks is 0; it must be at least 1."),
     ],
