@@ -5,21 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterator
 from copy import copy
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
+from math import prod
 
 import numpy as np
 from torch import nn
 
 from convscale.complexity.complexity import Complexity
-from convscale.errors import ConvscaleError, InputError, UnscalableNetworkError
+from convscale.errors import InputError, UnscalableNetworkError
 from convscale.network.channels import Channels, Sizes
 from convscale.network.copies import meta_copy
 from convscale.network.execution import ForwardError, Observer
 from convscale.network.inputs import example_inputs
 from convscale.network.schemes import find_schemes
-from convscale.network.stages import Stage, join
+from convscale.network.sizing import Sizing, Told
+from convscale.network.stages import Stage, join, upwards, within
 from convscale.network.trace import Trace, size_of, trace_module
-from convscale.quantities import Resolution, format_resolution, like, sides
+from convscale.quantities import Resolution, format_resolution
 from convscale.scaling.adapting import adapt
 from convscale.scaling.closed_form import ClosedForm, Weights
 from convscale.scaling.control import Control
@@ -27,9 +29,9 @@ from convscale.scaling.deepening import Deepening
 from convscale.scaling.depth import apply_depth
 from convscale.scaling.parts import held, shares
 from convscale.scaling.plan import DepthEdit, Plan
+from convscale.scaling.steps import beside, nearest, steps_of
+from convscale.scaling.trying import IdleBlockError, Trials
 from convscale.scaling.widths import WidthRule, Widths, width_rule
-
-_STEPS = (1, 2, 4, 8, 16, 32, 64)
 
 
 @dataclass(frozen=True)
@@ -138,6 +140,8 @@ class Variant:
 class Traced:
     """A run at one resolution, with one added block in some stages, and what it costs.
 
+    `told` is the base network made for the resolution, where it had to be made for it.
+
     Example:
         >>> from convscale.network import resolve_base
         >>> Blueprint(resolve_base("timm:resnet18").build("meta"), 224).base().traced.edits
@@ -147,16 +151,7 @@ class Traced:
     trace: Trace
     edits: tuple[DepthEdit, ...]
     form: ClosedForm
-
-
-def within(path: str, module: str) -> bool:
-    """Tell whether a path is a module's or lies in it.
-
-    Example:
-        >>> within("layer1.0.conv1", "layer1.0"), within("layer1.01", "layer1.0")
-        (True, False)
-    """
-    return path == module or path.startswith(f"{module}.")
+    told: Told | None = None
 
 
 def _kept_sizes(trace: Trace) -> list[tuple[int, ...]]:
@@ -167,6 +162,22 @@ def _kept_sizes(trace: Trace) -> list[tuple[int, ...]]:
     ]
 
 
+def _times(edits: tuple[DepthEdit, ...], models: tuple[DepthEdit, ...]) -> dict[str, int]:
+    """Return how often blocks of a trace stand in a variant: all that do not stand there once.
+
+    Args:
+        edits: What makes the variant from the base network.
+        models: What made the trace from it.
+    """
+    times = {join(edit.container, name): 0 for edit in edits for name in edit.removed}
+    added = {(edit.container, edit.after): edit.added for edit in edits}
+    for model in models:
+        names = added.get((model.container, model.after), ())
+        for position, name in enumerate(model.added):
+            times[join(model.container, name)] = len(names[position :: len(model.added)])
+    return times
+
+
 class Blueprint:
     """Trace a base network once; answer what it costs at any depths, widths and resolution.
 
@@ -175,6 +186,7 @@ class Blueprint:
         resolution: Base resolution in px.
         in_chans: Input channels; read from the module if not given.
         width_multiple: The multiple that widths keep, as far as the base has it.
+        sizing: Makes the network for other resolutions, where its constructor takes one.
         watch: Others who see the run of the base network.
 
     Raises:
@@ -193,13 +205,15 @@ class Blueprint:
         *,
         in_chans: int | None = None,
         width_multiple: int = 8,
+        sizing: Sizing | None = None,
         watch: tuple[Observer, ...] = (),
     ) -> None:
         self.module = module
         self.resolution = resolution
         self._in_chans = in_chans
         self._multiple = width_multiple
-        self._runs: dict[object, Traced] = {}
+        self._sizing = sizing
+        self._runs: dict[object, Traced | UnscalableNetworkError] = {}
         self._rules: dict[int, tuple[Channels, WidthRule]] = {}
         self.control = Control()
         self.trace = trace_module(meta_copy(module), resolution, in_chans=in_chans, watch=watch)
@@ -257,22 +271,16 @@ class Blueprint:
         """
         best: tuple[Deepening, tuple[bool, ...]]
         best, most = (Deepening(self.module, self.trace, ()), ()), -1
+        trials = Trials(lambda edits, deepening: self._run(edits, self.resolution, deepening))
         for stages in find_schemes(self.module, self.trace):
             deepening = Deepening(self.module, self.trace, stages)
-            able = deepening.able(partial(self._runs_with, deepening))
+            able = trials.able(deepening)
             flops = deepening.flops(able)
             if flops > most:
                 best, most = (deepening, able), flops
             if 3 * flops >= self.trace.flops:
                 break
         return best
-
-    def _runs_with(self, deepening: Deepening, edits: tuple[DepthEdit, ...]) -> bool:
-        try:
-            self._run(edits, self.resolution, deepening)
-        except ConvscaleError:
-            return False
-        return True
 
     @property
     def stages(self) -> tuple[Stage, ...]:
@@ -350,8 +358,11 @@ class Blueprint:
         edits = () if depths is None else self._deepened[0].edits(depths)
         models = self._models_of(depths)
         traced = self._run(models, resolution)
-        terms = [self._times(path, edits, models) for path in traced.form.term_paths]
-        tensors = [self._times(name, edits, models) for name in traced.form.tensor_names]
+        times = _times(edits, models)
+        terms, tensors = (
+            [prod(times.get(module, 1) for module in upwards(path)) for path in paths]
+            for paths in (traced.form.term_paths, traced.form.tensor_names)
+        )
         channels, rule = self._rule(traced)
         return Variant(
             depths,
@@ -371,17 +382,6 @@ class Blueprint:
         deepening, able = self._deepened
         return edits if deepening.exact else deepening.one_more(able)
 
-    def _times(self, path: str, edits: tuple[DepthEdit, ...], models: tuple[DepthEdit, ...]) -> int:
-        """Return how often a path of the trace stands in a variant."""
-        for model in models:
-            for position, name in enumerate(model.added):
-                if within(path, join(model.container, name)):
-                    place = (model.container, model.after)
-                    same = [e for e in edits if (e.container, e.after) == place]
-                    return len(same[0].added[position :: len(model.added)]) if same else 0
-        gone = (join(e.container, name) for e in edits for name in e.removed)
-        return 0 if any(within(path, block) for block in gone) else 1
-
     def _run(
         self,
         models: tuple[DepthEdit, ...],
@@ -390,15 +390,45 @@ class Blueprint:
     ) -> Traced:
         key = (models, resolution)
         if key not in self._runs:
-            self._runs[key] = self._traced(models, resolution, deepening)
-        return self._runs[key]
+            try:
+                self._runs[key] = self._made_for(models, resolution, deepening)
+            except UnscalableNetworkError as error:
+                self._runs[key] = error
+        found = self._runs[key]
+        if isinstance(found, UnscalableNetworkError):
+            raise found
+        return found
+
+    def _made_for(
+        self, models: tuple[DepthEdit, ...], resolution: Resolution, deepening: Deepening | None
+    ) -> Traced:
+        """Run the base network, or where it is built for one size, itself built for this one."""
+        sizing = None if resolution == self.resolution else self._sizing
+        if sizing is not None and sizing.bound:
+            told = sizing.at(resolution)
+            if told is None:
+                raise UnscalableNetworkError(
+                    f"Its constructor does not take {format_resolution(resolution)} px."
+                )
+            return self._traced(models, resolution, deepening, told)
+        try:
+            return self._traced(models, resolution, deepening)
+        except UnscalableNetworkError:
+            told = None if sizing is None else sizing.at(resolution)
+            if told is None:
+                raise
+        return self._traced(models, resolution, deepening, told)
 
     def _traced(
-        self, models: tuple[DepthEdit, ...], resolution: Resolution, deepening: Deepening | None
+        self,
+        models: tuple[DepthEdit, ...],
+        resolution: Resolution,
+        deepening: Deepening | None,
+        told: Told | None = None,
     ) -> Traced:
         trace = self.trace
         if models or resolution != self.resolution:
-            module = meta_copy(self.module)
+            module = meta_copy(self.module if told is None else told.module)
             adapted = False
             if models:
                 deepening = deepening or self._deepened[0]
@@ -406,14 +436,14 @@ class Blueprint:
                 deepening.shape_made(module, models)
                 adapted = deepening.exact
             trace = self._follow(module, resolution, adapted=adapted)
-        for change in models:
-            for name in change.added:
-                if trace.calls.get(join(change.container, name)) != 1:
-                    raise UnscalableNetworkError(
-                        f"A block added to {change.container or 'the network'} is not executed "
-                        "once. Let its forward pass iterate over the blocks."
-                    )
-        return Traced(trace, models, ClosedForm(trace))
+        idle = tuple(
+            change
+            for change in models
+            if any(trace.calls.get(join(change.container, name)) != 1 for name in change.added)
+        )
+        if idle:
+            raise IdleBlockError(idle)
+        return Traced(trace, models, ClosedForm(trace), told)
 
     def _rule(self, traced: Traced) -> tuple[Channels, WidthRule]:
         """Return the channels and the widths of a run, under the control."""
@@ -471,19 +501,20 @@ class Blueprint:
         """
         models = self._models_of(depths)
         problem: UnscalableNetworkError | None = None
-        for step in _STEPS:
-            height, width = (
-                max(1, round(side * factor / step)) * step for side in sides(self.resolution)
-            )
-            candidate = like(self.resolution, height, width)
+        for step in steps_of(self.resolution):
+            candidate = nearest(self.resolution, factor, step)
+            tried = [candidate]
             if candidate == self.resolution:
-                return candidate, step
-            try:
-                self._run(models, candidate)
-            except UnscalableNetworkError as error:
-                problem = problem or error
-            else:
-                return candidate, step
+                if step == 1:
+                    return candidate, step
+                tried = beside(candidate, step)  # if one of these runs, the base is the nearest
+            for resolution in tried:
+                try:
+                    self._run(models, resolution)
+                except UnscalableNetworkError as error:
+                    problem = problem or error
+                else:
+                    return candidate, step
         raise UnscalableNetworkError(
             f"The resolution cannot be scaled by {factor:.3g}: {problem} "
             "Leave it out: --keep r, or use a strategy without r, such as w or dw."

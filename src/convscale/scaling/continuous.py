@@ -10,10 +10,10 @@ import numpy.typing as npt
 
 from convscale.network.channels import Channels
 from convscale.network.labels import Label
-from convscale.network.stages import join
+from convscale.network.stages import join, within
 from convscale.network.trace import Trace
 from convscale.quantities import like, sides
-from convscale.scaling.blueprint import Blueprint, Variant, within
+from convscale.scaling.blueprint import Blueprint, Variant
 from convscale.scaling.parts import Parts
 from convscale.strategy import Factors
 
@@ -90,8 +90,8 @@ class Continuous:
             else stage_.depth + blocks * ok
             for index, (stage_, ok) in enumerate(zip(bp.stages, bp.deepenable, strict=True))
         )
-        tall, wide = sides(bp.resolution)
-        return bp.variant(depths if able else None, like(bp.resolution, tall * times, wide * times))
+        larger = like(bp.resolution, [side * times for side in sides(bp.resolution)])
+        return bp.variant(depths if able else None, larger)
 
     def _copies(self) -> tuple[Values, Values]:
         """Return, for each stage, which calls and tensors make up an added block."""
@@ -112,7 +112,8 @@ class Continuous:
         """Return the power of the side with which each call's flops and acts grow."""
         small, large = self._base.trace.terms, self._more(1, times=2).trace.terms
         if [term.path for term in small] != [term.path for term in large]:
-            return np.full(len(small), 2.0), np.full(len(small), 2.0)
+            dims = float(len(sides(self._blueprint.resolution)))
+            return np.full(len(small), dims), np.full(len(small), dims)
         flops = [(a.flops_scale, b.flops_scale) for a, b in zip(small, large, strict=True)]
         acts = [(a.acts_scale, b.acts_scale) for a, b in zip(small, large, strict=True)]
         return _power(flops), _power(acts)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from convscale.quantities import format_count, format_resolution
+from convscale.quantities import format_count, format_resolution, sides
 from convscale.scaling.blueprint import Blueprint, Variant
 from convscale.scaling.following import head_groups, own_head
 from convscale.scaling.parts import Parts, bound_layers
@@ -31,13 +31,18 @@ def notes_on(
         ()
     """
     notes: list[str] = _held(blueprint, strategy)
+    if strategy.resolution and strategy.dims != 2 and not isinstance(strategy, Step):
+        power = "" if strategy.dims == 1 else "³"
+        count = "one spatial dimension" if strategy.dims == 1 else "three spatial dimensions"
+        notes.append(f"The network has {count}: the law of {strategy.name} is d·w²·r{power} = s.")
     if found.factors.depth != 1 and (kept := kept_stages(blueprint)):
         notes.append(f"Depth kept, no repeatable block: {', '.join(kept)}.")
     if found.step > 1:
         notes.append(
-            f"The network accepts resolutions in steps of {found.step} px; "
-            f"{format_resolution(found.variant.resolution)} px is the nearest."
+            f"The network runs at {format_resolution(found.variant.resolution)} px, the nearest "
+            f"on a step of {found.step} px; on smaller steps it does not run."
         )
+    notes += _made_for(found)
     if blueprint.trace.opaque and strategy.width:
         listed = ", ".join(f"{op} in {path or 'the network'}" for path, op in _first(blueprint))
         notes.append(f"Widths kept around operators that were not understood: {listed}.")
@@ -45,6 +50,21 @@ def notes_on(
         notes += _outputs(blueprint)
     notes += _miss(blueprint, found, requested)
     return tuple(notes)
+
+
+def _made_for(found: Candidate) -> list[str]:
+    """Say that the network was built for another size, and what became of its tables."""
+    told, resolution = found.variant.traced.told, found.variant.resolution
+    if told is None:
+        return []
+    size = format_resolution(resolution)
+    notes = [f"The network is built for {size} px by its constructor ({told.option})."]
+    if told.fates.resampled:
+        notes.append(f"Position tables resampled to it: {_few(list(told.fates.resampled))}.")
+    if told.fates.fresh:
+        listed = _few(list(told.fates.fresh))
+        notes.append(f"Fresh weights, since their shape depends on the resolution: {listed}.")
+    return notes
 
 
 def _outputs(blueprint: Blueprint) -> list[str]:
@@ -76,9 +96,9 @@ def _held(blueprint: Blueprint, strategy: Strategy) -> list[str]:
         others = bound_layers(blueprint.trace, blueprint.base().channels, control, blueprint.stages)
         along = f", and those shared with {_few(others)}" if others else ""
         notes.append(f"Widths kept as asked: those of {', '.join(kept)}{along}.")
-    frozen = [stage.name for stage in blueprint.stages if blueprint.is_frozen(stage)]
-    if frozen and (strategy.depth or control.stage_depth):
-        notes.append(f"Depth kept, frozen: {_few(frozen)}.")
+    if control.freeze and (strategy.depth or control.stage_depth):
+        frozen = [stage.name for stage in blueprint.stages if blueprint.is_frozen(stage)]
+        notes += [f"Depth kept, frozen: {_few(frozen)}."] if frozen else []
     depths = control.stage_depth
     if isinstance(strategy, Step) and strategy.stage_depth:
         listed = ", ".join(f"{factor * strategy.own.depth:.4g}" for factor in depths)
@@ -145,8 +165,8 @@ def _cause(blueprint: Blueprint, found: Candidate) -> str:
         / (before * growth),
         _deeper(blueprint, variant, asked.depth): deeper.complexity(deeper.rule.widths(1.0)).flops
         / (before * asked.depth),
-        "maps round to whole positions, or resolution to a step": larger.complexity(own).flops
-        / (before * asked.resolution**2),
+        "maps or resolution round, or attention spans positions": larger.complexity(own).flops
+        / (before * asked.resolution ** len(sides(blueprint.resolution))),
     }
     causes = [f"{text} ({part:.2f} times)" for text, part in steps.items() if abs(part - 1) > 0.05]
     return "; ".join(causes) or "depths, widths and resolution round, each by a little"

@@ -14,9 +14,17 @@ from convscale.errors import BudgetError, InputError, UnscalableNetworkError
 from convscale.network.copies import meta_copy
 from convscale.network.execution import ForwardError, run
 from convscale.network.inputs import example_inputs
-from convscale.network.probing import with_channels
+from convscale.network.sizing import Sizing, fitted
 from convscale.network.sources import Network
-from convscale.quantities import Resolution, check_count, check_positive, format_count
+from convscale.quantities import (
+    Resolution,
+    check_count,
+    check_positive,
+    exact,
+    format_count,
+    like,
+    sides,
+)
 from convscale.scaling.blueprint import Blueprint
 from convscale.scaling.build import build, set_attributes
 from convscale.scaling.control import PARTS, Control
@@ -61,19 +69,22 @@ class Scaler:
     ) -> None:
         check_count(width_multiple, what="width multiple")
         self.resolution = known_resolution(network, resolution)
-        self.network = network = with_channels(network, self.resolution)
+        self.network = network = fitted(network, self.resolution)
+        self.dims = network.dims or 2
+        self._size = exact(self.resolution, self.dims)
         module = network.build("meta")
         counting = Counting()
         try:
             self.blueprint = Blueprint(
                 module,
-                self.resolution,
+                self._size,
                 in_chans=network.in_chans,
                 width_multiple=width_multiple,
+                sizing=Sizing(network, self._size),
                 watch=(counting,),
             )
         except ForwardError as error:
-            self._count(meta_copy(module), self.resolution)  # says so if it does not run at all
+            self._count(meta_copy(module), self._size)  # says so if it does not run at all
             raise UnscalableNetworkError(
                 f"{network.name} cannot be traced: {error.reason}."
             ) from error
@@ -125,6 +136,7 @@ class Scaler:
         given = {"factor": factor, "flops": flops, "params": params, "acts": acts}
         axes, control = split_keep(keep, freeze, stage_depth, stage_width)
         rule = parse_strategy(strategy) if isinstance(strategy, str) else strategy
+        rule = rule.in_dims(self.dims)
         target, value = target_of(rule, given, default=control.default_factor)
         rule, notes = without(_rounded(rule, rounding), axes)
         if isinstance(rule, Step):
@@ -178,15 +190,17 @@ class Scaler:
         weights: bool,
     ) -> ScaledNetwork:
         plan, module, achieved = self._settled(found)
+        told = found.variant.traced.told
+        source = self.network if told is None else told.network
         if weights:
-            module, more = self._weighted(plan, seed=seed)
+            module, more = _weighted(source, plan, seed=seed)
             achieved = self._checked(module, found)
             notes = (*notes, *more)
-        origin = self.network.origin
+        origin = source.origin
         return ScaledNetwork(
             network=self.network.name,
             module=module,
-            resolution=found.variant.resolution,
+            resolution=like(self.resolution, sides(found.variant.resolution)),
             strategy=strategy,
             factor=found.factor,
             factors=found.factors,
@@ -198,6 +212,8 @@ class Scaler:
             in_chans=self.network.in_chans,
             origin=replace(origin, steps=(*origin.steps, plan.as_document())),
             plan=plan,
+            dims=self.dims,
+            source=source,
         )
 
     def _settled(self, found: Candidate) -> tuple[Plan, nn.Module, Complexity]:
@@ -210,7 +226,8 @@ class Scaler:
             found.variant.plan(found.widths),
             descriptions=described(self.blueprint, found.variant, found.widths),
         )
-        module, _ = build(self.blueprint.module, plan)
+        told = found.variant.traced.told
+        module, _ = build(self.blueprint.module if told is None else told.module, plan)
         counting = Counting()
         settlement = settle(
             copied := meta_copy(module),
@@ -245,12 +262,6 @@ class Scaler:
         except ForwardError as error:
             raise self._unfollowed(error.reason) from error
 
-    def _weighted(self, plan: Plan, *, seed: int) -> tuple[nn.Module, tuple[str, ...]]:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            base = self.network.build("cpu")
-        return build(base, plan, seed=seed)
-
     def _count(self, module: nn.Module, resolution: Resolution) -> Count:
         return count_module(
             module, resolution, name=self.network.name, in_chans=self.network.in_chans
@@ -279,6 +290,13 @@ class Scaler:
                 "operators change with the widths."
             )
         return got
+
+
+def _weighted(source: Network, plan: Plan, *, seed: int) -> tuple[nn.Module, tuple[str, ...]]:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        base = source.build("cpu")
+    return build(base, plan, seed=seed)
 
 
 def _why(error: Exception) -> str:

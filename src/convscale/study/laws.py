@@ -136,7 +136,7 @@ def laws(
     model = _continuous(scaler)
     for index, strategy in enumerate(chosen):
         try:
-            results.append(_law(scaler, model, strategy, steps))
+            results.append(_law(scaler, model, strategy.in_dims(scaler.dims), steps))
         except UnscalableNetworkError as error:
             failures.append(error)
         report(index + 1, len(chosen))
