@@ -45,12 +45,7 @@ NO_DEPTH = (
 FIXED_SIDE = frozenset(("view of a computed size", "gray", "flattened clip"))
 
 # Networks that are refused altogether: the error and the sentence.
-_STAYS = r"Let it follow the tensor's shape, or use a strategy without w\.$"
 REFUSED = {
-    "zero-padded shortcut": (
-        r"^module:Chain has a number in its code that does not follow its widths: .* "
-        rf"\(in stages\.1\.0, a Padded\)\. {_STAYS}"
-    ),
     "spectral norm": r"no width of the network can change \(not understood: aten\.mv in body\.0",
     "blurred": r"^Strategy 'w' scales width, but no width of the network can change\.",
 }

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from convscale.errors import InputError
+from convscale.network.functions import is_own, own_copy
 
 _PLAIN = frozenset((int, float, bool, str, type(None)))
 
@@ -50,7 +51,7 @@ def part_copy(part: nn.Module) -> nn.Module:
         for hook in (*module._forward_hooks.values(), *module._forward_pre_hooks.values())
     ]
     memo = {id(owner): owner for owner in owners if owner not in inside}
-    return copy.deepcopy(part, memo)
+    return _cloned(part, memo)
 
 
 def hook_owner(hook: Any) -> object:
@@ -138,7 +139,16 @@ def _value(value: Any, memo: dict[int, Any]) -> Any:
     if kind in (list, set) and all(type(entry) in _PLAIN for entry in value):
         copied = memo[id(value)] = value.copy()
         return copied
+    if is_own(value):
+        return own_copy(value, lambda held: _held(held, memo), memo)
     return copy.deepcopy(value, memo)
+
+
+def _held(value: Any, memo: dict[int, Any]) -> Any:
+    """Copy what a function closes over where it is the network's; share anything else."""
+    if id(value) in memo or isinstance(value, nn.Module) or is_own(value):
+        return _value(value, memo)
+    return value
 
 
 def _as_meta(tensor: torch.Tensor) -> torch.Tensor:

@@ -64,7 +64,7 @@ def _found(network: Network, resolution: Resolution) -> Network:
     for dims in order:
         likely = network.in_chans or channels.get(dims, 3)
         for chans in [likely] if network.in_chans else dict.fromkeys((likely, *_IMAGES)):
-            if _runs(module, exact(resolution, dims), chans, batch=1 if told else _BATCH):
+            if runs(module, exact(resolution, dims), chans, batch=1 if told else _BATCH):
                 return _with(network, module, dims, chans)
     return replace(network, dims=order[0] if told else 2 if 2 in channels else next(iter(channels)))
 
@@ -121,7 +121,19 @@ def _check_takes_images(network: Network, module: nn.Module, resolution: Resolut
         )
 
 
-def _runs(module: nn.Module, resolution: Resolution, chans: int, *, batch: int) -> bool:
+def runs(module: nn.Module, resolution: Resolution, chans: int | None, *, batch: int = 1) -> bool:
+    """Tell whether a module runs, tried on a copy.
+
+    Args:
+        module: The module.
+        resolution: The sides in px, one for each spatial dimension.
+        chans: Input channels; read from the module if not given.
+        batch: Images at once.
+
+    Example:
+        >>> runs(nn.Conv2d(3, 8, 3), (2, 2), 3)
+        False
+    """
     copied = meta_copy(module)
     try:
         run(copied, example_inputs(copied, resolution, in_chans=chans, batch=batch))

@@ -273,8 +273,9 @@ def _pad(ties: Ties, _func: Any, bound: dict[str, Any], output: Any) -> None:
             if varying(label) != {dim} or before < 0 or after < 0:
                 ties.pin(label)
                 break
-            ends = [ties.fresh(before), ties.fresh(after)]
-            ties.produced += [units for units in ends if len(units)]
+            ends = [ties.fill(before), ties.fill(after)]
+            if before == after:  # one number tells both
+                ties.tie(*ends)
             label = vector(np.concatenate([ends[0], label.reshape(-1), ends[1]]), dim, x.ndim)
         else:
             labels.append(label)
@@ -297,8 +298,7 @@ def _gated(ties: Ties, _func: Any, bound: dict[str, Any], output: Any) -> None:
 def _constant(ties: Ties, _func: Any, _bound: dict[str, Any], output: Any) -> None:
     """Let a map of constants that the forward pass makes have any number of channels."""
     if isinstance(output, torch.Tensor) and output.ndim >= ties.map_ndim and output.shape[1] > 1:
-        units = ties.fresh(output.shape[1])
-        ties.produced.append(units)
+        units = ties.fill(output.shape[1])
         ties.set_labels(output, (vector(units, 1, output.ndim),))
 
 
@@ -379,7 +379,12 @@ def _embedding(ties: Ties, _func: Any, bound: dict[str, Any], output: Any) -> No
 def _index(ties: Ties, func: Any, bound: dict[str, Any], output: Any) -> None:
     x, indices = bound["self"], bound["indices"]
     positions = [dim for dim, index in enumerate(indices) if index is not None]
-    if len(positions) != 1 or any(positions[0] in varying(lb) for lb in ties.labels(x)):
+    if ties.is_table(x):  # entries are looked up: their number stays
+        for label in ties.labels(x):
+            if varying(label) & set(positions):
+                ties.drop(label)
+    labels = [label for label in ties.labels(x) if not ties.is_dropped(label)]
+    if len(positions) != 1 or any(positions[0] in varying(label) for label in labels):
         by_shape(ties, func, bound, output)
         return
     dim, index = positions[0], indices[positions[0]]
@@ -387,7 +392,7 @@ def _index(ties: Ties, func: Any, bound: dict[str, Any], output: Any) -> None:
         output,
         tuple(
             label.reshape(label.shape[:dim] + (1,) * index.ndim + label.shape[dim + 1 :])
-            for label in ties.labels(x)
+            for label in labels
         ),
     )
 

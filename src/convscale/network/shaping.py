@@ -17,7 +17,8 @@ from convscale.network.ties import Ties
 RESHAPES = frozenset(("view", "reshape", "unflatten", "expand", "_unsafe_view"))
 SPLITS = frozenset(("split", "split_with_sizes", "chunk"))
 SLICES = frozenset(("__getitem__",))
-SHAPING = RESHAPES | SPLITS | SLICES
+PADS = frozenset(("pad",))
+SHAPING = RESHAPES | SPLITS | SLICES | PADS
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,8 @@ class Shaped:
 
     `dims` holds, for a reshape, what each dimension of the output is made of; for a split,
     what each part's size along the split dimension is: units, or None for a constant; for
-    a slice, the same for what lies before it and what it takes, dimension by dimension.
+    a slice, the same for what lies before it and what it takes, dimension by dimension; for a
+    padding, for what it adds at each end, as its argument lists them.
     Where a reshape cuts one axis, its units are shared by `over` other parts; `cut` holds the
     units by the two dimensions it is cut into, the second of which grows unless its units are
     one.
@@ -76,6 +78,8 @@ def shaped_call(ties: Ties, function: str, args: Sequence[Any], output: Any) -> 
         return _parted(ties, function, args, output)
     if function in SLICES and isinstance(output, torch.Tensor):
         return _sliced(ties, function, args)
+    if function in PADS and isinstance(output, torch.Tensor):
+        return _padded(ties, function, args, output)
     return None
 
 
@@ -216,6 +220,23 @@ def slice_dimensions(index: Sequence[Any], ndim: int) -> list[tuple[int, slice]]
                 found.append((dim, entry))
             dim += 1
     return found
+
+
+def _padded(ties: Ties, function: str, args: Sequence[Any], output: torch.Tensor) -> Shaped | None:
+    """Note a padding: the units that it adds before and behind the channels."""
+    given = args[1]
+    if not isinstance(given, list | tuple):
+        return None
+    dims: list[Label | None] = [None] * len(given)
+    for position in range(0, len(given) - 1, 2):
+        dim = output.ndim - 1 - position // 2
+        label = next((lb for lb in ties.labels(output) if varying(lb) == {dim}), None)
+        before, after = int(given[position]), int(given[position + 1])
+        if label is not None and before >= 0 and after >= 0:
+            units = label.reshape(-1)
+            dims[position] = units[:before] if before else None
+            dims[position + 1] = units[len(units) - after :] if after else None
+    return Shaped(function, tuple(int(size) for size in given), tuple(dims))
 
 
 def _parted(ties: Ties, function: str, args: Sequence[Any], output: Sequence[Any]) -> Shaped | None:

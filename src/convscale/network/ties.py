@@ -30,6 +30,7 @@ class Ties:
         self.grouped: list[tuple[Label, Label, Label]] = []
         self.equal: list[list[Label]] = []
         self.same: list[tuple[Label, Label]] = []
+        self.filling: list[Label] = []
         self._products: dict[int, torch.Tensor] = {}
         self._views: dict[int, torch.Tensor] = {}
         self._dropped: dict[int, Label] = {}
@@ -73,6 +74,13 @@ class Ties:
         """Note that tensors are views of another, which may be a parameter."""
         if self.is_table(source):
             self._views.update((id(view), view) for view in views)
+
+    def fill(self, size: int) -> Label:
+        """Return new units of constants, of which there may be any number."""
+        units = self.fresh(size)
+        if size:
+            self.filling.append(units)
+        return units
 
     def tie(self, left: Label, right: Label) -> None:
         """Say that units are the same, element by element, after broadcasting."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from convscale.quantities import format_count, format_resolution, sides
 from convscale.scaling.blueprint import Blueprint, Variant
-from convscale.scaling.parts import bound_layers
+from convscale.scaling.following import head_groups, own_head
+from convscale.scaling.parts import Parts, bound_layers
 from convscale.scaling.search import Candidate, kept_stages
 from convscale.strategy import Step, Strategy
 
@@ -38,9 +39,10 @@ def notes_on(
         notes.append(f"Depth kept, no repeatable block: {', '.join(kept)}.")
     if found.step > 1:
         notes.append(
-            f"The network accepts resolutions in steps of {found.step} px; "
-            f"{format_resolution(found.variant.resolution)} px is the nearest."
+            f"The network runs at {format_resolution(found.variant.resolution)} px, the nearest "
+            f"on a step of {found.step} px; on smaller steps it does not run."
         )
+    notes += _made_for(found)
     if blueprint.trace.opaque and strategy.width:
         listed = ", ".join(f"{op} in {path or 'the network'}" for path, op in _first(blueprint))
         notes.append(f"Widths kept around operators that were not understood: {listed}.")
@@ -48,6 +50,21 @@ def notes_on(
         notes += _outputs(blueprint)
     notes += _miss(blueprint, found, requested)
     return tuple(notes)
+
+
+def _made_for(found: Candidate) -> list[str]:
+    """Say that the network was built for another size, and what became of its tables."""
+    told, resolution = found.variant.traced.told, found.variant.resolution
+    if told is None:
+        return []
+    size = format_resolution(resolution)
+    notes = [f"The network is built for {size} px by its constructor ({told.option})."]
+    if told.fates.resampled:
+        notes.append(f"Position tables resampled to it: {_few(list(told.fates.resampled))}.")
+    if told.fates.fresh:
+        listed = _few(list(told.fates.fresh))
+        notes.append(f"Fresh weights, since their shape depends on the resolution: {listed}.")
+    return notes
 
 
 def _outputs(blueprint: Blueprint) -> list[str]:
@@ -82,11 +99,29 @@ def _held(blueprint: Blueprint, strategy: Strategy) -> list[str]:
     if control.freeze and (strategy.depth or control.stage_depth):
         frozen = [stage.name for stage in blueprint.stages if blueprint.is_frozen(stage)]
         notes += [f"Depth kept, frozen: {_few(frozen)}."] if frozen else []
-    for axis, factors in (("depth", control.stage_depth), ("width", control.stage_width)):
+    depths = control.stage_depth
+    if isinstance(strategy, Step) and strategy.stage_depth:
+        listed = ", ".join(f"{factor * strategy.own.depth:.4g}" for factor in depths)
+        notes.append(f"The factors of depth in the stages are {listed}.")
+        depths = ()
+    for axis, factors in (("depth", depths), ("width", control.stage_width)):
         if factors:
             listed = ", ".join(f"{factor:g}" for factor in factors)
             notes.append(f"The factor of {axis} is multiplied by {listed} in the stages.")
+    if _headless(blueprint, strategy):
+        notes.append(
+            f"Strategy {strategy.name} keeps the head wide, but the network's is the width of its "
+            "last stage, which is scaled."
+        )
     return notes
+
+
+def _headless(blueprint: Blueprint, strategy: Strategy) -> bool:
+    """Tell whether a strategy says something of the head, where there is none of its own."""
+    rules, trace = strategy.rules, blueprint.trace
+    if "head" not in rules.keep and rules.head_at_least is None:
+        return False
+    return bool(head_groups(trace)) and not own_head(trace, Parts(trace, blueprint.stages))
 
 
 def _few(names: list[str]) -> str:

@@ -14,7 +14,7 @@ from convscale.errors import BudgetError, InputError, UnscalableNetworkError
 from convscale.network.copies import meta_copy
 from convscale.network.execution import ForwardError, run
 from convscale.network.inputs import example_inputs
-from convscale.network.probing import with_input
+from convscale.network.sizing import Sizing, fitted
 from convscale.network.sources import Network
 from convscale.quantities import (
     Resolution,
@@ -69,7 +69,7 @@ class Scaler:
     ) -> None:
         check_count(width_multiple, what="width multiple")
         self.resolution = known_resolution(network, resolution)
-        self.network = network = with_input(network, self.resolution)
+        self.network = network = fitted(network, self.resolution)
         self.dims = network.dims or 2
         self._size = exact(self.resolution, self.dims)
         module = network.build("meta")
@@ -80,6 +80,7 @@ class Scaler:
                 self._size,
                 in_chans=network.in_chans,
                 width_multiple=width_multiple,
+                sizing=Sizing(network, self._size),
                 watch=(counting,),
             )
         except ForwardError as error:
@@ -139,7 +140,7 @@ class Scaler:
         target, value = target_of(rule, given, default=control.default_factor)
         rule, notes = without(_rounded(rule, rounding), axes)
         if isinstance(rule, Step):
-            value, control = rule.scale, _by_entry(rule, control)
+            value, control = rule.scale, self._by_entry(rule, control)
         blueprint = self.blueprint.under(control)
         check_axes(blueprint, rule)
         if target == "factor":
@@ -156,6 +157,28 @@ class Scaler:
         notes += notes_on(blueprint, rule, found, requested)
         return self._made(rule, found, requested, notes, seed=seed, weights=weights)
 
+    def _by_entry(self, strategy: Step, control: Control) -> Control:
+        """Return the control under which stages have the depths that a table's entry gives."""
+        if not strategy.stage_depth:
+            return control
+        known, own = len(strategy.stage_depth), self.blueprint.stages
+        if len(own) != known:
+            listed = ", ".join(f"{stage.name} ({stage.depth})" for stage in own) or "none"
+            raise UnscalableNetworkError(
+                f"Strategy {strategy.name!r} has depths for {known} stages, but the stages of "
+                f"{self.network.name} are {len(own)}: {listed}. Use a network with {known}, or "
+                "another strategy."
+            )
+        asked = control.stage_depth or (1.0,) * known
+        if len(asked) != known:
+            raise InputError(
+                f"Strategy {strategy.name!r} has depths for {known} stages, but {len(asked)} "
+                "depth factors of stages came. Write one for each of its stages."
+            )
+        shares = zip(strategy.stage_depth, asked, strict=True)
+        depths = tuple(each / strategy.own.depth * times for each, times in shares)
+        return replace(control, stage_depth=depths)
+
     def _made(
         self,
         strategy: Strategy,
@@ -167,11 +190,13 @@ class Scaler:
         weights: bool,
     ) -> ScaledNetwork:
         plan, module, achieved = self._settled(found)
+        told = found.variant.traced.told
+        source = self.network if told is None else told.network
         if weights:
-            module, more = self._weighted(plan, seed=seed)
+            module, more = _weighted(source, plan, seed=seed)
             achieved = self._checked(module, found)
             notes = (*notes, *more)
-        origin = self.network.origin
+        origin = source.origin
         return ScaledNetwork(
             network=self.network.name,
             module=module,
@@ -188,6 +213,7 @@ class Scaler:
             origin=replace(origin, steps=(*origin.steps, plan.as_document())),
             plan=plan,
             dims=self.dims,
+            source=source,
         )
 
     def _settled(self, found: Candidate) -> tuple[Plan, nn.Module, Complexity]:
@@ -200,7 +226,8 @@ class Scaler:
             found.variant.plan(found.widths),
             descriptions=described(self.blueprint, found.variant, found.widths),
         )
-        module, _ = build(self.blueprint.module, plan)
+        told = found.variant.traced.told
+        module, _ = build(self.blueprint.module if told is None else told.module, plan)
         counting = Counting()
         settlement = settle(
             copied := meta_copy(module),
@@ -235,12 +262,6 @@ class Scaler:
         except ForwardError as error:
             raise self._unfollowed(error.reason) from error
 
-    def _weighted(self, plan: Plan, *, seed: int) -> tuple[nn.Module, tuple[str, ...]]:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            base = self.network.build("cpu")
-        return build(base, plan, seed=seed)
-
     def _count(self, module: nn.Module, resolution: Resolution) -> Count:
         return count_module(
             module, resolution, name=self.network.name, in_chans=self.network.in_chans
@@ -269,6 +290,13 @@ class Scaler:
                 "operators change with the widths."
             )
         return got
+
+
+def _weighted(source: Network, plan: Plan, *, seed: int) -> tuple[nn.Module, tuple[str, ...]]:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        base = source.build("cpu")
+    return build(base, plan, seed=seed)
 
 
 def _why(error: Exception) -> str:
@@ -354,21 +382,6 @@ def target_of(
     if any(value is not None for value in given.values()):
         raise InputError(own_factors(strategy))
     return "factor", strategy.scale
-
-
-def _by_entry(strategy: Step, control: Control) -> Control:
-    """Return the control under which stages have the depths that a table's entry gives them."""
-    if not strategy.stage_depth:
-        return control
-    asked = control.stage_depth or (1.0,) * len(strategy.stage_depth)
-    if len(asked) != len(strategy.stage_depth):
-        raise InputError(
-            f"Strategy {strategy.name!r} has depths for {len(strategy.stage_depth)} stages, but "
-            f"{len(asked)} depth factors of stages came. Write one for each of its stages."
-        )
-    whole = strategy.own.depth
-    shares = zip(strategy.stage_depth, asked, strict=True)
-    return replace(control, stage_depth=tuple(own / whole * times for own, times in shares))
 
 
 def _rounded(strategy: Strategy, rounding: str | None) -> Strategy:

@@ -12,6 +12,7 @@ from convscale.network.stages import join
 from convscale.quantities import format_count, like, sides
 from convscale.scaling.blueprint import Blueprint, Variant
 from convscale.scaling.following import is_ruled, ruled_widths
+from convscale.scaling.parts import Parts
 from convscale.scaling.widths import Width, Widths
 from convscale.strategy import Factors, Strategy
 
@@ -93,8 +94,8 @@ def _depths(blueprint: Blueprint, strategy: Strategy, factor: float) -> tuple[in
 def _widths(blueprint: Blueprint, variant: Variant, factors: Factors, strategy: Strategy) -> Widths:
     if not is_ruled(strategy.rules):
         return variant.rule.widths(factors.width, factors.group_width)
-    holding = tuple(stage.container for stage in blueprint.stages)
-    return ruled_widths(variant.rule, variant.trace, factors, strategy.rules, holding)
+    parts = Parts(variant.trace, blueprint.stages, variant.traced.edits)
+    return ruled_widths(variant.rule, variant.trace, factors, strategy.rules, parts)
 
 
 def _capped(factor: float, side: int, strategy: Strategy) -> float:

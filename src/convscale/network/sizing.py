@@ -1,0 +1,197 @@
+"""Networks that are built for one input size: their constructor is told another."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+from torch import nn
+
+from convscale.network.probing import runs, with_input
+from convscale.network.resampling import Fates, carry, fates
+from convscale.network.sources import Device, Network
+from convscale.quantities import Resolution, exact, like, sides
+
+# What constructors call the side of the images they take. Whether it is that is told by trying.
+SIZE_OPTIONS = ("img_size", "image_size", "input_size", "input_resolution", "resolution")
+
+
+@dataclass(frozen=True)
+class Told:
+    """A network as its constructor makes it for a resolution: its option, and it without weights.
+
+    What `network` builds holds the base's weights; `fates` says what became of tables.
+
+    Example:
+        >>> from convscale.network.sources import from_timm
+        >>> Sizing(from_timm("levit_conv_128s", {}), 224).at(256).option
+        'img_size'
+    """
+
+    network: Network
+    module: nn.Module
+    option: str
+    fates: Fates
+
+
+@dataclass(frozen=True)
+class _Form:
+    """The option that the size is told by, as one number or as a pair."""
+
+    name: str
+    paired: bool
+
+    def options(self, resolution: Resolution) -> dict[str, Any]:
+        lengths = sides(resolution)
+        return {self.name: lengths if self.paired or len({*lengths}) > 1 else lengths[0]}
+
+
+class Sizing:
+    """Make a network for other resolutions, where its constructor takes one.
+
+    Args:
+        network: The network.
+        resolution: What it is built for, in px; None where nothing tells it.
+        trial: A resolution to find out with.
+
+    Example:
+        >>> from convscale.network.sources import from_timm
+        >>> Sizing(from_timm("levit_conv_128s", {}), 224).bound
+        True
+        >>> Sizing(from_timm("resnet18", {}), 224).at(256) is None
+        True
+    """
+
+    def __init__(
+        self, network: Network, resolution: Resolution | None, *, trial: Resolution | None = None
+    ) -> None:
+        self._network = network
+        self._resolution = resolution
+        self._trial = trial if resolution is None else resolution
+        self._told: dict[Resolution, Told | None] = {}
+
+    @cached_property
+    def _module(self) -> nn.Module:
+        return self._network.build("meta")
+
+    @cached_property
+    def _found(self) -> tuple[_Form | None, bool]:
+        """The form in which the constructor takes a size, and whether tensors depend on it.
+
+        It takes a size if it builds the same layers at the doubled one; nothing but tables,
+        and layers that see all positions at once, may have another shape there.
+        """
+        if self._network.remake is None or self._trial is None:
+            return None, False
+        doubled = like(self._trial, [2 * side for side in sides(self._trial)])
+        for form in self._forms():
+            module = self._made(form, doubled)
+            if module is not None and (found := fates(self._module, module)) is not None:
+                return form, found.any
+        return None, False
+
+    def _forms(self) -> Iterator[_Form]:
+        assert self._network.remake is not None
+        names = _options(self._network.remake.factory, type(self._module))
+        for name in SIZE_OPTIONS:
+            if name in names:
+                yield from (_Form(name, paired=False), _Form(name, paired=True))
+
+    def _made(self, form: _Form, resolution: Resolution) -> nn.Module | None:
+        network = self._remade(form, resolution)
+        try:
+            return network.build("meta")
+        except Exception:  # noqa: BLE001 - the constructor refuses the size, as it may
+            return None
+
+    def _remade(self, form: _Form, resolution: Resolution) -> Network:
+        assert self._network.remake is not None
+        return self._network.remake.make(form.options(resolution))
+
+    @property
+    def bound(self) -> bool:
+        """Whether tensors of the network depend on the size that its constructor is told."""
+        return self._found[1]
+
+    def at(self, resolution: Resolution) -> Told | None:
+        """Return the network made for a resolution; None where its constructor takes none."""
+        if resolution not in self._told:
+            self._told[resolution] = self._at(resolution)
+        return self._told[resolution]
+
+    def _at(self, resolution: Resolution) -> Told | None:
+        form, _ = self._found
+        module = None if form is None else self._made(form, resolution)
+        if form is None or module is None:
+            return None
+        growth = (self._resolution, resolution) if self._resolution is not None else None
+        found = fates(self._module, module, growth)
+        if found is None:
+            return None
+        network, made = self._network, self._remade(form, resolution)
+
+        def build(device: Device) -> nn.Module:
+            built = made.build(device)
+            return carry(network.build(device), built, found) if device == "cpu" else built
+
+        told = replace(
+            made,
+            name=network.name,
+            build=build,
+            resolution=resolution,
+            in_chans=network.in_chans,
+            dims=network.dims,
+        )
+        return Told(told, module, form.name, found)
+
+
+def _options(factory: Callable[..., Any], kind: type) -> set[str]:
+    """Return the names of what a factory takes, and of what it may pass on to a class."""
+    taken = _parameters(factory)
+    names = {parameter.name for parameter in taken}
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in taken):
+        for each in kind.__mro__:
+            made_by = vars(each).get("__init__", object.__init__)
+            names.update(parameter.name for parameter in _parameters(made_by))
+    return names
+
+
+def _parameters(function: Callable[..., Any]) -> tuple[inspect.Parameter, ...]:
+    try:
+        return tuple(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):
+        return ()  # written in C: it tells nothing
+
+
+def fitted(network: Network, resolution: Resolution | None) -> Network:
+    """Return a network made for a resolution, where it takes one; its input channels are known.
+
+    Args:
+        network: The network.
+        resolution: The side or (height, width) in px; None leaves all as it is.
+
+    Example:
+        >>> from convscale.network.sources import from_timm
+        >>> fitted(from_timm("levit_conv_128s", {}), 256).origin.options
+        {'img_size': 256}
+    """
+    if resolution is None or resolution == network.resolution:
+        return with_input(network, resolution)
+    sizing = Sizing(network, network.resolution, trial=resolution)
+    told = sizing.at(resolution)
+    asked = replace(network, resolution=resolution)
+    if told is None:
+        return with_input(asked, resolution)
+    tried = (told.network, asked) if sizing.bound else (asked, told.network)
+    known = [with_input(each, resolution) for each in tried]
+    return next(
+        (each for each in known if _runs_at(each, resolution)),
+        with_input(asked, resolution),
+    )
+
+
+def _runs_at(network: Network, resolution: Resolution) -> bool:
+    return runs(network.build("meta"), exact(resolution, network.dims or 2), network.in_chans)
