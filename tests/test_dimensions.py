@@ -341,3 +341,47 @@ def test_weights_in_channels_last_memory_of_volumes_get_such_an_input():
     found = measure_together([Subject("net", net, (6, 8, 8), dims=3)], rounds=1)[0]
     assert found.conditions.memory_format == "channels_last"
     assert seen[0].is_contiguous(memory_format=torch.channels_last_3d)
+
+
+# Networks built for one size
+
+FIXED = """
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, dims, sides):
+        super().__init__()
+        conv = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[dims - 1]
+        self.patches = conv(1, 32, 4, 4)
+        positions = 1
+        for side in sides:
+            positions *= side // 4
+        self.table = nn.Parameter(torch.randn(1, 32, positions))
+        self.exit = nn.Linear(32, 10)
+
+    def forward(self, x):
+        return self.exit((self.patches(x).flatten(2) + self.table).relu().mean(-1))
+
+def signal(input_size=64):
+    return Net(1, [input_size])
+
+def volume(img_size=(8, 16, 16)):
+    return Net(3, img_size)
+"""
+
+
+@pytest.mark.parametrize(
+    ("factory", "size", "factor", "found", "positions"),
+    [("signal", 64, 2, 128, 32), ("volume", (8, 16, 16), 8, (16, 32, 32), 256)],
+)
+def test_networks_built_for_one_size_are_built_again(
+    factory, size, factor, found, positions, tmp_path
+):
+    (tmp_path / "nets.py").write_text(FIXED)
+    network = f"{tmp_path}/nets.py:{factory}"
+    scaled = cs.scale(network, strategy="r", factor=factor, resolution=size)
+    assert scaled.resolution == found
+    assert scaled.module.table.shape == (1, 32, positions)
+    assert scaled.achieved.flops == 4 ** len(sides(found, 1)) * 32 * positions + 320
+    assert bool(scaled.module(torch.randn(1, 1, *sides(found, 1))).isfinite().all())
