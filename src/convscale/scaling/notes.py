@@ -53,9 +53,12 @@ def _made_for(found: Candidate) -> list[str]:
     if told is None:
         return []
     size = format_resolution(resolution)
-    notes = [f"The network is built for {size} px by its constructor ({told.option})."]
+    notes = []
+    if told.option is not None:
+        notes.append(f"The network is built for {size} px by its constructor ({told.option}).")
     if told.fates.resampled:
-        notes.append(f"Position tables resampled to it: {_few(list(told.fates.resampled))}.")
+        listed = _few(list(told.fates.resampled))
+        notes.append(f"Position tables resampled to {size} px: {listed}.")
     if told.fates.fresh:
         listed = _few(list(told.fates.fresh))
         notes.append(f"Fresh weights, since their shape depends on the resolution: {listed}.")
@@ -91,9 +94,10 @@ def _held(blueprint: Blueprint, strategy: Strategy) -> list[str]:
         others = bound_layers(blueprint.trace, blueprint.base().channels, control, blueprint.stages)
         along = f", and those shared with {_few(others)}" if others else ""
         notes.append(f"Widths kept as asked: those of {', '.join(kept)}{along}.")
-    frozen = [stage.name for stage in blueprint.stages if blueprint.is_frozen(stage)]
-    if frozen and (strategy.depth or control.stage_depth):
-        notes.append(f"Depth kept, frozen: {_few(frozen)}.")
+    if control.freeze and (strategy.depth or control.stage_depth):  # stages take time to find
+        frozen = [stage.name for stage in blueprint.stages if blueprint.is_frozen(stage)]
+        if frozen:
+            notes.append(f"Depth kept, frozen: {_few(frozen)}.")
     for axis, factors in (("depth", control.stage_depth), ("width", control.stage_width)):
         if factors:
             listed = ", ".join(f"{factor:g}" for factor in factors)
