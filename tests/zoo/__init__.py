@@ -21,7 +21,7 @@ class Kind:
 
     make: Callable[..., nn.Module]
     deep: bool = False
-    side: int = 32
+    side: int | tuple[int, ...] = 32
     chans: int = 3
 
 
@@ -93,8 +93,8 @@ ZOO = {
     "spectral norm": Kind(plain.Discriminator),
     "weight norm": Kind(plain.WeightNormed),
     "siamese": Kind(plain.Siamese),
-    "one dimension": Kind(plain.Line),
-    "three dimensions": Kind(plain.Volume, chans=1),
+    "one dimension": Kind(plain.Line, side=(32,)),
+    "three dimensions": Kind(plain.Volume, chans=1, side=(32, 32, 32)),
     "gray": Kind(plain.Gray, chans=1),
     "channels-last memory": Kind(plain.Laid),
     "optional arguments": Kind(plain.Optional),

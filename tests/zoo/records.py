@@ -21,6 +21,8 @@ FLAT = frozenset(
         "cut by attributes",
         "coordinates as channels",
         "parameters of its own",
+        "one dimension",
+        "three dimensions",
     )
 )
 NO_DEPTH = (
@@ -33,15 +35,7 @@ NO_DEPTH = (
 FIXED_SIDE = frozenset(("view of a computed size", "gray"))
 
 # Networks that are refused altogether: the error and the sentence.
-_STAYS = r"Let it follow the tensor's shape, or use a strategy without w\.$"
-_UNREAD = r"^module:\w+ cannot run at 32 px: .* Give another resolution\.$"
 REFUSED = {
-    "zero-padded shortcut": (
-        r"^module:Chain has a number in its code that does not follow its widths: .* "
-        rf"\(in stages\.1\.0, a Padded\)\. {_STAYS}"
-    ),
-    "one dimension": _UNREAD,
-    "three dimensions": _UNREAD,
     "spectral norm": r"no width of the network can change \(not understood: aten\.mv in body\.0",
     "blurred": r"^Strategy 'w' scales width, but no width of the network can change\.",
 }

@@ -203,7 +203,7 @@ def _in_chunks(
     """Count chunk by chunk, so that memory is bounded by the answer."""
     if convention not in CONVENTIONS:
         raise InputError(f"Unknown convention {convention!r}. Use {', '.join(CONVENTIONS)}.")
-    side = check_resolution(like.resolution if resolution is None else resolution)
+    side = check_resolution(like.resolution if resolution is None else resolution, dims=2)
     out = np.empty((3, total), np.int64)
     for start in range(0, total, CHUNK):
         rows = slice(start, min(start + CHUNK, total))

@@ -203,7 +203,7 @@ def sample(
     if convention not in CONVENTIONS:
         raise InputError(f"Unknown convention {convention!r}. Use {', '.join(CONVENTIONS)}.")
     chosen = Space() if space is None else space
-    side = check_resolution(chosen.like.resolution if resolution is None else resolution)
+    side = check_resolution(chosen.like.resolution if resolution is None else resolution, dims=2)
     ranges = (
         _range(given, what)
         for given, what in ((flops, "flops"), (params, "params"), (acts, "acts"))

@@ -31,7 +31,8 @@ class Channels:
     convolution, the compositions of its input, its output and its group width; `equal` the
     compositions of parts that must be of one size; `axes` those of all axes of weights; `same`
     pairs of compositions of one size, as the code reads it off one and gives it to the other;
-    `class_of_unit` what is tied.
+    `filling` the groups of constants that the network pads its channels with; `class_of_unit`
+    what is tied.
 
     Example:
         >>> group_of_unit, sizes = np.array([0, 0, 0]), np.array([3])
@@ -48,6 +49,7 @@ class Channels:
     equal: tuple[tuple[Composition, ...], ...] = ()
     axes: tuple[Composition, ...] = ()
     same: tuple[tuple[Composition, Composition], ...] = ()
+    filling: frozenset[int] = frozenset()
     class_of_unit: npt.NDArray[np.int64] | None = field(default=None, repr=False)
     _known: dict[int, tuple[Label, Composition]] = field(default_factory=dict, repr=False)
 
@@ -110,7 +112,7 @@ def find_channels(ties: Ties, places: Sequence[Label], axes: Sequence[Label] = (
     classes = classes_of(ties)
     count = int(classes.max()) + 1 if len(classes) else 0
     fixed = np.ones(count, dtype=bool)
-    for units in (*ties.produced, *(width for *_, width in ties.grouped)):
+    for units in (*ties.produced, *ties.filling, *(width for *_, width in ties.grouped)):
         fixed[classes[units]] = False
     for units in ties.pinned:
         fixed[classes[units]] = True
@@ -136,6 +138,9 @@ def find_channels(ties: Ties, places: Sequence[Label], axes: Sequence[Label] = (
         equal=tuple(equal),
         axes=tuple(known),
         same=tuple(pair for pair in same if pair[0] != pair[1]),
+        filling=frozenset(
+            group for units in ties.filling for group, _ in channels.composition(units)
+        ),
         class_of_unit=classes,
     )
 

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from convscale.errors import InputError
+from convscale.network.functions import is_own, own_copy
 
 _PLAIN = frozenset((int, float, bool, str, type(None)))
 
@@ -50,7 +51,7 @@ def part_copy(part: nn.Module) -> nn.Module:
         for hook in (*module._forward_hooks.values(), *module._forward_pre_hooks.values())
     ]
     memo = {id(owner): owner for owner in owners if owner not in inside}
-    return copy.deepcopy(part, memo)
+    return _cloned(part, memo)
 
 
 def hook_owner(hook: Any) -> object:
@@ -69,6 +70,8 @@ def hook_owner(hook: Any) -> object:
 def full_copy(module: nn.Module) -> nn.Module:
     """Copy a module with its weights, mode, dtype and device.
 
+    What was computed from weights and is held in an attribute, as by weight norm, is a value.
+
     Raises:
         InputError: If the module cannot be copied.
 
@@ -77,7 +80,7 @@ def full_copy(module: nn.Module) -> nn.Module:
         >>> torch.equal(full_copy(base).weight, base.weight)
         True
     """
-    return _copy(module, {})
+    return _copy(module, {id(t): t.detach().clone() for t in _tensors(module) if not t.is_leaf})
 
 
 def _copy(module: nn.Module, memo: dict[int, Any]) -> nn.Module:
@@ -98,34 +101,54 @@ def _cloned(module: nn.Module, memo: dict[int, Any]) -> nn.Module:
     if known is not None:
         return known  # type: ignore[no-any-return]
     kind = type(module)
-    ordinary = (
-        kind.__reduce_ex__ is object.__reduce_ex__
-        and kind.__setstate__ is nn.Module.__setstate__
-        and not hasattr(kind, "__deepcopy__")
-        and not hasattr(kind, "__getnewargs_ex__")
-        and kind.__getstate__ is object.__getstate__
-    )
-    if not ordinary:
+    if not _is_ordinary(kind):
         return copy.deepcopy(module, memo)
     new = memo[id(module)] = kind.__new__(kind)
-    for name, value in vars(module).items():
+    for name, value in module.__getstate__().items():  # type: ignore[no-untyped-call]
         vars(new)[name] = _value(value, memo)
     return new
 
 
+def _is_ordinary(kind: type[nn.Module]) -> bool:
+    """Tell whether modules of a class are copied attribute by attribute.
+
+    PyTorch's own layers override what sets their state only to read old pickles.
+    """
+    return (
+        kind.__reduce_ex__ is object.__reduce_ex__
+        and kind.__setstate__.__module__.startswith("torch.nn.modules.")
+        and not hasattr(kind, "__deepcopy__")
+        and not hasattr(kind, "__getnewargs_ex__")
+        and kind.__getstate__ in (nn.Module.__getstate__, object.__getstate__)
+    )
+
+
 def _value(value: Any, memo: dict[int, Any]) -> Any:
-    if type(value) in _PLAIN:
+    kind = type(value)
+    if kind in _PLAIN or (kind is tuple and all(type(entry) in _PLAIN for entry in value)):
         return value
+    if id(value) in memo:
+        return memo[id(value)]
     if isinstance(value, nn.Module):
         return _cloned(value, memo)
-    if type(value) in (dict, OrderedDict):
-        found = memo.get(id(value))
-        if found is None:
-            found = memo[id(value)] = type(value)()
-            for key, entry in value.items():
-                found[key] = _value(entry, memo)
-        return found
+    if kind in (dict, OrderedDict):
+        copied = memo[id(value)] = kind()
+        for key, entry in value.items():
+            copied[key] = _value(entry, memo)
+        return copied
+    if kind in (list, set) and all(type(entry) in _PLAIN for entry in value):
+        copied = memo[id(value)] = value.copy()
+        return copied
+    if is_own(value):
+        return own_copy(value, lambda held: _held(held, memo), memo)
     return copy.deepcopy(value, memo)
+
+
+def _held(value: Any, memo: dict[int, Any]) -> Any:
+    """Copy what a function closes over where it is the network's; share anything else."""
+    if id(value) in memo or isinstance(value, nn.Module) or is_own(value):
+        return _value(value, memo)
+    return value
 
 
 def _as_meta(tensor: torch.Tensor) -> torch.Tensor:
@@ -133,10 +156,22 @@ def _as_meta(tensor: torch.Tensor) -> torch.Tensor:
         raise InputError(
             "The network has lazy parameters without a shape. Run it once before it is given."
         )
-    blank = torch.empty_like(tensor, device="meta")
+    blank = blank_like(tensor)
     if isinstance(tensor, nn.Parameter):
         return nn.Parameter(blank, requires_grad=tensor.requires_grad)
     return blank
+
+
+def blank_like(tensor: torch.Tensor) -> torch.Tensor:
+    """Return a tensor on the meta device with the shape, strides and dtype of another.
+
+    Example:
+        >>> blank_like(torch.zeros(2, 3)).device.type
+        'meta'
+    """
+    if tensor.layout == torch.strided and tensor.is_contiguous():  # spares a decomposition
+        return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")
+    return torch.empty_like(tensor, device="meta")
 
 
 def _tensors(module: nn.Module) -> Iterator[torch.Tensor]:

@@ -11,6 +11,8 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from convscale.network.copies import blank_like
+
 Handle = Callable[[Any, tuple[Any, ...], dict[str, Any], str], Any]
 
 
@@ -67,7 +69,7 @@ def _call(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if x.is_meta and x.is_floating_point():
             if func._opname == "native_layer_norm":
                 _check_layer_norm(*args[:4])
-            result = torch.empty_like(x)
+            result = blank_like(x)
             if len(func._schema.returns) == 1:
                 return result
             return (result, x.new_empty(0), x.new_empty(0))

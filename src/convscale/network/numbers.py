@@ -1,8 +1,9 @@
 """Numbers that remember which attribute of which module they came from.
 
-Many networks keep a width in an attribute (a split size, a head width, a reshape argument). While
-a network is traced, the integers in its modules' attributes are replaced by numbers that keep
-their origin through arithmetic, so that a reshape shows which attribute told its size.
+Many networks keep a width in an attribute (a split size, a head width, a reshape argument), or in
+a function in an attribute, which closes over it. While a network is traced, these integers are
+replaced by numbers that keep their origin through arithmetic, so that a reshape shows which
+attribute told its size.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from typing import Any
 
 from torch import nn
 
+from convscale.network.functions import held_numbers, hold_number
+
 # Asked where a forward pass branches on a number: number, question (== or %), other, answer.
 Watch = Callable[["Number", str, Any, bool], bool]
 
@@ -25,6 +28,9 @@ _OPERATORS = {"+": add, "-": sub, "*": mul, "//": floordiv}
 class Place:
     """An attribute of a module, or one entry of an attribute that is a list or tuple.
 
+    Of an attribute that is a function the index is the name of a variable that it closes over,
+    or of an argument that it has a value for.
+
     Example:
         >>> Place("attn", "head_dim", None).attribute
         'head_dim'
@@ -32,7 +38,7 @@ class Place:
 
     module: str
     attribute: str
-    index: int | None
+    index: int | str | None
 
 
 class Number(int):
@@ -229,6 +235,9 @@ def install(module: nn.Module, watch: Watch | None = None) -> None:
             found = _numbered(value, path, name, watch)
             if found is not value:
                 vars(part)[name] = found
+            for variable, number in held_numbers(value).items():
+                place = Place(path, name, variable)
+                hold_number(value, variable, Number.at(number, place, watch))
 
 
 def _numbered(value: Any, path: str, name: str, watch: Watch | None) -> Any:
@@ -254,6 +263,9 @@ def set_place(module: nn.Module, place: Place, value: int | float) -> None:
     owner = module.get_submodule(place.module)
     if place.index is None:
         setattr(owner, place.attribute, value)
+        return
+    if isinstance(place.index, str):
+        hold_number(getattr(owner, place.attribute), place.index, int(value))
         return
     entries = list(getattr(owner, place.attribute))
     entries[place.index] = value

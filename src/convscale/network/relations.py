@@ -100,13 +100,18 @@ def convolution(ties: Ties, _func: Any, bound: dict[str, Any], output: Any) -> N
 
 
 def _unchanged(ties: Ties, x: torch.Tensor, output: torch.Tensor) -> Labels:
-    """Keep labels along positions, where channels are laid out as positions (1-d attention)."""
-    return tuple(
-        label
-        for label in ties.labels(x)
-        if min(varying(label), default=0) >= 2
-        and all(x.shape[d] == output.shape[d] for d in varying(label))
-    )
+    """Keep labels along positions, where channels are laid out as positions (1-d attention).
+
+    Those whose number of positions changes are pinned: how it follows is not known.
+    """
+    kept = []
+    for label in ties.labels(x):
+        if min(varying(label), default=0) >= 2:
+            if all(x.shape[d] == output.shape[d] for d in varying(label)):
+                kept.append(label)
+            else:
+                ties.pin(label)
+    return tuple(kept)
 
 
 def _grouped(
@@ -222,8 +227,7 @@ def _structure(ties: Ties, func: Any, bound: dict[str, Any], output: Any) -> Non
     outputs = tensors_in(output)
     in_place = func._opname.endswith("_")  # then the tensor has its new shape already
     collected: list[list[Label]] = [[] for _ in outputs]
-    packet = getattr(torch.ops.aten, func._opname.rstrip("_"))
-    operation = getattr(packet, func._overloadname)
+    operation = getattr(torch.ops.aten, func._opname.rstrip("_")) if in_place else func
     for label in ties.labels(x):
         shape = label.shape if in_place else [1 if size == 0 else size for size in x.shape]
         for position, part in enumerate(viewed(label, shape, lambda t: operation(t, **others))):
@@ -269,19 +273,32 @@ def _pad(ties: Ties, _func: Any, bound: dict[str, Any], output: Any) -> None:
             if varying(label) != {dim} or before < 0 or after < 0:
                 ties.pin(label)
                 break
-            ends = [ties.fresh(before), ties.fresh(after)]
-            ties.produced += [units for units in ends if len(units)]
+            ends = [ties.fill(before), ties.fill(after)]
+            if before == after:  # one number tells both
+                ties.tie(*ends)
             label = vector(np.concatenate([ends[0], label.reshape(-1), ends[1]]), dim, x.ndim)
         else:
             labels.append(label)
     ties.set_labels(output, tuple(labels))
 
 
+def _gated(ties: Ties, _func: Any, bound: dict[str, Any], output: Any) -> None:
+    """Tie the half that is gated to the half that gates it."""
+    x, dim = bound["self"], bound["dim"] % output.ndim
+    kept: list[Label] = []
+    for label in ties.labels(x):
+        first = label
+        if dim in varying(label):
+            first, second = np.split(label, 2, axis=dim)
+            ties.tie(first, second)
+        kept.append(first)
+    ties.set_labels(output, tuple(label for label in kept if varying(label)))
+
+
 def _constant(ties: Ties, _func: Any, _bound: dict[str, Any], output: Any) -> None:
     """Let a map of constants that the forward pass makes have any number of channels."""
-    if isinstance(output, torch.Tensor) and output.ndim > 3 and output.shape[1] > 1:
-        units = ties.fresh(output.shape[1])
-        ties.produced.append(units)
+    if isinstance(output, torch.Tensor) and output.ndim >= ties.map_ndim and output.shape[1] > 1:
+        units = ties.fill(output.shape[1])
         ties.set_labels(output, (vector(units, 1, output.ndim),))
 
 
@@ -460,6 +477,7 @@ RULES: dict[str, Rule] = {
     "pixel_shuffle": _pixel_shuffle,
     "pixel_unshuffle": _pixel_unshuffle,
     "constant_pad_nd": _pad,
+    "glu": _gated,
     **dict.fromkeys(("zeros", "ones", "full", "new_zeros", "new_ones", "new_full"), _constant),
     "index": _index,
     **dict.fromkeys(("mm", "addmm", "bmm", "baddbmm"), _mm),

@@ -136,9 +136,10 @@ def grid_of(
     if len(axes) != 1:
         return None
     sizes = old[axes[0]], new[axes[0]]
-    area = prod(sides(after)) / prod(sides(before))
+    lengths = sides(before), sides(after)
+    area = prod(lengths[1]) / prod(lengths[0])
     line = Grid(axes, sizes[:1], sizes[1:])
-    is_line = abs(sizes[1] - sizes[0] * area**0.5) <= _ROUNDED
+    is_line = abs(sizes[1] - sizes[0] * area ** (1 / len(lengths[0]))) <= _ROUNDED
     grid = _flattened(axes[0], sizes, before, after)
     if grid is None or (is_line and abs(log(sizes[1] / sizes[0])) < 0.75 * abs(log(area))):
         return line if is_line else None
@@ -158,9 +159,9 @@ def _flattened(
 
 def _rectangle(count: int, resolution: Resolution) -> tuple[int, int] | None:
     """Return the height and width of a grid of so many positions, shaped like the image."""
-    height, width = sides(resolution)
-    if count < 1:
+    if count < 1 or len(sides(resolution)) != 2:
         return None
+    height, width = sides(resolution)
     if height == width:
         side = isqrt(count)
         return (side, side) if side * side == count else None

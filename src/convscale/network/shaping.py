@@ -17,7 +17,8 @@ from convscale.network.ties import Ties
 RESHAPES = frozenset(("view", "reshape", "unflatten", "expand", "_unsafe_view"))
 SPLITS = frozenset(("split", "split_with_sizes", "chunk"))
 SLICES = frozenset(("__getitem__",))
-SHAPING = RESHAPES | SPLITS | SLICES
+PADS = frozenset(("pad",))
+SHAPING = RESHAPES | SPLITS | SLICES | PADS
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,8 @@ class Shaped:
 
     `dims` holds, for a reshape, what each dimension of the output is made of; for a split,
     what each part's size along the split dimension is: units, or None for a constant; for
-    a slice, the same for what lies before it and what it takes, dimension by dimension.
+    a slice, the same for what lies before it and what it takes, dimension by dimension; for a
+    padding, for what it adds at each end, as its argument lists them.
     Where a reshape cuts one axis, its units are shared by `over` other parts; `cut` holds the
     units by the two dimensions it is cut into, the second of which grows unless its units are
     one.
@@ -76,6 +78,8 @@ def shaped_call(ties: Ties, function: str, args: Sequence[Any], output: Any) -> 
         return _parted(ties, function, args, output)
     if function in SLICES and isinstance(output, torch.Tensor):
         return _sliced(ties, function, args)
+    if function in PADS and isinstance(output, torch.Tensor):
+        return _padded(ties, function, args, output)
     return None
 
 
@@ -109,7 +113,7 @@ def _reshaped(ties: Ties, function: str, args: Sequence[Any], output: torch.Tens
         spread = sorted(varying(label))
         if len(given) == output.ndim:
             _same_size(ties, [given[dim] for dim in spread], label)
-        if len(spread) > 1 and _keeps_positions(args[0], output):
+        if len(spread) > 1 and _keeps_positions(ties, args[0], output):
             free = _free_dimension(args, output, spread)
             dims[free] = label.reshape(-1)
             over = label.size // output.shape[free]
@@ -150,12 +154,14 @@ def _same_size(ties: Ties, given: Sequence[Any], label: Label) -> None:
             ties.same.append((whole.units, label.reshape(-1)))
 
 
-def _keeps_positions(x: torch.Tensor, output: torch.Tensor) -> bool:
+def _keeps_positions(ties: Ties, x: torch.Tensor, output: torch.Tensor) -> bool:
     """Tell whether a reshape cuts the channels of a feature map and keeps its positions.
 
-    Then it shuffles channels or stacks branches: unlike heads, the parts are no copies.
+    Then it shuffles channels or stacks branches: unlike heads, the parts are no copies. In
+    one dimension heads are cut just so: nothing tells them apart.
     """
-    return x.ndim == 4 and output.ndim == 5 and x.shape[2:] == output.shape[3:]
+    cuts = x.ndim == ties.map_ndim > 3 and output.ndim == x.ndim + 1
+    return cuts and x.shape[2:] == output.shape[3:]
 
 
 def _free_dimension(args: Sequence[Any], output: torch.Tensor, spread: list[int]) -> int:
@@ -214,6 +220,23 @@ def slice_dimensions(index: Sequence[Any], ndim: int) -> list[tuple[int, slice]]
                 found.append((dim, entry))
             dim += 1
     return found
+
+
+def _padded(ties: Ties, function: str, args: Sequence[Any], output: torch.Tensor) -> Shaped | None:
+    """Note a padding: the units that it adds before and behind the channels."""
+    given = args[1]
+    if not isinstance(given, list | tuple):
+        return None
+    dims: list[Label | None] = [None] * len(given)
+    for position in range(0, len(given) - 1, 2):
+        dim = output.ndim - 1 - position // 2
+        label = next((lb for lb in ties.labels(output) if varying(lb) == {dim}), None)
+        before, after = int(given[position]), int(given[position + 1])
+        if label is not None and before >= 0 and after >= 0:
+            units = label.reshape(-1)
+            dims[position] = units[:before] if before else None
+            dims[position + 1] = units[len(units) - after :] if after else None
+    return Shaped(function, tuple(int(size) for size in given), tuple(dims))
 
 
 def _parted(ties: Ties, function: str, args: Sequence[Any], output: Sequence[Any]) -> Shaped | None:

@@ -11,11 +11,11 @@ from typing import Any
 from torch import nn
 
 from convscale.network.copies import full_copy, meta_copy
-from convscale.network.probing import runs, with_channels
+from convscale.network.probing import runs, with_input
 from convscale.network.resampling import Fates, carry, fates, resample
 from convscale.network.sources import Device, Network
 from convscale.network.tables import reshaped, with_moved_tables
-from convscale.quantities import Resolution, like, sides
+from convscale.quantities import Resolution, exact, like, sides
 
 # What constructors call the side of the images they take. Whether it is that is told by trying.
 SIZE_OPTIONS = ("img_size", "image_size", "input_size", "input_resolution", "resolution")
@@ -48,8 +48,8 @@ class _Form:
     paired: bool
 
     def options(self, resolution: Resolution) -> dict[str, Any]:
-        height, width = sides(resolution)
-        return {self.name: (height, width) if self.paired or height != width else height}
+        lengths = sides(resolution)
+        return {self.name: lengths if self.paired or len(set(lengths)) > 1 else lengths[0]}
 
 
 class Sizing:
@@ -89,8 +89,7 @@ class Sizing:
         """
         if self._network.remake is None or self._trial is None:
             return None, False
-        height, width = sides(self._trial)
-        doubled = like(self._trial, 2 * height, 2 * width)
+        doubled = like(self._trial, [2 * side for side in sides(self._trial)])
         for form in self._forms():
             module = self._made(form, doubled)
             if module is not None and (found := fates(self._module, module)) is not None:
@@ -147,7 +146,12 @@ class Sizing:
             return carry(network.build(device), built, found) if device == "cpu" else built
 
         told = replace(
-            made, name=network.name, build=build, resolution=resolution, in_chans=network.in_chans
+            made,
+            name=network.name,
+            build=build,
+            resolution=resolution,
+            in_chans=network.in_chans,
+            dims=network.dims,
         )
         return Told(told, module, form.name, found)
 
@@ -197,23 +201,23 @@ def fitted(network: Network, resolution: Resolution | None) -> Network:
 
     Args:
         network: The network.
-        resolution: The side or (height, width) in px; None leaves all as it is.
+        resolution: The sides in px; None leaves all as it is.
 
     Example:
         >>> from convscale.network.sources import from_timm
         >>> fitted(from_timm("levit_conv_128s", {}), 256).origin.options
         {'img_size': 256}
     """
-    if resolution is None or resolution == network.resolution:
-        return with_channels(network, resolution)
-    sizing = Sizing(network, network.resolution, trial=resolution)
-    told = sizing.at(resolution)
-    asked = replace(network, resolution=resolution)
+    known = with_input(network, resolution)
+    own = network.resolution
+    if resolution is None or resolution == own:
+        return known
+    asked, dims = replace(known, resolution=resolution), known.dims or 2
+    size = exact(resolution, dims)
+    sizing = Sizing(known, None if own is None else exact(own, dims), trial=size)
+    told = sizing.at(size)
     if told is None:
-        return with_channels(asked, resolution)
+        return asked
     tried = (told.network, asked) if sizing.bound else (asked, told.network)
-    known = [with_channels(each, resolution) for each in tried]
-    return next(
-        (each for each in known if runs(each.build("meta"), resolution, each.in_chans)),
-        with_channels(asked, resolution),
-    )
+    found = (with_input(replace(each, resolution=resolution), resolution) for each in tried)
+    return next((each for each in found if runs(each.build("meta"), size, each.in_chans)), asked)

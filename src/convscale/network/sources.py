@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+import re
 import sys
 import types
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from convscale.errors import ConvscaleError, InputError, UnknownNetworkError, ne
 from convscale.families import Description
 from convscale.families.documents import as_document
 from convscale.network.copies import meta_copy
-from convscale.quantities import Resolution, check_count
+from convscale.quantities import Resolution, check_count, sides
 
 Device = Literal["cpu", "meta"]
 
@@ -63,7 +64,8 @@ class Network:
     `build("meta")` returns a module without weights; `build("cpu")` one with its own
     fresh weights, or the caller's module where that is what was given. `resolution` is in
     px, None where nothing tells it; `family` the description where it is a paper family's;
-    `remake` is None where nothing that takes options made the network.
+    `dims` the number of spatial dimensions, None where it is not known yet; `remake` is
+    None where nothing that takes options made the network.
 
     Example:
         >>> Network("module:Linear", None, None, lambda device: nn.Linear(2, 3)).name
@@ -77,6 +79,7 @@ class Network:
     origin: Origin = field(default_factory=lambda: Origin("", {}))
     family: Description | None = None
     remake: Remake | None = None
+    dims: int | None = None
 
 
 def from_family(name: str, description: Description, options: dict[str, int]) -> Network:
@@ -98,6 +101,7 @@ def from_family(name: str, description: Description, options: dict[str, int]) ->
         _builder(lambda: build_family(net)),
         Origin(name, options, family=as_document(net)),
         net,
+        dims=2,
     )
 
 
@@ -146,7 +150,7 @@ def from_timm(name: str, options: dict[str, Any]) -> Network:
     full = f"timm:{name}"
     again = Remake(timm.model_entrypoint(name), lambda more: from_timm(name, {**options, **more}))
     origin = Origin(full, options)
-    return Network(full, resolution, chans, _builder(create), origin, remake=again)
+    return Network(full, resolution, chans, _builder(create), origin, remake=again, dims=2)
 
 
 def from_torchvision(name: str, options: dict[str, Any]) -> Network:
@@ -175,7 +179,21 @@ def from_torchvision(name: str, options: dict[str, Any]) -> Network:
     full = f"torchvision:{name}"
     build = _builder(lambda: factory(**arguments))
     again = Remake(factory, lambda more: from_torchvision(name, {**options, **more}))
-    return Network(full, _crop_size(name), 3, build, Origin(full, options), remake=again)
+    size, dims = _crop_size(name), 2
+    if name in zoo.list_models(module=zoo.video):
+        size, dims = _clip_size(name, size), 3
+    return Network(full, size, 3, build, Origin(full, options), remake=again, dims=dims)
+
+
+def _clip_size(name: str, crop: Resolution | None) -> Resolution | None:
+    """Return frames, height and width of the clips that the published weights were judged by."""
+    import torchvision.models as zoo
+
+    for weights in zoo.get_model_weights(name):
+        frames = re.search(r"clip_len=(\d+)", str(weights.meta.get("_docs")))
+        if frames is not None and crop is not None:
+            return (int(frames[1]), *sides(crop))
+    return None
 
 
 def _crop_size(name: str) -> Resolution | None:

@@ -63,6 +63,28 @@ def join(container: str, name: str) -> str:
     return f"{container}.{name}" if container else name
 
 
+def within(path: str, module: str) -> bool:
+    """Tell whether a path is a module's or lies in it.
+
+    Example:
+        >>> within("layer1.0.conv1", "layer1.0"), within("layer1.01", "layer1.0")
+        (True, False)
+    """
+    return path == module or path.startswith(f"{module}.")
+
+
+def upwards(path: str) -> Iterator[str]:
+    """Yield a path and those of the modules that it lies in, the innermost first.
+
+    Example:
+        >>> list(upwards("layer1.0.conv1"))
+        ['layer1.0.conv1', 'layer1.0', 'layer1']
+    """
+    while path:
+        yield path
+        path = path.rpartition(".")[0]
+
+
 def find_stages(module: nn.Module, trace: Trace) -> tuple[Stage, ...]:
     """Find the stages of a traced network, in the order in which they run.
 

@@ -30,10 +30,12 @@ class Ties:
         self.grouped: list[tuple[Label, Label, Label]] = []
         self.equal: list[list[Label]] = []
         self.same: list[tuple[Label, Label]] = []
+        self.filling: list[Label] = []
         self._products: dict[int, torch.Tensor] = {}
         self._views: dict[int, torch.Tensor] = {}
         self._dropped: dict[int, Label] = {}
         self.units = 0
+        self.map_ndim = 4  # dimensions of a feature map: batch, channels and positions
         self._labels: dict[int, tuple[torch.Tensor, Labels]] = {}
 
     def fresh(self, size: int) -> Label:
@@ -72,6 +74,13 @@ class Ties:
         """Note that tensors are views of another, which may be a parameter."""
         if self.is_table(source):
             self._views.update((id(view), view) for view in views)
+
+    def fill(self, size: int) -> Label:
+        """Return new units of constants, of which there may be any number."""
+        units = self.fresh(size)
+        if size:
+            self.filling.append(units)
+        return units
 
     def tie(self, left: Label, right: Label) -> None:
         """Say that units are the same, element by element, after broadcasting."""

@@ -308,6 +308,7 @@ def trace_module(
 def _labelled(ties: Ties, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
     """Label the channels of images, whose number stays."""
     for tensor in inputs:
+        ties.map_ndim = tensor.ndim
         if tensor.shape[1] > 1:
             units = ties.fresh(tensor.shape[1])
             ties.pin(units)

@@ -5,20 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator
 from copy import copy
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
+from math import prod
 
 import numpy as np
 from torch import nn
 
 from convscale.complexity.complexity import Complexity
-from convscale.errors import ConvscaleError, InputError, UnscalableNetworkError
+from convscale.errors import InputError, UnscalableNetworkError
 from convscale.network.channels import Channels, Sizes
 from convscale.network.copies import meta_copy
 from convscale.network.execution import ForwardError, Observer
 from convscale.network.inputs import example_inputs
 from convscale.network.schemes import find_schemes
 from convscale.network.sizing import Sizing, Told
-from convscale.network.stages import Stage, join
+from convscale.network.stages import Stage, join, upwards, within
 from convscale.network.trace import Trace, size_of, trace_module
 from convscale.quantities import Resolution, format_resolution
 from convscale.scaling.adapting import adapt
@@ -29,6 +30,7 @@ from convscale.scaling.depth import apply_depth
 from convscale.scaling.parts import held, shares
 from convscale.scaling.plan import DepthEdit, Plan
 from convscale.scaling.steps import beside, nearest, steps_of
+from convscale.scaling.trying import IdleBlockError, Trials
 from convscale.scaling.widths import WidthRule, Widths, width_rule
 
 
@@ -152,22 +154,28 @@ class Traced:
     told: Told | None = None
 
 
-def within(path: str, module: str) -> bool:
-    """Tell whether a path is a module's or lies in it.
-
-    Example:
-        >>> within("layer1.0.conv1", "layer1.0"), within("layer1.01", "layer1.0")
-        (True, False)
-    """
-    return path == module or path.startswith(f"{module}.")
-
-
 def _kept_sizes(trace: Trace) -> list[tuple[int, ...]]:
     """Return the shapes of the outputs, without the channels of feature maps."""
     return [
         shape if axis is None else (*shape[:axis], *shape[axis + 1 :])
         for shape, axis in zip(trace.output_shapes, trace.features, strict=True)
     ]
+
+
+def _times(edits: tuple[DepthEdit, ...], models: tuple[DepthEdit, ...]) -> dict[str, int]:
+    """Return how often blocks of a trace stand in a variant: all that do not stand there once.
+
+    Args:
+        edits: What makes the variant from the base network.
+        models: What made the trace from it.
+    """
+    times = {join(edit.container, name): 0 for edit in edits for name in edit.removed}
+    added = {(edit.container, edit.after): edit.added for edit in edits}
+    for model in models:
+        names = added.get((model.container, model.after), ())
+        for position, name in enumerate(model.added):
+            times[join(model.container, name)] = len(names[position :: len(model.added)])
+    return times
 
 
 class Blueprint:
@@ -263,22 +271,16 @@ class Blueprint:
         """
         best: tuple[Deepening, tuple[bool, ...]]
         best, most = (Deepening(self.module, self.trace, ()), ()), -1
+        trials = Trials(lambda edits, deepening: self._run(edits, self.resolution, deepening))
         for stages in find_schemes(self.module, self.trace):
             deepening = Deepening(self.module, self.trace, stages)
-            able = deepening.able(partial(self._runs_with, deepening))
+            able = trials.able(deepening)
             flops = deepening.flops(able)
             if flops > most:
                 best, most = (deepening, able), flops
             if 3 * flops >= self.trace.flops:
                 break
         return best
-
-    def _runs_with(self, deepening: Deepening, edits: tuple[DepthEdit, ...]) -> bool:
-        try:
-            self._run(edits, self.resolution, deepening)
-        except ConvscaleError:
-            return False
-        return True
 
     @property
     def stages(self) -> tuple[Stage, ...]:
@@ -356,8 +358,11 @@ class Blueprint:
         edits = () if depths is None else self._deepened[0].edits(depths)
         models = self._models_of(depths)
         traced = self._run(models, resolution)
-        terms = [self._times(path, edits, models) for path in traced.form.term_paths]
-        tensors = [self._times(name, edits, models) for name in traced.form.tensor_names]
+        times = _times(edits, models)
+        terms, tensors = (
+            [prod(times.get(module, 1) for module in upwards(path)) for path in paths]
+            for paths in (traced.form.term_paths, traced.form.tensor_names)
+        )
         channels, rule = self._rule(traced)
         return Variant(
             depths,
@@ -376,17 +381,6 @@ class Blueprint:
             return ()
         deepening, able = self._deepened
         return edits if deepening.exact else deepening.one_more(able)
-
-    def _times(self, path: str, edits: tuple[DepthEdit, ...], models: tuple[DepthEdit, ...]) -> int:
-        """Return how often a path of the trace stands in a variant."""
-        for model in models:
-            for position, name in enumerate(model.added):
-                if within(path, join(model.container, name)):
-                    place = (model.container, model.after)
-                    same = [e for e in edits if (e.container, e.after) == place]
-                    return len(same[0].added[position :: len(model.added)]) if same else 0
-        gone = (join(e.container, name) for e in edits for name in e.removed)
-        return 0 if any(within(path, block) for block in gone) else 1
 
     def _run(
         self,
@@ -442,13 +436,13 @@ class Blueprint:
                 deepening.shape_made(module, models)
                 adapted = deepening.exact
             trace = self._follow(module, resolution, adapted=adapted)
-        for change in models:
-            for name in change.added:
-                if trace.calls.get(join(change.container, name)) != 1:
-                    raise UnscalableNetworkError(
-                        f"A block added to {change.container or 'the network'} is not executed "
-                        "once. Let its forward pass iterate over the blocks."
-                    )
+        idle = tuple(
+            change
+            for change in models
+            if any(trace.calls.get(join(change.container, name)) != 1 for name in change.added)
+        )
+        if idle:
+            raise IdleBlockError(idle)
         return Traced(trace, models, ClosedForm(trace), told)
 
     def _rule(self, traced: Traced) -> tuple[Channels, WidthRule]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import cached_property
 
 from torch import nn
@@ -60,24 +59,15 @@ class Deepening:
                     found[join(stage.container, stage.blocks[-1])] = block
         return found
 
-    def able(self, runs: Callable[[tuple[DepthEdit, ...]], bool]) -> tuple[bool, ...]:
-        """Tell for each stage whether an added block runs: tried, not assumed.
-
-        Args:
-            runs: Tells whether the network runs with some edits.
-        """
+    @cached_property
+    def alone(self) -> tuple[DepthEdit | None, ...]:
+        """For each stage the edit that adds one block to it, None where none can be made."""
         hopeful = tuple(
             stage.repeatable is not None or join(stage.container, stage.blocks[-1]) in self.made
             for stage in self.stages
         )
-        if not any(hopeful) or runs(self.one_more(hopeful)):
-            return hopeful
-        if len(self.stages) == 1:
-            return (False,) * len(self.stages)
-        alone = [tuple(i == j and h for j in range(len(hopeful))) for i, h in enumerate(hopeful)]
-        return tuple(
-            hope and runs(self.one_more(one)) for hope, one in zip(hopeful, alone, strict=True)
-        )
+        deeper = self.edits(tuple(stage.depth + 1 for stage in self.stages))
+        return tuple(edit if hope else None for edit, hope in zip(deeper, hopeful, strict=True))
 
     def flops(self, chosen: tuple[bool, ...]) -> int:
         """Return the flops (multiply-adds) in the blocks of the chosen stages."""

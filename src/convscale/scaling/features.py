@@ -16,10 +16,10 @@ from typing import Any
 from torch import nn
 
 from convscale.network.channels import Sizes
-from convscale.network.stages import join
+from convscale.network.stages import join, within
 from convscale.network.trace import Trace
 from convscale.quantities import sides
-from convscale.scaling.blueprint import Blueprint, Variant, within
+from convscale.scaling.blueprint import Blueprint, Variant
 from convscale.scaling.plan import Description
 from convscale.scaling.widths import Width, Widths
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from convscale.quantities import format_count, format_resolution
+from convscale.quantities import format_count, format_resolution, sides
 from convscale.scaling.blueprint import Blueprint, Variant
-from convscale.scaling.parts import bound_layers
+from convscale.scaling.following import head_groups, own_head
+from convscale.scaling.parts import Parts, bound_layers
 from convscale.scaling.search import Candidate, kept_stages
-from convscale.strategy import Strategy
+from convscale.strategy import Step, Strategy
 
 
 def notes_on(
@@ -30,6 +31,10 @@ def notes_on(
         ()
     """
     notes: list[str] = _held(blueprint, strategy)
+    if strategy.resolution and strategy.dims != 2 and not isinstance(strategy, Step):
+        power = "" if strategy.dims == 1 else "³"
+        count = "one spatial dimension" if strategy.dims == 1 else "three spatial dimensions"
+        notes.append(f"The network has {count}: the law of {strategy.name} is d·w²·r{power} = s.")
     if found.factors.depth != 1 and (kept := kept_stages(blueprint)):
         notes.append(f"Depth kept, no repeatable block: {', '.join(kept)}.")
     if found.step > 1:
@@ -94,15 +99,32 @@ def _held(blueprint: Blueprint, strategy: Strategy) -> list[str]:
         others = bound_layers(blueprint.trace, blueprint.base().channels, control, blueprint.stages)
         along = f", and those shared with {_few(others)}" if others else ""
         notes.append(f"Widths kept as asked: those of {', '.join(kept)}{along}.")
-    if control.freeze and (strategy.depth or control.stage_depth):  # stages take time to find
+    if control.freeze and (strategy.depth or control.stage_depth):
         frozen = [stage.name for stage in blueprint.stages if blueprint.is_frozen(stage)]
-        if frozen:
-            notes.append(f"Depth kept, frozen: {_few(frozen)}.")
-    for axis, factors in (("depth", control.stage_depth), ("width", control.stage_width)):
+        notes += [f"Depth kept, frozen: {_few(frozen)}."] if frozen else []
+    depths = control.stage_depth
+    if isinstance(strategy, Step) and strategy.stage_depth:
+        listed = ", ".join(f"{factor * strategy.own.depth:.4g}" for factor in depths)
+        notes.append(f"The factors of depth in the stages are {listed}.")
+        depths = ()
+    for axis, factors in (("depth", depths), ("width", control.stage_width)):
         if factors:
             listed = ", ".join(f"{factor:g}" for factor in factors)
             notes.append(f"The factor of {axis} is multiplied by {listed} in the stages.")
+    if _headless(blueprint, strategy):
+        notes.append(
+            f"Strategy {strategy.name} keeps the head wide, but the network's is the width of its "
+            "last stage, which is scaled."
+        )
     return notes
+
+
+def _headless(blueprint: Blueprint, strategy: Strategy) -> bool:
+    """Tell whether a strategy says something of the head, where there is none of its own."""
+    rules, trace = strategy.rules, blueprint.trace
+    if "head" not in rules.keep and rules.head_at_least is None:
+        return False
+    return bool(head_groups(trace)) and not own_head(trace, Parts(trace, blueprint.stages))
 
 
 def _few(names: list[str]) -> str:
@@ -146,8 +168,8 @@ def _cause(blueprint: Blueprint, found: Candidate) -> str:
         / (before * growth),
         _deeper(blueprint, variant, asked.depth): deeper.complexity(deeper.rule.widths(1.0)).flops
         / (before * asked.depth),
-        "maps round to whole positions, or resolution to a step": larger.complexity(own).flops
-        / (before * asked.resolution**2),
+        "maps or resolution round, or attention spans positions": larger.complexity(own).flops
+        / (before * asked.resolution ** len(sides(blueprint.resolution))),
     }
     causes = [f"{text} ({part:.2f} times)" for text, part in steps.items() if abs(part - 1) > 0.05]
     return "; ".join(causes) or "depths, widths and resolution round, each by a little"

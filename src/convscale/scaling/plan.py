@@ -51,7 +51,7 @@ class DepthEdit:
 
 @dataclass(frozen=True)
 class Attribute:
-    """A new value for an attribute of a module, or for one entry of a list or tuple.
+    """A new value for an attribute of a module, or for an entry of a list, tuple or function.
 
     Example:
         >>> Attribute("attn", "head_dim", None, 48).value
@@ -60,7 +60,7 @@ class Attribute:
 
     module: str
     name: str
-    index: int | None
+    index: int | str | None
     value: int | float
 
 
@@ -129,7 +129,7 @@ def _attribute(document: dict[str, Any]) -> Attribute:
     return Attribute(
         module=str(document["module"]),
         name=str(document["name"]),
-        index=None if index is None else int(index),
+        index=index if index is None or isinstance(index, str) else int(index),
         value=value if isinstance(value, int) else float(value),
     )
 

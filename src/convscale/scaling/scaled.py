@@ -48,6 +48,7 @@ class ScaledNetwork:
     in_chans: int | None
     origin: Origin
     plan: Plan
+    dims: int = 2  # spatial dimensions
     source: Network | None = field(default=None, repr=False, compare=False)
 
     @property

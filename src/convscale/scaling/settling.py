@@ -18,7 +18,7 @@ from convscale.network.channels import Sizes
 from convscale.network.execution import ForwardError, Observer, run
 from convscale.network.inputs import example_inputs
 from convscale.network.numbers import Number, Place, Solution, install, set_place
-from convscale.network.shaping import RESHAPES, SHAPING, SLICES, Shaped, slice_dimensions
+from convscale.network.shaping import PADS, RESHAPES, SHAPING, SLICES, Shaped, slice_dimensions
 from convscale.network.trace import Trace
 from convscale.quantities import Resolution
 
@@ -104,6 +104,8 @@ class _Settler:
             args, kwargs = self._reshape(args, kwargs, wanted)
         elif name in SLICES:
             args = self._slice(args, wanted)
+        elif name in PADS:
+            args, kwargs = self._listed(args, kwargs, wanted)
         elif name != "chunk":
             args, kwargs = self._split(args, kwargs, wanted)
         return func(*args, **kwargs)
@@ -158,17 +160,18 @@ class _Settler:
         self, args: tuple[Any, ...], kwargs: dict[str, Any], wanted: tuple[int, ...]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         given = args[1] if len(args) > 1 else next(iter(kwargs.values()))
-        new: Any
         if isinstance(given, list | tuple):
-            if len(given) != len(wanted):
-                return args, kwargs
-            new = [self._corrected(v, size) for v, size in zip(given, wanted, strict=True)]
-        else:
-            new = self._corrected(given, wanted[0])
-        if len(args) > 1:
-            return (args[0], new, *args[2:]), kwargs
-        first = next(iter(kwargs))
-        return args, {**kwargs, first: new}
+            return self._listed(args, kwargs, wanted)
+        return _with_second(args, kwargs, self._corrected(given, wanted[0]))
+
+    def _listed(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], wanted: tuple[int, ...]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        given = args[1] if len(args) > 1 else next(iter(kwargs.values()))
+        if not isinstance(given, list | tuple) or len(given) != len(wanted):
+            return args, kwargs
+        new = [self._corrected(v, size) for v, size in zip(given, wanted, strict=True)]
+        return _with_second(args, kwargs, new)
 
     def _corrected(self, value: Any, size: int) -> Any:
         """Return the size to use; change the attribute it came from where it was another."""
@@ -213,3 +216,12 @@ class _Settler:
         if question == "==":
             self._apply(Solution(number.place, int(other)), number)
         return True
+
+
+def _with_second(
+    args: tuple[Any, ...], kwargs: dict[str, Any], value: Any
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return the arguments of a call with another second one, however it was given."""
+    if len(args) > 1:
+        return (args[0], value, *args[2:]), kwargs
+    return args, {**kwargs, next(iter(kwargs)): value}

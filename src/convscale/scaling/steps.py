@@ -18,9 +18,8 @@ def steps_of(resolution: Resolution) -> tuple[int, ...]:
         >>> steps_of(224), steps_of(32)
         ((1, 2, 4, 8, 16, 32, 64, 112, 224), (1, 2, 4, 8, 16, 32))
     """
-    height, width = sides(resolution)
-    own = gcd(height, width)
-    powers = {step for step in _POWERS if step <= max(height, width)}
+    own = gcd(*sides(resolution))
+    powers = {step for step in _POWERS if step <= max(sides(resolution))}
     return tuple(sorted({*powers, own, max(1, own // 2)}))
 
 
@@ -31,8 +30,8 @@ def nearest(resolution: Resolution, factor: float, step: int) -> Resolution:
         >>> nearest(224, 1.41, 8), nearest((256, 128), 1.41, 1)
         (312, (361, 180))
     """
-    height, width = (max(1, round(side * factor / step)) * step for side in sides(resolution))
-    return like(resolution, height, width)
+    near = [max(1, round(side * factor / step)) * step for side in sides(resolution)]
+    return like(resolution, near)
 
 
 def beside(resolution: Resolution, step: int) -> list[Resolution]:
@@ -42,9 +41,9 @@ def beside(resolution: Resolution, step: int) -> list[Resolution]:
         >>> beside(224, 32), beside((64, 32), 32)
         ([256, 192], [(96, 64), (32, 32)])
     """
-    height, width = sides(resolution)
+    longest = max(sides(resolution))
     return [
-        like(resolution, tall, max(1, round(tall * width / height / step)) * step)
-        for tall in (height + step, height - step)
-        if tall > 0
+        nearest(resolution, new / longest, step)
+        for new in (longest + step, longest - step)
+        if new > 0
     ]

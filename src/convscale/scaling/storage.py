@@ -23,7 +23,7 @@ from convscale.network.copies import full_copy
 from convscale.network.naming import resolve_base
 from convscale.network.sizing import SIZE_OPTIONS
 from convscale.network.sources import Device, Network, Origin, from_family
-from convscale.quantities import Resolution, check_resolution
+from convscale.quantities import Resolution, check_count, check_resolution
 from convscale.scaling.plan import Plan
 from convscale.scaling.scaled import ScaledNetwork
 from convscale.scaling.stepping import applied, stepped
@@ -98,6 +98,7 @@ def _description(scaled: ScaledNetwork) -> dict[str, Any]:
         "rules": asdict(scaled.strategy.rules),
         "stage_depth": _stage_depth(scaled.strategy),
         "in_chans": scaled.in_chans,
+        "dims": scaled.dims,
         "training": scaled.module.training,
         "origin": asdict(scaled.origin),
     }
@@ -126,7 +127,7 @@ def _strategy(document: dict[str, Any]) -> Strategy:
     if exponents is None:
         sizes = {axis: own[axis] for axis in ("depth", "width", "resolution")}
         depths = tuple(map(float, document.get("stage_depth") or ()))
-        return step_of(name, **sizes, rules=rules, stage_depth=depths)
+        return step_of(name, **sizes, rules=rules, stage_depth=depths).in_dims(_dims(document))
     return Strategy(
         name,
         exponents["depth"],
@@ -134,7 +135,12 @@ def _strategy(document: dict[str, Any]) -> Strategy:
         exponents["resolution"],
         group_width=exponents.get("group_width"),
         rules=rules,
+        dims=_dims(document),
     )
+
+
+def _dims(document: dict[str, Any]) -> int:
+    return check_count(document.get("dims", 2), what="number of spatial dimensions")
 
 
 def is_saved(folder: Path) -> bool:
@@ -230,6 +236,7 @@ def _loaded(path: Path, document: dict[str, Any], base: str | nn.Module | None) 
         in_chans=document["in_chans"],
         origin=origin,
         plan=Plan.from_document(origin.steps[-1]) if origin.steps else Plan(),
+        dims=_dims(document),
     )
 
 
@@ -250,7 +257,7 @@ def saved_network(folder: Path) -> Network:
     try:
         origin = _origin(document)
         resolution = _resolution(document["resolution"])
-        in_chans = document["in_chans"]
+        in_chans, dims = document["in_chans"], _dims(document)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{folder / DESCRIPTION} describes no network: {error!r}.") from error
     source = base_of(folder, origin, None)
@@ -261,7 +268,7 @@ def saved_network(folder: Path) -> Network:
         return load(folder).module if device == "cpu" else bare.build(device)
 
     family = None if origin.steps else source.family
-    return replace(bare, in_chans=in_chans, build=make, origin=origin, family=family)
+    return replace(bare, in_chans=in_chans, build=make, origin=origin, family=family, dims=dims)
 
 
 def _origin(document: dict[str, Any]) -> Origin:
@@ -309,7 +316,10 @@ def _sized(network: Network, size: dict[str, Any]) -> Network:
     """Return a network as its constructor makes it for the size that a folder tells."""
     if not size:
         return network
-    assert network.remake is not None
+    if network.remake is None:
+        raise InputError(
+            f"{network.name} takes no {', '.join(size)}. Give the base that was scaled."
+        )
     return network.remake.make(size)
 
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from convscale.network.channels import Channels, Composition, Sizes
+from convscale.scaling.fillers import Filler, find_fillers
 
 # What a group width off its request costs, against a width that is off by the same ratio.
 _GROUP_WEIGHT = 0.3
@@ -74,7 +75,7 @@ class WidthRule:
     convolutions whose input and output are not one width are `irregular`: their number of
     groups becomes the nearest one that divides both. `sums` holds the widths that a layer puts
     out in parts: pairs of a width and how often it stands in the sum; `exact` those that the
-    sum must meet.
+    sum must meet. `fillers` are the groups that fill up a width.
 
     Example:
         >>> thin, wide = Width(64), Width(128)
@@ -90,6 +91,7 @@ class WidthRule:
     irregular: tuple[tuple[Composition, Composition, int], ...] = ()
     sums: Sums = ()
     exact: frozenset[Width] = frozenset()
+    fillers: tuple[tuple[Width, Filler], ...] = ()
 
     def widths(self, factor: float, group_factor: float | None = None) -> Widths:
         """Return the new widths nearest to the old ones times a factor, and group widths.
@@ -188,6 +190,8 @@ class WidthRule:
             sizes[group] = size
         for group, width in self.inner.items():
             sizes[group] = widths.group_widths.get(width, width.base)
+        for whole, filler in self.fillers:
+            sizes[filler.group] = filler.size(widths.of[whole], sizes)
         for inputs, outputs, group in self.irregular:
             ins, outs = (_size(place, sizes) for place in (inputs, outputs))
             groups = _size(inputs, base) / self.inner[group].base * widths.groups
@@ -269,10 +273,12 @@ def width_rule(
         for *_, composition in channels.grouped
         for group, _ in composition
     }
+    fillers = find_fillers(channels)
+    filling = {filler.group for filler in fillers}
     known: dict[int, tuple[int, float]] = {
         group: _natural(group, channels)
         for group in range(len(channels.sizes))
-        if not channels.fixed[group] and group not in inner
+        if not channels.fixed[group] and group not in inner and group not in filling
     }
     _meet(known, channels)
     _equalise(known, channels)
@@ -285,6 +291,11 @@ def width_rule(
     times_of: dict[Width, set[int]] = defaultdict(set)
     for width, times in natural.values():
         times_of[width].add(int(times) if times == int(times) else 1)
+    filled = tuple(
+        (Width(filler.whole, (shares or {}).get(filler.group, 1.0)), filler) for filler in fillers
+    )
+    for width, _ in filled:
+        times_of[width].add(1)
     multiples = {
         width: lcm(_divisor(width.base, width_multiple), *times)
         for width, times in sorted(times_of.items())
@@ -310,6 +321,7 @@ def width_rule(
         tuple(irregular),
         tuple(sorted(sums.items())),
         frozenset(dict(exact)),
+        filled,
     )
 
 
