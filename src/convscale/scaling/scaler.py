@@ -212,8 +212,8 @@ class Scaler:
             in_chans=self.network.in_chans,
             origin=replace(origin, steps=(*origin.steps, plan.as_document())),
             plan=plan,
-            dims=self.dims,
             source=source,
+            dims=self.dims,
         )
 
     def _settled(self, found: Candidate) -> tuple[Plan, nn.Module, Complexity]:
