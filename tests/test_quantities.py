@@ -55,9 +55,11 @@ def test_a_resolution_below_one_is_refused(text):
         parse_resolution(text)
 
 
-@pytest.mark.parametrize("text", ["", "big", "1x2x3", "2.5"])
+@pytest.mark.parametrize("text", ["", "big", "1x2x3x4", "2.5"])
 def test_text_that_is_no_resolution_is_refused(text):
-    with pytest.raises(InputError, match="^Cannot read .* as a resolution. Write 224 or 256x128.$"):
+    with pytest.raises(
+        InputError, match="^Cannot read .* as a resolution. Write 224, 256x128 or 16x112x112\\.$"
+    ):
         parse_resolution(text)
 
 
@@ -66,7 +68,7 @@ def test_booleans_are_no_numbers():
         with pytest.raises(InputError, match="^The factor is True; it must be .*$"):
             check(True, what="factor")
     with pytest.raises(InputError, match="^The resolution is .*; write one side or .*$"):
-        check_resolution((1, 2, 3))
+        check_resolution((1, 2, 3, 4))
     with pytest.raises(InputError, match="^The factor is 1.*; it must be positive and finite.$"):
         check_positive(10**400, what="factor")
     assert math.isclose(check_positive(3, what="factor"), 3.0)

@@ -1,5 +1,6 @@
 """Published strategies give the networks that their authors published, as timm builds them."""
 
+import json
 from functools import cache
 
 import pytest
@@ -7,7 +8,8 @@ import timm
 import torch
 
 import convscale as cs
-from convscale.errors import InputError
+from convscale.cli.main import run
+from convscale.errors import InputError, UnscalableNetworkError
 from convscale.network import resolve_base
 from convscale.scaling import Scaler
 from tests.checks import torch_flops
@@ -21,7 +23,15 @@ PUBLISHED = [
     ("timm:efficientnet_b0", "tinynet@e", "tinynet_e", None),
     ("timm:convnext_tiny", "convnext@small", "convnext_small", 224),
     ("timm:convnext_tiny", "convnext@base", "convnext_base", 224),
+    ("timm:convnext_tiny", "convnext@xlarge", "convnext_xlarge", 224),
     ("timm:mobilenetv2_100", "mobilenetv2@1.4", "mobilenetv2_140", 224),
+    ("timm:mobilenetv2_100", "mobilenetv2@0.5", "mobilenetv2_050", 224),
+    ("timm:mobilenetv3_large_100", "mobilenetv2@0.75", "mobilenetv3_large_075", 224),
+    ("torchvision:mnasnet1_0", "mobilenetv2@0.5", "mnasnet_050", 224),
+    ("timm:resnetrs50", "resnet-rs@101-160", "resnetrs101", 160),
+    ("timm:resnetrs50", "resnet-rs@270-256", "resnetrs270", 256),
+    ("torchvision:resnet50", "resnet-rs@152-192", "resnet152", 269),
+    ("EfficientNet-B0", "efficientnet-table@b5", "tf_efficientnet_b5", 456),
 ]
 
 
@@ -41,6 +51,49 @@ def test_an_entry_of_a_table_has_the_flops_and_params_of_the_published_network(
     assert found.resolution == side
     assert found.achieved.params == sum(p.numel() for p in published.parameters())
     assert found.achieved.flops == torch_flops(published.eval(), side)
+
+
+@pytest.mark.parametrize(("entry", "side"), [("b1", 240), ("b2", 260), ("b3", 300)])
+def test_efficientnetv2_rounds_widths_to_the_nearest_multiple(entry, side):
+    """timm's generator of these networks has `round_limit=0.`; at 0.9 its b3 is another one."""
+    base = Scaler(resolve_base("timm:tf_efficientnetv2_b0"), resolution=224)
+    found = base.scale(f"efficientnetv2@{entry}", weights=False)
+    with torch.device("meta"):
+        published = timm.create_model(f"tf_efficientnetv2_{entry}")
+    assert found.resolution == side
+    assert found.achieved.params == sum(p.numel() for p in published.parameters())
+    assert found.achieved.flops == torch_flops(published.eval(), side)
+
+
+def test_a_file_holds_the_multipliers_that_the_registry_has_not(tmp_path):
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("name: mine\nrounding: efficientnet\ntable: {big: {width: 1.25}}\n")
+    found = scaler("timm:mobilenetv1_100").scale(f"{mine}@big", weights=False)
+    with torch.device("meta"):
+        published = timm.create_model("mobilenetv1_125")
+    assert found.achieved.params == sum(p.numel() for p in published.parameters())
+    assert found.achieved.flops == torch_flops(published.eval(), 224)
+
+
+def test_a_head_is_kept_wide_only_where_it_is_a_layer_of_its_own():
+    """ConvNeXt's classifier takes in the last stage's width, 320 in `atto`: x 1.4, to 8."""
+    found = scaler("timm:convnext_atto").scale("mobilenetv2@1.4", weights=False)
+    assert found.module.head.fc.in_features == 448
+    assert any("the network's is the width of its last stage" in note for note in found.notes)
+
+
+@pytest.mark.parametrize("entry", ["convnext@small", "resnet-rs@101-160"])
+def test_depths_of_stages_are_refused_where_there_are_other_stages(entry):
+    with pytest.raises(
+        UnscalableNetworkError,
+        match=r"has depths for 4 stages, but the stages of timm:efficientnet_b0 are 7: .* Use a ne",
+    ):
+        scaler("timm:efficientnet_b0").scale(entry, weights=False)
+
+
+def test_the_depth_of_each_stage_is_told():
+    found = scaler("timm:convnext_tiny").scale("convnext@small", weights=False)
+    assert found.notes[0] == "The factors of depth in the stages are 1, 1, 3, 1."
 
 
 def test_an_entry_of_a_table_takes_no_factor():
@@ -72,3 +125,20 @@ def test_a_scaled_entry_comes_back_from_its_folder_with_its_rules(base, entry, t
     assert again.strategy.name == entry
     assert again.strategy.rules == made.strategy.rules
     assert again.strategy.stage_depth == made.strategy.stage_depth
+
+
+def test_strategies_are_listed_with_exponents(capsys):
+    """A law's of any s; an entry's of its own s, of which they make its factors."""
+    assert run(["strategies", "--json"]) == 0
+    listed = json.loads(capsys.readouterr().out)
+    laws = [row for row in (*listed["strategies"], *listed["published"]) if row["exponents"]]
+    assert {"d", "dWr", "efficientnet"} <= {row["strategy"] for row in laws}
+    entries = [entry for row in listed["published"] for entry in row["entries"]]
+    own = [entry for entry in entries if entry["factor"] != pytest.approx(1)]
+    for row in (*laws, *own):
+        e = row["exponents"]
+        assert e["depth"] + 2 * e["width"] + 2 * e["resolution"] == pytest.approx(1)
+    for entry in own:
+        made = {axis: entry["factor"] ** power for axis, power in entry["exponents"].items()}
+        assert made == pytest.approx(entry["factors"])
+    assert all(entry["exponents"] is None for entry in entries if entry not in own)

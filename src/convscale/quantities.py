@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 
 from convscale.errors import InputError
 
-Resolution = int | tuple[int, int]
+Resolution = int | tuple[int, ...]
+
+# What a user may write, by the number of spatial dimensions.
+EXAMPLES: dict[int, Resolution] = {1: 16000, 2: 224, 3: (16, 112, 112)}
 
 _SUFFIX = {"": 1.0, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
 _NUMBER = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?)([kmgt]?)", re.IGNORECASE)
@@ -72,27 +76,32 @@ def check_count(value: int, *, what: str) -> int:
 
 
 def parse_resolution(text: str) -> Resolution:
-    """Read an input resolution in px: one side, or height x width.
+    """Read an input resolution in px: one side, height x width, or depth x height x width.
 
     Raises:
         InputError: If the text is neither, or a side is below 1.
 
     Example:
-        >>> parse_resolution("224"), parse_resolution("256x128")
-        (224, (256, 128))
+        >>> parse_resolution("224"), parse_resolution("256x128"), parse_resolution("16x112x112")
+        (224, (256, 128), (16, 112, 112))
     """
     parts = text.strip().lower().split("x")
     try:
         sides = [int(part) for part in parts]
     except ValueError:
         sides = []
-    if len(sides) not in (1, 2):
-        raise InputError(f"Cannot read {text!r} as a resolution. Write 224 or 256x128.")
-    return check_resolution(sides[0] if len(sides) == 1 else (sides[0], sides[1]))
+    if len(sides) not in (1, 2, 3):
+        raise InputError(f"Cannot read {text!r} as a resolution. Write 224, 256x128 or 16x112x112.")
+    return check_resolution(sides[0] if len(sides) == 1 else tuple(sides))
 
 
-def check_resolution(value: Resolution) -> Resolution:
+def check_resolution(value: Resolution, *, dims: int | None = None, of: str = "") -> Resolution:
     """Return the resolution (px) if every side is an integer of at least 1.
+
+    Args:
+        value: One side, or all of them.
+        dims: The number of spatial dimensions that it must have, where that is known.
+        of: The network that has them.
 
     Raises:
         InputError: Otherwise.
@@ -100,41 +109,63 @@ def check_resolution(value: Resolution) -> Resolution:
     Example:
         >>> check_resolution([256, 128])
         (256, 128)
+        >>> check_resolution((256, 128), dims=1, of="net")
+        Traceback (most recent call last):
+        convscale.errors.InputError: The resolution 256x128 has 2 sides; net takes 1. Write 16000.
     """
     if isinstance(value, tuple | list):
-        if len(value) != 2:
-            raise InputError(f"The resolution is {value!r}; write one side or (height, width).")
-        height, width = (check_count(side, what="resolution") for side in value)
-        return height, width
+        if len(value) not in (1, 2, 3):
+            raise InputError(
+                f"The resolution is {value!r}; write one side or (height, width), or (depth, "
+                "height, width) for three dimensions."
+            )
+        value = tuple(check_count(side, what="resolution") for side in value)
+        if dims is not None and len(value) != dims:
+            plural = "" if len(value) == 1 else "s"
+            raise InputError(
+                f"The resolution {format_resolution(value)} has {len(value)} side{plural}; "
+                f"{of or 'the network'} takes {dims}. Write {format_resolution(EXAMPLES[dims])}."
+            )
+        return value
     return check_count(value, what="resolution")
 
 
-def sides(resolution: Resolution) -> tuple[int, int]:
-    """Return (height, width) in px.
+def sides(resolution: Resolution, dims: int = 2) -> tuple[int, ...]:
+    """Return the sides in px: (height, width), or as many as there are spatial dimensions.
 
     Example:
-        >>> sides(224), sides((256, 128))
-        ((224, 224), (256, 128))
+        >>> sides(224), sides((256, 128)), sides(64, 3)
+        ((224, 224), (256, 128), (64, 64, 64))
     """
-    return resolution if isinstance(resolution, tuple) else (resolution, resolution)
+    return resolution if isinstance(resolution, tuple) else (resolution,) * dims
 
 
-def like(resolution: Resolution, height: int, width: int) -> Resolution:
-    """Return height and width in the form of the given resolution: one side, or a pair.
+def exact(resolution: Resolution, dims: int) -> Resolution:
+    """Return a resolution that tells the number of spatial dimensions by itself: 2 if an integer.
 
     Example:
-        >>> like(224, 317, 317), like((256, 128), 362, 181)
+        >>> exact(224, 2), exact(16000, 1), exact(64, 3)
+        (224, (16000,), (64, 64, 64))
+    """
+    return resolution if dims == 2 else sides(resolution, dims)
+
+
+def like(resolution: Resolution, sides: Sequence[int]) -> Resolution:
+    """Return sides in the form of the given resolution: one side, or all of them.
+
+    Example:
+        >>> like(224, (317, 317)), like((256, 128), (362, 181))
         (317, (362, 181))
     """
-    return (height, width) if isinstance(resolution, tuple) else height
+    return tuple(sides) if isinstance(resolution, tuple) else sides[0]
 
 
 def format_resolution(resolution: Resolution) -> str:
     """Write a resolution as the command line reads it.
 
     Example:
-        >>> format_resolution(224), format_resolution((256, 128))
-        ('224', '256x128')
+        >>> format_resolution(224), format_resolution((256, 128)), format_resolution((16, 112, 112))
+        ('224', '256x128', '16x112x112')
     """
     return "x".join(map(str, resolution)) if isinstance(resolution, tuple) else str(resolution)
 

@@ -23,6 +23,18 @@ FLAT = frozenset(
         "cut by attributes",
         "coordinates as channels",
         "parameters of its own",
+        "one dimension",
+        "three dimensions",
+        "raw audio",
+        "gated linear units",
+        "points",
+        "slow and fast",
+        "flattened clip",
+        "frames one by one",
+        "spectrogram",
+        "along channels",
+        "channels as depth",
+        "wavelets",
     )
 )
 NO_DEPTH = (
@@ -32,15 +44,10 @@ NO_DEPTH = (
 )
 
 # Networks whose linear layer expects a map of one size.
-FIXED_SIDE = frozenset(("view of a computed size", "gray"))
+FIXED_SIDE = frozenset(("view of a computed size", "gray", "flattened clip"))
 
 # Networks that are refused altogether: the error and the sentence.
-_STAYS = r"Let it follow the tensor's shape, or use a strategy without w\.$"
-_UNREAD = r"^module:\w+ cannot run at 32 px: .* Give another resolution\.$"
-REFUSED = {
-    "one dimension": _UNREAD,
-    "three dimensions": _UNREAD,
-}
+REFUSED = {}
 
 # Networks that come out wrong, by what is asked of them.
 WRONG: dict[tuple[str, str], str] = {}

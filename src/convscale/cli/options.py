@@ -26,8 +26,8 @@ Resolution = Annotated[
     typer.Option(
         "--resolution",
         metavar="PX",
-        help="Input side of the base network, 224 or 256x128 (height x width); "
-        "by default the network's own.",
+        help="Input side of the base network: 224, 256x128 (height x width) or 16x112x112 "
+        "(frames x height x width); by default the network's own.",
     ),
 ]
 NumClasses = Annotated[

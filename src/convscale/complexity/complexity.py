@@ -76,7 +76,7 @@ class Count(Complexity):
     """
 
     network: str = ""
-    resolution: int | tuple[int, int] = 0
+    resolution: int | tuple[int, ...] = 0
     convention: str = "default"
     uncounted: tuple[Uncounted, ...] = ()
     excluded: dict[str, int] = field(default_factory=dict)

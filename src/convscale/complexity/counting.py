@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from torch import nn
@@ -12,7 +13,8 @@ from convscale.complexity.complexity import Count, LayerCount, Uncounted
 from convscale.errors import InputError
 from convscale.network.copies import full_copy
 from convscale.network.execution import ForwardError, Observer, run
-from convscale.network.inputs import example_inputs
+from convscale.network.inputs import convolution_inputs, example_inputs
+from convscale.network.probing import with_input
 from convscale.network.products import (
     Product,
     bind,
@@ -23,7 +25,7 @@ from convscale.network.products import (
     product,
 )
 from convscale.network.sources import Network
-from convscale.quantities import Resolution, check_resolution, format_resolution
+from convscale.quantities import EXAMPLES, Resolution, check_resolution, exact, format_resolution
 
 CONVENTIONS = ("default", "pycls")
 
@@ -138,15 +140,17 @@ def count_network(
     """
     check_convention(convention)
     size = known_resolution(network, resolution)
+    network = with_input(network, size)
     module = network.build("meta")
-    return count_module(
+    found = count_module(
         module,
-        size,
+        exact(size, network.dims or 2),
         name=network.name,
         in_chans=network.in_chans,
         weights=lambda: network.build("cpu"),
         convention=convention,
     )
+    return replace(found, resolution=size)
 
 
 def known_resolution(network: Network, resolution: Resolution | None) -> Resolution:
@@ -162,9 +166,11 @@ def known_resolution(network: Network, resolution: Resolution | None) -> Resolut
     """
     size = resolution if resolution is not None else network.resolution
     if size is None:
+        dims = network.dims or next(iter(convolution_inputs(network.build("meta"))), 2)
+        form = EXAMPLES[dims]
         raise InputError(
-            f"Nothing tells the input resolution of {network.name}. Give one: --resolution 224, "
-            "or resolution=224 in Python."
+            f"Nothing tells the input resolution of {network.name}. Give one: --resolution "
+            f"{format_resolution(form)}, or resolution={form} in Python."
         )
     return check_resolution(size)
 
@@ -182,7 +188,7 @@ def count_module(
 
     Args:
         module: The module; it is left in evaluation mode.
-        resolution: Input side or (height, width) in px.
+        resolution: Input side or all sides in px; an integer for images.
         name: Name to give in the count.
         in_chans: Input channels; read from the module if not given.
         weights: Builds the module with real weights, for networks that need them to run.
@@ -200,11 +206,11 @@ def count_module(
         counter = _run(module, resolution, in_chans, convention)
     except ForwardError as error:
         if weights is None:
-            raise cannot_run(name, resolution, error) from error
+            raise cannot_run(name, resolution, error, module) from error
         try:
             counter = _run(full_copy(weights()), resolution, in_chans, convention)
         except ForwardError as second:
-            raise cannot_run(name, resolution, second) from second
+            raise cannot_run(name, resolution, second, module) from second
         notes = (f"Counted by a real forward pass: the meta device fails ({error.reason}).",)
     return counter.count(module, resolution, name=name, notes=notes)
 
@@ -218,16 +224,22 @@ def _run(
     return counter
 
 
-def cannot_run(name: str, resolution: Resolution, error: ForwardError) -> InputError:
+def cannot_run(
+    name: str, resolution: Resolution, error: ForwardError, module: nn.Module
+) -> InputError:
     """Say in one line that a network cannot run at a resolution, and why.
 
     Example:
-        >>> cannot_run("net", 3, ForwardError("stem", "Conv2d", ValueError("too small"))).line
+        >>> error = ForwardError("stem", "Conv2d", ValueError("too small"))
+        >>> cannot_run("net", 3, error, nn.Conv2d(3, 8, 5)).line
         'net cannot run at 3 px: ValueError: too small (in stem, a Conv2d). Give another ...'
     """
+    advice = "Give another resolution."
+    if not convolution_inputs(module):
+        advice = "It has no convolution; give a convolutional network."
     return InputError(
         f"{name or 'The network'} cannot run at {format_resolution(resolution)} px: "
-        f"{error.reason}. Give another resolution."
+        f"{error.reason}. {advice}"
     )
 
 

@@ -6,6 +6,7 @@ arithmetic that counts one network counts a million.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -79,7 +80,7 @@ def count(
     """
     if convention not in CONVENTIONS:
         raise InputError(f"Unknown convention {convention!r}. Use {', '.join(CONVENTIONS)}.")
-    side = check_resolution(description.resolution if resolution is None else resolution)
+    side = check_resolution(description.resolution if resolution is None else resolution, dims=2)
     if isinstance(description, EfficientNet):
         cost = _efficientnet(description, side)
     else:
@@ -223,7 +224,7 @@ def _conv(
     return Cost(weights * area, params, outputs, bias_flops=outputs if bias else 0)
 
 
-def _strided(size: tuple[Number, Number], stride: int) -> tuple[Number, Number]:
+def _strided(size: Sequence[Number], stride: int) -> tuple[Number, Number]:
     height, width = size
     return (height - 1) // stride + 1, (width - 1) // stride + 1
 

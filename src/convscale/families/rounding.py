@@ -99,4 +99,4 @@ def rescaled(resolution: Resolution, factor: float, *, step: int) -> Resolution:
         (316, (362, 181))
     """
     height, width = (max(1, round(side * factor / step)) * step for side in sides(resolution))
-    return like(resolution, height, width)
+    return like(resolution, (height, width))

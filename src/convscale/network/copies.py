@@ -70,6 +70,8 @@ def hook_owner(hook: Any) -> object:
 def full_copy(module: nn.Module) -> nn.Module:
     """Copy a module with its weights, mode, dtype and device.
 
+    What was computed from weights and is held in an attribute, as by weight norm, is a value.
+
     Raises:
         InputError: If the module cannot be copied.
 
@@ -78,7 +80,7 @@ def full_copy(module: nn.Module) -> nn.Module:
         >>> torch.equal(full_copy(base).weight, base.weight)
         True
     """
-    return _copy(module, {})
+    return _copy(module, {id(t): t.detach().clone() for t in _tensors(module) if not t.is_leaf})
 
 
 def _copy(module: nn.Module, memo: dict[int, Any]) -> nn.Module:

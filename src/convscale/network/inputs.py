@@ -21,16 +21,35 @@ def input_channels(module: nn.Module) -> int:
     return 3
 
 
+def convolution_inputs(module: nn.Module) -> dict[int, int]:
+    """Return the spatial dimensions of a module's convolutions, each with its input channels.
+
+    They are in the order of registration; the channels are those of the first of each kind.
+
+    Example:
+        >>> convolution_inputs(nn.Sequential(nn.Conv3d(1, 8, 3), nn.Conv3d(8, 8, 3)))
+        {3: 1}
+    """
+    found: dict[int, int] = {}
+    for part in module.modules():
+        if isinstance(part, nn.modules.conv._ConvNd):
+            found.setdefault(len(part.kernel_size), part.in_channels)
+    return found
+
+
 def example_inputs(
     module: nn.Module, resolution: Resolution, *, in_chans: int | None = None, batch: int = 1
 ) -> tuple[torch.Tensor, ...]:
     """Return images of zeros, shape (batch, channels, height, width), as the module takes them.
 
-    Device and floating dtype are the module's own.
+    There are as many sides as the resolution has; two if it is an integer. Device and floating
+    dtype are the module's own.
 
     Example:
         >>> example_inputs(nn.Conv2d(1, 8, 3), 32)[0].shape
         torch.Size([1, 1, 32, 32])
+        >>> example_inputs(nn.Conv1d(1, 8, 3), (32,))[0].shape
+        torch.Size([1, 1, 32])
     """
     weight = next((p for p in module.parameters() if p.is_floating_point()), None)
     device = weight.device if weight is not None else torch.device("cpu")

@@ -38,10 +38,13 @@ def compressed(label: Label) -> Label:
         >>> compressed(np.broadcast_to(np.arange(3)[:, None], (3, 5))).shape
         (3, 1)
     """
+    spread = tuple(slice(None if stride else 1) for stride in label.strides)
+    label = label[spread]  # broadcast dimensions first: comparing is left for few elements then
     for dim, size in enumerate(label.shape):
         if size > 1:
-            first = label.take([0], axis=dim)
-            if label.strides[dim] == 0 or bool((label == first).all()):
+            before = (slice(None),) * dim
+            first, last = label[(*before, slice(1))], label[(*before, slice(-1, None))]
+            if bool((first == last).all()) and bool((label == first).all()):
                 label = first
     return label
 

@@ -2,50 +2,141 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
+from typing import Any
 
+import torch
 from torch import nn
 
+from convscale.errors import InputError
 from convscale.network.copies import meta_copy
-from convscale.network.execution import ForwardError, run
-from convscale.network.inputs import example_inputs, input_channels
+from convscale.network.execution import ForwardError, Observer, run
+from convscale.network.inputs import convolution_inputs, example_inputs, input_channels
 from convscale.network.sources import Network
-from convscale.quantities import Resolution
+from convscale.quantities import Resolution, check_resolution, exact
 
 # What images have: colours, gray, colours and transparency.
 _IMAGES = (3, 1, 4)
+# A batch that nobody takes for channels: layers run on inputs without a batch, too.
+_BATCH = 5
 
 
-def with_channels(network: Network, resolution: Resolution | None) -> Network:
-    """Return a network whose input channels are known.
+def with_input(network: Network, resolution: Resolution | None) -> Network:
+    """Return a network whose spatial dimensions and input channels are known.
 
     The first convolution that is registered need not be the first that runs, and what runs
-    before it may add channels. Three channels there are believed; other numbers are tried.
+    before it may add channels. Where all convolutions have one number of dimensions and the
+    first takes three channels, as images have, they are believed; else they are tried.
 
     Args:
         network: The network.
-        resolution: The side or (height, width) in px to try it at; None leaves all as it is.
+        resolution: The sides in px to try it at; None leaves all as it is.
+
+    Raises:
+        InputError: If the resolution has another number of sides than the network takes.
 
     Example:
         >>> from convscale.network.sources import from_module
         >>> net = nn.Sequential(nn.PixelUnshuffle(2), nn.Conv2d(12, 8, 3))
-        >>> with_channels(from_module(net), 8).in_chans
+        >>> with_input(from_module(net), 8).in_chans
         3
+        >>> with_input(from_module(nn.Conv1d(2, 8, 3)), 64).dims
+        1
     """
-    if network.in_chans is not None or resolution is None:
+    if resolution is None:
         return network
+    if network.dims is None or network.in_chans is None:
+        network = _found(network, resolution)
+    check_resolution(resolution, dims=network.dims, of=network.name)
+    return network
+
+
+def _found(network: Network, resolution: Resolution) -> Network:
     module = network.build("meta")
-    likely = input_channels(module)
-    if likely == 3 or _runs(module, resolution, likely):
-        return network
-    found = [chans for chans in _IMAGES if chans != likely and _runs(module, resolution, chans)]
-    return replace(network, in_chans=found[0]) if found else network
+    channels = convolution_inputs(module)
+    if not channels:
+        _check_takes_images(network, module, resolution)
+    order = [network.dims] if network.dims else _order(list(channels), resolution)
+    told = len(order) == 1 and (not channels or order[0] in channels)
+    if told and (network.in_chans or (order == [2] and channels.get(2, 3) == 3)):
+        return _with(network, module, order[0], network.in_chans or 3)
+    for dims in order:
+        likely = network.in_chans or channels.get(dims, 3)
+        for chans in [likely] if network.in_chans else dict.fromkeys((likely, *_IMAGES)):
+            if runs(module, exact(resolution, dims), chans, batch=1 if told else _BATCH):
+                return _with(network, module, dims, chans)
+    return replace(network, dims=order[0] if told else 2 if 2 in channels else next(iter(channels)))
 
 
-def _runs(module: nn.Module, resolution: Resolution, chans: int) -> bool:
+def _with(network: Network, module: nn.Module, dims: int, chans: int) -> Network:
+    """Return a network that takes an input; channels that its layers tell are not repeated."""
+    told = network.in_chans is None and chans == input_channels(module)
+    return replace(network, dims=dims, in_chans=None if told else chans)
+
+
+def _order(kinds: list[int], resolution: Resolution) -> list[int]:
+    """Return the numbers of dimensions to try: the one given, or that of the only kind.
+
+    Of several kinds the first comes first, then images, then the others, then what no
+    convolution has: clips may be taken apart into images.
+    """
+    if isinstance(resolution, tuple):
+        return [len(resolution)]
+    if len(kinds) < 2:
+        return kinds or [2]
+    images = [2] if 2 in kinds else []
+    return list(dict.fromkeys((kinds[0], *images, *kinds, 2, 3, 1)))
+
+
+class _FirstLayer(Observer):
+    """Note the path of a linear layer that takes the input as it is."""
+
+    def __init__(self, shape: torch.Size) -> None:
+        self.path: str | None = None
+        self._shape, self._seen = shape, False
+
+    def enter(self, path: str, module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        if self._seen or not module._parameters:
+            return
+        self._seen = True
+        if isinstance(module, nn.Linear) and inputs and inputs[0].shape == self._shape:
+            self.path = path or "itself"
+
+
+def _check_takes_images(network: Network, module: nn.Module, resolution: Resolution) -> None:
+    """Refuse a network of linear layers, the first of which takes vectors.
+
+    It runs on an image whose last side is as long as its vectors, but sees no image there.
+    """
+    copied = meta_copy(module)
+    inputs = example_inputs(copied, resolution, in_chans=network.in_chans)
+    first = _FirstLayer(inputs[0].shape)
+    with suppress(ForwardError):
+        run(copied, inputs, first)
+    if first.path is not None:
+        raise InputError(
+            f"{network.name} takes vectors: its first layer, {first.path}, is linear, and it has "
+            "no convolution. Give a convolutional network."
+        )
+
+
+def runs(module: nn.Module, resolution: Resolution, chans: int | None, *, batch: int = 1) -> bool:
+    """Tell whether a module runs, tried on a copy.
+
+    Args:
+        module: The module.
+        resolution: The sides in px, one for each spatial dimension.
+        chans: Input channels; read from the module if not given.
+        batch: Images at once.
+
+    Example:
+        >>> runs(nn.Conv2d(3, 8, 3), (2, 2), 3)
+        False
+    """
     copied = meta_copy(module)
     try:
-        run(copied, example_inputs(copied, resolution, in_chans=chans))
+        run(copied, example_inputs(copied, resolution, in_chans=chans, batch=batch))
     except ForwardError:
         return False
     return True

@@ -77,13 +77,18 @@ def convolution(ties: Ties, _func: Any, bound: dict[str, Any], output: Any) -> N
 
 
 def _unchanged(ties: Ties, x: torch.Tensor, output: torch.Tensor) -> Labels:
-    """Keep labels along positions, where channels are laid out as positions (1-d attention)."""
-    return tuple(
-        label
-        for label in ties.labels(x)
-        if min(varying(label), default=0) >= 2
-        and all(x.shape[d] == output.shape[d] for d in varying(label))
-    )
+    """Keep labels along positions, where channels are laid out as positions (1-d attention).
+
+    Those whose number of positions changes are pinned: how it follows is not known.
+    """
+    kept = []
+    for label in ties.labels(x):
+        if min(varying(label), default=0) >= 2:
+            if all(x.shape[d] == output.shape[d] for d in varying(label)):
+                kept.append(label)
+            else:
+                ties.pin(label)
+    return tuple(kept)
 
 
 def _grouped(
@@ -289,8 +294,7 @@ def _structure(ties: Ties, func: Any, bound: dict[str, Any], output: Any) -> Non
     outputs = tensors_in(output)
     in_place = func._opname.endswith("_")  # then the tensor has its new shape already
     collected: list[list[Label]] = [[] for _ in outputs]
-    packet = getattr(torch.ops.aten, func._opname.rstrip("_"))
-    operation = getattr(packet, func._overloadname)
+    operation = getattr(torch.ops.aten, func._opname.rstrip("_")) if in_place else func
     for label in ties.labels(x):
         shape = label.shape if in_place else [1 if size == 0 else size for size in x.shape]
         for position, part in enumerate(viewed(label, shape, lambda t: operation(t, **others))):
@@ -324,9 +328,22 @@ def _pad(ties: Ties, _func: Any, bound: dict[str, Any], output: Any) -> None:
     ties.set_labels(output, tuple(labels))
 
 
+def _gated(ties: Ties, _func: Any, bound: dict[str, Any], output: Any) -> None:
+    """Tie the half that is gated to the half that gates it."""
+    x, dim = bound["self"], bound["dim"] % output.ndim
+    kept: list[Label] = []
+    for label in ties.labels(x):
+        first = label
+        if dim in varying(label):
+            first, second = np.split(label, 2, axis=dim)
+            ties.tie(first, second)
+        kept.append(first)
+    ties.set_labels(output, tuple(label for label in kept if varying(label)))
+
+
 def _constant(ties: Ties, _func: Any, _bound: dict[str, Any], output: Any) -> None:
     """Let a map of constants that the forward pass makes have any number of channels."""
-    if isinstance(output, torch.Tensor) and output.ndim > 3 and output.shape[1] > 1:
+    if isinstance(output, torch.Tensor) and output.ndim >= ties.map_ndim and output.shape[1] > 1:
         units = ties.fill(output.shape[1])
         ties.set_labels(output, (vector(units, 1, output.ndim),))
 
@@ -417,7 +434,12 @@ def _embedding(ties: Ties, _func: Any, bound: dict[str, Any], output: Any) -> No
 def _index(ties: Ties, func: Any, bound: dict[str, Any], output: Any) -> None:
     x, indices = bound["self"], bound["indices"]
     positions = [dim for dim, index in enumerate(indices) if index is not None]
-    if len(positions) != 1 or any(positions[0] in varying(lb) for lb in ties.labels(x)):
+    if ties.is_table(x):  # entries are looked up: their number stays
+        for label in ties.labels(x):
+            if varying(label) & set(positions):
+                ties.drop(label)
+    labels = [label for label in ties.labels(x) if not ties.is_dropped(label)]
+    if len(positions) != 1 or any(positions[0] in varying(label) for label in labels):
         by_shape(ties, func, bound, output)
         return
     dim, index = positions[0], indices[positions[0]]
@@ -425,7 +447,7 @@ def _index(ties: Ties, func: Any, bound: dict[str, Any], output: Any) -> None:
         output,
         tuple(
             label.reshape(label.shape[:dim] + (1,) * index.ndim + label.shape[dim + 1 :])
-            for label in ties.labels(x)
+            for label in labels
         ),
     )
 
@@ -515,6 +537,7 @@ RULES: dict[str, Rule] = {
     "embedding": _embedding,
     "constant_pad_nd": _pad,
     "gather": _gather,
+    "glu": _gated,
     **dict.fromkeys(("zeros", "ones", "full", "new_zeros", "new_ones", "new_full"), _constant),
     "index": _index,
     **dict.fromkeys(("mm", "addmm", "bmm", "baddbmm"), _mm),

@@ -117,7 +117,7 @@ def _reshaped(ties: Ties, function: str, args: Sequence[Any], output: torch.Tens
         spread = sorted(varying(label))
         if len(given) == output.ndim:
             _same_size(ties, [given[dim] for dim in spread], label)
-        if len(spread) > 1 and _keeps_positions(args[0], output):
+        if len(spread) > 1 and _keeps_positions(ties, args[0], output):
             free = _free_dimension(args, output, spread)
             dims[free] = label.reshape(-1)
             over = label.size // output.shape[free]
@@ -160,12 +160,14 @@ def _same_size(ties: Ties, given: Sequence[Any], label: Label) -> None:
             ties.same.append((whole.units, label.reshape(-1)))
 
 
-def _keeps_positions(x: torch.Tensor, output: torch.Tensor) -> bool:
+def _keeps_positions(ties: Ties, x: torch.Tensor, output: torch.Tensor) -> bool:
     """Tell whether a reshape cuts the channels of a feature map and keeps its positions.
 
-    Then it shuffles channels or stacks branches: unlike heads, the parts are no copies.
+    Then it shuffles channels or stacks branches: unlike heads, the parts are no copies. In
+    one dimension heads are cut just so: nothing tells them apart.
     """
-    return x.ndim == 4 and output.ndim == 5 and x.shape[2:] == output.shape[3:]
+    cuts = x.ndim == ties.map_ndim > 3 and output.ndim == x.ndim + 1
+    return cuts and x.shape[2:] == output.shape[3:]
 
 
 def _free_dimension(args: Sequence[Any], output: torch.Tensor, spread: list[int]) -> int:

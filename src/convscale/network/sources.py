@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+import re
 import sys
 import types
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from convscale.errors import ConvscaleError, InputError, UnknownNetworkError, ne
 from convscale.families import Description
 from convscale.families.documents import as_document
 from convscale.network.copies import meta_copy
-from convscale.quantities import Resolution, check_count
+from convscale.quantities import Resolution, check_count, sides
 
 Device = Literal["cpu", "meta"]
 
@@ -35,9 +36,25 @@ class Origin:
     """
 
     network: str
-    options: dict[str, int]
+    options: dict[str, Any]
     steps: tuple[dict[str, Any], ...] = ()
     family: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Remake:
+    """How a network is made again with more options than it has, and what tells of them.
+
+    The signature of `factory` says which options there are; `make` takes those to add.
+
+    Example:
+        >>> again = from_timm("resnet18", {}).remake
+        >>> again.make({"num_classes": 10}).origin.options
+        {'num_classes': 10}
+    """
+
+    factory: Callable[..., Any]
+    make: Callable[[dict[str, Any]], Network]
 
 
 @dataclass(frozen=True)
@@ -46,7 +63,9 @@ class Network:
 
     `build("meta")` returns a module without weights; `build("cpu")` one with its own
     fresh weights, or the caller's module where that is what was given. `resolution` is in
-    px, None where nothing tells it; `family` the description where it is a paper family's.
+    px, None where nothing tells it; `family` the description where it is a paper family's;
+    `dims` the number of spatial dimensions, None where it is not known yet; `remake` is
+    None where nothing that takes options made the network.
 
     Example:
         >>> Network("module:Linear", None, None, lambda device: nn.Linear(2, 3)).name
@@ -59,6 +78,8 @@ class Network:
     build: Callable[[Device], nn.Module]
     origin: Origin = field(default_factory=lambda: Origin("", {}))
     family: Description | None = None
+    remake: Remake | None = None
+    dims: int | None = None
 
 
 def from_family(name: str, description: Description, options: dict[str, int]) -> Network:
@@ -80,6 +101,7 @@ def from_family(name: str, description: Description, options: dict[str, int]) ->
         _builder(lambda: build_family(net)),
         Origin(name, options, family=as_document(net)),
         net,
+        dims=2,
     )
 
 
@@ -126,10 +148,12 @@ def from_timm(name: str, options: dict[str, Any]) -> Network:
     resolution: Resolution = size[1] if size[1] == size[2] else (size[1], size[2])
     chans = options.get("in_chans", size[0])
     full = f"timm:{name}"
-    return Network(full, resolution, chans, _builder(create), Origin(full, options))
+    again = Remake(timm.model_entrypoint(name), lambda more: from_timm(name, {**options, **more}))
+    origin = Origin(full, options)
+    return Network(full, resolution, chans, _builder(create), origin, remake=again, dims=2)
 
 
-def from_torchvision(name: str, options: dict[str, int]) -> Network:
+def from_torchvision(name: str, options: dict[str, Any]) -> Network:
     """Describe a network of torchvision.
 
     Raises:
@@ -154,7 +178,22 @@ def from_torchvision(name: str, options: dict[str, int]) -> Network:
         arguments["weights_backbone"] = None
     full = f"torchvision:{name}"
     build = _builder(lambda: factory(**arguments))
-    return Network(full, _crop_size(name), 3, build, Origin(full, options))
+    again = Remake(factory, lambda more: from_torchvision(name, {**options, **more}))
+    size, dims = _crop_size(name), 2
+    if name in zoo.list_models(module=zoo.video):
+        size, dims = _clip_size(name, size), 3
+    return Network(full, size, 3, build, Origin(full, options), remake=again, dims=dims)
+
+
+def _clip_size(name: str, crop: Resolution | None) -> Resolution | None:
+    """Return frames, height and width of the clips that the published weights were judged by."""
+    import torchvision.models as zoo
+
+    for weights in zoo.get_model_weights(name):
+        frames = re.search(r"clip_len=(\d+)", str(weights.meta.get("_docs")))
+        if frames is not None and crop is not None:
+            return (int(frames[1]), *sides(crop))
+    return None
 
 
 def _crop_size(name: str) -> Resolution | None:
@@ -193,22 +232,26 @@ def from_file(path: Path, factory: str, options: dict[str, int]) -> Network:
             f"{path} has no callable {factory!r}.{near_names(factory, known)} "
             "Write path/to/file.py:factory."
         )
+    return _from_callable(f"{path}:{factory}", make, options)
 
+
+def _from_callable(name: str, make: Callable[..., Any], options: dict[str, Any]) -> Network:
     def create() -> nn.Module:
         try:
             network = make(**options)
         except ConvscaleError:
             raise
         except Exception as error:
-            raise InputError(f"{path}:{factory} failed: {type(error).__name__}: {error}") from error
+            raise InputError(f"{name} failed: {type(error).__name__}: {error}") from error
         if not isinstance(network, nn.Module):
             raise InputError(
-                f"{path}:{factory} returned {type(network).__name__}; it must return an nn.Module."
+                f"{name} returned {type(network).__name__}; it must return an nn.Module."
             )
         return network
 
-    name = f"{path}:{factory}"
-    return Network(name, None, options.get("in_chans"), _builder(create), Origin(name, options))
+    again = Remake(make, lambda more: _from_callable(name, make, {**options, **more}))
+    origin, chans = Origin(name, options), options.get("in_chans")
+    return Network(name, None, chans, _builder(create), origin, remake=again)
 
 
 def _execute(path: Path) -> types.ModuleType:

@@ -32,7 +32,8 @@ _WARM_UP = 0.25
 class Subject:
     """A module to be timed at a resolution, and the name it is reported under.
 
-    Without in_chans, the input channels are read from the module's first convolution.
+    Without in_chans, the input channels are read from the module's first convolution. `dims` is
+    the number of spatial dimensions, for a resolution that is one side.
 
     Example:
         >>> from torch import nn
@@ -44,6 +45,7 @@ class Subject:
     module: nn.Module
     resolution: Resolution
     in_chans: int | None = None
+    dims: int = 2
 
 
 def measure(
@@ -86,12 +88,12 @@ def measure(
     check_count(repeats, what="number of repeats")
     check_setting(batch_size, threads, time_limit_s)
     open_device(device)
+    from convscale.complexity.counting import known_resolution
     from convscale.scaling import resolve
 
     found = resolve(network, resolution=resolution, num_classes=num_classes, in_chans=in_chans)
-    if found.resolution is None:
-        raise InputError(f"{found.name} has no resolution of its own. Give one, such as 224.")
-    subject = Subject(found.name, found.build("cpu"), found.resolution, found.in_chans)
+    size, module = known_resolution(found, None), found.build("cpu")
+    subject = Subject(found.name, module, size, found.in_chans, found.dims or 2)
     return measure_together(
         [subject],
         batch_size=batch_size,

@@ -131,7 +131,7 @@ def seat(subject: Subject, device: Device, *, batch_size: int = 1, seed: int = 0
         held = device.memory.memory_allocated() - held
         if module is subject.module:
             held += sum(tensor.nbytes for tensor in tensors)
-    name = "channels_last" if memory_format is torch.channels_last else "contiguous"
+    name = "contiguous" if memory_format is torch.contiguous_format else "channels_last"
     return Sitting(subject, device, module, images, name, held_bytes=held)
 
 
@@ -148,7 +148,7 @@ def _images(subject: Subject, batch_size: int, dtype: torch.dtype, seed: int) ->
 
     chans = subject.in_chans if subject.in_chans is not None else input_channels(subject.module)
     generator = torch.Generator().manual_seed(seed)
-    shape = (batch_size, chans, *sides(subject.resolution))
+    shape = (batch_size, chans, *sides(subject.resolution, subject.dims))
     return torch.randn(shape, generator=generator).to(dtype)
 
 
@@ -163,11 +163,14 @@ def _memory_format(tensors: list[torch.Tensor]) -> torch.memory_format:
     """Return the layout that the first convolution weight to tell has."""
     import torch
 
+    layouts = {4: torch.channels_last, 5: torch.channels_last_3d}
     for tensor in tensors:
-        plain = tensor.is_contiguous()
-        last = tensor.dim() == 4 and tensor.is_contiguous(memory_format=torch.channels_last)
-        if tensor.dim() == 4 and plain != last:
-            return torch.channels_last if last else torch.contiguous_format
+        layout = layouts.get(tensor.dim())
+        if layout is None:
+            continue
+        last = tensor.is_contiguous(memory_format=layout)
+        if tensor.is_contiguous() != last:
+            return layout if last else torch.contiguous_format
     return torch.contiguous_format
 
 

@@ -18,20 +18,20 @@ from convscale.network.copies import meta_copy
 from convscale.network.execution import ForwardError, Observer
 from convscale.network.inputs import example_inputs
 from convscale.network.schemes import find_schemes
+from convscale.network.sizing import Sizing, Told
 from convscale.network.stages import Stage, join, upwards, within
 from convscale.network.trace import Trace, size_of, trace_module
-from convscale.quantities import Resolution, format_resolution, like, sides
+from convscale.quantities import Resolution, format_resolution
 from convscale.scaling.adapting import adapt
 from convscale.scaling.closed_form import ClosedForm, Weights
 from convscale.scaling.control import Control
 from convscale.scaling.deepening import Deepening
 from convscale.scaling.depth import apply_depth
 from convscale.scaling.parts import held, shares
-from convscale.scaling.plan import DepthEdit, Plan
+from convscale.scaling.plan import Attribute, DepthEdit, Plan
+from convscale.scaling.steps import beside, nearest, steps_of
 from convscale.scaling.trying import IdleBlockError, Trials
 from convscale.scaling.widths import WidthRule, Widths, width_rule
-
-_STEPS = (1, 2, 4, 8, 16, 32, 64)
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,13 @@ class Variant:
             for path, units in self.trace.normalized.items()
             for name in self._copies(path)
         }
-        return Plan(self.edits, shapes, groups, normalized)
+        attributes = tuple(
+            Attribute(name, attribute, None, channels.size(units, sizes))
+            for path, counted in self.trace.adapted.items()
+            for attribute, units in counted.items()
+            for name in self._copies(path)
+        )
+        return Plan(self.edits, shapes, groups, normalized, attributes)
 
     def holds(self, path: str) -> bool:
         """Tell whether a module of the base is in this variant: in no block that is removed."""
@@ -140,6 +146,8 @@ class Variant:
 class Traced:
     """A run at one resolution, with one added block in some stages, and what it costs.
 
+    `told` is the base network made for the resolution, where it had to be made for it.
+
     Example:
         >>> from convscale.network import resolve_base
         >>> Blueprint(resolve_base("timm:resnet18").build("meta"), 224).base().traced.edits
@@ -149,6 +157,7 @@ class Traced:
     trace: Trace
     edits: tuple[DepthEdit, ...]
     form: ClosedForm
+    told: Told | None = None
 
 
 def _kept_sizes(trace: Trace) -> list[tuple[int, ...]]:
@@ -183,6 +192,7 @@ class Blueprint:
         resolution: Base resolution in px.
         in_chans: Input channels; read from the module if not given.
         width_multiple: The multiple that widths keep, as far as the base has it.
+        sizing: Makes the network for other resolutions, where its constructor takes one.
         watch: Others who see the run of the base network.
 
     Raises:
@@ -201,13 +211,15 @@ class Blueprint:
         *,
         in_chans: int | None = None,
         width_multiple: int = 8,
+        sizing: Sizing | None = None,
         watch: tuple[Observer, ...] = (),
     ) -> None:
         self.module = module
         self.resolution = resolution
         self._in_chans = in_chans
         self._multiple = width_multiple
-        self._runs: dict[object, Traced] = {}
+        self._sizing = sizing
+        self._runs: dict[object, Traced | UnscalableNetworkError] = {}
         self._rules: dict[int, tuple[Channels, WidthRule]] = {}
         self.control = Control()
         self.trace = trace_module(meta_copy(module), resolution, in_chans=in_chans, watch=watch)
@@ -384,15 +396,45 @@ class Blueprint:
     ) -> Traced:
         key = (models, resolution)
         if key not in self._runs:
-            self._runs[key] = self._traced(models, resolution, deepening)
-        return self._runs[key]
+            try:
+                self._runs[key] = self._made_for(models, resolution, deepening)
+            except UnscalableNetworkError as error:
+                self._runs[key] = error
+        found = self._runs[key]
+        if isinstance(found, UnscalableNetworkError):
+            raise found
+        return found
+
+    def _made_for(
+        self, models: tuple[DepthEdit, ...], resolution: Resolution, deepening: Deepening | None
+    ) -> Traced:
+        """Run the base network, or where it is built for one size, itself built for this one."""
+        sizing = None if resolution == self.resolution else self._sizing
+        if sizing is not None and sizing.bound:
+            told = sizing.at(resolution)
+            if told is None:
+                raise UnscalableNetworkError(
+                    f"Its constructor does not take {format_resolution(resolution)} px."
+                )
+            return self._traced(models, resolution, deepening, told)
+        try:
+            return self._traced(models, resolution, deepening)
+        except UnscalableNetworkError:
+            told = None if sizing is None else sizing.at(resolution)
+            if told is None:
+                raise
+        return self._traced(models, resolution, deepening, told)
 
     def _traced(
-        self, models: tuple[DepthEdit, ...], resolution: Resolution, deepening: Deepening | None
+        self,
+        models: tuple[DepthEdit, ...],
+        resolution: Resolution,
+        deepening: Deepening | None,
+        told: Told | None = None,
     ) -> Traced:
         trace = self.trace
         if models or resolution != self.resolution:
-            module = meta_copy(self.module)
+            module = meta_copy(self.module if told is None else told.module)
             adapted = False
             if models:
                 deepening = deepening or self._deepened[0]
@@ -407,7 +449,7 @@ class Blueprint:
         )
         if idle:
             raise IdleBlockError(idle)
-        return Traced(trace, models, ClosedForm(trace))
+        return Traced(trace, models, ClosedForm(trace), told)
 
     def _rule(self, traced: Traced) -> tuple[Channels, WidthRule]:
         """Return the channels and the widths of a run, under the control."""
@@ -465,19 +507,20 @@ class Blueprint:
         """
         models = self._models_of(depths)
         problem: UnscalableNetworkError | None = None
-        for step in _STEPS:
-            height, width = (
-                max(1, round(side * factor / step)) * step for side in sides(self.resolution)
-            )
-            candidate = like(self.resolution, height, width)
+        for step in steps_of(self.resolution):
+            candidate = nearest(self.resolution, factor, step)
+            tried = [candidate]
             if candidate == self.resolution:
-                return candidate, step
-            try:
-                self._run(models, candidate)
-            except UnscalableNetworkError as error:
-                problem = problem or error
-            else:
-                return candidate, step
+                if step == 1:
+                    return candidate, step
+                tried = beside(candidate, step)  # if one of these runs, the base is the nearest
+            for resolution in tried:
+                try:
+                    self._run(models, resolution)
+                except UnscalableNetworkError as error:
+                    problem = problem or error
+                else:
+                    return candidate, step
         raise UnscalableNetworkError(
             f"The resolution cannot be scaled by {factor:.3g}: {problem} "
             "Leave it out: --keep r, or use a strategy without r, such as w or dw."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,14 +14,19 @@ from convscale.network.stages import join, within
 from convscale.network.trace import Trace
 from convscale.quantities import like, sides
 from convscale.scaling.blueprint import Blueprint, Variant
+from convscale.scaling.parts import Parts
 from convscale.strategy import Factors
 
 Values = npt.NDArray[np.float64]
+Places = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
 
 # The parts of a network that grow otherwise than the law's plain convolutions, and that:
 HEAD, STEM, BETWEEN = "head", "stem", "between stages"
+FIXED, FIRST = "stages of fixed depth", "first blocks"
 LINEAR, NORMS, SQUEEZE, PLAIN = "depthwise", "norms and biases", "squeeze", "plain"
 PARTS = (HEAD, STEM, BETWEEN, LINEAR, NORMS, SQUEEZE)
+PARTS_OF_DEPTH = (HEAD, STEM, BETWEEN, FIXED, FIRST, LINEAR, NORMS, SQUEEZE)
 
 
 @dataclass(frozen=True)
@@ -64,7 +70,11 @@ class Continuous:
         self._channels: Channels = self._base.trace.channels
         self._inner = [g for g in self._base.rule.inner if not self._channels.fixed[g]]
         self._depths = np.array([stage.depth for stage in blueprint.stages], dtype=float)
+        self.dense = False
         self._term_copies, self._tensor_copies = self._copies()
+        parts = Parts(self._base.trace, blueprint.stages, self._base.traced.edits)
+        self._term_stages = _stages(parts, [term.path for term in self._base.trace.terms])
+        self._tensor_stages = _stages(parts, self._base.traced.form.tensor_names)
         self._flops_power, self._acts_power = self._powers()
         self._term_parts = np.array(_term_parts(blueprint, self._base.trace))
         self._tensor_parts = np.array(_tensor_parts(blueprint, self._base))
@@ -80,8 +90,8 @@ class Continuous:
             else stage_.depth + blocks * ok
             for index, (stage_, ok) in enumerate(zip(bp.stages, bp.deepenable, strict=True))
         )
-        tall, wide = sides(bp.resolution)
-        return bp.variant(depths if able else None, like(bp.resolution, tall * times, wide * times))
+        larger = like(bp.resolution, [side * times for side in sides(bp.resolution)])
+        return bp.variant(depths if able else None, larger)
 
     def _copies(self) -> tuple[Values, Values]:
         """Return, for each stage, which calls and tensors make up an added block."""
@@ -89,6 +99,7 @@ class Continuous:
         for index in range(len(self._depths)):
             more = self._more(1, index)
             if more.traced is not self._base.traced:  # dense blocks: each depth is another run
+                self.dense = True
                 terms.append(np.zeros(len(self._base.term_weights)))
                 tensors.append(np.zeros(len(self._base.tensor_weights)))
                 continue
@@ -101,7 +112,8 @@ class Continuous:
         """Return the power of the side with which each call's flops and acts grow."""
         small, large = self._base.trace.terms, self._more(1, times=2).trace.terms
         if [term.path for term in small] != [term.path for term in large]:
-            return np.full(len(small), 2.0), np.full(len(small), 2.0)
+            dims = float(len(sides(self._blueprint.resolution)))
+            return np.full(len(small), dims), np.full(len(small), dims)
         flops = [(a.flops_scale, b.flops_scale) for a, b in zip(small, large, strict=True)]
         acts = [(a.acts_scale, b.acts_scale) for a, b in zip(small, large, strict=True)]
         return _power(flops), _power(acts)
@@ -121,10 +133,11 @@ class Continuous:
 
         Args:
             factors: The factors of depth, width and resolution.
-            without: Names of `PARTS`.
+            without: Names of `PARTS_OF_DEPTH`. Without first blocks, each stage has as many
+                repeatable ones instead.
         """
-        terms = ~np.isin(self._term_parts, without)
-        tensors = ~np.isin(self._tensor_parts, without)
+        terms = self._left(self._term_parts, self._term_stages, without)
+        tensors = self._left(self._tensor_parts, self._tensor_stages, without)
         rows = []
         for f in factors:
             by = np.where(self._channels.fixed, 1.0, f.width)
@@ -134,6 +147,10 @@ class Continuous:
             added = self._depths * (f.depth - 1) - 1  # the base of the form has one block more
             calls = self._base.term_weights + added @ self._term_copies
             owned = self._base.tensor_weights + added @ self._tensor_copies
+            if FIRST in without:
+                whole = self._depths * f.depth
+                calls = np.where(self._term_stages < 0, calls, whole @ self._term_copies)
+                owned = np.where(self._tensor_stages < 0, owned, whole @ self._tensor_copies)
             rows.append(
                 (
                     (flops * calls * f.resolution**self._flops_power)[terms].sum(),
@@ -143,6 +160,20 @@ class Continuous:
             )
         table = np.array(rows, dtype=float)
         return Costs(table[:, 0], table[:, 1], table[:, 2])
+
+    def _left(self, parts: Values, stages: Places, without: tuple[str, ...]) -> Mask:
+        """Tell which calls or tensors are left without some parts."""
+        left: Mask = ~np.isin(parts, without)
+        if FIXED in without:
+            fixed = np.flatnonzero(~self._term_copies.any(axis=1))
+            left &= ~np.isin(stages, fixed)
+        return left
+
+
+def _stages(parts: Parts, paths: Sequence[str]) -> Places:
+    """Return the index of each path's stage, -1 where it lies in none."""
+    found = (parts.stage_of(path) for path in paths)
+    return np.array([-1 if index is None else index for index in found], dtype=np.int64)
 
 
 def _power(pairs: list[tuple[int, int]]) -> Values:

@@ -16,7 +16,7 @@ from convscale.families.documents import as_document
 from convscale.families.rounding import rescaled
 from convscale.network.copies import meta_copy
 from convscale.network.sources import Network, Origin, from_family
-from convscale.quantities import format_count, sides
+from convscale.quantities import exact, format_count, sides
 from convscale.scaling.control import Control
 from convscale.scaling.plan import Plan
 from convscale.scaling.scaled import ScaledNetwork
@@ -214,7 +214,7 @@ def with_convention(found: ScaledNetwork, base: Network, convention: str) -> Sca
         return found
     counted = count_module(
         meta_copy(found.module),
-        found.resolution,
+        exact(found.resolution, found.dims),
         name=found.network,
         in_chans=found.in_chans,
         convention=convention,

@@ -11,6 +11,7 @@ from math import gcd
 from convscale.network.channels import Composition
 from convscale.network.labels import Label
 from convscale.network.trace import Trace
+from convscale.scaling.parts import Parts
 from convscale.scaling.sums import Width
 from convscale.scaling.widths import WidthRule, Widths
 from convscale.strategy import Factors, Rules
@@ -45,7 +46,7 @@ def is_ruled(rules: Rules) -> bool:
 
 
 def ruled_widths(
-    rule: WidthRule, trace: Trace, factors: Factors, rules: Rules, containers: tuple[str, ...] = ()
+    rule: WidthRule, trace: Trace, factors: Factors, rules: Rules, parts: Parts
 ) -> Widths:
     """Return the new widths for a factor, by the rounding and the keeps of a strategy.
 
@@ -54,7 +55,7 @@ def ruled_widths(
         trace: The run they were found in.
         factors: The factors, of which those of widths and group widths count.
         rules: The strategy's rules.
-        containers: The modules that hold the blocks of a stage.
+        parts: The stem, the stages and the head of the run.
     """
     widths = rule.widths(factors.width, factors.group_width)
     if not is_ruled(rules):
@@ -68,8 +69,8 @@ def ruled_widths(
                 for width, step in widths.steps.items()
             },
         )
-    fixed = _kept(trace, rules, widths, rule)
-    follow = anchors(trace, rule, containers) if rounding.inner_follow else {}
+    fixed = _kept(trace, rules, widths, rule, parts)
+    follow = anchors(trace, rule, parts.containers) if rounding.inner_follow else {}
     part = _step_of_parts(trace, rule, follow)
     sizes = dict(fixed)
 
@@ -92,17 +93,26 @@ def ruled_widths(
 
 
 def _step_of_parts(trace: Trace, rule: WidthRule, follow: dict[int, Anchor]) -> int:
-    """Return the step of widths that are a part of another: what divides all of the base's."""
-    parts = [int(trace.channels.sizes[g]) for g, anchor in follow.items() if anchor.ratio < 1]
-    return gcd(*parts, max(rule.multiples.values(), default=1))
+    """Return the step of widths that are a part of another.
+
+    Where each is one part of several, nothing was rounded: they follow exactly. Else it is
+    what divides all of the base's.
+    """
+    parts = {g: anchor for g, anchor in follow.items() if anchor.ratio < 1}
+    if all(anchor.whole for anchor in parts.values()):
+        return 1
+    sizes = (int(trace.channels.sizes[group]) for group in parts)
+    return gcd(*sizes, max(rule.multiples.values(), default=1))
 
 
-def _kept(trace: Trace, rules: Rules, widths: Widths, rule: WidthRule) -> dict[int, int]:
+def _kept(
+    trace: Trace, rules: Rules, widths: Widths, rule: WidthRule, parts: Parts
+) -> dict[int, int]:
     """Return the sizes of the channel groups of stem and head that the rules fix."""
     sizes: dict[int, int] = {}
     if "stem" in rules.keep:
         sizes.update({group: int(trace.channels.sizes[group]) for group in stem_groups(trace)})
-    for group in head_groups(trace):
+    for group in own_head(trace, parts):
         base = int(trace.channels.sizes[group])
         if "head" in rules.keep:
             sizes[group] = base
@@ -136,6 +146,23 @@ def head_groups(trace: Trace) -> tuple[int, ...]:
     if not trace.terms or _free(trace, trace.terms[-1].acts_units):
         return ()
     return _free(trace, trace.terms[-1].flops_units)
+
+
+def own_head(trace: Trace, parts: Parts) -> tuple[int, ...]:
+    """Return the channel groups of the head that are put out behind the last stage.
+
+    Where the classifier takes in the width of the last stage, no width is the head's own.
+
+    Example:
+        >>> from convscale.network import resolve_base, trace_module
+        >>> from convscale.network.stages import find_stages
+        >>> net = resolve_base("timm:resnet18").build("meta")
+        >>> trace = trace_module(net, 64)
+        >>> own_head(trace, Parts(trace, find_stages(net, trace)))
+        ()
+    """
+    written = parts.written(parts.head)
+    return tuple(group for group in head_groups(trace) if group in written)
 
 
 def _free(trace: Trace, places: tuple[Label, ...]) -> tuple[int, ...]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from convscale.quantities import format_count, format_resolution
+from convscale.quantities import format_count, format_resolution, sides
 from convscale.scaling.blueprint import Blueprint, Variant
-from convscale.scaling.parts import bound_layers
+from convscale.scaling.following import head_groups, own_head
+from convscale.scaling.parts import Parts, bound_layers
 from convscale.scaling.search import Candidate, kept_stages
-from convscale.strategy import Strategy
+from convscale.strategy import Step, Strategy
 
 # The share of the flops from which layers that keep their width are worth a note.
 _SOME = 0.01
@@ -33,13 +34,18 @@ def notes_on(
         ()
     """
     notes: list[str] = _held(blueprint, strategy)
+    if strategy.resolution and strategy.dims != 2 and not isinstance(strategy, Step):
+        power = "" if strategy.dims == 1 else "³"
+        count = "one spatial dimension" if strategy.dims == 1 else "three spatial dimensions"
+        notes.append(f"The network has {count}: the law of {strategy.name} is d·w²·r{power} = s.")
     if found.factors.depth != 1 and (kept := kept_stages(blueprint)):
         notes.append(f"Depth kept, no repeatable block: {', '.join(kept)}.")
     if found.step > 1:
         notes.append(
-            f"The network accepts resolutions in steps of {found.step} px; "
-            f"{format_resolution(found.variant.resolution)} px is the nearest."
+            f"The network runs at {format_resolution(found.variant.resolution)} px, the nearest "
+            f"on a step of {found.step} px; on smaller steps it does not run."
         )
+    notes += _made_for(found)
     if blueprint.trace.opaque and strategy.width:
         listed = ", ".join(f"{op} in {path or 'the network'}" for path, op in _first(blueprint))
         notes.append(f"Widths kept around operators that were not understood: {listed}.")
@@ -48,6 +54,24 @@ def notes_on(
         notes += _outputs(blueprint)
     notes += _miss(blueprint, found, requested)
     return tuple(notes)
+
+
+def _made_for(found: Candidate) -> list[str]:
+    """Say that the network was built for another size, and what became of its tables."""
+    told, resolution = found.variant.traced.told, found.variant.resolution
+    if told is None:
+        return []
+    size = format_resolution(resolution)
+    notes = []
+    if told.option is not None:
+        notes.append(f"The network is built for {size} px by its constructor ({told.option}).")
+    if told.fates.resampled:
+        listed = _few(list(told.fates.resampled))
+        notes.append(f"Position tables resampled to {size} px: {listed}.")
+    if told.fates.fresh:
+        listed = _few(list(told.fates.fresh))
+        notes.append(f"Fresh weights, since their shape depends on the resolution: {listed}.")
+    return notes
 
 
 def _outputs(blueprint: Blueprint) -> list[str]:
@@ -95,11 +119,29 @@ def _held(blueprint: Blueprint, strategy: Strategy) -> list[str]:
     if control.freeze and (strategy.depth or control.stage_depth):
         frozen = [stage.name for stage in blueprint.stages if blueprint.is_frozen(stage)]
         notes += [f"Depth kept, frozen: {_few(frozen)}."] if frozen else []
-    for axis, factors in (("depth", control.stage_depth), ("width", control.stage_width)):
+    depths = control.stage_depth
+    if isinstance(strategy, Step) and strategy.stage_depth:
+        listed = ", ".join(f"{factor * strategy.own.depth:.4g}" for factor in depths)
+        notes.append(f"The factors of depth in the stages are {listed}.")
+        depths = ()
+    for axis, factors in (("depth", depths), ("width", control.stage_width)):
         if factors:
             listed = ", ".join(f"{factor:g}" for factor in factors)
             notes.append(f"The factor of {axis} is multiplied by {listed} in the stages.")
+    if _headless(blueprint, strategy):
+        notes.append(
+            f"Strategy {strategy.name} keeps the head wide, but the network's is the width of its "
+            "last stage, which is scaled."
+        )
     return notes
+
+
+def _headless(blueprint: Blueprint, strategy: Strategy) -> bool:
+    """Tell whether a strategy says something of the head, where there is none of its own."""
+    rules, trace = strategy.rules, blueprint.trace
+    if "head" not in rules.keep and rules.head_at_least is None:
+        return False
+    return bool(head_groups(trace)) and not own_head(trace, Parts(trace, blueprint.stages))
 
 
 def _few(names: list[str]) -> str:
@@ -137,14 +179,11 @@ def _cause(blueprint: Blueprint, found: Candidate) -> str:
     steps = {
         _linear(base): free / asked.width**2,
         "group width does not grow with width": growth / free,
-        "widths round to multiples": base.complexity(
-            base.rule.widths(asked.width, asked.group_width)
-        ).flops
-        / (before * growth),
+        "widths round to multiples": base.complexity(found.widths).flops / (before * growth),
         _deeper(blueprint, variant, asked.depth): deeper.complexity(deeper.rule.widths(1.0)).flops
         / (before * asked.depth),
-        "maps round to whole positions, or resolution to a step": larger.complexity(own).flops
-        / (before * asked.resolution**2),
+        "maps or resolution round, or attention spans positions": larger.complexity(own).flops
+        / (before * asked.resolution ** len(sides(blueprint.resolution))),
     }
     causes = [f"{text} ({part:.2f} times)" for text, part in steps.items() if abs(part - 1) > 0.05]
     return "; ".join(causes) or "depths, widths and resolution round, each by a little"

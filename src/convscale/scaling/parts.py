@@ -34,8 +34,9 @@ class Parts:
         self, trace: Trace, stages: tuple[Stage, ...], edits: tuple[DepthEdit, ...] = ()
     ) -> None:
         self._channels = trace.channels
+        self.containers = tuple(stage.container for stage in stages)
         self._paths = [_paths(stage, edits) for stage in stages]
-        self._of = [self._stage_of(term.path) for term in trace.terms]
+        self._of = [self.stage_of(term.path) for term in trace.terms]
         inside = [index for index, stage in enumerate(self._of) if stage is not None]
         self._first, self._last = (inside[0], inside[-1]) if inside else (0, -1)
         self._terms = trace.terms
@@ -67,7 +68,8 @@ class Parts:
             for group, _ in self._channels.composition(units)
         }
 
-    def _stage_of(self, path: str) -> int | None:
+    def stage_of(self, path: str) -> int | None:
+        """Return the index of the stage in which a module or a parameter lies, if in any."""
         for index, paths in enumerate(self._paths):
             if f"{path}.".startswith(paths):
                 return index

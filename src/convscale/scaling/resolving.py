@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 from torch import nn
@@ -11,11 +10,11 @@ from convscale.complexity.complexity import Count
 from convscale.complexity.counting import check_convention, count_network
 from convscale.errors import InputError
 from convscale.network.naming import is_library_name, resolve_base, split_scaled
-from convscale.network.probing import with_channels
-from convscale.network.sources import Device, Network
+from convscale.network.sizing import fitted
+from convscale.network.sources import Network
 from convscale.quantities import Resolution, check_resolution, parse_number
-from convscale.scaling.build import build
 from convscale.scaling.scaler import Scaler
+from convscale.scaling.stepping import stepped
 from convscale.scaling.storage import is_saved, saved_network
 
 
@@ -50,7 +49,7 @@ def resolve(
         if is_saved(Path(network)) and not is_library_name(network):
             if num_classes is not None or in_chans is not None:
                 raise InputError("A saved folder has its classes and channels already.")
-            return _with(saved_network(Path(network)), resolution)
+            return _fitted(saved_network(Path(network)), resolution)
         parts = split_scaled(network.strip())
         if parts is not None:
             name, strategy, factor = parts
@@ -58,8 +57,7 @@ def resolve(
             s = None if factor is None else parse_number(factor, what="factor")
             return _scaled(base, strategy, s)
     base = resolve_base(network, num_classes=num_classes, in_chans=in_chans)
-    base = _with(base, resolution)
-    return with_channels(base, base.resolution)
+    return _fitted(base, resolution)
 
 
 def count(
@@ -97,17 +95,14 @@ def count(
     return count_network(found, convention=convention)
 
 
-def _with(network: Network, resolution: Resolution | None) -> Network:
-    return network if resolution is None else replace(network, resolution=resolution)
+def _fitted(network: Network, resolution: Resolution | None) -> Network:
+    return fitted(network, network.resolution if resolution is None else resolution)
 
 
 def _scaled(base: Network, strategy: str, factor: float | None) -> Network:
     scaled = Scaler(base).scale(strategy, factor=factor, weights=False)
-    plan = scaled.plan
-
-    def make(device: Device) -> nn.Module:
-        return build(base.build(device), plan)[0]
-
+    assert scaled.source is not None
     end = "" if factor is None else f":{factor:g}"
     name = f"{base.name}@{scaled.strategy.name}{end}"
-    return Network(name, scaled.resolution, base.in_chans, make, scaled.origin)
+    steps = [scaled.plan.as_document()]
+    return stepped(scaled.source, steps, name=name, resolution=scaled.resolution)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from torch import nn
 from convscale.complexity.complexity import METRICS, Complexity, Count
 from convscale.families.rounding import rescaled
 from convscale.network.family_modules import FamilyNet, described
-from convscale.network.sources import Origin
+from convscale.network.sources import Network, Origin
 from convscale.quantities import Resolution, sides
 from convscale.scaling.plan import Plan
 from convscale.strategy import Factors, Strategy
@@ -24,7 +24,8 @@ class ScaledNetwork:
     `network` is the base's resolved name; `resolution` the scaled input side in px, in the
     form the base's was given; `factor` the nominal scale factor s that was used, solved for
     where a budget was given; `factors` the continuous factors before rounding; `base` and
-    `achieved` the complexities; `notes` say what was left alone and why.
+    `achieved` the complexities; `notes` say what was left alone and why; `source` is
+    the base network as it was made for the resolution, to which `plan` was applied.
 
     Example:
         >>> import convscale as cs
@@ -47,6 +48,8 @@ class ScaledNetwork:
     in_chans: int | None
     origin: Origin
     plan: Plan
+    dims: int = 2  # spatial dimensions
+    source: Network | None = field(default=None, repr=False, compare=False)
 
     @property
     def ratio(self) -> dict[str, float | None]:

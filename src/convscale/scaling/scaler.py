@@ -14,9 +14,17 @@ from convscale.errors import BudgetError, InputError, UnscalableNetworkError
 from convscale.network.copies import meta_copy
 from convscale.network.execution import ForwardError, run
 from convscale.network.inputs import example_inputs
-from convscale.network.probing import with_channels
+from convscale.network.sizing import Sizing, fitted
 from convscale.network.sources import Network
-from convscale.quantities import Resolution, check_count, check_positive, format_count
+from convscale.quantities import (
+    Resolution,
+    check_count,
+    check_positive,
+    exact,
+    format_count,
+    like,
+    sides,
+)
 from convscale.scaling.blueprint import Blueprint
 from convscale.scaling.build import build, set_attributes
 from convscale.scaling.control import PARTS, Control
@@ -61,19 +69,22 @@ class Scaler:
     ) -> None:
         check_count(width_multiple, what="width multiple")
         self.resolution = known_resolution(network, resolution)
-        self.network = network = with_channels(network, self.resolution)
+        self.network = network = fitted(network, self.resolution)
+        self.dims = network.dims or 2
+        self._size = exact(self.resolution, self.dims)
         module = network.build("meta")
         counting = Counting()
         try:
             self.blueprint = Blueprint(
                 module,
-                self.resolution,
+                self._size,
                 in_chans=network.in_chans,
                 width_multiple=width_multiple,
+                sizing=Sizing(network, self._size),
                 watch=(counting,),
             )
         except ForwardError as error:
-            self._count(meta_copy(module), self.resolution)  # says so if it does not run at all
+            self._count(meta_copy(module), self._size)  # says so if it does not run at all
             raise UnscalableNetworkError(
                 f"{network.name} cannot be traced: {error.reason}."
             ) from error
@@ -125,10 +136,11 @@ class Scaler:
         given = {"factor": factor, "flops": flops, "params": params, "acts": acts}
         axes, control = split_keep(keep, freeze, stage_depth, stage_width)
         rule = parse_strategy(strategy) if isinstance(strategy, str) else strategy
+        rule = rule.in_dims(self.dims)
         target, value = target_of(rule, given, default=control.default_factor)
         rule, notes = without(_rounded(rule, rounding), axes)
         if isinstance(rule, Step):
-            value, control = rule.scale, _by_entry(rule, control)
+            value, control = rule.scale, self._by_entry(rule, control)
         blueprint = self.blueprint.under(control)
         check_axes(blueprint, rule)
         if target == "factor":
@@ -145,6 +157,28 @@ class Scaler:
         notes += notes_on(blueprint, rule, found, requested)
         return self._made(rule, found, requested, notes, seed=seed, weights=weights)
 
+    def _by_entry(self, strategy: Step, control: Control) -> Control:
+        """Return the control under which stages have the depths that a table's entry gives."""
+        if not strategy.stage_depth:
+            return control
+        known, own = len(strategy.stage_depth), self.blueprint.stages
+        if len(own) != known:
+            listed = ", ".join(f"{stage.name} ({stage.depth})" for stage in own) or "none"
+            raise UnscalableNetworkError(
+                f"Strategy {strategy.name!r} has depths for {known} stages, but the stages of "
+                f"{self.network.name} are {len(own)}: {listed}. Use a network with {known}, or "
+                "another strategy."
+            )
+        asked = control.stage_depth or (1.0,) * known
+        if len(asked) != known:
+            raise InputError(
+                f"Strategy {strategy.name!r} has depths for {known} stages, but {len(asked)} "
+                "depth factors of stages came. Write one for each of its stages."
+            )
+        shares = zip(strategy.stage_depth, asked, strict=True)
+        depths = tuple(each / strategy.own.depth * times for each, times in shares)
+        return replace(control, stage_depth=depths)
+
     def _made(
         self,
         strategy: Strategy,
@@ -156,15 +190,17 @@ class Scaler:
         weights: bool,
     ) -> ScaledNetwork:
         plan, module, achieved = self._settled(found)
+        told = found.variant.traced.told
+        source = self.network if told is None else told.network
         if weights:
-            module, more = self._weighted(plan, seed=seed)
+            module, more = _weighted(source, plan, seed=seed)
             achieved = self._checked(module, found)
             notes = (*notes, *more)
-        origin = self.network.origin
+        origin = source.origin
         return ScaledNetwork(
             network=self.network.name,
             module=module,
-            resolution=found.variant.resolution,
+            resolution=like(self.resolution, sides(found.variant.resolution)),
             strategy=strategy,
             factor=found.factor,
             factors=found.factors,
@@ -176,6 +212,8 @@ class Scaler:
             in_chans=self.network.in_chans,
             origin=replace(origin, steps=(*origin.steps, plan.as_document())),
             plan=plan,
+            source=source,
+            dims=self.dims,
         )
 
     def _settled(self, found: Candidate) -> tuple[Plan, nn.Module, Complexity]:
@@ -188,7 +226,8 @@ class Scaler:
             found.variant.plan(found.widths),
             descriptions=described(self.blueprint, found.variant, found.widths),
         )
-        module, _ = build(self.blueprint.module, plan)
+        told = found.variant.traced.told
+        module, _ = build(self.blueprint.module if told is None else told.module, plan)
         counting = Counting()
         settlement = settle(
             copied := meta_copy(module),
@@ -207,7 +246,7 @@ class Scaler:
                 for place, value in settlement.found.items()
             )
             set_attributes(module, attributes)
-            plan = replace(plan, attributes=attributes)
+            plan = replace(plan, attributes=(*plan.attributes, *attributes))
             achieved = self._checked(module, found)
         if found.variant.trace.trains:
             self._check_training(module, found)
@@ -222,12 +261,6 @@ class Scaler:
             run(meta_copy(module), images, training=True)
         except ForwardError as error:
             raise self._unfollowed(error.reason) from error
-
-    def _weighted(self, plan: Plan, *, seed: int) -> tuple[nn.Module, tuple[str, ...]]:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            base = self.network.build("cpu")
-        return build(base, plan, seed=seed)
 
     def _count(self, module: nn.Module, resolution: Resolution) -> Count:
         return count_module(
@@ -257,6 +290,13 @@ class Scaler:
                 "operators change with the widths."
             )
         return got
+
+
+def _weighted(source: Network, plan: Plan, *, seed: int) -> tuple[nn.Module, tuple[str, ...]]:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        base = source.build("cpu")
+    return build(base, plan, seed=seed)
 
 
 def _why(error: Exception) -> str:
@@ -342,21 +382,6 @@ def target_of(
     if any(value is not None for value in given.values()):
         raise InputError(own_factors(strategy))
     return "factor", strategy.scale
-
-
-def _by_entry(strategy: Step, control: Control) -> Control:
-    """Return the control under which stages have the depths that a table's entry gives them."""
-    if not strategy.stage_depth:
-        return control
-    asked = control.stage_depth or (1.0,) * len(strategy.stage_depth)
-    if len(asked) != len(strategy.stage_depth):
-        raise InputError(
-            f"Strategy {strategy.name!r} has depths for {len(strategy.stage_depth)} stages, but "
-            f"{len(asked)} depth factors of stages came. Write one for each of its stages."
-        )
-    whole = strategy.own.depth
-    shares = zip(strategy.stage_depth, asked, strict=True)
-    return replace(control, stage_depth=tuple(own / whole * times for own, times in shares))
 
 
 def _rounded(strategy: Strategy, rounding: str | None) -> Strategy:

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from math import log
+from math import log, prod
 
 from convscale.complexity.complexity import Complexity
 from convscale.errors import InputError, UnscalableNetworkError
 from convscale.network.stages import join
-from convscale.quantities import format_count, like, sides
+from convscale.quantities import format_count, sides
 from convscale.scaling.blueprint import Blueprint, Variant
 from convscale.scaling.following import is_ruled, ruled_widths
+from convscale.scaling.parts import Parts
+from convscale.scaling.steps import nearest
 from convscale.scaling.sums import Width
 from convscale.scaling.widths import Widths
 from convscale.strategy import Factors, Strategy
 
-_MAX_BLOCKS, _MAX_WIDTH, _MAX_SIDE = 2000, 1 << 20, 1 << 15
+_MAX_BLOCKS, _MAX_WIDTH, _MAX_POSITIONS = 2000, 1 << 20, 1 << 30
 _CLOSE, _COARSE = 0.002, 0.005
 _FAR = 0.15  # how far a width moves from its request, by ratio
 _SMALLEST = 2.0**-40
@@ -64,14 +66,15 @@ def candidate_at(blueprint: Blueprint, strategy: Strategy, factor: float) -> Can
     blocks = sum(depths or ())
     multiples = blueprint.base().rule.multiples
     widest = max((width.request(factors.width) for width in multiples), default=1)
-    side = max(sides(blueprint.resolution))
-    longer = _capped(factors.resolution, side, strategy)
-    tallest = side * longer
-    if blocks > _MAX_BLOCKS or widest > _MAX_WIDTH or tallest > _MAX_SIDE:
+    own = sides(blueprint.resolution)
+    longer = _capped(factors.resolution, max(own), strategy)
+    tallest = max(own) * longer
+    largest = max(own) * (_MAX_POSITIONS / prod(own)) ** (1 / len(own))
+    if blocks > _MAX_BLOCKS or widest > _MAX_WIDTH or tallest > largest:
         raise InputError(
             f"A factor of {factor:.3g} under {strategy.name} asks for {float(blocks):.3g} "
             f"blocks, widths of {widest:.3g} and {tallest:.3g} px; the limits are {_MAX_BLOCKS}, "
-            f"{_MAX_WIDTH} and {_MAX_SIDE}. Write a smaller factor or budget."
+            f"{_MAX_WIDTH} and {round(largest)}. Write a smaller factor or budget."
         )
     resolution, step = blueprint.resolution, 1
     if longer != 1:
@@ -93,8 +96,8 @@ def _depths(blueprint: Blueprint, strategy: Strategy, factor: float) -> tuple[in
 def _widths(blueprint: Blueprint, variant: Variant, factors: Factors, strategy: Strategy) -> Widths:
     if not is_ruled(strategy.rules):
         return variant.rule.widths(factors.width, factors.group_width)
-    holding = tuple(stage.container for stage in blueprint.stages)
-    return ruled_widths(variant.rule, variant.trace, factors, strategy.rules, holding)
+    parts = Parts(variant.trace, blueprint.stages, variant.traced.edits)
+    return ruled_widths(variant.rule, variant.trace, factors, strategy.rules, parts)
 
 
 def _capped(factor: float, side: int, strategy: Strategy) -> float:
@@ -382,13 +385,12 @@ def _carried(found: Candidate, variant: Variant) -> Widths:
 
 def _resolution_moves(blueprint: Blueprint, found: Candidate) -> Iterator[Candidate]:
     """Change the resolution by one step, staying within one of the requested resolution."""
-    height, width = sides(blueprint.resolution)
-    now, _ = sides(found.variant.resolution)
-    for tall in (now - found.step, now + found.step):
-        if tall < 1 or abs(tall - height * found.factors.resolution) > found.step:
+    longest, step = max(sides(blueprint.resolution)), found.step
+    now = max(sides(found.variant.resolution))
+    for new in (now - step, now + step):
+        if new < 1 or abs(new - longest * found.factors.resolution) > step:
             continue
-        wide = max(1, round(tall * width / height / found.step)) * found.step
-        resolution = like(blueprint.resolution, tall, wide)
+        resolution = nearest(blueprint.resolution, new / longest, step)
         try:
             variant = blueprint.variant(found.variant.depths, resolution)
         except UnscalableNetworkError:

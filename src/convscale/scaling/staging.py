@@ -225,10 +225,13 @@ def _map(shape: tuple[int, ...], units: Label | None, channels: Channels) -> Map
 
 
 def _ratio(before: tuple[int, ...] | None, after: tuple[int, ...] | None) -> float | None:
-    """Return how often the positions before are those after, a side; whole where it can be."""
+    """Return how often a side after is that before; whole where it can be.
+
+    Of the sides it is the one that shrinks most: a clip may keep its frames.
+    """
     if before is None or after is None or len(before) != len(after) or not prod(after):
         return None
-    ratio: float = (prod(before) / prod(after)) ** (1 / len(after))
+    ratio = max(old / new for old, new in zip(before, after, strict=True))
     return round(ratio) if ratio > 0.9 else round(ratio, 3)
 
 

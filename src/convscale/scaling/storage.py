@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import tempfile
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +21,12 @@ from convscale.families import RegNet
 from convscale.families.documents import from_document
 from convscale.network.copies import full_copy
 from convscale.network.naming import resolve_base
+from convscale.network.sizing import SIZE_OPTIONS
 from convscale.network.sources import Device, Network, Origin, from_family
-from convscale.quantities import Resolution, check_resolution
-from convscale.scaling.build import build
+from convscale.quantities import Resolution, check_count, check_resolution
 from convscale.scaling.plan import Plan
 from convscale.scaling.scaled import ScaledNetwork
+from convscale.scaling.stepping import applied, stepped
 from convscale.strategy import Factors, Rules, Step, Strategy
 from convscale.strategy.step import step as step_of
 
@@ -97,6 +98,7 @@ def _description(scaled: ScaledNetwork) -> dict[str, Any]:
         "rules": asdict(scaled.strategy.rules),
         "stage_depth": _stage_depth(scaled.strategy),
         "in_chans": scaled.in_chans,
+        "dims": scaled.dims,
         "training": scaled.module.training,
         "origin": asdict(scaled.origin),
     }
@@ -125,7 +127,7 @@ def _strategy(document: dict[str, Any]) -> Strategy:
     if exponents is None:
         sizes = {axis: own[axis] for axis in ("depth", "width", "resolution")}
         depths = tuple(map(float, document.get("stage_depth") or ()))
-        return step_of(name, **sizes, rules=rules, stage_depth=depths)
+        return step_of(name, **sizes, rules=rules, stage_depth=depths).in_dims(_dims(document))
     return Strategy(
         name,
         exponents["depth"],
@@ -133,7 +135,12 @@ def _strategy(document: dict[str, Any]) -> Strategy:
         exponents["resolution"],
         group_width=exponents.get("group_width"),
         rules=rules,
+        dims=_dims(document),
     )
+
+
+def _dims(document: dict[str, Any]) -> int:
+    return check_count(document.get("dims", 2), what="number of spatial dimensions")
 
 
 def is_saved(folder: Path) -> bool:
@@ -229,6 +236,7 @@ def _loaded(path: Path, document: dict[str, Any], base: str | nn.Module | None) 
         in_chans=document["in_chans"],
         origin=origin,
         plan=Plan.from_document(origin.steps[-1]) if origin.steps else Plan(),
+        dims=_dims(document),
     )
 
 
@@ -249,28 +257,29 @@ def saved_network(folder: Path) -> Network:
     try:
         origin = _origin(document)
         resolution = _resolution(document["resolution"])
-        in_chans = document["in_chans"]
+        in_chans, dims = document["in_chans"], _dims(document)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{folder / DESCRIPTION} describes no network: {error!r}.") from error
     source = base_of(folder, origin, None)
 
+    bare = stepped(source, origin.steps, name=str(folder), resolution=resolution)
+
     def make(device: Device) -> nn.Module:
-        if device == "cpu":
-            return load(folder).module
-        module = source.build("meta")
-        for step in origin.steps:
-            module, _ = build(module, Plan.from_document(step))
-        return module
+        return load(folder).module if device == "cpu" else bare.build(device)
 
     family = None if origin.steps else source.family
-    return Network(str(folder), resolution, in_chans, make, origin, family)
+    return replace(bare, in_chans=in_chans, build=make, origin=origin, family=family, dims=dims)
 
 
 def _origin(document: dict[str, Any]) -> Origin:
     origin = document["origin"]
-    options = {str(name): int(value) for name, value in origin["options"].items()}
+    options = {str(name): _option(value) for name, value in origin["options"].items()}
     family = origin.get("family")
     return Origin(str(origin["network"]), options, tuple(origin["steps"]), family)
+
+
+def _option(value: Any) -> int | tuple[int, ...]:
+    return tuple(map(int, value)) if isinstance(value, list | tuple) else int(value)
 
 
 def _resolution(value: Any) -> Resolution:
@@ -289,15 +298,29 @@ def base_of(path: Path, origin: Origin, base: str | nn.Module | None) -> Network
     """
     if origin.family is not None:
         return _family_of(path, origin.network, origin.family)
+    size = {name: value for name, value in origin.options.items() if name in SIZE_OPTIONS}
+    options = {name: value for name, value in origin.options.items() if name not in size}
+    if isinstance(base, nn.Module):
+        return resolve_base(base)
     if base is not None:
-        options = origin.options if isinstance(base, str) else {}
-        return resolve_base(base, **options)
+        return _sized(resolve_base(base, **options), size)
     if not origin.network.startswith(("timm:", "torchvision:")):
         raise InputError(
             f"{path} was scaled from {origin.network}, which is not rebuilt by name: no code that "
             "a folder names is run. Load it in Python: load(folder, base=...)."
         )
-    return resolve_base(origin.network, **origin.options)
+    return _sized(resolve_base(origin.network, **options), size)
+
+
+def _sized(network: Network, size: dict[str, Any]) -> Network:
+    """Return a network as its constructor makes it for the size that a folder tells."""
+    if not size:
+        return network
+    if network.remake is None:
+        raise InputError(
+            f"{network.name} takes no {', '.join(size)}. Give the base that was scaled."
+        )
+    return network.remake.make(size)
 
 
 def _family_of(path: Path, name: str, document: dict[str, Any]) -> Network:
@@ -316,10 +339,7 @@ def rebuilt(source: Network, origin: Origin) -> nn.Module:
         >>> rebuilt(base_of(Path("x"), origin, None), origin).training
         True
     """
-    module = full_copy(source.build("cpu"))
-    for step in origin.steps:
-        module, _ = build(module, Plan.from_document(step))
-    return module
+    return applied(full_copy(source.build("cpu")), origin.steps)
 
 
 def _fill(module: nn.Module, weights: Path) -> None:

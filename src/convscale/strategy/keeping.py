@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from convscale.errors import InputError
 from convscale.strategy.step import Step
 from convscale.strategy.strategy import Strategy
@@ -43,13 +45,12 @@ def without(strategy: Strategy, keep: tuple[str, ...]) -> tuple[Strategy, tuple[
     group = strategy.group_width
     if group is not None:
         group = 0.0 if "w" in keep else group / total
-    shared = Strategy(
-        strategy.name,
-        shares["d"] / total,
-        shares["w"] / total,
-        shares["r"] / total,
+    shared = replace(
+        strategy,
+        depth=shares["d"] / total,
+        width=shares["w"] / total,
+        resolution=shares["r"] / total,
         group_width=group,
-        rules=strategy.rules,
     )
     note = (
         f"Kept {', '.join(keep)}: the exponents of {strategy.name} become depth "

@@ -124,7 +124,7 @@ def _efficientnet() -> tuple[Published, ...]:
         "b8": (2.2, 3.6, 672),
         "l2": (4.3, 5.3, 800),
     }
-    second = Rules(rounding="efficientnet", max_resolution=512)
+    second = Rules(rounding="efficientnetv2", max_resolution=512)
     return (
         Published(
             "efficientnet",
@@ -144,7 +144,7 @@ def _efficientnet() -> tuple[Published, ...]:
         ),
         Published(
             "efficientnetv2",
-            "b0 to b3 with EfficientNet's multipliers; the side is capped",
+            "b0 to b3 with EfficientNet's multipliers, widths to the nearest 8; the side is capped",
             "Tan, Le, arXiv 2104.00298, and the authors' code",
             "image size, and augmentation and dropout with it, during training",
             second,

@@ -62,6 +62,7 @@ ROUNDINGS = {
     for rule in (
         Rounding("nearest"),
         Rounding("efficientnet", width="limited", depth="up", inner_follow=True),
+        Rounding("efficientnetv2", depth="up", inner_follow=True),
         Rounding("tinynet", width="limited", inner_follow=True),
         Rounding("yolo", width="up", lone_blocks=False, inner_follow=True),
     )

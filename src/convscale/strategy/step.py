@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from math import log, log2
+from typing import Self
 
 from convscale.errors import InputError
 from convscale.strategy.rules import Rules
@@ -34,8 +35,8 @@ class Step(Strategy):
 
     @property
     def scale(self) -> float:
-        """The scale factor s = d·w²·r² of the step."""
-        return self.own.depth * self.own.width**2 * self.own.resolution**2
+        """The scale factor s = d·w²·r² of the step; rⁿ in n spatial dimensions."""
+        return self.own.depth * self.own.width**2 * self.own.resolution**self.dims
 
     def factors(self, scale: float) -> Factors:
         """Return the step's own factors; its scale factor is the only one it takes.
@@ -65,6 +66,15 @@ class Step(Strategy):
         """
         return replace(self, own=replace(self.own, group_width=1.0))
 
+    def in_dims(self, dims: int) -> Self:
+        """Return the step for networks of a number of spatial dimensions; its factors stay.
+
+        Example:
+            >>> step("fine", resolution=2.0).in_dims(3).scale
+            8.0
+        """
+        return replace(self, dims=dims, resolution=dims * log2(self.own.resolution))
+
     def without(self, axes: Iterable[str]) -> Step:
         """Return the step with some axes left as they are.
 
@@ -79,7 +89,7 @@ class Step(Strategy):
             width=1.0 if "w" in left else own.width,
             resolution=1.0 if "r" in left else own.resolution,
             rules=self.rules,
-        )
+        ).in_dims(self.dims)
         return changed if "d" in left else replace(changed, stage_depth=self.stage_depth)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Self
 
 from convscale.errors import InputError
 from convscale.quantities import check_positive
@@ -49,7 +50,9 @@ class Strategy:
 
     multiply to d·w²·r² = s, the growth of the flops of a plain convolution stage
     (k²·w²·r²·d). Its params k²·w²·d grow as s^(e_d + e_w) and its acts w·r²·d as
-    s^(e_d + e_w/2 + e_r). Group width follows width, unless a share of its own is named:
+    s^(e_d + e_w/2 + e_r). In networks of n spatial dimensions (`dims`) maps have rⁿ positions:
+    the law is d·w²·rⁿ = s, the factor of resolution s^(e_r / n), and flops, params and acts
+    grow as they do with two. Group width follows width, unless a share of its own is named:
     its factor is then s^(e_g / 2), which takes no part in the sum. Source: Dollár, Singh,
     Girshick, "Fast and Accurate Model Scaling", arXiv 2103.06877, sections 3 and 4. `rules`
     hold what the strategy fixes beside its factors.
@@ -72,6 +75,7 @@ class Strategy:
     resolution: float
     group_width: float | None = None  # named in the notation; None where it is not
     rules: Rules = field(default_factory=Rules)
+    dims: int = 2
 
     def __post_init__(self) -> None:
         exponents = (self.depth, self.width, self.resolution)
@@ -102,7 +106,7 @@ class Strategy:
             depth=s**self.depth,
             width=s ** (self.width / 2),
             group_width=s ** (group_width / 2),
-            resolution=s ** (self.resolution / 2),
+            resolution=s ** (self.resolution / self.dims),
         )
 
     def named_only(self) -> Strategy:
@@ -113,6 +117,16 @@ class Strategy:
             1.0
         """
         return self if self.group_width is not None else replace(self, group_width=0.0)
+
+    def in_dims(self, dims: int) -> Self:
+        """Return the strategy for networks of a number of spatial dimensions; shares stay.
+
+        Example:
+            >>> rule = Strategy("r", depth=0, width=0, resolution=1)
+            >>> rule.in_dims(1).factors(8.0).resolution, rule.in_dims(3).factors(8.0).resolution
+            (8.0, 2.0)
+        """
+        return replace(self, dims=dims)
 
     @property
     def growth(self) -> Growth:

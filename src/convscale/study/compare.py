@@ -246,7 +246,8 @@ def _base(network: Network, counted: Count, plan: _Plan) -> _Trial:
         ratio=dict.fromkeys(METRICS, 1.0),
         notes=counted.notes,
     )
-    return _trial(row, network.build("cpu") if plan.weights else None, network.in_chans)
+    module = network.build("cpu") if plan.weights else None
+    return _trial(row, module, network.in_chans, network.dims or 2)
 
 
 def _scaled(scaled: ScaledNetwork, base: Row, plan: _Plan) -> _Trial:
@@ -262,13 +263,14 @@ def _scaled(scaled: ScaledNetwork, base: Row, plan: _Plan) -> _Trial:
         ratio=scaled.ratio,
         notes=scaled.notes,
     )
-    return _trial(row, scaled.module if plan.weights else None, scaled.in_chans)
+    module = scaled.module if plan.weights else None
+    return _trial(row, module, scaled.in_chans, scaled.dims)
 
 
-def _trial(row: Row, module: nn.Module | None, in_chans: int | None) -> _Trial:
+def _trial(row: Row, module: nn.Module | None, in_chans: int | None, dims: int) -> _Trial:
     if module is None:
         return _Trial(row, None)
-    return _Trial(row, Subject(row.label, module, row.resolution, in_chans))
+    return _Trial(row, Subject(row.label, module, row.resolution, in_chans, dims))
 
 
 def _time_notes(measured: Sequence[Measurement], *, asked: int) -> Iterator[str]:

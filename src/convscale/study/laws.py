@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     Values = npt.NDArray[np.float64]
 
-ROUNDING, REST = "rounding", "rest"
+ROUNDING, DENSE, REST = "rounding", "dense blocks", "rest"
 FACTORS = (1.0, 2.0, 4.0, 8.0, 16.0)
 Progress = Callable[[int, int], None]
 
@@ -96,8 +96,10 @@ def laws(
     whose depths, widths and maps need not be whole; each other cause is what the slope of
     that network changes by when one more part is left out of all three metrics: the head, the
     stem, layers between stages, depthwise convolutions (which grow with width and not its
-    square), norms and biases, squeezes (which have no positions). `rest` is what remains:
-    blocks unlike the one that is repeated, stages that cannot be deepened.
+    square), norms and biases, squeezes (which have no positions). Where depth grows, also
+    stages of fixed depth, and the first blocks of the others, which are not repeated: in
+    their place stands one that is. `rest` is what remains. In networks of dense blocks depth
+    adds blocks unlike those that are there, and all of the difference is theirs.
 
     Args:
         network: A name or a module.
@@ -134,7 +136,7 @@ def laws(
     model = _continuous(scaler)
     for index, strategy in enumerate(chosen):
         try:
-            results.append(_law(scaler, model, strategy, steps))
+            results.append(_law(scaler, model, strategy.in_dims(scaler.dims), steps))
         except UnscalableNetworkError as error:
             failures.append(error)
         report(index + 1, len(chosen))
@@ -184,22 +186,33 @@ def _law(scaler: Scaler, model: Continuous, strategy: Strategy, steps: Sequence[
         metric: np.log([getattr(one, metric) / getattr(base, metric) for one in built])
         for metric in ("flops", "params", "acts")
     }
-    smooth = _smooth(model, strategy, steps)
     theory = {"flops": 1.0, "params": strategy.growth.params, "acts": strategy.growth.acts}
-    exponents = {}
-    for metric, law in theory.items():
-        fitted = slope(x if metric == "flops" else real["flops"], real[metric])
-        slopes = [fitted]
-        slopes += [
-            slope(x if metric == "flops" else costs["flops"], costs[metric]) for _, costs in smooth
-        ]
-        causes = [
-            (name, float(before - after))
-            for (name, _), before, after in zip(smooth, slopes, slopes[1:], strict=False)
-        ]
-        causes.append((REST, float(slopes[-1] - law)))
-        exponents[metric] = Exponent(law, fitted, tuple(causes))
+    fitted = _slopes(x, real)
+    # of dense blocks each depth is another network, so that no part grows smoothly with it
+    whole = model.dense and strategy.depth > 0
+    smooth = [] if whole else _smooth(model, strategy, steps)
+    chain = [fitted, *(_slopes(x, costs) for _, costs in smooth)]
+    names = [*(name for name, _ in smooth), DENSE if whole else REST]
+    exponents = {
+        metric: Exponent(law, fitted[metric], _causes(names, [one[metric] for one in chain], law))
+        for metric, law in theory.items()
+    }
     return Law(strategy.name, exponents["flops"], exponents["params"], exponents["acts"])
+
+
+def _slopes(x: Values, logs: dict[str, Values]) -> dict[str, float]:
+    """Return the slopes of flops against s, and of params and acts against flops."""
+    return {m: slope(x if m == "flops" else logs["flops"], y) for m, y in logs.items()}
+
+
+def _causes(
+    names: Sequence[str], slopes: Sequence[float], law: float
+) -> tuple[tuple[str, float], ...]:
+    """Return by how much each cause moves the slope, the last one from what remains to the law."""
+    return tuple(
+        (name, before - after)
+        for name, before, after in zip(names, slopes, (*slopes[1:], law), strict=True)
+    )
 
 
 def _smooth(
@@ -209,12 +222,12 @@ def _smooth(
 
     A part whose absence leaves nothing is not left out.
     """
-    from convscale.scaling.continuous import PARTS
+    from convscale.scaling.continuous import PARTS, PARTS_OF_DEPTH
 
     factors = [strategy.factors(s) for s in (1.0, *steps)]
     found = [(ROUNDING, _ratios(model.costs(factors)))]
     left: tuple[str, ...] = ()
-    for part in PARTS:
+    for part in PARTS_OF_DEPTH if strategy.depth else PARTS:
         costs = model.costs(factors, without=(*left, part))
         if min(costs.flops[0], costs.params[0], costs.acts[0]) > 0:
             left = (*left, part)

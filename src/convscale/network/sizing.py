@@ -1,0 +1,223 @@
+"""Networks that are built for one input size: their constructor is told another."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+from torch import nn
+
+from convscale.network.copies import full_copy, meta_copy
+from convscale.network.probing import runs, with_input
+from convscale.network.resampling import Fates, carry, fates, resample
+from convscale.network.sources import Device, Network
+from convscale.network.tables import reshaped, with_moved_tables
+from convscale.quantities import Resolution, exact, like, sides
+
+# What constructors call the side of the images they take. Whether it is that is told by trying.
+SIZE_OPTIONS = ("img_size", "image_size", "input_size", "input_resolution", "resolution")
+
+
+@dataclass(frozen=True)
+class Told:
+    """A network made for a resolution: by an option of its constructor, and without weights.
+
+    What `network` builds holds the base's weights; `fates` says what became of tables. Where no
+    option is, its tables alone were given another size.
+
+    Example:
+        >>> from convscale.network.sources import from_timm
+        >>> Sizing(from_timm("levit_conv_128s", {}), 224).at(256).option
+        'img_size'
+    """
+
+    network: Network
+    module: nn.Module
+    option: str | None
+    fates: Fates
+
+
+@dataclass(frozen=True)
+class _Form:
+    """The option that the size is told by, as one number or as a pair."""
+
+    name: str
+    paired: bool
+
+    def options(self, resolution: Resolution) -> dict[str, Any]:
+        lengths = sides(resolution)
+        return {self.name: lengths if self.paired or len(set(lengths)) > 1 else lengths[0]}
+
+
+class Sizing:
+    """Make a network for other resolutions, where its constructor takes one.
+
+    Args:
+        network: The network.
+        resolution: What it is built for, in px; None where nothing tells it.
+        trial: A resolution to find out with.
+
+    Example:
+        >>> from convscale.network.sources import from_timm
+        >>> Sizing(from_timm("levit_conv_128s", {}), 224).bound
+        True
+        >>> Sizing(from_timm("resnet18", {}), 224).at(256) is None
+        True
+    """
+
+    def __init__(
+        self, network: Network, resolution: Resolution | None, *, trial: Resolution | None = None
+    ) -> None:
+        self._network = network
+        self._resolution = resolution
+        self._trial = trial if resolution is None else resolution
+        self._told: dict[Resolution, Told | None] = {}
+
+    @cached_property
+    def _module(self) -> nn.Module:
+        return self._network.build("meta")
+
+    @cached_property
+    def _found(self) -> tuple[_Form | None, bool]:
+        """The form in which the constructor takes a size, and whether tensors depend on it.
+
+        It takes a size if it builds the same layers at the doubled one; nothing but tables,
+        and layers that see all positions at once, may have another shape there.
+        """
+        if self._network.remake is None or self._trial is None:
+            return None, False
+        doubled = like(self._trial, [2 * side for side in sides(self._trial)])
+        for form in self._forms():
+            module = self._made(form, doubled)
+            if module is not None and (found := fates(self._module, module)) is not None:
+                return form, found.any
+        return None, False
+
+    def _forms(self) -> Iterator[_Form]:
+        assert self._network.remake is not None
+        names = _options(self._network.remake.factory, type(self._module))
+        for name in SIZE_OPTIONS:
+            if name in names:
+                yield from (_Form(name, paired=False), _Form(name, paired=True))
+
+    def _made(self, form: _Form, resolution: Resolution) -> nn.Module | None:
+        network = self._remade(form, resolution)
+        try:
+            return network.build("meta")
+        except Exception:  # noqa: BLE001 - the constructor refuses the size, as it may
+            return None
+
+    def _remade(self, form: _Form, resolution: Resolution) -> Network:
+        assert self._network.remake is not None
+        return self._network.remake.make(form.options(resolution))
+
+    @property
+    def bound(self) -> bool:
+        """Whether tensors of the network depend on the size that its constructor is told."""
+        return self._found[1]
+
+    def at(self, resolution: Resolution) -> Told | None:
+        """Return the network made for a resolution, None where it cannot be.
+
+        Where its constructor takes none, position tables alone may follow.
+        """
+        if resolution not in self._told:
+            self._told[resolution] = self._at(resolution)
+        return self._told[resolution]
+
+    def _at(self, resolution: Resolution) -> Told | None:
+        form, _ = self._found
+        if form is None:
+            return self._by_tables(resolution)
+        module = self._made(form, resolution)
+        if module is None:
+            return None
+        growth = (self._resolution, resolution) if self._resolution is not None else None
+        found = fates(self._module, module, growth)
+        if found is None:
+            return None
+        network, made = self._network, self._remade(form, resolution)
+
+        def build(device: Device) -> nn.Module:
+            built = made.build(device)
+            return carry(network.build(device), built, found) if device == "cpu" else built
+
+        told = replace(
+            made,
+            name=network.name,
+            build=build,
+            resolution=resolution,
+            in_chans=network.in_chans,
+            dims=network.dims,
+        )
+        return Told(told, module, form.name, found)
+
+    def _by_tables(self, resolution: Resolution) -> Told | None:
+        network, before = self._network, self._resolution
+        if before is None:
+            return None
+        moved = with_moved_tables(self._module, before, resolution, in_chans=network.in_chans)
+        found = None if moved is None else fates(self._module, moved, (before, resolution))
+        if moved is None or found is None or not found.any or found.fresh:
+            return None
+
+        def build(device: Device) -> nn.Module:
+            if device == "meta":
+                return meta_copy(moved)
+            base = full_copy(network.build("cpu"))
+            tables = {
+                name: resample(base.get_parameter(name), grid)
+                for name, grid in found.resampled.items()
+            }
+            return reshaped(base, tables)
+
+        told = replace(network, build=build, resolution=resolution)
+        return Told(told, moved, None, found)
+
+
+def _options(factory: Callable[..., Any], kind: type) -> set[str]:
+    """Return the names of what a factory takes, and of what it may pass on to a class."""
+    taken = _parameters(factory)
+    names = {parameter.name for parameter in taken}
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in taken):
+        for each in kind.__mro__:
+            made_by = vars(each).get("__init__", object.__init__)
+            names.update(parameter.name for parameter in _parameters(made_by))
+    return names
+
+
+def _parameters(function: Callable[..., Any]) -> tuple[inspect.Parameter, ...]:
+    try:
+        return tuple(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):
+        return ()  # written in C: it tells nothing
+
+
+def fitted(network: Network, resolution: Resolution | None) -> Network:
+    """Return a network made for a resolution, where it takes one; its input channels are known.
+
+    Args:
+        network: The network.
+        resolution: The sides in px; None leaves all as it is.
+
+    Example:
+        >>> from convscale.network.sources import from_timm
+        >>> fitted(from_timm("levit_conv_128s", {}), 256).origin.options
+        {'img_size': 256}
+    """
+    known = with_input(network, resolution)
+    own = network.resolution
+    if resolution is None or resolution == own:
+        return known
+    asked, dims = replace(known, resolution=resolution), known.dims or 2
+    size = exact(resolution, dims)
+    sizing = Sizing(known, None if own is None else exact(own, dims), trial=size)
+    told = sizing.at(size)
+    if told is None:
+        return asked
+    tried = (told.network, asked) if sizing.bound else (asked, told.network)
+    found = (with_input(replace(each, resolution=resolution), resolution) for each in tried)
+    return next((each for each in found if runs(each.build("meta"), size, each.in_chans)), asked)
