@@ -255,6 +255,8 @@ def _reshape(ties: Ties, _func: Any, bound: dict[str, Any], output: Any) -> None
     ]
     ties.set_labels(output, tuple(own for own, alone in zip(labels, lone, strict=True) if alone))
     ties.merge(output, tuple(own for own, alone in zip(labels, lone, strict=True) if not alone))
+    if not (ties.is_table(x) or ties.merged(x)):  # of feature maps nothing is cut apart again
+        ties.settle_merged([output])
     ties.pass_on_table(x, [output])
 
 
