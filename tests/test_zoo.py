@@ -1,4 +1,4 @@
-"""Networks as other zoos have them: scaled to their counterparts by hand, or refused cleanly."""
+"""Networks as other zoos have them: scaled to their counterparts by hand."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from convscale.network.sources import from_module
 from convscale.scaling import ScaledNetwork, Scaler
 from tests.checks import check_state_dict_keys
 from tests.zoo import ZOO, checks
-from tests.zoo.records import FIXED_SIDE, FLAT, NO_DEPTH, REFUSED, WRONG
+from tests.zoo.records import FIXED_SIDE, FLAT, NO_DEPTH, WRONG
 
-TAKEN = [name for name in ZOO if name not in REFUSED]
+TAKEN = list(ZOO)
 DEEP = [name for name in TAKEN if ZOO[name].deep]
 # One of each way to write a forward pass that an exporter may stumble over.
 EXPORTED = (
@@ -85,7 +85,7 @@ def test_twice_the_depth_is_the_network_made_twice_as_deep(name):
     assert list(checks.shapes(scaled.module).values()) == list(by_hand.values())
 
 
-@pytest.mark.parametrize("name", sorted(FLAT - REFUSED.keys()))
+@pytest.mark.parametrize("name", sorted(FLAT))
 def test_depth_is_refused_where_nothing_can_be_repeated(name):
     with pytest.raises(cs.UnscalableNetworkError, match=NO_DEPTH):
         scaler(name).scale("dWr", factor=2.0, weights=False)
@@ -143,11 +143,5 @@ def test_a_scaled_network_is_exported_as_its_base_is(name):
             torch.testing.assert_close(a, b)
 
 
-@pytest.mark.parametrize("name", REFUSED)
-def test_what_is_not_understood_is_refused_with_a_sentence(name):
-    with pytest.raises(cs.ConvscaleError, match=REFUSED[name]):
-        scaler(name).scale("w", factor=4.0, weights=False)
-
-
 def test_records_name_networks_of_the_zoo():
-    assert set(REFUSED) | FLAT | {name for name, _ in WRONG} <= set(ZOO)
+    assert FLAT | {name for name, _ in WRONG} <= set(ZOO)

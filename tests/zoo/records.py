@@ -49,8 +49,5 @@ NO_DEPTH = (
 # Networks whose linear layer expects a map of one size.
 FIXED_SIDE = frozenset(("view of a computed size", "gray", "flattened clip"))
 
-# Networks that are refused altogether: the error and the sentence.
-REFUSED = {}
-
 # Networks that come out wrong, by what is asked of them.
 WRONG: dict[tuple[str, str], str] = {}
