@@ -18,7 +18,8 @@ RESHAPES = frozenset(("view", "reshape", "unflatten", "expand", "_unsafe_view"))
 SPLITS = frozenset(("split", "split_with_sizes", "chunk"))
 SLICES = frozenset(("__getitem__",))
 PADS = frozenset(("pad",))
-SHAPING = RESHAPES | SPLITS | SLICES | PADS
+FILLS = frozenset(("zeros", "ones", "full", "new_zeros", "new_ones", "new_full"))
+SHAPING = RESHAPES | SPLITS | SLICES | PADS | FILLS
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,9 @@ def shaped_call(ties: Ties, function: str, args: Sequence[Any], output: Any) -> 
         >>> shaped_call(Ties(), "view", (x, 4), x.view(4)).sizes
         (4,)
     """
+    if function in FILLS and isinstance(output, torch.Tensor):
+        known = [along_dimension(ties, output, dim) for dim in range(output.ndim)]
+        return Shaped(function, tuple(output.shape), tuple(known))
     if function in RESHAPES and isinstance(output, torch.Tensor):
         return _reshaped(ties, function, args, output)
     if function in SPLITS and isinstance(output, list | tuple) and len(output) > 1:
@@ -123,6 +127,8 @@ def _reshaped(ties: Ties, function: str, args: Sequence[Any], output: torch.Tens
                 cut_at = (other, free, rows)
             labels.append(label)
             continue
+        if len(spread) > 1 and spread[0] == 0:
+            ties.note_cut(output, label)
         if len(spread) > 1:
             free = _free_dimension(args, output, spread)
             first = label
@@ -220,6 +226,17 @@ def slice_dimensions(index: Sequence[Any], ndim: int) -> list[tuple[int, slice]]
                 found.append((dim, entry))
             dim += 1
     return found
+
+
+def along_dimension(ties: Ties, tensor: torch.Tensor, dim: int) -> Label | None:
+    """Return the units of the first label that varies along one dimension only, or None.
+
+    Example:
+        >>> along_dimension(Ties(), torch.zeros(3), 0) is None
+        True
+    """
+    label = next((lb for lb in ties.labels(tensor) if varying(lb) == {dim}), None)
+    return None if label is None else label.reshape(-1)
 
 
 def _padded(ties: Ties, function: str, args: Sequence[Any], output: torch.Tensor) -> Shaped | None:

@@ -9,6 +9,9 @@ from convscale.scaling.parts import Parts, bound_layers
 from convscale.scaling.search import Candidate, kept_stages
 from convscale.strategy import Step, Strategy
 
+# The share of the flops from which layers that keep their width are worth a note.
+_SOME = 0.01
+
 
 def notes_on(
     blueprint: Blueprint, strategy: Strategy, found: Candidate, requested: dict[str, float]
@@ -47,6 +50,7 @@ def notes_on(
         listed = ", ".join(f"{op} in {path or 'the network'}" for path, op in _first(blueprint))
         notes.append(f"Widths kept around operators that were not understood: {listed}.")
     if strategy.width:
+        notes += _fixed(blueprint)
         notes += _outputs(blueprint)
     notes += _miss(blueprint, found, requested)
     return tuple(notes)
@@ -84,6 +88,19 @@ def _outputs(blueprint: Blueprint) -> list[str]:
         return []
     listed = ", ".join(maps[:6]) + (f" and {len(maps) - 6} more" if len(maps) > 6 else "")
     return [f"Outputs taken for feature maps scale with the width: {listed}."]
+
+
+def _fixed(blueprint: Blueprint) -> list[str]:
+    """Say which layers keep their width because of what the network does with it."""
+    trace = blueprint.trace
+    kept = [layer for layer in trace.kept if layer.path]
+    share = sum(layer.flops for layer in kept) / max(1, trace.flops)
+    if share < _SOME:
+        return []
+    reasons = dict.fromkeys(f"{one.operator} in {one.where or 'the network'}" for one in kept)
+    layers = _few(list(dict.fromkeys(layer.path for layer in kept)))
+    fixed = f"fixed by {_few(list(reasons))}"
+    return [f"Widths kept of {layers} ({share:.0%} of the flops), {fixed}."]
 
 
 def _first(blueprint: Blueprint) -> tuple[tuple[str, str], ...]:
