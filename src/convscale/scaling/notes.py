@@ -8,6 +8,7 @@ from convscale.scaling.following import head_groups, own_head
 from convscale.scaling.parts import Parts, bound_layers
 from convscale.scaling.search import Candidate, kept_stages
 from convscale.strategy import Step, Strategy
+from convscale.strategy.step import from_other_side
 
 
 def notes_on(
@@ -42,6 +43,7 @@ def notes_on(
             f"The network runs at {format_resolution(found.variant.resolution)} px, the nearest "
             f"on a step of {found.step} px; on smaller steps it does not run."
         )
+    notes += from_other_side(strategy, blueprint.resolution)
     if capped := _capped(blueprint, strategy, found):
         notes.append(capped)
     notes += _made_for(found)

@@ -232,4 +232,5 @@ def _step(found: _File, name: str, row: _Row, rules: Rules) -> Step:
         resolution=resolution,
         rules=rules,
         stage_depth=depths,
+        side=None if row.px is None else found.base_resolution,
     )
