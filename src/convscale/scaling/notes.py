@@ -62,9 +62,12 @@ def _made_for(found: Candidate) -> list[str]:
     if told is None:
         return []
     size = format_resolution(resolution)
-    notes = [f"The network is built for {size} px by its constructor ({told.option})."]
+    notes = []
+    if told.option is not None:
+        notes.append(f"The network is built for {size} px by its constructor ({told.option}).")
     if told.fates.resampled:
-        notes.append(f"Position tables resampled to it: {_few(list(told.fates.resampled))}.")
+        listed = _few(list(told.fates.resampled))
+        notes.append(f"Position tables resampled to {size} px: {listed}.")
     if told.fates.fresh:
         listed = _few(list(told.fates.fresh))
         notes.append(f"Fresh weights, since their shape depends on the resolution: {listed}.")
@@ -168,10 +171,7 @@ def _cause(blueprint: Blueprint, strategy: Strategy, found: Candidate) -> str:
     steps = {
         _linear(base): free / asked.width**2,
         "group width does not grow with width": growth / free,
-        "widths round to multiples": base.complexity(
-            base.rule.widths(asked.width, asked.group_width)
-        ).flops
-        / (before * growth),
+        "widths round to multiples": base.complexity(found.widths).flops / (before * growth),
         _deeper(blueprint, variant, asked.depth): deeper.complexity(deeper.rule.widths(1.0)).flops
         / (before * asked.depth),
         "the resolution is capped" if capped else positions: larger.complexity(own).flops
