@@ -18,7 +18,15 @@ from convscale.network.channels import Sizes
 from convscale.network.execution import ForwardError, Observer, run
 from convscale.network.inputs import example_inputs
 from convscale.network.numbers import Number, Place, Solution, install, set_place
-from convscale.network.shaping import PADS, RESHAPES, SHAPING, SLICES, Shaped, slice_dimensions
+from convscale.network.shaping import (
+    PADS,
+    RESHAPES,
+    SHAPING,
+    SLICES,
+    TILES,
+    Shaped,
+    slice_dimensions,
+)
 from convscale.network.trace import Trace
 from convscale.quantities import Resolution
 
@@ -100,7 +108,7 @@ class _Settler:
         if entry is None:
             return func(*args, **kwargs)
         wanted = entry.expected(self._trace.channels, self._sizes)
-        if name in RESHAPES:
+        if name in RESHAPES or name in TILES:
             args, kwargs = self._reshape(args, kwargs, wanted)
         elif name in SLICES:
             args = self._slice(args, wanted)
