@@ -199,7 +199,7 @@ def test_absolute_tables_are_resampled_as_timm_does(side, new, prefix):
         ((1, 128, 8), (1, 200, 8), (256, 128), (320, 160), Grid((1,), (16, 8), (20, 10))),
         ((729, 8), (1521, 8), 224, 320, Grid((0,), (27, 27), (39, 39))),
         ((27, 64), (39, 64), 224, 320, Grid((0,), (27,), (39,))),
-        ((1, 50, 8), (1, 60, 8), 224, 320, Grid((1,), (50,), (60,))),
+        ((7, 8), (8, 8), 224, 232, Grid((0,), (7,), (8,))),
         ((1, 50, 8), (1, 103, 8), 224, 320, None),
         ((7, 7, 7), (8, 8, 8), 224, 256, None),
     ],
@@ -257,6 +257,53 @@ def test_what_cannot_be_told_is_refused_with_a_way_out():
     assert kept.notes[0].startswith("Kept r: the exponents of dWr become depth 0.111, width 0.889")
     with pytest.raises(cs.UnscalableNetworkError, match=r"--keep r"):
         cs.scale("efficientformer_l1", strategy="r", factor=2.0, weights=False)
+
+
+class Positions(nn.Module):
+    """Tables of its own: over a map, over its rows and columns, and over tokens behind a class."""
+
+    def __init__(self, side=64):
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 16, 3, 2, 1), nn.ReLU())
+        self.map = nn.Parameter(torch.randn(1, 16, side // 2, side // 2))
+        self.rows = nn.Parameter(torch.randn(16, side // 2, 1))
+        self.columns = nn.Parameter(torch.randn(16, side // 2))
+        self.down = nn.Conv2d(16, 32, 4, 4)
+        self.start = nn.Parameter(torch.zeros(1, 1, 32))
+        self.tokens = nn.Parameter(torch.randn(1, (side // 8) ** 2 + 1, 32))
+        self.mixer = nn.Sequential(nn.LayerNorm(32), nn.Linear(32, 32), nn.ReLU())
+        self.head = nn.Linear(32, 10)
+
+    def forward(self, x):
+        x = self.stem(x) + self.map
+        x = self.down(x + self.rows + self.columns[:, None]).flatten(2).transpose(1, 2)
+        x = torch.cat((self.start.expand(len(x), -1, -1), x), 1) + self.tokens
+        return self.head((x + self.mixer(x))[:, 0])
+
+
+@pytest.mark.parametrize("factor", [4.0, 0.25])
+def test_tables_of_a_module_follow_without_its_constructor(factor, tmp_path):
+    net = Positions()
+    scaled = cs.scale(net, strategy="r", factor=factor, resolution=64)
+    own = Positions(scaled.resolution)
+    shapes = {name: tensor.shape for name, tensor in own.state_dict().items()}
+    assert {name: t.shape for name, t in scaled.module.state_dict().items()} == shapes
+    assert torch.equal(scaled.module.stem[0].weight, net.stem[0].weight)
+    side = scaled.resolution // 8
+    wanted = timm.layers.resample_abs_pos_embed(net.tokens, [side, side], num_prefix_tokens=1)
+    assert torch.allclose(scaled.module.tokens, wanted, atol=1e-5)
+    assert cs.count(own, resolution=scaled.resolution).flops == scaled.achieved.flops
+    loaded = cs.load(scaled.save(tmp_path / "moved"), base=net)
+    images = torch.randn(1, 3, scaled.resolution, scaled.resolution)
+    assert torch.equal(loaded.module.eval()(images), scaled.module.eval()(images))
+    assert net.map.shape[2:] == (32, 32)
+
+
+def test_tables_of_a_module_follow_beside_its_widths():
+    scaled = cs.scale(Positions(), strategy="wr", factor=4.0, resolution=64)
+    side = -(-scaled.resolution // 2)
+    assert scaled.module.map.shape == (1, 24, side, side)
+    assert scaled.module(torch.randn(2, 3, scaled.resolution, scaled.resolution)).isfinite().all()
 
 
 def test_a_wide_step_says_so_where_the_base_is_the_nearest():

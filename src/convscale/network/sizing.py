@@ -10,9 +10,11 @@ from typing import Any
 
 from torch import nn
 
+from convscale.network.copies import full_copy, meta_copy
 from convscale.network.probing import runs, with_input
-from convscale.network.resampling import Fates, carry, fates
+from convscale.network.resampling import Fates, carry, fates, resample
 from convscale.network.sources import Device, Network
+from convscale.network.tables import reshaped, with_moved_tables
 from convscale.quantities import Resolution, exact, like, sides
 
 # What constructors call the side of the images they take. Whether it is that is told by trying.
@@ -21,9 +23,10 @@ SIZE_OPTIONS = ("img_size", "image_size", "input_size", "input_resolution", "res
 
 @dataclass(frozen=True)
 class Told:
-    """A network as its constructor makes it for a resolution: its option, and it without weights.
+    """A network made for a resolution: by an option of its constructor, and without weights.
 
-    What `network` builds holds the base's weights; `fates` says what became of tables.
+    What `network` builds holds the base's weights; `fates` says what became of tables. Where no
+    option is, its tables alone were given another size.
 
     Example:
         >>> from convscale.network.sources import from_timm
@@ -33,7 +36,7 @@ class Told:
 
     network: Network
     module: nn.Module
-    option: str
+    option: str | None
     fates: Fates
 
 
@@ -46,7 +49,7 @@ class _Form:
 
     def options(self, resolution: Resolution) -> dict[str, Any]:
         lengths = sides(resolution)
-        return {self.name: lengths if self.paired or len({*lengths}) > 1 else lengths[0]}
+        return {self.name: lengths if self.paired or len(set(lengths)) > 1 else lengths[0]}
 
 
 class Sizing:
@@ -117,15 +120,20 @@ class Sizing:
         return self._found[1]
 
     def at(self, resolution: Resolution) -> Told | None:
-        """Return the network made for a resolution; None where its constructor takes none."""
+        """Return the network made for a resolution, None where it cannot be.
+
+        Where its constructor takes none, position tables alone may follow.
+        """
         if resolution not in self._told:
             self._told[resolution] = self._at(resolution)
         return self._told[resolution]
 
     def _at(self, resolution: Resolution) -> Told | None:
         form, _ = self._found
-        module = None if form is None else self._made(form, resolution)
-        if form is None or module is None:
+        if form is None:
+            return self._by_tables(resolution)
+        module = self._made(form, resolution)
+        if module is None:
             return None
         growth = (self._resolution, resolution) if self._resolution is not None else None
         found = fates(self._module, module, growth)
@@ -146,6 +154,28 @@ class Sizing:
             dims=network.dims,
         )
         return Told(told, module, form.name, found)
+
+    def _by_tables(self, resolution: Resolution) -> Told | None:
+        network, before = self._network, self._resolution
+        if before is None:
+            return None
+        moved = with_moved_tables(self._module, before, resolution, in_chans=network.in_chans)
+        found = None if moved is None else fates(self._module, moved, (before, resolution))
+        if moved is None or found is None or not found.any or found.fresh:
+            return None
+
+        def build(device: Device) -> nn.Module:
+            if device == "meta":
+                return meta_copy(moved)
+            base = full_copy(network.build("cpu"))
+            tables = {
+                name: resample(base.get_parameter(name), grid)
+                for name, grid in found.resampled.items()
+            }
+            return reshaped(base, tables)
+
+        told = replace(network, build=build, resolution=resolution)
+        return Told(told, moved, None, found)
 
 
 def _options(factory: Callable[..., Any], kind: type) -> set[str]:
@@ -171,27 +201,23 @@ def fitted(network: Network, resolution: Resolution | None) -> Network:
 
     Args:
         network: The network.
-        resolution: The side or (height, width) in px; None leaves all as it is.
+        resolution: The sides in px; None leaves all as it is.
 
     Example:
         >>> from convscale.network.sources import from_timm
         >>> fitted(from_timm("levit_conv_128s", {}), 256).origin.options
         {'img_size': 256}
     """
-    if resolution is None or resolution == network.resolution:
-        return with_input(network, resolution)
-    sizing = Sizing(network, network.resolution, trial=resolution)
-    told = sizing.at(resolution)
-    asked = replace(network, resolution=resolution)
+    known = with_input(network, resolution)
+    own = network.resolution
+    if resolution is None or resolution == own:
+        return known
+    asked, dims = replace(known, resolution=resolution), known.dims or 2
+    size = exact(resolution, dims)
+    sizing = Sizing(known, None if own is None else exact(own, dims), trial=size)
+    told = sizing.at(size)
     if told is None:
-        return with_input(asked, resolution)
+        return asked
     tried = (told.network, asked) if sizing.bound else (asked, told.network)
-    known = [with_input(each, resolution) for each in tried]
-    return next(
-        (each for each in known if _runs_at(each, resolution)),
-        with_input(asked, resolution),
-    )
-
-
-def _runs_at(network: Network, resolution: Resolution) -> bool:
-    return runs(network.build("meta"), exact(resolution, network.dims or 2), network.in_chans)
+    found = (with_input(replace(each, resolution=resolution), resolution) for each in tried)
+    return next((each for each in found if runs(each.build("meta"), size, each.in_chans)), asked)

@@ -64,8 +64,8 @@ class Network:
     `build("meta")` returns a module without weights; `build("cpu")` one with its own
     fresh weights, or the caller's module where that is what was given. `resolution` is in
     px, None where nothing tells it; `family` the description where it is a paper family's;
-    `dims` the number of spatial dimensions, None where it is not known yet.
-    `remake` is None where nothing that takes options made the network.
+    `dims` the number of spatial dimensions, None where it is not known yet; `remake` is
+    None where nothing that takes options made the network.
 
     Example:
         >>> Network("module:Linear", None, None, lambda device: nn.Linear(2, 3)).name
@@ -78,8 +78,8 @@ class Network:
     build: Callable[[Device], nn.Module]
     origin: Origin = field(default_factory=lambda: Origin("", {}))
     family: Description | None = None
-    dims: int | None = None
     remake: Remake | None = None
+    dims: int | None = None
 
 
 def from_family(name: str, description: Description, options: dict[str, int]) -> Network:
@@ -150,7 +150,7 @@ def from_timm(name: str, options: dict[str, Any]) -> Network:
     full = f"timm:{name}"
     again = Remake(timm.model_entrypoint(name), lambda more: from_timm(name, {**options, **more}))
     origin = Origin(full, options)
-    return Network(full, resolution, chans, _builder(create), origin, dims=2, remake=again)
+    return Network(full, resolution, chans, _builder(create), origin, remake=again, dims=2)
 
 
 def from_torchvision(name: str, options: dict[str, Any]) -> Network:
@@ -178,12 +178,11 @@ def from_torchvision(name: str, options: dict[str, Any]) -> Network:
         arguments["weights_backbone"] = None
     full = f"torchvision:{name}"
     build = _builder(lambda: factory(**arguments))
+    again = Remake(factory, lambda more: from_torchvision(name, {**options, **more}))
     size, dims = _crop_size(name), 2
     if name in zoo.list_models(module=zoo.video):
         size, dims = _clip_size(name, size), 3
-    again = Remake(factory, lambda more: from_torchvision(name, {**options, **more}))
-    origin = Origin(full, options)
-    return Network(full, size, 3, build, origin, dims=dims, remake=again)
+    return Network(full, size, 3, build, Origin(full, options), remake=again, dims=dims)
 
 
 def _clip_size(name: str, crop: Resolution | None) -> Resolution | None:

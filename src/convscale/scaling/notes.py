@@ -58,9 +58,12 @@ def _made_for(found: Candidate) -> list[str]:
     if told is None:
         return []
     size = format_resolution(resolution)
-    notes = [f"The network is built for {size} px by its constructor ({told.option})."]
+    notes = []
+    if told.option is not None:
+        notes.append(f"The network is built for {size} px by its constructor ({told.option}).")
     if told.fates.resampled:
-        notes.append(f"Position tables resampled to it: {_few(list(told.fates.resampled))}.")
+        listed = _few(list(told.fates.resampled))
+        notes.append(f"Position tables resampled to {size} px: {listed}.")
     if told.fates.fresh:
         listed = _few(list(told.fates.fresh))
         notes.append(f"Fresh weights, since their shape depends on the resolution: {listed}.")

@@ -212,8 +212,8 @@ class Scaler:
             in_chans=self.network.in_chans,
             origin=replace(origin, steps=(*origin.steps, plan.as_document())),
             plan=plan,
-            dims=self.dims,
             source=source,
+            dims=self.dims,
         )
 
     def _settled(self, found: Candidate) -> tuple[Plan, nn.Module, Complexity]:
@@ -246,7 +246,7 @@ class Scaler:
                 for place, value in settlement.found.items()
             )
             set_attributes(module, attributes)
-            plan = replace(plan, attributes=attributes)
+            plan = replace(plan, attributes=(*plan.attributes, *attributes))
             achieved = self._checked(module, found)
         if found.variant.trace.trains:
             self._check_training(module, found)

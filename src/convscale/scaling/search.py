@@ -9,10 +9,11 @@ from math import log, prod
 from convscale.complexity.complexity import Complexity
 from convscale.errors import InputError, UnscalableNetworkError
 from convscale.network.stages import join
-from convscale.quantities import format_count, like, sides
+from convscale.quantities import format_count, sides
 from convscale.scaling.blueprint import Blueprint, Variant
 from convscale.scaling.following import is_ruled, ruled_widths
 from convscale.scaling.parts import Parts
+from convscale.scaling.steps import nearest
 from convscale.scaling.widths import Width, Widths
 from convscale.strategy import Factors, Strategy
 
@@ -379,14 +380,12 @@ def _carried(found: Candidate, variant: Variant) -> Widths:
 
 def _resolution_moves(blueprint: Blueprint, found: Candidate) -> Iterator[Candidate]:
     """Change the resolution by one step, staying within one of the requested resolution."""
-    own, step = sides(blueprint.resolution), found.step
-    longest = max(own)
+    longest, step = max(sides(blueprint.resolution)), found.step
     now = max(sides(found.variant.resolution))
     for new in (now - step, now + step):
         if new < 1 or abs(new - longest * found.factors.resolution) > step:
             continue
-        near = [max(1, round(side * new / longest / step)) * step for side in own]
-        resolution = like(blueprint.resolution, near)
+        resolution = nearest(blueprint.resolution, new / longest, step)
         try:
             variant = blueprint.variant(found.variant.depths, resolution)
         except UnscalableNetworkError:

@@ -18,9 +18,8 @@ def steps_of(resolution: Resolution) -> tuple[int, ...]:
         >>> steps_of(224), steps_of(32)
         ((1, 2, 4, 8, 16, 32, 64, 112, 224), (1, 2, 4, 8, 16, 32))
     """
-    lengths = sides(resolution)
-    own = gcd(*lengths)
-    powers = {step for step in _POWERS if step <= max(lengths)}
+    own = gcd(*sides(resolution))
+    powers = {step for step in _POWERS if step <= max(sides(resolution))}
     return tuple(sorted({*powers, own, max(1, own // 2)}))
 
 
@@ -42,9 +41,9 @@ def beside(resolution: Resolution, step: int) -> list[Resolution]:
         >>> beside(224, 32), beside((64, 32), 32)
         ([256, 192], [(96, 64), (32, 32)])
     """
-    first, *others = sides(resolution)
+    longest = max(sides(resolution))
     return [
-        like(resolution, [to, *(max(1, round(to * side / first / step)) * step for side in others)])
-        for to in (first + step, first - step)
-        if to > 0
+        nearest(resolution, new / longest, step)
+        for new in (longest + step, longest - step)
+        if new > 0
     ]

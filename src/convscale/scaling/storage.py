@@ -316,7 +316,10 @@ def _sized(network: Network, size: dict[str, Any]) -> Network:
     """Return a network as its constructor makes it for the size that a folder tells."""
     if not size:
         return network
-    assert network.remake is not None
+    if network.remake is None:
+        raise InputError(
+            f"{network.name} takes no {', '.join(size)}. Give the base that was scaled."
+        )
     return network.remake.make(size)
 
 

@@ -1,0 +1,169 @@
+"""Find the position tables of a network that has no constructor at hand, by running it.
+
+At another resolution it fails where a table meets a map of another size. What the maps have become
+up to there is known, so that the table can be given their size, and the run goes on to the next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import combinations
+from typing import Any
+
+import torch
+from torch import nn
+
+from convscale.network.copies import meta_copy
+from convscale.network.execution import ForwardError, Observer, run
+from convscale.network.inputs import example_inputs
+from convscale.network.resampling import PREFIXES, holds_tables
+from convscale.quantities import Resolution
+
+_Shape = tuple[int, ...]
+_MOST = 200  # tables
+
+
+class _Watch(Observer):
+    """Note the shapes at the borders of modules, and how many operators ran."""
+
+    def __init__(self) -> None:
+        self.shapes: dict[str, list[_Shape]] = {}
+        self.operators = 0
+
+    def visit(self, *_: Any) -> None:
+        self.operators += 1
+
+    def enter(self, path: str, module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        del module
+        self._note(path, inputs)
+
+    def leave(self, path: str, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        del module, inputs
+        self._note(path, output if isinstance(output, tuple) else (output,))
+
+    def _note(self, path: str, tensors: tuple[Any, ...]) -> None:
+        shapes = (tuple(tensor.shape) for tensor in tensors if isinstance(tensor, torch.Tensor))
+        self.shapes.setdefault(path, []).extend(shapes)
+
+
+class _Attempt:
+    """One run of a module at a resolution: how far it came, and where it failed."""
+
+    def __init__(self, module: nn.Module, resolution: Resolution, in_chans: int | None) -> None:
+        self.watch = _Watch()
+        self.failed: str | None = None
+        copied = meta_copy(module)
+        try:
+            run(copied, example_inputs(copied, resolution, in_chans=in_chans), self.watch)
+        except ForwardError as error:
+            self.failed = error.path
+
+
+def with_moved_tables(
+    module: nn.Module, before: Resolution, after: Resolution, *, in_chans: int | None = None
+) -> nn.Module | None:
+    """Return a copy whose position tables have the size for which it runs at a resolution.
+
+    Args:
+        module: The network, on the meta device.
+        before: The resolution at which it runs, in px.
+        after: The other, in px.
+        in_chans: Input channels; read from the module if not given.
+
+    Returns:
+        The copy, None if it does not run so.
+
+    Example:
+        >>> class Net(nn.Module):
+        ...     def __init__(self):
+        ...         super().__init__()
+        ...         self.stem = nn.Conv2d(3, 8, 4, 4)
+        ...         self.table = nn.Parameter(torch.zeros(1, 8, 16, 16))
+        ...     def forward(self, x):
+        ...         return self.stem(x) + self.table
+        >>> with_moved_tables(Net().to("meta"), 64, 96).table.shape
+        torch.Size([1, 8, 24, 24])
+    """
+    base = _Attempt(module, before, in_chans)
+    moved, now = meta_copy(module), _Attempt(module, after, in_chans)
+    for _ in range(_MOST):
+        if base.failed is not None or now.failed is None:
+            break
+        grown = _grown(base.watch.shapes, now.watch.shapes)
+        found = _furthered(moved, now, grown, after, in_chans)
+        if found is None:
+            return None
+        moved, now = found
+    return moved if base.failed is None and now.failed is None else None
+
+
+def _grown(before: dict[str, list[_Shape]], after: dict[str, list[_Shape]]) -> dict[_Shape, _Shape]:
+    """Return what the sizes over positions have become: rectangles, rows, and sides."""
+    found: dict[_Shape, _Shape] = {}
+    for path, shapes in after.items():
+        for old, new in zip(before.get(path, ()), shapes, strict=False):
+            if len(old) != len(new):
+                continue
+            axes = [dim for dim, (a, b) in enumerate(zip(old, new, strict=True)) if a != b]
+            if len(axes) in (1, 2):
+                found[tuple(old[dim] for dim in axes)] = tuple(new[dim] for dim in axes)
+    for old, new in list(found.items()):
+        if len(old) == 2:
+            for prefix in PREFIXES:
+                found.setdefault((old[0] * old[1] + prefix,), (new[0] * new[1] + prefix,))
+            for a, b in zip(old, new, strict=True):
+                found.setdefault((a,), (b,))
+    return found
+
+
+def _furthered(
+    module: nn.Module,
+    now: _Attempt,
+    grown: dict[_Shape, _Shape],
+    resolution: Resolution,
+    in_chans: int | None,
+) -> tuple[nn.Module, _Attempt] | None:
+    """Give a table in the module that failed another size, so that more operators run."""
+    assert now.failed is not None
+    for name in _tables(module, now.failed):
+        for shape in _resized(tuple(module.get_parameter(name).shape), grown):
+            changed = meta_copy(module)
+            reshaped(changed, {name: torch.empty(shape, device="meta")})
+            attempt = _Attempt(changed, resolution, in_chans)
+            if attempt.failed is None or attempt.watch.operators > now.watch.operators:
+                return changed, attempt
+    return None
+
+
+def _tables(module: nn.Module, path: str) -> Iterator[str]:
+    """Yield the parameters that a module owns, itself or in what it does not run but reads."""
+    owner = module.get_submodule(path)
+    for name, _ in owner.named_parameters():
+        holder = owner.get_submodule(name.rpartition(".")[0])
+        if name.count(".") <= 1 and holds_tables(holder):
+            yield f"{path}.{name}".lstrip(".")
+
+
+def _resized(shape: _Shape, grown: dict[_Shape, _Shape]) -> Iterator[_Shape]:
+    """Yield the shapes that a table may have now, over two axes first, and the last ones first."""
+    for count in (2, 1):
+        for axes in reversed(list(combinations(range(len(shape)), count))):
+            new = grown.get(tuple(shape[dim] for dim in axes))
+            if new is not None:
+                sizes = dict(zip(axes, new, strict=True))
+                yield tuple(sizes.get(dim, size) for dim, size in enumerate(shape))
+
+
+def reshaped(module: nn.Module, tables: dict[str, torch.Tensor]) -> nn.Module:
+    """Put other tensors in the place of parameters of a module of our own, and return it.
+
+    Example:
+        >>> reshaped(nn.Linear(2, 3), {"bias": torch.ones(3)}).bias.sum().item()
+        3.0
+    """
+    for name, value in tables.items():
+        path, _, leaf = name.rpartition(".")
+        old = module.get_parameter(name)
+        new = nn.Parameter(value.to(old.dtype), requires_grad=old.requires_grad)
+        module.get_submodule(path)._parameters[leaf] = new
+    return module
