@@ -49,7 +49,7 @@ def settle(
         module: The widened network on the meta device, a copy of our own.
         trace: The trace of the base network.
         sizes: The new sizes of the channel groups.
-        resolution: Input side or (height, width) in px.
+        resolution: Input side, or all sides, in px.
         in_chans: Input channels; read from the module if not given.
         model_path: Maps a module's path to that of its model in the trace (added blocks).
         watch: Others who see the run.

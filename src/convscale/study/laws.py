@@ -105,7 +105,7 @@ def laws(
         network: A name or a module.
         strategies: Strategies or their notation; by default the eight named ones.
         factors: Scale factors s; 1 is the base itself.
-        resolution: Base input side or (height, width) in px; required for modules.
+        resolution: Base input side, or all sides, in px; required for modules.
         num_classes: Classes of the classifier, for names and factories.
         in_chans: Input channels, for names and factories.
         progress: Called with the steps done and in all.
