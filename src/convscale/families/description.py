@@ -235,8 +235,8 @@ def border_mistakes(values: dict[str, Any]) -> list[str]:
         found.append(f"se_ratio is {shown(ratio)}, it must be a number in [0, 1]")
     for name in ("resolution", "test_resolution"):
         side = values.get(name, 1)
-        given = side if isinstance(side, tuple) else (side,)
-        if len(given) not in (1, 2) or not all(is_whole(s) and s >= 1 for s in given):
+        given = side if isinstance(side, tuple) and len(side) == 2 else (side,)
+        if not all(is_whole(s) and s >= 1 for s in given):
             found.append(f"{name} is {shown(side)}, it must be a side or (height, width) in px")
     return found + _choice(values, "activation", ACTIVATIONS)
 

@@ -288,7 +288,7 @@ def trace_module(
 
     Args:
         module: The module.
-        resolution: Input side or (height, width) in px.
+        resolution: Input side, or all sides, in px.
         in_chans: Input channels; read from the module if not given.
         watch: Others who see the run.
 

@@ -35,10 +35,8 @@ def notes_on(
         ()
     """
     notes: list[str] = _held(blueprint, strategy)
-    if strategy.resolution and strategy.dims != 2 and not isinstance(strategy, Step):
-        power = "" if strategy.dims == 1 else "³"
-        count = "one spatial dimension" if strategy.dims == 1 else "three spatial dimensions"
-        notes.append(f"The network has {count}: the law of {strategy.name} is d·w²·r{power} = s.")
+    if strategy.resolution and not isinstance(strategy, Step):
+        notes += dims_note(strategy)
     if found.factors.depth != 1 and (kept := kept_stages(blueprint)):
         notes.append(f"Depth kept, no repeatable block: {', '.join(kept)}.")
     if found.step > 1:
@@ -76,6 +74,20 @@ def _made_for(found: Candidate) -> list[str]:
         listed = _few(list(told.fates.fresh))
         notes.append(f"Fresh weights, since their shape depends on the resolution: {listed}.")
     return notes
+
+
+def dims_note(strategy: Strategy) -> tuple[str, ...]:
+    """Say which law holds in a network that is not of two spatial dimensions.
+
+    Example:
+        >>> from convscale.strategy import parse_strategy
+        >>> dims_note(parse_strategy("dWr").in_dims(1))
+        ('The network has one spatial dimension: the law is d·w²·r = s.',)
+    """
+    if strategy.dims == 2:
+        return ()
+    count = "one spatial dimension" if strategy.dims == 1 else "three spatial dimensions"
+    return (f"The network has {count}: the law is {strategy.law}.",)
 
 
 def _outputs(blueprint: Blueprint) -> list[str]:
