@@ -104,7 +104,9 @@ def _scaled(
     except Exception as error:  # noqa: BLE001 - a row, whatever it was
         return _failed("", case, error)
     classes = {shape[1] for shape in outputs if len(shape) > 1}
-    share = width_share(base, scaled, layers, after, classes)
+    steps = scaler.blueprint.base().rule.widths(scaled.factors.width).steps
+    required = {width.base: step for width, step in steps.items()}
+    share = width_share(base, scaled, layers, after, classes, required)
     row = Row(
         network="",
         strategy=strategy,
@@ -162,13 +164,14 @@ def width_share(
     before: dict[str, LayerCount],
     after: dict[str, LayerCount],
     classes: set[int],
+    required: dict[int, int],
 ) -> float | None:
     """Return the part of the scalable flops in layers at the requested width to rounding.
 
-    That is within one multiple: 8, and the group width of grouped convolutions on the width. A
-    width that is put together from such widths (a packed projection, halves that are joined) is
-    theirs put together. Layers that put out the classes do not count, nor do products without
-    weights.
+    That is within one multiple: 8, the group width of grouped convolutions on the width, and what
+    heads and the groups of norms require. A width that is put together from such widths (a
+    packed projection, halves that are joined) is theirs put together. Layers that put out the
+    classes do not count, nor do products without weights.
 
     Args:
         base: The base network.
@@ -176,6 +179,7 @@ def width_share(
         before: What the base's layers put out, by path.
         after: What the scaled network's layers put out, by path.
         classes: The sizes of the outputs' channels.
+        required: The steps that widths of the base move by.
 
     Returns:
         A share of 0 to 1, or None where no layer counts.
@@ -187,16 +191,18 @@ def width_share(
         if path in after and layer.flops and _weighted(parts[path])
     }
     widths = {path: (a, b) for path, (a, b) in widths.items() if a != b or a not in classes}
-    good = at_request(
-        set(widths.values()), scaled.factors.width, _group_steps(parts, scaled.module, widths)
-    )
+    groups = _group_steps(parts, scaled.module, widths)
+    good = at_request(set(widths.values()), scaled.factors.width, groups, required)
     total = sum(before[path].flops for path in widths)
     there = sum(before[path].flops for path, pair in widths.items() if pair in good)
     return there / total if total else None
 
 
 def at_request(
-    pairs: set[tuple[int, int]], factor: float, steps: dict[int, int]
+    pairs: set[tuple[int, int]],
+    factor: float,
+    steps: dict[int, int],
+    required: dict[int, int] | None = None,
 ) -> set[tuple[int, int]]:
     """Return the pairs of old and new width that are at their request to rounding.
 
@@ -204,14 +210,20 @@ def at_request(
         pairs: Old and new widths.
         factor: The requested factor.
         steps: New group widths on old widths.
+        required: Steps that old widths move by for other reasons. They excuse a fifth of the
+            request at most: what is farther off is not at its request, whatever the reason.
 
     Example:
         >>> sorted(at_request({(80, 56), (640, 448), (100, 90)}, 0.758, {}))
         [(80, 56), (640, 448)]
+        >>> sorted(at_request({(100, 84), (90, 84)}, 0.7, {}, {100: 14, 90: 42}))
+        [(100, 84)]
     """
     good: set[tuple[int, int]] = set()
     for old, new in sorted(pairs):
-        near = abs(new - factor * old) <= math.lcm(8, steps.get(old, 1))
+        request = factor * old
+        excused = min((required or {}).get(old, 0), request / 5)
+        near = abs(new - request) <= max(math.lcm(8, steps.get(old, 1)), excused)
         multiple = any(old % a == 0 and old // a * b == new for a, b in good)
         joined = any((old - a, new - b) in good for a, b in good)
         if near or multiple or joined:

@@ -6,6 +6,7 @@ import pytest
 import convscale as cs
 from convscale.cli.main import run
 from convscale.errors import InputError
+from convscale.strategy.fitting import _split
 
 PLANTED = (0.3, 0.45, 0.25)  # the shares of depth, width and resolution with the least error
 
@@ -28,6 +29,26 @@ def trials(best=PLANTED, *, noise=0.002, seed=0):
 def covered(fit):
     found = (fit.depth, fit.width, fit.resolution)
     return [share.covers(best) for share, best in zip(found, PLANTED, strict=True)]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_best_split_is_that_of_a_search_over_all_splits(seed):
+    """Minima inside, on edges, in corners and of saddles, against a grid of 1/200."""
+    draw = np.random.default_rng(seed)
+    root = draw.normal(size=(2, 2))
+    bend = root @ root.T if seed % 2 else root + root.T
+    slope = 2 * draw.normal(size=2)
+    steps = [(i / 200, j / 200) for i in range(201) for j in range(201 - i)]
+
+    def error(split):
+        e = np.array(split)
+        return e @ bend @ e / 2 + slope @ e
+
+    terms = np.array([0, 0, 0, bend[0, 0] / 2, bend[0, 1], bend[1, 1] / 2, *slope])
+    shares, _ = _split(terms, np.ones(3))
+    assert shares.min() >= 0
+    assert shares.sum() == pytest.approx(1)
+    assert error(shares[:2]) <= min(map(error, steps)) + 1e-9
 
 
 def test_without_noise_the_planted_split_is_found_exactly():
@@ -65,6 +86,7 @@ BAD = {
     "depth,width\n1,2\n": "resolution",
     "depth,width,resolution,error\n1,1,1,none\n": "error",
     "depth,width,resolution,error\n1,1,-1,0.2\n": "resolution",
+    "depth,width,resolution,error\n": "there is no trial",
     "": "is no CSV file: ",
 }
 

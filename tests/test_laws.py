@@ -1,7 +1,7 @@
 """The law's exponents, and those that plain networks show."""
 
 import json
-from math import isclose
+from math import isclose, log
 
 import pytest
 import torch
@@ -10,6 +10,7 @@ from torch import nn
 import convscale as cs
 from convscale.cli.main import run
 from convscale.errors import InputError
+from tests.zoo.branches import Dense
 
 # depth, width, resolution, params and acts as powers of s: arXiv 2103.06877, section 3.
 LAW = {
@@ -87,6 +88,64 @@ def test_the_causes_of_a_deviation_sum_to_it():
     for exponent in (law.flops, law.params, law.acts):
         causes = sum(part for _, part in exponent.causes)
         assert isclose(causes, exponent.fitted - exponent.theory, abs_tol=1e-9)
+
+
+class Residual(nn.Module):
+    """Two 3x3 convolutions and a shortcut, projected where widths differ."""
+
+    def __init__(self, ins, outs):
+        super().__init__()
+        self.one = nn.Conv2d(ins, outs, 3, padding=1, bias=False)
+        self.two = nn.Conv2d(outs, outs, 3, padding=1, bias=False)
+        self.project = nn.Conv2d(ins, outs, 1, bias=False) if ins != outs else nn.Identity()
+
+    def forward(self, x):
+        return self.project(x) + self.two(self.one(x))
+
+
+class Widening(nn.Module):
+    """One stage of four blocks of width 64, the first of which starts from 16."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 16, 1, bias=False)
+        self.blocks = nn.Sequential(Residual(16, 64), *(Residual(64, 64) for _ in range(3)))
+        self.head = nn.Linear(64, 10)
+
+    def forward(self, x):
+        return self.head(self.blocks(self.stem(x)).mean((2, 3)))
+
+
+def test_a_first_block_unlike_the_others_is_named_as_the_cause_that_it_is():
+    """Under d: 4s blocks, 4s - 1 of them repeated, whose cost by hand is, a position,
+
+    acts 128, flops 9·64² · 2 = 73728; of the first block acts 192 and flops
+    9·64·(16 + 64) + 16·64 = 47104. With four repeated blocks alone the slope is 1.
+    """
+    steps = [2, 4, 8, 16]
+    (law,) = cs.laws(Widening(), strategies=["d"], factors=steps, resolution=32).laws
+
+    def logs(first, each):
+        return [log((first + (4 * s - 1) * each) / (first + 3 * each)) for s in steps]
+
+    x, y = logs(47104, 73728), logs(192, 128)
+    apart = sum(a * b for a, b in zip(x, y, strict=True)) / sum(a * a for a in x)
+    causes = dict(law.acts.causes)
+    assert isclose(causes["first blocks"], apart - 1, abs_tol=1e-9)
+    assert causes["rounding"] == pytest.approx(0, abs=1e-9)
+    assert causes["rest"] == pytest.approx(0, abs=1e-9)
+
+
+@pytest.mark.parametrize("name", ["efficientnet_b0", "resnet18", "torchvision:vgg11"])
+def test_depth_leaves_no_difference_without_a_name(name):
+    (law,) = cs.laws(name, strategies=["d"], factors=[2, 4], resolution=64).laws
+    for exponent in (law.flops, law.params, law.acts):
+        assert dict(exponent.causes)["rest"] == pytest.approx(0, abs=1e-9)
+
+
+def test_dense_blocks_are_named_as_a_cause():
+    (law,) = cs.laws(Dense(), strategies=["d"], factors=[2], resolution=32).laws
+    assert law.flops.causes == (("dense blocks", pytest.approx(law.flops.deviation)),)
 
 
 def test_the_command_shows_law_fit_and_difference_for_a_network(capsys):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import random
 import re
+import tracemalloc
 from dataclasses import replace
 from math import log, sqrt
 from pathlib import Path
@@ -267,6 +268,30 @@ def test_impossible_constraints_end_with_what_was_found(monkeypatch):
     monkeypatch.setattr("convscale.families.sampling._HOPELESS", 50_000)
     with pytest.raises(BudgetError, match="^Of 65,536 networks drawn, 0 meet the constraints. .*$"):
         families.sample(1, flops=(1, 2))
+    with pytest.raises(BudgetError, match="^Of 65,536 networks drawn, 0 meet the constraints. .*$"):
+        families.sample(1, stages=50)  # more than any network of the space has
+
+
+def test_narrow_integers_are_counted_as_wide_ones():
+    net = families.named("RegNetY-32GF")
+    stages = {"depths": [net.depths], "widths": [net.widths], "group_widths": [net.group_widths]}
+    narrow = {name: np.array(values, np.int16) for name, values in stages.items()}
+    assert int(families.count_stages(net, **narrow).flops[0]) == families.count(net).flops
+
+
+def test_the_memory_of_many_candidates_is_that_of_the_answer():
+    """Chunks of 8192 keep the rest below 8 MiB, however many candidates there are."""
+    net, count = families.named("RegNetY-400MF"), 400_000
+    columns = {
+        "depths": np.full((count, 4), 3, np.int16),
+        "widths": np.full((count, 4), 64, np.int16),
+        "group_widths": np.full((count, 4), 8, np.int16),
+    }
+    tracemalloc.start()
+    found = families.count_stages(net, **columns)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak - 3 * found.flops.nbytes < 8 * 2**20
 
 
 @pytest.mark.parametrize(
@@ -284,6 +309,14 @@ def test_impossible_constraints_end_with_what_was_found(monkeypatch):
         (
             lambda: families.sample(5, flops=(2, 1)),
             "The range of flops is \\(2, 1\\); write \\(least, most\\).",
+        ),
+        (
+            lambda: families.sample(5, flops=("few", "many")),
+            "The range of flops is \\('few', 'many'\\); write \\(least, most\\).",
+        ),
+        (
+            lambda: families.sample(5, seed=-1),
+            "The seed is -1; it must be an integer of at least 0.",
         ),
         (lambda: families.sample(0), "The number of networks is 0; it must be at least 1."),
     ],
@@ -404,9 +437,27 @@ def test_what_a_file_leaves_out_has_the_default_of_the_reference_code(tmp_path):
     assert (net.block, net.stem, net.activation) == ("bottleneck", "simple", "relu")
 
 
+def test_what_a_file_sets_to_null_has_the_default_of_the_reference_code(tmp_path):
+    path = tmp_path / "net.yaml"
+    path.write_text(
+        "MODEL: {TYPE: anynet, ACTIVATION_FUN: null}\n"
+        "ANYNET: {DEPTHS: [1, 2], WIDTHS: [32, 64], STRIDES: [1, 2], BOT_MULS: null,\n"
+        "  GROUP_WS: [null, null], HEAD_W: null, STEM_TYPE: null, SE_ON: null}\n"
+        "TEST: {IM_SIZE: null}\n"
+    )
+    net = families.read_yaml(path)
+    assert (net.bottleneck_multipliers, net.group_widths) == ((1, 1), (1, 1))
+    assert (net.head_width, net.stem, net.se_ratio) == (0, "simple", 0.0)
+    assert (net.activation, net.test_resolution) == ("relu", 256)
+
+
 def test_small_resnets_of_the_reference_code_have_three_stages():
     net = from_reference(
-        {"MODEL": {"TYPE": "resnet", "DEPTH": 56}, "TRAIN": {"DATASET": "cifar10", "IM_SIZE": 32}}
+        {
+            "MODEL": {"TYPE": "resnet", "DEPTH": 56},
+            "TRAIN": {"DATASET": "cifar10", "IM_SIZE": 32},
+            "TEST": {"IM_SIZE": 32},
+        }
     )
     # arXiv 1512.03385, section 4.2: 6n + 2 layers, 0.85 M params at n = 9
     assert (net.depths, net.widths, net.resolution) == ((9, 9, 9), (16, 32, 64), 32)
@@ -473,6 +524,11 @@ def test_a_file_stands_for_a_network_on_the_command_line(tmp_path, capsys):
             "RESNET: {TRANS_FUN: bottleneck_transform, NUM_GROUPS: 2}\n",
             "net.yaml: RESNET.TRANS_FUN is 'bottleneck_transform', on cifar10 it must be basic_.*"
             "; MODEL.DEPTH is 9, on cifar10 it must be 6n \\+ 2.",
+        ),
+        (
+            "MODEL: {TYPE: regnet, NUM_CLASES: 1000}\nTRAIN: {IMG_SIZE: 96, BATCH_SIZE: 8}\n",
+            "net.yaml: MODEL.NUM_CLASES is no entry of it, did you mean NUM_CLASSES\\?; "
+            "TRAIN.IMG_SIZE is no entry of it, did you mean IM_SIZE\\?.",
         ),
         ("MODEL: {TYPE: resnet}\n", "net.yaml: RESNET.TRANS_FUN is .*; MODEL.DEPTH is 0, .*"),
         ("MODEL: {TYPE: anynet}\nANYNET: 3\n", "net.yaml: ANYNET is 3, it must be a table .*"),

@@ -1,5 +1,6 @@
 """Published strategies give the networks that their authors published, as timm builds them."""
 
+import json
 from functools import cache
 
 import pytest
@@ -7,6 +8,7 @@ import timm
 import torch
 
 import convscale as cs
+from convscale.cli.main import run
 from convscale.errors import InputError, UnscalableNetworkError
 from convscale.network import resolve_base
 from convscale.scaling import Scaler
@@ -123,3 +125,20 @@ def test_a_scaled_entry_comes_back_from_its_folder_with_its_rules(base, entry, t
     assert again.strategy.name == entry
     assert again.strategy.rules == made.strategy.rules
     assert again.strategy.stage_depth == made.strategy.stage_depth
+
+
+def test_strategies_are_listed_with_exponents(capsys):
+    """A law's of any s; an entry's of its own s, of which they make its factors."""
+    assert run(["strategies", "--json"]) == 0
+    listed = json.loads(capsys.readouterr().out)
+    laws = [row for row in (*listed["strategies"], *listed["published"]) if row["exponents"]]
+    assert {"d", "dWr", "efficientnet"} <= {row["strategy"] for row in laws}
+    entries = [entry for row in listed["published"] for entry in row["entries"]]
+    own = [entry for entry in entries if entry["factor"] != pytest.approx(1)]
+    for row in (*laws, *own):
+        e = row["exponents"]
+        assert e["depth"] + 2 * e["width"] + 2 * e["resolution"] == pytest.approx(1)
+    for entry in own:
+        made = {axis: entry["factor"] ** power for axis, power in entry["exponents"].items()}
+        assert made == pytest.approx(entry["factors"])
+    assert all(entry["exponents"] is None for entry in entries if entry not in own)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         UnknownNetworkError,
         UnscalableNetworkError,
     )
+    from convscale.network.adapters import Adapter
     from convscale.runtime import measure
     from convscale.scaling import count, load, scale, stages
     from convscale.strategy import Strategy
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     __version__: str
 
 __all__ = [
+    "Adapter",
     "BudgetError",
     "Complexity",
     "ConvscaleError",
@@ -57,6 +59,7 @@ __all__ = [
 ]
 
 _ORIGIN = {
+    "Adapter": "convscale.network.adapters:Adapter",
     "BudgetError": "convscale.errors:BudgetError",
     "Complexity": "convscale.complexity.complexity:Complexity",
     "ConvscaleError": "convscale.errors:ConvscaleError",

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from tests.zoo import attention, branches, maps, plain, residual
+from tests.zoo import attention, branches, lines, maps, plain, residual, volumes
 
 
 @dataclass(frozen=True)
@@ -106,4 +106,27 @@ ZOO = {
     "learned positions": Kind(plain.Learned),
     "blurred": Kind(plain.Blurred),
     "computed names": Kind(plain.Named),
+    # lines.py
+    "heart beats": Kind(lines.Heart, deep=True, side=(256,), chans=12),
+    "heart beats, group-normed": Kind(lines.group_normed, deep=True, side=(256,), chans=12),
+    "causal": Kind(lines.Causal, deep=True, side=(128,), chans=4),
+    "causal, hooked weight norm": Kind(lines.hooked, deep=True, side=(128,), chans=4),
+    "gated wave": Kind(lines.Wave, deep=True, side=(64,), chans=1),
+    "raw audio": Kind(lines.Audio, side=(2000,), chans=1),
+    "separable speech": Kind(lines.Speech, deep=True, side=(64,), chans=64),
+    "gated linear units": Kind(lines.Denoiser, side=(256,), chans=1),
+    "points": Kind(lines.Points, side=(64,)),
+    "channel shuffle of a signal": Kind(lines.shuffled, deep=True, side=(128,), chans=1),
+    "attention between times": Kind(lines.attending, deep=True, side=(128,), chans=1),
+    "signal padded by zeros": Kind(lines.Growing, deep=True, side=(64,), chans=1),
+    # volumes.py
+    "u-net of volumes": Kind(volumes.UNet, side=(16, 16, 16), chans=1),
+    "residual volumes": Kind(volumes.Brain, deep=True, side=(16, 16, 16), chans=1),
+    "slow and fast": Kind(volumes.TwoPaths, side=(16, 16, 16)),
+    "flattened clip": Kind(volumes.Flat, side=(8, 16, 16)),
+    "frames one by one": Kind(volumes.Frames, side=(8, 16, 16)),
+    "spectrogram": Kind(volumes.Spectrogram, side=(16, 32), chans=1),
+    "along channels": Kind(volumes.Channels),
+    "channels as depth": Kind(volumes.Depths),
+    "wavelets": Kind(volumes.Wavelets, side=(512,), chans=1),
 }

@@ -23,6 +23,16 @@ FLAT = frozenset(
         "parameters of its own",
         "one dimension",
         "three dimensions",
+        "raw audio",
+        "gated linear units",
+        "points",
+        "slow and fast",
+        "flattened clip",
+        "frames one by one",
+        "spectrogram",
+        "along channels",
+        "channels as depth",
+        "wavelets",
     )
 )
 NO_DEPTH = (
@@ -32,7 +42,7 @@ NO_DEPTH = (
 )
 
 # Networks whose linear layer expects a map of one size.
-FIXED_SIDE = frozenset(("view of a computed size", "gray"))
+FIXED_SIDE = frozenset(("view of a computed size", "gray", "flattened clip"))
 
 # Networks that are refused altogether: the error and the sentence.
 REFUSED = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from math import log
 
 from convscale.cli import options
 from convscale.cli.answer import Answer
@@ -60,10 +61,19 @@ def _published_row(found: Published) -> dict[str, object]:
 def _entry(found: Step) -> dict[str, object]:
     return {
         "strategy": found.name,
+        "exponents": _powers(found),
         "factors": asdict(found.own),
         "stage_depth": list(found.stage_depth) or None,
         "factor": found.scale,
     }
+
+
+def _powers(found: Step) -> dict[str, float] | None:
+    """Return the powers of the entry's own factor s that its factors are; None where s is 1."""
+    whole = log(found.scale)
+    if abs(whole) < 1e-9:
+        return None
+    return {axis: log(factor) / whole for axis, factor in asdict(found.own).items()}
 
 
 def _law(strategy: Strategy) -> dict[str, object]:

@@ -166,7 +166,8 @@ def known_resolution(network: Network, resolution: Resolution | None) -> Resolut
     """
     size = resolution if resolution is not None else network.resolution
     if size is None:
-        form = EXAMPLES[network.dims or 2]
+        dims = network.dims or next(iter(convolution_inputs(network.build("meta"))), 2)
+        form = EXAMPLES[dims]
         raise InputError(
             f"Nothing tells the input resolution of {network.name}. Give one: --resolution "
             f"{format_resolution(form)}, or resolution={form} in Python."

@@ -87,7 +87,9 @@ def count_stages(
     _check_stages(blocks, wide, groups, factor)
 
     def chunk(rows: slice) -> tuple[Stage, ...]:
-        d, w, g = (np.ascontiguousarray(array[rows].T) for array in (blocks, wide, groups))
+        d, w, g = (
+            np.ascontiguousarray(array[rows].T, dtype=np.int64) for array in (blocks, wide, groups)
+        )
         inner = w if plain else np.rint(w * factor[rows].T).astype(np.int64)
         _check_groups(like, d, inner, g, rows.start)
         return tuple(zip(d, w, inner, g, steps, strict=True))
@@ -143,14 +145,14 @@ def count_regnets(
     except ValueError as error:
         shapes = ", ".join(str(array.shape) for array in given)
         raise InputError(f"The parameters of candidates have the shapes {shapes}.") from error
-    d, first, groups, slope, base, factor = (np.ascontiguousarray(array) for array in spread)
-    _check_parameters(d, first, groups, slope, base, factor)
 
     def chunk(rows: slice) -> tuple[Stage, ...]:
-        found = stages(d[rows], first[rows], slope[rows], base[rows])
-        return fitted_stages(like, *found, groups[rows], factor[rows])
+        d, first, groups = (np.ascontiguousarray(a[rows], dtype=np.int64) for a in spread[:3])
+        slope, base, factor = (np.ascontiguousarray(a[rows]) for a in spread[3:])
+        _check_parameters(d, first, groups, slope, base, factor)
+        return fitted_stages(like, *stages(d, first, slope, base), groups, factor)
 
-    return _in_chunks(like.anynet(), chunk, len(d), resolution, convention)
+    return _in_chunks(like.anynet(), chunk, len(spread[0]), resolution, convention)
 
 
 def fitted_stages(
@@ -250,7 +252,7 @@ def _integers(values: npt.ArrayLike, what: str) -> Ints:
     array = np.asarray(values)
     if array.dtype.kind not in "iu":
         raise InputError(f"The {what} of candidates are {array.dtype}; they must be integers.")
-    return array.astype(np.int64, copy=False)
+    return array
 
 
 def _check_stages(depths: Ints, widths: Ints, groups: Ints, multipliers: Floats) -> None:

@@ -1,13 +1,14 @@
 """YAML files of the public reference code (pycls), read into descriptions.
 
-What a file leaves out has the reference code's default: 10 classes, 224 px in training and
-256 px in test, a stride on the 1×1 convolution of ResNets.
+What a file leaves out or sets to null has the reference code's default: 10 classes, 224 px in
+training and 256 px in test, a stride on the 1×1 convolution of ResNets.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from difflib import get_close_matches
 from typing import Any
 
 from convscale.errors import InputError, near_names
@@ -34,6 +35,7 @@ _STEMS = {
 }
 _ACTIVATIONS = {"relu": "relu", "swish": "silu", "silu": "silu", "gelu": "gelu"}
 _TYPES = ("anynet", "regnet", "effnet", "resnet")
+_SHARED = ("MODEL", "TRAIN", "TEST")  # sections that hold more than the network
 _OF_TRAINING = ("DC_RATIO", "DROPOUT_RATIO")  # entries beside the network's
 _RESNET_DEPTHS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 
@@ -53,9 +55,10 @@ class Sections:
         self._asked: dict[str, list[str]] = {}
 
     def get(self, section: str, name: str, default: Any) -> Any:
-        """Return an entry, or its default where the file has none."""
+        """Return an entry, or its default where the file has none or null."""
         self._asked.setdefault(section, []).append(name)
-        return self._entries(section).get(name, default)
+        value = self._entries(section).get(name)
+        return default if value is None else value
 
     def _entries(self, section: str) -> Mapping[Any, Any]:
         found = self.document.get(section)
@@ -71,19 +74,21 @@ class Sections:
     def refuse_unknown(self) -> None:
         """Name the entries of the networks' sections that were not asked for.
 
-        What else a file has, and sections that were not read at all, do not matter.
+        What else a file has, and sections that were not read at all, do not matter; of the
+        sections that hold more than networks, only what looks like a slip of the pen.
         """
         for section, asked in self._asked.items():
-            if section in ("MODEL", "TRAIN", "TEST"):
-                continue
-            near = near_names(section, map(str, self.document))
+            others = [str(name) for name in self.document if name not in self._asked]
+            near = near_names(section, others)
             if near and section not in self.document:
                 self.mistakes.append(f"{section} is missing{near.replace(' Did', ', did')}")
             self.mistakes += [
                 f"{section}.{name} is no entry of it"
                 f"{near_names(str(name), asked).replace(' Did', ', did')}"
                 for name in self._entries(section)
-                if name not in asked and name not in _OF_TRAINING
+                if name not in asked
+                and name not in _OF_TRAINING
+                and (section not in _SHARED or get_close_matches(str(name), asked, cutoff=0.8))
             ]
 
     def _checked(self, section: str, name: str, default: Any, fits: bool, rule: str) -> Any:
@@ -126,12 +131,14 @@ class Sections:
     def numbers(self, section: str, name: str, *, needed: bool = True) -> tuple[Any, ...]:
         """Return a list of numbers; empty where the file has none, a mistake if it is needed."""
         value = self.get(section, name, [])
-        if needed and name not in self._entries(section):
+        if isinstance(value, list | tuple) and all(entry is None for entry in value):
+            value = []
+        if needed and not value and isinstance(value, list):
             self.mistakes.append(f"{section}.{name} is missing")
         fits = isinstance(value, list | tuple) and all(
             isinstance(entry, int | float) and not isinstance(entry, bool) for entry in value
         )
-        return tuple(self._checked(section, name, [], fits, "a list of numbers"))
+        return tuple(value if fits else self._checked(section, name, [], fits, "a list of numbers"))
 
 
 def _upper(entries: Mapping[Any, Any]) -> dict[Any, Any]:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from convscale.errors import BudgetError, InputError
 from convscale.families.closed_form import CONVENTIONS, anynet_cost
+from convscale.families.description import is_whole
 from convscale.families.many import fitted_stages
 from convscale.families.regnet import (
     WIDTH_MULTIPLE,
@@ -26,7 +27,7 @@ from convscale.quantities import Resolution, check_count, check_resolution
 Bools = npt.NDArray[np.bool_]
 Range = tuple[float, float]
 _PROPOSALS = 16_384  # at once, so that arrays stay in the cache
-_HOPELESS = 20_000_000  # proposals without one that is valid
+_HOPELESS = 5_000_000  # proposals without one that is valid
 
 
 @dataclass(frozen=True)
@@ -209,6 +210,8 @@ def sample(
         for given, what in ((flops, "flops"), (params, "params"), (acts, "acts"))
     )
     wanted = _Wanted(_stage_range(stages), *ranges)
+    if not is_whole(seed) or seed < 0:
+        raise InputError(f"The seed is {seed!r}; it must be an integer of at least 0.")
     random = np.random.default_rng(seed)
     parts: list[tuple[npt.NDArray[np.generic], ...]] = []
     have = tried = 0
@@ -243,7 +246,9 @@ def _draws(
         widths = level_widths(w0[rows], wm[rows], len(counts))
         depths, wide = packed(counts[:, rows], widths)
         found = fitted_stages(space.like, depths, wide, group, multiplier)
-        costs = anynet_cost(like, found, side).total(convention)
+        # where no network is left, no stage is, and the costs are numbers and no arrays
+        total = anynet_cost(like, found, side).total(convention)
+        costs = [np.broadcast_to(cost, len(rows)) for cost in total]
         number = (depths > 0).sum(axis=0)
         good = (number >= wanted.stages[0]) & (number <= wanted.stages[1])
         for cost, (low, high) in zip(
@@ -266,9 +271,13 @@ def _may_have_stages(counts: Ints, w0: Ints, wm: Floats, wanted: tuple[int, int]
 def _range(given: Range | None, what: str) -> Range:
     if given is None:
         return 0.0, float("inf")
-    if not isinstance(given, tuple | list) or len(given) != 2 or not given[0] <= given[1]:
+    try:
+        low, high = map(float, given)
+    except (TypeError, ValueError):
+        low, high = float("nan"), float("nan")
+    if not low <= high:
         raise InputError(f"The range of {what} is {given!r}; write (least, most).")
-    return float(given[0]), float(given[1])
+    return low, high
 
 
 def _stage_range(given: int | tuple[int, int] | None) -> tuple[int, int]:

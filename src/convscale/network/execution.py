@@ -11,6 +11,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from convscale.errors import ConvscaleError
 from convscale.network.copies import blank_like
 
 Handle = Callable[[Any, tuple[Any, ...], dict[str, Any], str], Any]
@@ -154,6 +155,8 @@ def run(
                 _Functions(handle, stack) if handle else nullcontext(),
             ):
                 return module(*inputs)
+        except ConvscaleError:
+            raise  # an observer's own refusal
         except Exception as error:
             failed = module.get_submodule(stack[-1])
             raise ForwardError(stack[-1], type(failed).__name__, error) from error

@@ -122,16 +122,16 @@ def _check_takes_images(network: Network, module: nn.Module, resolution: Resolut
 
 
 def runs(module: nn.Module, resolution: Resolution, chans: int | None, *, batch: int = 1) -> bool:
-    """Tell whether a module runs on images, tried on a copy.
+    """Tell whether a module runs, tried on a copy.
 
     Args:
         module: The module.
-        resolution: The sides in px.
+        resolution: The sides in px, one for each spatial dimension.
         chans: Input channels; read from the module if not given.
-        batch: Number of images.
+        batch: Images at once.
 
     Example:
-        >>> runs(nn.Conv2d(3, 8, 3), 2, 3)
+        >>> runs(nn.Conv2d(3, 8, 3), (2, 2), 3)
         False
     """
     copied = meta_copy(module)

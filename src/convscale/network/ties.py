@@ -35,6 +35,7 @@ class Ties:
         self._views: dict[int, torch.Tensor] = {}
         self._dropped: dict[int, Label] = {}
         self.units = 0
+        self.lenient = 0  # while positive, an adapter tells what operators do not
         self.map_ndim = 4  # dimensions of a feature map: batch, channels and positions
         self._labels: dict[int, tuple[torch.Tensor, Labels]] = {}
 
@@ -96,13 +97,16 @@ class Ties:
             self.tie(rows[:1], rows[1:])
 
     def pin(self, label: Label) -> None:
-        """Say that the number of these units cannot change."""
+        """Say that the number of these units cannot change, unless an adapter tells of them."""
+        if self.lenient:
+            return
         self.pinned.append(label.reshape(-1))
 
     def drop(self, label: Label) -> None:
         """Pin units that stand for no channels; from here on the label says nothing."""
         self.pin(label)
-        self._dropped[id(label)] = label
+        if not self.lenient:
+            self._dropped[id(label)] = label
 
     def is_dropped(self, label: Label) -> bool:
         """Tell whether a label was dropped."""

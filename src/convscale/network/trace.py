@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from convscale.errors import UnscalableNetworkError
+from convscale.network.adapters import adapter_of, tie_adapted
 from convscale.network.channels import Channels, find_channels
 from convscale.network.execution import ForwardError, Observer, run
 from convscale.network.inputs import example_inputs
@@ -93,7 +94,8 @@ class Trace:
 
     `channels` answers how many units an axis has for given sizes; `grouped` holds, for each
     module path, the input units of its grouped convolution and the units of a group (None
-    for depthwise); `normalized` the units of layer norms; `shaped` the calls that name sizes
+    for depthwise); `normalized` the units of layer norms; `adapted` those that attributes of
+    layers with an adapter count; `shaped` the calls that name sizes
     and `compared` the outcomes of comparisons with attributes, in their order. `features` holds
     for each output the dimension of its channels where it is a feature map, whose channels
     scale, and None where it stays. `trains` tells that parts run in training only, and that a
@@ -114,6 +116,7 @@ class Trace:
     opaque: tuple[tuple[str, str], ...]
     normalized: dict[str, Label]
     grouped: dict[str, tuple[Label, Label | None]]
+    adapted: dict[str, dict[str, Label]]
     shaped: dict[str, list[Shaped | None]]
     compared: dict[str, list[bool]]
     channels: Channels
@@ -138,6 +141,7 @@ class _Recorder(Observer):
         self.opaque: list[tuple[str, str]] = []
         self.normalized: dict[str, Label] = {}
         self.grouped: dict[str, tuple[Label, Label | None]] = {}
+        self.adapted: dict[str, dict[str, Label]] = {}
         self.shaped: dict[str, list[Shaped | None]] = {}
         self.compared: dict[str, list[bool]] = {}
         self.untouched = {id(p): p for p in module.parameters()}
@@ -161,6 +165,7 @@ class _Recorder(Observer):
             not (is_free(func) and not tensors_in(bound))
             and not by_shape(self.ties, func, bound, output)
             and not self.aside
+            and not self.ties.lenient
         ):
             self.opaque.append((path, f"{func.namespace}.{func._opname}"))
         if self._inside and func._opname in VIEWS:
@@ -224,8 +229,15 @@ class _Recorder(Observer):
             if units is not None and len(bound["normalized_shape"]) == 1:
                 self.normalized[path] = units
 
+    def enter(self, path: str, module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        del path, inputs
+        self.ties.lenient += adapter_of(module) is not None
+
     def leave(self, path: str, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-        del module
+        adapter = adapter_of(module)
+        if adapter is not None:
+            self.ties.lenient -= 1
+            self.adapted[path] = tie_adapted(self.ties, adapter, path, module, inputs, output)
         if self.aside:
             return
         self.calls[path] = self.calls.get(path, 0) + 1
@@ -298,6 +310,7 @@ def trace_module(
         opaque=tuple(dict.fromkeys(recorder.opaque)),
         normalized=recorder.normalized,
         grouped=recorder.grouped,
+        adapted=recorder.adapted,
         shaped=recorder.shaped,
         compared=recorder.compared,
         channels=find_channels(ties, _places(recorder), _axes(recorder)),
@@ -435,6 +448,7 @@ def _places(recorder: _Recorder) -> list[Label]:
         places += [*term.flops_units, *term.acts_units]
     places += [u for pair in recorder.grouped.values() for u in pair if u is not None]
     places += recorder.normalized.values()
+    places += [units for counted in recorder.adapted.values() for units in counted.values()]
     for calls in recorder.shaped.values():
         for call in (call for call in calls if call is not None):
             places += [units for units in call.dims if units is not None]

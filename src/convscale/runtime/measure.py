@@ -88,13 +88,12 @@ def measure(
     check_count(repeats, what="number of repeats")
     check_setting(batch_size, threads, time_limit_s)
     open_device(device)
+    from convscale.complexity.counting import known_resolution
     from convscale.scaling import resolve
 
     found = resolve(network, resolution=resolution, num_classes=num_classes, in_chans=in_chans)
-    if found.resolution is None:
-        raise InputError(f"{found.name} has no resolution of its own. Give one, such as 224.")
-    module = found.build("cpu")
-    subject = Subject(found.name, module, found.resolution, found.in_chans, found.dims or 2)
+    size, module = known_resolution(found, None), found.build("cpu")
+    subject = Subject(found.name, module, size, found.in_chans, found.dims or 2)
     return measure_together(
         [subject],
         batch_size=batch_size,

@@ -28,7 +28,7 @@ from convscale.scaling.control import Control
 from convscale.scaling.deepening import Deepening
 from convscale.scaling.depth import apply_depth
 from convscale.scaling.parts import held, shares
-from convscale.scaling.plan import DepthEdit, Plan
+from convscale.scaling.plan import Attribute, DepthEdit, Plan
 from convscale.scaling.steps import beside, nearest, steps_of
 from convscale.scaling.trying import IdleBlockError, Trials
 from convscale.scaling.widths import WidthRule, Widths, width_rule
@@ -93,7 +93,13 @@ class Variant:
             for path, units in self.trace.normalized.items()
             for name in self._copies(path)
         }
-        return Plan(self.edits, shapes, groups, normalized)
+        attributes = tuple(
+            Attribute(name, attribute, None, channels.size(units, sizes))
+            for path, counted in self.trace.adapted.items()
+            for attribute, units in counted.items()
+            for name in self._copies(path)
+        )
+        return Plan(self.edits, shapes, groups, normalized, attributes)
 
     def holds(self, path: str) -> bool:
         """Tell whether a module of the base is in this variant: in no block that is removed."""

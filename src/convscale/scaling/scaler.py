@@ -246,7 +246,7 @@ class Scaler:
                 for place, value in settlement.found.items()
             )
             set_attributes(module, attributes)
-            plan = replace(plan, attributes=attributes)
+            plan = replace(plan, attributes=(*plan.attributes, *attributes))
             achieved = self._checked(module, found)
         if found.variant.trace.trains:
             self._check_training(module, found)

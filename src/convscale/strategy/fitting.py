@@ -188,6 +188,8 @@ def _columns(table: Any) -> dict[str, Array]:
             wrong += [mistake] if mistake else []
     if len({len(values) for values in found.values()}) > 1:
         wrong.append("the columns are not of one length")
+    if found and not any(len(values) for values in found.values()):
+        wrong.append("there is no trial")
     if wrong:
         raise InputError(
             f"The trials cannot be fitted: {'; '.join(wrong)}. "
