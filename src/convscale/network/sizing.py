@@ -18,7 +18,18 @@ from convscale.network.tables import Shapes, map_shapes, reshaped, with_moved_ta
 from convscale.quantities import Resolution, exact, like, sides
 
 # What constructors call the side of the images they take. Whether it is that is told by trying.
-SIZE_OPTIONS = ("img_size", "image_size", "input_size", "input_resolution", "resolution")
+SIZE_OPTIONS = (
+    "img_size",
+    "image_size",
+    "input_size",
+    "im_size",
+    "in_size",
+    "size",
+    "img_resolution",
+    "image_resolution",
+    "input_resolution",
+    "resolution",
+)
 
 
 @dataclass(frozen=True)
