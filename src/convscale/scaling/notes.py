@@ -162,10 +162,7 @@ def _cause(blueprint: Blueprint, found: Candidate) -> str:
     steps = {
         _linear(base): free / asked.width**2,
         "group width does not grow with width": growth / free,
-        "widths round to multiples": base.complexity(
-            base.rule.widths(asked.width, asked.group_width)
-        ).flops
-        / (before * growth),
+        "widths round to multiples": base.complexity(found.widths).flops / (before * growth),
         _deeper(blueprint, variant, asked.depth): deeper.complexity(deeper.rule.widths(1.0)).flops
         / (before * asked.depth),
         "maps or resolution round, or attention spans positions": larger.complexity(own).flops
