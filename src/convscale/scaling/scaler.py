@@ -80,7 +80,7 @@ class Scaler:
                 self._size,
                 in_chans=network.in_chans,
                 width_multiple=width_multiple,
-                sizing=Sizing(network, self._size),
+                sizing=Sizing(network, self._size, module=module),
                 watch=(counting,),
             )
         except ForwardError as error:
