@@ -42,6 +42,7 @@ ZOO = {
     "reversible": Kind(residual.reversible, deep=True),
     "inverted residual": Kind(residual.Mobile, deep=True),
     "hierarchical splits": Kind(residual.of(residual.Hierarchical), deep=True),
+    "unequal chunks": Kind(residual.of(residual.Chunked), deep=True),
     "cross-stage": Kind(residual.cross_stage, deep=True),
     "darknet from a list": Kind(residual.Darknet, deep=True),
     "one block again and again": Kind(residual.Shared),
@@ -133,6 +134,7 @@ ZOO = {
     # volumes.py
     "u-net of volumes": Kind(volumes.UNet, side=(16, 16, 16), chans=1),
     "residual volumes": Kind(volumes.Brain, deep=True, side=(16, 16, 16), chans=1),
+    "repeated input": Kind(volumes.Repeated, side=(16, 16, 16), chans=1),
     "slow and fast": Kind(volumes.TwoPaths, side=(16, 16, 16)),
     "flattened clip": Kind(volumes.Flat, side=(8, 16, 16)),
     "frames one by one": Kind(volumes.Frames, side=(8, 16, 16)),

@@ -31,6 +31,7 @@ FLAT = frozenset(
         "raw audio",
         "gated linear units",
         "points",
+        "repeated input",
         "slow and fast",
         "flattened clip",
         "frames one by one",

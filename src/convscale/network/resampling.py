@@ -107,7 +107,8 @@ def holds_tables(owner: nn.Module) -> bool:
         >>> holds_tables(nn.Linear(2, 3)), holds_tables(nn.Embedding(2, 3))
         (False, True)
     """
-    return isinstance(owner, nn.Embedding) or not type(owner).__module__.startswith("torch.nn.")
+    holders = nn.Embedding | nn.ParameterList | nn.ParameterDict
+    return isinstance(owner, holders) or not type(owner).__module__.startswith("torch.nn.")
 
 
 def grid_of(

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from convscale.network.channels import Channels, Sizes
-from convscale.network.labels import Label, varying
+from convscale.network.labels import Label, varying, vector
 from convscale.network.numbers import Number, Size
 from convscale.network.ties import Ties
 
@@ -19,7 +19,8 @@ SPLITS = frozenset(("split", "split_with_sizes", "chunk"))
 SLICES = frozenset(("__getitem__",))
 PADS = frozenset(("pad",))
 FILLS = frozenset(("zeros", "ones", "full", "new_zeros", "new_ones", "new_full"))
-SHAPING = RESHAPES | SPLITS | SLICES | PADS | FILLS
+TILES = frozenset(("repeat",))
+SHAPING = RESHAPES | SPLITS | SLICES | PADS | TILES | FILLS
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Shaped:
     `dims` holds, for a reshape, what each dimension of the output is made of; for a split,
     what each part's size along the split dimension is: units, or None for a constant; for
     a slice, the same for what lies before it and what it takes, dimension by dimension; for a
-    padding, for what it adds at each end, as its argument lists them.
+    padding, for what it adds at each end, and for a repetition how often, as arguments list it.
     Where a reshape cuts one axis, its units are shared by `over` other parts; `cut` holds the
     units by the two dimensions it is cut into, the second of which grows unless its units are
     one.
@@ -84,6 +85,8 @@ def shaped_call(ties: Ties, function: str, args: Sequence[Any], output: Any) -> 
         return _sliced(ties, function, args)
     if function in PADS and isinstance(output, torch.Tensor):
         return _padded(ties, function, args, output)
+    if function in TILES and isinstance(output, torch.Tensor):
+        return _tiled(ties, function, args, output)
     return None
 
 
@@ -142,6 +145,19 @@ def _reshaped(ties: Ties, function: str, args: Sequence[Any], output: torch.Tens
         seen.add(spread[0])
     ties.set_labels(output, tuple(labels))
     return Shaped(function, tuple(output.shape), tuple(dims), over, cut_at)
+
+
+def _tiled(ties: Ties, function: str, args: Sequence[Any], output: torch.Tensor) -> Shaped | None:
+    """Note how often a map of one channel is repeated, where an attribute tells it."""
+    x, given = args[0], _given(args)
+    if not x.ndim == output.ndim == len(given) == ties.map_ndim or x.shape[1] > 1:
+        return None
+    if not isinstance(given[1], Number) or isinstance(given[1], Size) or output.shape[1] < 2:
+        return None
+    units = ties.fresh(output.shape[1])
+    ties.set_labels(output, (*ties.labels(output), vector(units, 1, output.ndim)))
+    dims = [units if dim == 1 else None for dim in range(output.ndim)]
+    return Shaped(function, tuple(int(times) for times in given), tuple(dims))
 
 
 def _given(args: Sequence[Any]) -> Sequence[Any]:
@@ -269,6 +285,8 @@ def _parted(ties: Ties, function: str, args: Sequence[Any], output: Sequence[Any
         known = [label for label in found if label is not None]
         if len(known) > 1:
             ties.equal.append([label.reshape(-1) for label in known])
+    elif function == "chunk" and found[0] is not None and found[-1] is not None:
+        ties.chunked.append((found[0].reshape(-1), found[-1].reshape(-1), len(parts)))
     sizes = tuple(int(part.shape[dim]) for part in parts)
     units = tuple(None if label is None else label.reshape(-1) for label in found)
     return Shaped(function, sizes, units)

@@ -14,11 +14,22 @@ from convscale.network.copies import full_copy, meta_copy
 from convscale.network.probing import runs, with_input
 from convscale.network.resampling import Fates, carry, fates, resample
 from convscale.network.sources import Device, Network
-from convscale.network.tables import reshaped, with_moved_tables
+from convscale.network.tables import Shapes, map_shapes, reshaped, with_moved_tables
 from convscale.quantities import Resolution, exact, like, sides
 
 # What constructors call the side of the images they take. Whether it is that is told by trying.
-SIZE_OPTIONS = ("img_size", "image_size", "input_size", "input_resolution", "resolution")
+SIZE_OPTIONS = (
+    "img_size",
+    "image_size",
+    "input_size",
+    "im_size",
+    "in_size",
+    "size",
+    "img_resolution",
+    "image_resolution",
+    "input_resolution",
+    "resolution",
+)
 
 
 @dataclass(frozen=True)
@@ -58,7 +69,8 @@ class Sizing:
     Args:
         network: The network.
         resolution: What it is built for, in px; None where nothing tells it.
-        trial: A resolution to find out with.
+        trial: A resolution to find out with, where nothing tells it.
+        module: The network on the meta device, if it was built already.
 
     Example:
         >>> from convscale.network.sources import from_timm
@@ -69,16 +81,28 @@ class Sizing:
     """
 
     def __init__(
-        self, network: Network, resolution: Resolution | None, *, trial: Resolution | None = None
+        self,
+        network: Network,
+        resolution: Resolution | None,
+        *,
+        trial: Resolution | None = None,
+        module: nn.Module | None = None,
     ) -> None:
         self._network = network
         self._resolution = resolution
         self._trial = trial if resolution is None else resolution
+        self._given = module
         self._told: dict[Resolution, Told | None] = {}
 
     @cached_property
     def _module(self) -> nn.Module:
-        return self._network.build("meta")
+        return self._network.build("meta") if self._given is None else self._given
+
+    @cached_property
+    def _shapes(self) -> Shapes | None:
+        if self._resolution is None:
+            return None
+        return map_shapes(self._module, self._resolution, in_chans=self._network.in_chans)
 
     @cached_property
     def _found(self) -> tuple[_Form | None, bool]:
@@ -156,10 +180,10 @@ class Sizing:
         return Told(told, module, form.name, found)
 
     def _by_tables(self, resolution: Resolution) -> Told | None:
-        network, before = self._network, self._resolution
-        if before is None:
+        network, before, shapes = self._network, self._resolution, self._shapes
+        if before is None or shapes is None:
             return None
-        moved = with_moved_tables(self._module, before, resolution, in_chans=network.in_chans)
+        moved = with_moved_tables(self._module, shapes, resolution, in_chans=network.in_chans)
         found = None if moved is None else fates(self._module, moved, (before, resolution))
         if moved is None or found is None or not found.any or found.fresh:
             return None

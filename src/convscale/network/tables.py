@@ -20,6 +20,7 @@ from convscale.network.resampling import PREFIXES, holds_tables
 from convscale.quantities import Resolution
 
 _Shape = tuple[int, ...]
+Shapes = dict[str, list[_Shape]]
 _MOST = 200  # tables
 
 
@@ -27,7 +28,7 @@ class _Watch(Observer):
     """Note the shapes at the borders of modules, and how many operators ran."""
 
     def __init__(self) -> None:
-        self.shapes: dict[str, list[_Shape]] = {}
+        self.shapes: Shapes = {}
         self.operators = 0
 
     def visit(self, *_: Any) -> None:
@@ -59,15 +60,36 @@ class _Attempt:
             self.failed = error.path
 
 
+def map_shapes(
+    module: nn.Module, resolution: Resolution, *, in_chans: int | None = None
+) -> Shapes | None:
+    """Return the shapes at the borders of modules, None where a network does not run or has
+    nothing that may be a table.
+
+    Args:
+        module: The network, on the meta device.
+        resolution: The sides in px.
+        in_chans: Input channels; read from the module if not given.
+
+    Example:
+        >>> map_shapes(nn.Conv2d(3, 8, 3, device="meta"), 8) is None
+        True
+    """
+    if not any(holds_tables(part) and part._parameters for part in module.modules()):
+        return None
+    attempt = _Attempt(module, resolution, in_chans)
+    return None if attempt.failed is not None else attempt.watch.shapes
+
+
 def with_moved_tables(
-    module: nn.Module, before: Resolution, after: Resolution, *, in_chans: int | None = None
+    module: nn.Module, shapes: Shapes, resolution: Resolution, *, in_chans: int | None = None
 ) -> nn.Module | None:
     """Return a copy whose position tables have the size for which it runs at a resolution.
 
     Args:
         module: The network, on the meta device.
-        before: The resolution at which it runs, in px.
-        after: The other, in px.
+        shapes: The shapes of its maps at a resolution at which it runs.
+        resolution: The other, in px.
         in_chans: Input channels; read from the module if not given.
 
     Returns:
@@ -81,23 +103,23 @@ def with_moved_tables(
         ...         self.table = nn.Parameter(torch.zeros(1, 8, 16, 16))
         ...     def forward(self, x):
         ...         return self.stem(x) + self.table
-        >>> with_moved_tables(Net().to("meta"), 64, 96).table.shape
+        >>> net = Net().to("meta")
+        >>> with_moved_tables(net, map_shapes(net, 64), 96).table.shape
         torch.Size([1, 8, 24, 24])
     """
-    base = _Attempt(module, before, in_chans)
-    moved, now = meta_copy(module), _Attempt(module, after, in_chans)
+    moved, now = meta_copy(module), _Attempt(module, resolution, in_chans)
     for _ in range(_MOST):
-        if base.failed is not None or now.failed is None:
-            break
-        grown = _grown(base.watch.shapes, now.watch.shapes)
-        found = _furthered(moved, now, grown, after, in_chans)
+        if now.failed is None:
+            return moved
+        grown = _grown(shapes, now.watch.shapes)
+        found = _furthered(moved, now, grown, resolution, in_chans)
         if found is None:
-            return None
+            break
         moved, now = found
-    return moved if base.failed is None and now.failed is None else None
+    return None
 
 
-def _grown(before: dict[str, list[_Shape]], after: dict[str, list[_Shape]]) -> dict[_Shape, _Shape]:
+def _grown(before: Shapes, after: Shapes) -> dict[_Shape, _Shape]:
     """Return what the sizes over positions have become: rectangles, rows, and sides."""
     found: dict[_Shape, _Shape] = {}
     for path, shapes in after.items():

@@ -32,7 +32,7 @@ _STRIDED = (nn.modules.conv._ConvNd, nn.modules.pooling._MaxPoolNd, nn.modules.p
 
 @dataclass(frozen=True)
 class MadeBlock:
-    """A repetition and the base shapes of its tensors, by their names within the block.
+    """A repetition and the shapes of the tensors that change in it, by their names in the block.
 
     Example:
         >>> MadeBlock(Repetition("s4.b1", None), {}, {}).groups
@@ -110,7 +110,7 @@ def _made(
 ) -> MadeBlock | None:
     """Make the block and run it; its layers take what arrives. None if it changes the shape."""
     block = part_copy(repeatable(module, repetition)).eval()
-    present = _tensors(block)
+    present = {name: tuple(tensor.shape) for name, tensor in _tensors(block).items()}
     shapes = {name: size for name, size in guess.items() if name in present}
     groups = _groups(block, shapes)
     try:
@@ -125,7 +125,8 @@ def _made(
     if not results or tuple(results[0].shape) != shape:
         return None
     shapes = {name: tuple(tensor.shape) for name, tensor in _tensors(block).items()}
-    return MadeBlock(repetition, shapes, _all_groups(block))
+    changed = {name: shape for name, shape in shapes.items() if shape != present.get(name)}
+    return MadeBlock(repetition, changed, _all_groups(block))
 
 
 def _tensors(block: nn.Module) -> dict[str, torch.Tensor]:

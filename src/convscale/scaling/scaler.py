@@ -56,7 +56,7 @@ class Scaler:
 
     Args:
         network: The base network.
-        resolution: Base input side or (height, width) in px; the network's own by default.
+        resolution: Base input side, or all sides, in px; the network's own by default.
         width_multiple: The multiple that widths keep, as far as the base has it.
 
     Raises:
@@ -89,7 +89,7 @@ class Scaler:
                 self._size,
                 in_chans=network.in_chans,
                 width_multiple=width_multiple,
-                sizing=Sizing(network, self._size),
+                sizing=Sizing(network, self._size, module=module),
                 watch=(counting,),
             )
         except ForwardError as error:

@@ -25,6 +25,7 @@ from convscale.network.shaping import (
     RESHAPES,
     SHAPING,
     SLICES,
+    TILES,
     Shaped,
     slice_dimensions,
 )
@@ -50,7 +51,7 @@ def settle(
         module: The widened network on the meta device, a copy of our own.
         trace: The trace of the base network.
         sizes: The new sizes of the channel groups.
-        resolution: Input side or (height, width) in px.
+        resolution: Input side, or all sides, in px.
         in_chans: Input channels; read from the module if not given.
         model_path: Maps a module's path to that of its model in the trace (added blocks).
         watch: Others who see the run.
@@ -115,7 +116,7 @@ class _Settler:
         if entry is None:
             return func(*args, **kwargs)
         wanted = entry.expected(self._trace.channels, self._sizes)
-        if name in RESHAPES:
+        if name in RESHAPES or name in TILES:
             args, kwargs = self._reshape(args, kwargs, wanted)
         elif name in SLICES:
             args = self._slice(args, wanted)
