@@ -23,8 +23,8 @@ from tests.checks import torch_flops
 from tests.zoo import ZOO, checks, lines, volumes
 
 CLIPS = ("r3d_18", "mc3_18", "r2plus1d_18")
-LAW_1 = "The network has one spatial dimension: the law of r is d·w²·r = s."
-LAW_3 = "The network has three spatial dimensions: the law of r is d·w²·r³ = s."
+LAW_1 = "The network has one spatial dimension: the law is d·w²·r = s."
+LAW_3 = "The network has three spatial dimensions: the law is d·w²·r³ = s."
 
 
 class Strip(nn.Module):
@@ -97,7 +97,9 @@ def test_a_budget_is_met_by_resolution_within_a_step_of_the_longest_side(dims, s
 
 @pytest.mark.parametrize(("dims", "side"), [(1, 4096), (3, 32)])
 def test_a_plain_network_shows_the_law(dims, side):
-    for law in cs.laws(Strip(dims, width=256, depth=32), resolution=side).laws:
+    found = cs.laws(Strip(dims, width=256, depth=32), resolution=side)
+    assert found.notes == ({1: LAW_1, 3: LAW_3}[dims],)
+    for law in found.laws:
         assert law.flops.fitted == pytest.approx(1, abs=0.02), law.strategy
         assert law.params.fitted == pytest.approx(law.params.theory, abs=0.02), law.strategy
         assert law.acts.fitted == pytest.approx(law.acts.theory, abs=0.02), law.strategy

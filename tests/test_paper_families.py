@@ -560,6 +560,12 @@ def test_a_yaml_file_cannot_run_code(tmp_path):
         ({"block": "dense"}, "block is 'dense', it must be one of bottleneck, .*, vanilla"),
         ({"se_ratio": 2}, "se_ratio is 2, it must be a number in \\[0, 1\\]"),
         ({"resolution": (1, 2, 3)}, "resolution is \\(1, 2, 3\\), it must be a side or .* in px"),
+        ({"stride_in_1x1": 3}, "stride_in_1x1 is 3, it must be True or False"),
+        ({"depths": (1, 10**9)}, "depths have 1000000001 blocks in all, they must be at most .*"),
+        (
+            {"block": "basic", "se_ratio": 0.25},
+            "se_ratio is 0.25, basic blocks have none: it must be 0",
+        ),
         ({"depths": ()}, "depths is \\(\\), it must be a list with a value a stage"),
         ({"widths": (64, True)}, "widths is \\(64, True\\), it must be a list of integers of .*"),
         (

@@ -82,7 +82,7 @@ def random_anynet(draw: random.Random) -> families.AnyNet:
         stem=draw.choice(["simple", "pooled", "small"]),
         stem_width=8 * draw.randint(1, 4),
         head_width=draw.choice([0, 40]),
-        se_ratio=draw.choice([0.0, 0.25]),
+        se_ratio=draw.choice([0.0, 0.25]) if block in ("bottleneck", "linear_bottleneck") else 0.0,
         activation=draw.choice(["relu", "silu", "gelu"]),
         stride_in_1x1=draw.random() < 0.3,
         num_classes=draw.randint(1, 20),

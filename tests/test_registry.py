@@ -91,6 +91,16 @@ def test_depths_of_stages_are_refused_where_there_are_other_stages(entry):
         scaler("timm:efficientnet_b0").scale(entry, weights=False)
 
 
+def test_a_base_at_another_side_than_the_tables_is_told():
+    note = "The sides of resnet-rs@101-192 are those of a base at 160 px; this one is at 224 px."
+    found = scaler("timm:resnet18").scale("resnet-rs@101-192", weights=False)
+    assert note in found.notes
+    own = Scaler(resolve_base("timm:resnet18"), resolution=160)
+    found = own.scale("resnet-rs@101-192", weights=False)
+    assert found.resolution == 192
+    assert not any("sides of" in note for note in found.notes)
+
+
 def test_the_depth_of_each_stage_is_told():
     found = scaler("timm:convnext_tiny").scale("convnext@small", weights=False)
     assert found.notes[0] == "The factors of depth in the stages are 1, 1, 3, 1."

@@ -29,6 +29,18 @@ def test_weights_and_exponents_say_the_same_law(body, written):
     assert parse_strategy(written(f"name: mine\n{body}\n")).growth == parse_strategy("dWr").growth
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        "weights: {d: 1, w: 8, g: 8, r: 1}",
+        "exponents: {depth: 0.1, width: 0.4, group_width: 0.4, resolution: 0.05}",
+    ],
+)
+def test_group_width_may_have_a_share_of_its_own(body, written):
+    found = parse_strategy(written(f"name: mine\n{body}\n"))
+    assert found.named_only().factors(4) == parse_strategy("d1_w8_g8_r1").factors(4)
+
+
 def test_an_entry_of_a_table_scales_by_its_factors(written):
     path = written("name: mine\nbase_resolution: 64\ntable: {large: {width: 2.0, px: 128}}\n")
     found = cs.scale("timm:resnet18", strategy=f"{path}@large", resolution=64, weights=False)
@@ -56,6 +68,22 @@ def test_all_mistakes_are_told_at_once(written):
         "table.a gives px, so base_resolution (px) is needed",
     ):
         assert part in said, said
+
+
+def test_a_cap_on_the_resolution_is_told(written):
+    """1.2, 1.1 and 1.15 at s = 16 ask for 16^0.214 · 64 = 116 px."""
+    path = written(
+        "name: mine\nmax_resolution: 96\nfactors: {depth: 1.2, width: 1.1, resolution: 1.15}\n"
+    )
+    found = cs.scale("timm:resnet18", strategy=path, factor=16, resolution=64, weights=False)
+    assert found.resolution == 96
+    assert "The strategy caps the resolution at 96 px; its factor asks for 116 px." in found.notes
+    assert "the resolution is capped" in found.notes[-1]
+
+
+def test_an_entry_without_factors_is_named(written):
+    with pytest.raises(InputError, match=r"table\.c must be a table of entries \(it is None\)\.$"):
+        parse_strategy(written("name: mine\ntable: {b: {width: 2.0}, c: null}\n"))
 
 
 def test_exponents_that_break_the_law_are_refused(written):

@@ -122,6 +122,7 @@ ZOO = {
     # volumes.py
     "u-net of volumes": Kind(volumes.UNet, side=(16, 16, 16), chans=1),
     "residual volumes": Kind(volumes.Brain, deep=True, side=(16, 16, 16), chans=1),
+    "repeated input": Kind(volumes.Repeated, side=(16, 16, 16), chans=1),
     "slow and fast": Kind(volumes.TwoPaths, side=(16, 16, 16)),
     "flattened clip": Kind(volumes.Flat, side=(8, 16, 16)),
     "frames one by one": Kind(volumes.Frames, side=(8, 16, 16)),

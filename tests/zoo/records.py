@@ -14,6 +14,8 @@ FLAT = frozenset(
         "flattened, two wide layers",
         "view of a computed size",
         "weight norm",
+        "spectral norm",
+        "blurred",
         "siamese",
         "gray",
         "conditional on shape",
@@ -26,6 +28,7 @@ FLAT = frozenset(
         "raw audio",
         "gated linear units",
         "points",
+        "repeated input",
         "slow and fast",
         "flattened clip",
         "frames one by one",
@@ -44,14 +47,5 @@ NO_DEPTH = (
 # Networks whose linear layer expects a map of one size.
 FIXED_SIDE = frozenset(("view of a computed size", "gray", "flattened clip"))
 
-# Networks that are refused altogether: the error and the sentence.
-REFUSED = {
-    "spectral norm": r"no width of the network can change \(not understood: aten\.mv in body\.0",
-    "blurred": r"^Strategy 'w' scales width, but no width of the network can change\.",
-}
-
 # Networks that come out wrong, by what is asked of them.
-WRONG = {
-    ("mixture of experts", "w"): "with one image, experts and channels look alike",
-    ("mixture of experts", "again"): "with one image, experts and channels look alike",
-}
+WRONG: dict[tuple[str, str], str] = {}

@@ -170,3 +170,21 @@ class Wavelets(nn.Module):
 
     def forward(self, x):
         return self.exit(self.image(self.bands(x).unsqueeze(1)).relu().mean((2, 3)))
+
+
+class Repeated(nn.Module):
+    """A residue that is the only channel of the input, repeated as often as an attribute says."""
+
+    def __init__(self, k=1, d=1):
+        super().__init__()
+        self.ins, self.outs = 1, 16 * k
+        self.enter, self.norm = nn.Conv3d(1, 16 * k, 5, padding=2), nn.BatchNorm3d(16 * k)
+        self.down, self.mix = nn.Conv3d(16 * k, 32 * k, 2, 2), nn.Conv3d(32 * k, 32 * k, 3, 1, 1)
+        self.up, self.act = nn.ConvTranspose3d(32 * k, 16 * k, 2, 2), nn.PReLU(32 * k)
+        self.exit = nn.Conv3d(32 * k, 2, 1)
+
+    def forward(self, x):
+        y = self.norm(self.enter(x)) + x.repeat([1, self.outs // self.ins, 1, 1, 1])
+        z = self.act(self.down(y))
+        z = z + self.mix(z)
+        return self.exit(torch.cat([self.up(z), y], dim=1)).softmax(1)

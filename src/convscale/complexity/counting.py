@@ -124,7 +124,7 @@ def count_network(
 
     Args:
         network: The network.
-        resolution: Input side or (height, width) in px; the network's own by default.
+        resolution: Input side, or all sides, in px; the network's own by default.
         convention: The convention of the count.
 
     Returns:

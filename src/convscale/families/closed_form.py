@@ -67,7 +67,7 @@ def count(
 
     Args:
         description: The network.
-        resolution: Input side or (height, width) in px; the description's own by default.
+        resolution: Input side, or all sides, in px; the description's own by default.
         convention: default, or pycls, which adds biases to flops and max-pooling to acts.
 
     Raises:
@@ -102,7 +102,7 @@ def anynet_cost(net: AnyNet, stages: tuple[Stage, ...], resolution: Resolution) 
         net: What is around the stages, and the kind of block.
         stages: Depth, width, inner width, group width and stride of each stage; last stages
             may have no blocks.
-        resolution: Input side or (height, width) in px.
+        resolution: Input side, or all sides, in px.
 
     Example:
         >>> from convscale.families.registry import named

@@ -13,6 +13,7 @@ BLOCKS = ("bottleneck", "linear_bottleneck", "basic", "vanilla")
 STEMS = ("simple", "pooled", "small")
 ACTIVATIONS = ("relu", "relu6", "silu", "gelu")
 GROUPED = ("bottleneck", "linear_bottleneck")
+BLOCKS_IN_ALL = 20_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,6 +195,9 @@ def anynet_mistakes(values: dict[str, Any]) -> list[str]:
     )
     found += border_mistakes(values)
     found += _choice(values, "block", BLOCKS) + _choice(values, "stem", STEMS)
+    strided = values.get("stride_in_1x1", False)
+    if not isinstance(strided, bool):
+        found.append(f"stride_in_1x1 is {shown(strided)}, it must be True or False")
     return found or _group_mistakes(values)
 
 
@@ -231,8 +235,8 @@ def border_mistakes(values: dict[str, Any]) -> list[str]:
         found.append(f"se_ratio is {shown(ratio)}, it must be a number in [0, 1]")
     for name in ("resolution", "test_resolution"):
         side = values.get(name, 1)
-        given = side if isinstance(side, tuple) else (side,)
-        if len(given) not in (1, 2) or not all(is_whole(s) and s >= 1 for s in given):
+        given = side if isinstance(side, tuple) and len(side) == 2 else (side,)
+        if not all(is_whole(s) and s >= 1 for s in given):
             found.append(f"{name} is {shown(side)}, it must be a side or (height, width) in px")
     return found + _choice(values, "activation", ACTIVATIONS)
 
@@ -249,6 +253,8 @@ def _stage_mistakes(
         elif not all(fits(value) and value > 0 for value in given):
             rule = f"{what} at least 1" if name in whole else "numbers above 0"
             found.append(f"{name} is {shown(given)}, it must be a list of {rule}")
+    if not found and (blocks := sum(values["depths"])) > BLOCKS_IN_ALL:
+        found.append(f"depths have {blocks} blocks in all, they must be at most {BLOCKS_IN_ALL}")
     lengths = {name: len(values[name]) for name in (*whole, *real)} if not found else {}
     if len(set(lengths.values())) > 1:
         listed = ", ".join(f"{name} {length}" for name, length in lengths.items())
@@ -259,6 +265,10 @@ def _stage_mistakes(
 def _group_mistakes(values: dict[str, Any]) -> list[str]:
     """Refuse group widths that do not divide the inner widths."""
     found = []
+    if values.get("se_ratio") and values.get("block", "bottleneck") not in GROUPED:
+        found.append(
+            f"se_ratio is {values['se_ratio']:g}, {values['block']} blocks have none: it must be 0"
+        )
     stages = zip(
         values["widths"], values["bottleneck_multipliers"], values["group_widths"], strict=True
     )

@@ -55,7 +55,7 @@ def count_stages(
         group_widths: Group widths; they must divide the inner widths.
         bottleneck_multipliers: Inner width over width; anything that broadcasts to the shape.
         strides: Strides of the stages; those of `like` by default.
-        resolution: Input side or (height, width) in px; that of `like` by default.
+        resolution: Input side, or all sides, in px; that of `like` by default.
         convention: default or pycls.
 
     Returns:
@@ -119,7 +119,7 @@ def count_regnets(
         wm: Bases of the quantisation.
         group_width: Group widths.
         bottleneck_multiplier: Inner width over width.
-        resolution: Input side or (height, width) in px; that of `like` by default.
+        resolution: Input side, or all sides, in px; that of `like` by default.
         convention: default or pycls.
 
     Returns:

@@ -185,7 +185,7 @@ def sample(
         params: Least and most params.
         acts: Least and most acts.
         stages: Number of stages, or least and most.
-        resolution: Input side or (height, width) in px; that of the space by default.
+        resolution: Input side, or all sides, in px; that of the space by default.
         convention: default or pycls.
         seed: Of the random numbers; the same seed gives the same networks.
 

@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 from convscale.errors import InputError
 from convscale.families import rounding as rules
 from convscale.families.closed_form import count
-from convscale.families.description import GROUPED, AnyNet, Description
+from convscale.families.description import BLOCKS_IN_ALL, GROUPED, AnyNet, Description
 from convscale.quantities import check_positive, format_count, sides
 from convscale.strategy import Factors, Strategy
 
 ROUNDINGS = ("reference", "efficientnet")
-_MAX_BLOCKS, _MAX_WIDTH, _MAX_SIDE = 20_000, 1 << 20, 1 << 15
+_MAX_WIDTH, _MAX_SIDE = 1 << 20, 1 << 15
 _SMALLEST = 2.0**-40
 _MOST_MOVES = 24
 _FINE = ((1.25, 224), (1.001, 100))  # spread of a grid and its steps to either side
@@ -124,10 +124,10 @@ def _check_size(description: Description, factors: Factors) -> None:
     blocks = sum(description.depths) * factors.depth
     widest = max(*description.widths, description.head_width) * factors.width
     tallest = max(sides(description.resolution)) * factors.resolution
-    if blocks > _MAX_BLOCKS or widest > _MAX_WIDTH or tallest > _MAX_SIDE:
+    if blocks > BLOCKS_IN_ALL or widest > _MAX_WIDTH or tallest > _MAX_SIDE:
         raise InputError(
             f"The factors ask for {blocks:.3g} blocks, widths of {widest:.3g} and {tallest:.3g} "
-            f"px; the limits are {_MAX_BLOCKS}, {_MAX_WIDTH} and {_MAX_SIDE}. Write a smaller "
+            f"px; the limits are {BLOCKS_IN_ALL}, {_MAX_WIDTH} and {_MAX_SIDE}. Write a smaller "
             "factor or budget."
         )
 

@@ -23,7 +23,8 @@ from convscale.network.labels import (
     viewed,
 )
 from convscale.network.products import ATTENTION
-from convscale.network.ties import Ties, tensors_in
+from convscale.network.ties import Ties, channel_units, tensors_in, tie_or_pin
+from convscale.network.windows import WINDOWS
 
 Rule = Callable[[Ties, Any, dict[str, Any], Any], None]
 
@@ -33,44 +34,12 @@ STRUCTURAL = (
     "unbind unsqueeze squeeze expand narrow diagonal unfold flip roll repeat channel_shuffle "
     "unsqueeze_ squeeze_ transpose_ t_ tile swapaxes movedim"
 ).split()
+_COPIES = ("clone", "alias", "detach", "_to_copy")
+_COLOURS = 4  # the most channels that an image has
 _REDUCTIONS = (
     "mean sum prod amax amin max min std var norm linalg_vector_norm logsumexp median mode any all "
     "std_mean var_mean argmax argmin aminmax nansum"
 ).split()
-
-
-def channel_units(ties: Ties, tensor: torch.Tensor, dim: int) -> Label | None:
-    """Return the units along one dimension of a tensor; pin labels that mix it with others.
-
-    Example:
-        >>> channel_units(Ties(), torch.zeros(1, 3), 1) is None
-        True
-    """
-    dim %= tensor.ndim
-    labels = ties.labels(tensor)
-    units = find_along(labels, dim, tensor.shape[dim])
-    for label in labels:
-        if dim in varying(label) and len(varying(label)) > 1:
-            ties.pin(label)
-            units = None
-    return units
-
-
-def tie_or_pin(ties: Ties, left: Label | None, right: Label | None) -> None:
-    """Tie two sets of units, or pin the one whose counterpart is unknown.
-
-    Example:
-        >>> ties = Ties()
-        >>> tie_or_pin(ties, ties.fresh(2), None)
-        >>> len(ties.pinned)
-        1
-    """
-    if left is not None and right is not None:
-        ties.tie(left, right)
-    elif left is not None:
-        ties.pin(left)
-    elif right is not None:
-        ties.pin(right)
 
 
 def convolution(ties: Ties, _func: Any, bound: dict[str, Any], output: Any) -> None:
@@ -79,6 +48,10 @@ def convolution(ties: Ties, _func: Any, bound: dict[str, Any], output: Any) -> N
     groups, transposed = bound["groups"], bound["transposed"]
     units = channel_units(ties, x, 1)
     first, second = channel_units(ties, weight, 0), channel_units(ties, weight, 1)
+    whole = ties.cut_of(weight)
+    if whole is not None:  # a kernel that is kept as one long row: its size stays
+        first = ties.fresh(weight.shape[0])
+        ties.pin(np.concatenate([whole.reshape(-1), first]))
     if transposed:
         tie_or_pin(ties, units, first)
         if groups > 1 and units is not None and weight.shape[1] > 1:
@@ -89,8 +62,12 @@ def convolution(ties: Ties, _func: Any, bound: dict[str, Any], output: Any) -> N
     elif groups == 1:
         tie_or_pin(ties, units, second)
         out = first
+        if units is not None and out is not None and len(units) == len(out) <= _COLOURS:
+            ties.same.append((units, out))  # colours in, colours out: as many
     else:
-        out = _grouped(ties, units, first, second)
+        alike = units is not None and weight.shape[:2] == (groups, 1) == (len(units), 1)
+        made = alike and first is None  # one kernel, for as many channels as arrive
+        out = units if made else _grouped(ties, units, first, second)
     if bound["bias"] is not None:
         tie_or_pin(ties, out, channel_units(ties, bound["bias"], 0))
     if out is not None:
@@ -171,9 +148,64 @@ def _mm(ties: Ties, _func: Any, bound: dict[str, Any], output: Any) -> None:
     left = next(bound[name] for name in ("mat1", "batch1", "self") if name in bound)
     right = next(bound[name] for name in ("mat2", "batch2") if name in bound)
     contraction(ties, left, right, output)
+    _merged_product(ties, right, output)
     if "mat1" in bound or "batch1" in bound:  # addmm and baddbmm add self
         operands = [ties.labels(output), ties.labels(bound["self"])]
         ties.set_labels(output, ties.joined(operands, output.ndim))
+
+
+def _gather(ties: Ties, _func: Any, bound: dict[str, Any], output: Any) -> None:
+    """Take entries along one dimension; the channels along others stay what they are."""
+    x, dim = bound["self"], bound["dim"] % max(1, output.ndim)
+    kept = []
+    for label in ties.labels(x):
+        whole = all(x.shape[d] == output.shape[d] for d in varying(label))
+        if dim in varying(label) or not whole:
+            ties.pin(label)
+        else:
+            kept.append(label)
+    ties.set_labels(output, tuple(kept))
+
+
+def like_convolution(ties: Ties, bound: dict[str, Any], output: Any) -> bool:
+    """Follow an operator from outside PyTorch that takes a kernel as a convolution does.
+
+    Returns:
+        Whether it is one. What else it takes (offsets, masks) keeps its number of channels.
+
+    Example:
+        >>> like_convolution(Ties(), {"input": torch.zeros(1, 2, 3, 3)}, None)
+        False
+    """
+    x, weight = bound.get("input"), bound.get("weight")
+    if not isinstance(weight, torch.Tensor) or not isinstance(output, torch.Tensor):
+        return False
+    groups = bound.get("groups", 1)
+    alike = (
+        isinstance(x, torch.Tensor)
+        and x.ndim == weight.ndim == output.ndim > 2
+        and (weight.shape[0], weight.shape[1] * groups) == (output.shape[1], x.shape[1])
+    )
+    if alike:
+        for tensor in tensors_in({k: v for k, v in bound.items() if k != "bias"}):
+            if tensor is not x and tensor is not weight:
+                ties.pin_tensor(tensor)
+        bias = bound.get("bias")
+        known = bias is not None and ties.labels(bias)  # constants are made as they are needed
+        plain = {"bias": bias if known else None, "groups": groups, "transposed": False}
+        convolution(ties, None, {"input": x, "weight": weight, **plain}, output)
+    return alike
+
+
+def _mv(ties: Ties, _func: Any, bound: dict[str, Any], output: Any) -> None:
+    """Tie what a product with a vector sums over."""
+    left = bound["self"]
+    right = next(bound[name] for name in ("vec", "tensor", "other") if name in bound)
+    inner = left.ndim - 1
+    units = find_along(ties.labels(left), inner, left.shape[inner])
+    tie_or_pin(ties, units, channel_units(ties, right, 0))
+    rows = find_along(ties.labels(left), 0, left.shape[0]) if inner else None
+    ties.set_labels(output, () if rows is None else (rows,))
 
 
 def _attention(ties: Ties, _func: Any, bound: dict[str, Any], output: Any) -> None:
@@ -204,17 +236,52 @@ def _norm(ties: Ties, _func: Any, bound: dict[str, Any], output: Any) -> None:
 
 def _reshape(ties: Ties, _func: Any, bound: dict[str, Any], output: Any) -> None:
     x = bound["self"]
-    labels = [reshaped(label, x.shape, output.shape) for label in ties.labels(x)]
-    kept: list[Label] = []
-    for label in sorted(labels, key=lambda label: -_spread(label)):
-        if not varying(label):
-            continue
-        if any(varying(label) & varying(other) for other in kept):
-            ties.pin(label)  # laid into one dimension with more channels: their number stays
-        else:
-            kept.append(label)
-    ties.set_labels(output, tuple(kept))
+    known = (*ties.labels(x), *ties.merged(x))
+    labels = [reshaped(label, x.shape, output.shape) for label in known]
+    labels = sorted((label for label in labels if varying(label)), key=lambda own: -_spread(own))
+    lone = [
+        not any(varying(label) & varying(other) for other in labels if other is not label)
+        for label in labels
+    ]
+    ties.set_labels(output, tuple(own for own, alone in zip(labels, lone, strict=True) if alone))
+    ties.merge(output, tuple(own for own, alone in zip(labels, lone, strict=True) if not alone))
     ties.pass_on_table(x, [output])
+
+
+def _copy(ties: Ties, func: Any, bound: dict[str, Any], output: Any) -> None:
+    by_shape(ties, func, bound, output)
+    ties.merge(output, ties.merged(bound["self"]))
+
+
+def _merged_product(ties: Ties, right: torch.Tensor, output: torch.Tensor) -> None:
+    """Carry axes that share the last dimension of a matrix into the product.
+
+    Its rows are kernels of several experts, which are mixed: their number stays.
+    """
+    if ties.merged(right):
+        ties.merge(output, ties.merged(right))
+        ties.pin_tensor(right)
+
+
+def _keeps_merged(name: str, ties: Ties, bound: dict[str, Any]) -> list[torch.Tensor]:
+    """Return the operands whose axes may go on sharing a dimension through an operator."""
+    if name in (*VIEWS, *_COPIES):
+        return [bound["self"]]
+    right = bound.get("mat2")
+    if right is None or right.ndim != 2:
+        return []
+    last = all(varying(label) == {1} for label in ties.merged(right))
+    return [right] if last else []
+
+
+def settle_merged(ties: Ties, name: str, bound: dict[str, Any]) -> None:
+    """Let dimensions that several axes share count as one, but where they are cut again.
+
+    Example:
+        >>> settle_merged(Ties(), "relu", {"self": torch.zeros(2)})
+    """
+    able = _keeps_merged(name, ties, bound)
+    ties.settle_merged(t for t in tensors_in(bound) if not any(t is other for other in able))
 
 
 def _spread(label: Label) -> int:
@@ -238,27 +305,6 @@ def _structure(ties: Ties, func: Any, bound: dict[str, Any], output: Any) -> Non
     for tensor, labels in zip(outputs, collected, strict=True):
         ties.set_labels(tensor, tuple(labels))
     ties.pass_on_table(x, outputs)
-
-
-def _pixel_shuffle(ties: Ties, _func: Any, bound: dict[str, Any], output: Any) -> None:
-    """Every r² channels become one: they stay together, and their number stays."""
-    x, square = bound["self"], bound["upscale_factor"] ** 2
-    units = channel_units(ties, x, -3)
-    if units is None:
-        ties.set_labels(output, ())
-        return
-    ties.tie(units.reshape(-1, square)[:, :1], units.reshape(-1, square)[:, 1:])
-    ties.set_labels(output, (vector(units[::square], output.ndim - 3, output.ndim),))
-
-
-def _pixel_unshuffle(ties: Ties, _func: Any, bound: dict[str, Any], output: Any) -> None:
-    """Every channel becomes r² of them."""
-    x, square = bound["self"], bound["downscale_factor"] ** 2
-    units = channel_units(ties, x, -3)
-    if units is None:
-        ties.set_labels(output, ())
-        return
-    ties.set_labels(output, (vector(np.repeat(units, square), output.ndim - 3, output.ndim),))
 
 
 def _pad(ties: Ties, _func: Any, bound: dict[str, Any], output: Any) -> None:
@@ -316,6 +362,8 @@ def _reduction(ties: Ties, func: Any, bound: dict[str, Any], output: Any) -> Non
         kept = label
         for dim in gone & varying(label):
             first = kept.take([0], axis=dim)
+            if _mixes_kernels(ties, func, bound, dim):
+                ties.pin(label)  # kernels of several experts are mixed: their number stays
             if varying(label) - gone:  # summed over branches: they stay of equal size
                 ties.tie(first, kept)
             kept = first
@@ -325,6 +373,13 @@ def _reduction(ties: Ties, func: Any, bound: dict[str, Any], output: Any) -> Non
             labels.append(kept)
     for tensor in outputs:
         ties.set_labels(tensor, tuple(labels))
+
+
+def _mixes_kernels(ties: Ties, func: Any, bound: dict[str, Any], dim: int) -> bool:
+    """Tell whether a sum is one over kernels: what is left has outputs, inputs and a window."""
+    x = bound["self"]
+    left = [label for label in ties.labels(x) if dim not in varying(label)]
+    return func._opname == "sum" and not bound["keepdim"] and x.ndim > 4 and len(left) > 1
 
 
 def _cat(ties: Ties, func: Any, bound: dict[str, Any], output: Any) -> None:
@@ -411,11 +466,15 @@ def by_shape(ties: Ties, _func: Any, bound: dict[str, Any], output: Any) -> bool
     results = tensors_in(output)
     if not inputs or not results:
         return True
-    for tensor in results[1:]:  # statistics and indices beside the result
+    result, *beside = results
+    for tensor in beside:  # statistics beside the result
         ties.set_labels(tensor, ())
-    result = results[0]
     if not _broadcasts(inputs, result):
-        return _passes(ties, inputs, result)
+        told = _passes(ties, inputs, result)
+        for tensor in beside:  # indices of what was pooled
+            if tensor.shape == result.shape:
+                ties.set_labels(tensor, ties.labels(result))
+        return told
     _pin_tables(ties, tensors_in(bound))
     kept = [tuple(lb for lb in ties.labels(x) if not ties.is_dropped(lb)) for x in inputs]
     ties.set_labels(result, ties.joined(kept, result.ndim))
@@ -425,16 +484,18 @@ def by_shape(ties: Ties, _func: Any, bound: dict[str, Any], output: Any) -> bool
 def _pin_tables(ties: Ties, operands: list[torch.Tensor]) -> None:
     """Pin the axes of a parameter that meet positions of a feature map (position tables).
 
-    What meets the heads of a product of matrices is pinned too: their number stays.
+    What meets the heads of a product of matrices, or what lies beside the channels of another
+    map, is pinned too: their number stays.
     """
     for table in operands:
         for other in operands:
             if other is table:
                 continue
-            if ties.is_table(table) or ties.is_product(other):
-                for label in ties.labels(table):
-                    if _meets_unlabelled(ties, label, table.ndim, other):
-                        ties.drop(label)
+            given = ties.is_table(table) or ties.is_product(other)
+            for label in ties.labels(table) if given or ties.labels(other) else ():
+                lone = given or len(varying(label)) == 1
+                if lone and _meets_unlabelled(ties, label, table.ndim, other):
+                    ties.drop(label)
 
 
 def _meets_unlabelled(ties: Ties, label: Label, ndim: int, other: torch.Tensor) -> bool:
@@ -474,13 +535,14 @@ RULES: dict[str, Rule] = {
     "concat": _cat,
     "stack": _cat,
     "embedding": _embedding,
-    "pixel_shuffle": _pixel_shuffle,
-    "pixel_unshuffle": _pixel_unshuffle,
     "constant_pad_nd": _pad,
     "glu": _gated,
+    "gather": _gather,
     **dict.fromkeys(("zeros", "ones", "full", "new_zeros", "new_ones", "new_full"), _constant),
     "index": _index,
     **dict.fromkeys(("mm", "addmm", "bmm", "baddbmm"), _mm),
+    **dict.fromkeys(("mv", "dot", "vdot"), _mv),
+    **WINDOWS,
     **dict.fromkeys(
         (
             "native_batch_norm",
@@ -495,6 +557,7 @@ RULES: dict[str, Rule] = {
     ),
     **dict.fromkeys(ATTENTION, _attention),
     **dict.fromkeys(VIEWS, _reshape),
+    **dict.fromkeys(_COPIES, _copy),
     **dict.fromkeys(STRUCTURAL, _structure),
     **dict.fromkeys(_REDUCTIONS, _reduction),
 }

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from convscale.network.channels import Channels, Sizes
-from convscale.network.labels import Label, varying
+from convscale.network.labels import Label, varying, vector
 from convscale.network.numbers import Number, Size
 from convscale.network.ties import Ties
 
@@ -18,7 +18,9 @@ RESHAPES = frozenset(("view", "reshape", "unflatten", "expand", "_unsafe_view"))
 SPLITS = frozenset(("split", "split_with_sizes", "chunk"))
 SLICES = frozenset(("__getitem__",))
 PADS = frozenset(("pad",))
-SHAPING = RESHAPES | SPLITS | SLICES | PADS
+FILLS = frozenset(("zeros", "ones", "full", "new_zeros", "new_ones", "new_full"))
+TILES = frozenset(("repeat",))
+SHAPING = RESHAPES | SPLITS | SLICES | PADS | TILES | FILLS
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ class Shaped:
     `dims` holds, for a reshape, what each dimension of the output is made of; for a split,
     what each part's size along the split dimension is: units, or None for a constant; for
     a slice, the same for what lies before it and what it takes, dimension by dimension; for a
-    padding, for what it adds at each end, as its argument lists them.
+    padding, for what it adds at each end, and for a repetition how often, as arguments list it.
     Where a reshape cuts one axis, its units are shared by `over` other parts; `cut` holds the
     units by the two dimensions it is cut into, the second of which grows unless its units are
     one.
@@ -72,6 +74,9 @@ def shaped_call(ties: Ties, function: str, args: Sequence[Any], output: Any) -> 
         >>> shaped_call(Ties(), "view", (x, 4), x.view(4)).sizes
         (4,)
     """
+    if function in FILLS and isinstance(output, torch.Tensor):
+        known = [along_dimension(ties, output, dim) for dim in range(output.ndim)]
+        return Shaped(function, tuple(output.shape), tuple(known))
     if function in RESHAPES and isinstance(output, torch.Tensor):
         return _reshaped(ties, function, args, output)
     if function in SPLITS and isinstance(output, list | tuple) and len(output) > 1:
@@ -80,6 +85,8 @@ def shaped_call(ties: Ties, function: str, args: Sequence[Any], output: Any) -> 
         return _sliced(ties, function, args)
     if function in PADS and isinstance(output, torch.Tensor):
         return _padded(ties, function, args, output)
+    if function in TILES and isinstance(output, torch.Tensor):
+        return _tiled(ties, function, args, output)
     return None
 
 
@@ -123,6 +130,8 @@ def _reshaped(ties: Ties, function: str, args: Sequence[Any], output: torch.Tens
                 cut_at = (other, free, rows)
             labels.append(label)
             continue
+        if len(spread) > 1 and spread[0] == 0:
+            ties.note_cut(output, label)
         if len(spread) > 1:
             free = _free_dimension(args, output, spread)
             first = label
@@ -136,6 +145,19 @@ def _reshaped(ties: Ties, function: str, args: Sequence[Any], output: torch.Tens
         seen.add(spread[0])
     ties.set_labels(output, tuple(labels))
     return Shaped(function, tuple(output.shape), tuple(dims), over, cut_at)
+
+
+def _tiled(ties: Ties, function: str, args: Sequence[Any], output: torch.Tensor) -> Shaped | None:
+    """Note how often a map of one channel is repeated, where an attribute tells it."""
+    x, given = args[0], _given(args)
+    if not x.ndim == output.ndim == len(given) == ties.map_ndim or x.shape[1] > 1:
+        return None
+    if not isinstance(given[1], Number) or isinstance(given[1], Size) or output.shape[1] < 2:
+        return None
+    units = ties.fresh(output.shape[1])
+    ties.set_labels(output, (*ties.labels(output), vector(units, 1, output.ndim)))
+    dims = [units if dim == 1 else None for dim in range(output.ndim)]
+    return Shaped(function, tuple(int(times) for times in given), tuple(dims))
 
 
 def _given(args: Sequence[Any]) -> Sequence[Any]:
@@ -220,6 +242,17 @@ def slice_dimensions(index: Sequence[Any], ndim: int) -> list[tuple[int, slice]]
                 found.append((dim, entry))
             dim += 1
     return found
+
+
+def along_dimension(ties: Ties, tensor: torch.Tensor, dim: int) -> Label | None:
+    """Return the units of the first label that varies along one dimension only, or None.
+
+    Example:
+        >>> along_dimension(Ties(), torch.zeros(3), 0) is None
+        True
+    """
+    label = next((lb for lb in ties.labels(tensor) if varying(lb) == {dim}), None)
+    return None if label is None else label.reshape(-1)
 
 
 def _padded(ties: Ties, function: str, args: Sequence[Any], output: torch.Tensor) -> Shaped | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import is_dataclass
 from typing import Any
 
 import numpy as np
@@ -9,7 +11,7 @@ import torch
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from convscale.network.labels import Label, Labels, aligned, varying
+from convscale.network.labels import Label, Labels, aligned, find_along, varying
 
 
 class Ties:
@@ -31,9 +33,14 @@ class Ties:
         self.equal: list[list[Label]] = []
         self.same: list[tuple[Label, Label]] = []
         self.filling: list[Label] = []
+        self.given: list[Label] = []
+        self.reasons: list[tuple[Label, str, str]] = []
+        self.here: tuple[str, str] | None = None  # the module and the operator that is followed
         self._products: dict[int, torch.Tensor] = {}
         self._views: dict[int, torch.Tensor] = {}
         self._dropped: dict[int, Label] = {}
+        self._cut: dict[int, tuple[torch.Tensor, Label]] = {}
+        self._merged: dict[int, tuple[torch.Tensor, Labels]] = {}
         self.units = 0
         self.lenient = 0  # while positive, an adapter tells what operators do not
         self.map_ndim = 4  # dimensions of a feature map: batch, channels and positions
@@ -100,7 +107,12 @@ class Ties:
         """Say that the number of these units cannot change, unless an adapter tells of them."""
         if self.lenient:
             return
-        self.pinned.append(label.reshape(-1))
+        units = label.reshape(-1)
+        self.pinned.append(units)
+        if self.here is None:
+            self.given.append(units)
+        else:
+            self.reasons.append((units, *self.here))
 
     def drop(self, label: Label) -> None:
         """Pin units that stand for no channels; from here on the label says nothing."""
@@ -111,6 +123,35 @@ class Ties:
     def is_dropped(self, label: Label) -> bool:
         """Tell whether a label was dropped."""
         return id(label) in self._dropped
+
+    def merge(self, tensor: torch.Tensor, labels: Labels) -> None:
+        """Note that several axes are laid into one dimension of a tensor, by a label each."""
+        if labels:
+            self._merged[id(tensor)] = (tensor, labels)
+
+    def merged(self, tensor: torch.Tensor) -> Labels:
+        """Return the labels of the axes that share a dimension of a tensor."""
+        entry = self._merged.get(id(tensor))
+        return entry[1] if entry is not None else ()
+
+    def settle_merged(self, tensors: Iterable[torch.Tensor]) -> None:
+        """Let one axis of those that share a dimension stand for it; the others are pinned."""
+        for tensor in tensors if self._merged else ():
+            for label in self._merged.pop(id(tensor), (tensor, ()))[1]:
+                known = self.labels(tensor)
+                if any(varying(label) & varying(other) for other in known):
+                    self.pin(label)
+                else:
+                    self.set_labels(tensor, (*known, label))
+
+    def note_cut(self, tensor: torch.Tensor, label: Label) -> None:
+        """Note that the first dimension of a tensor and others were one axis, by its label."""
+        self._cut[id(tensor)] = (tensor, label)
+
+    def cut_of(self, tensor: torch.Tensor) -> Label | None:
+        """Return the label of the axis that the first dimension of a tensor was cut from."""
+        entry = self._cut.get(id(tensor))
+        return entry[1] if entry is not None else None
 
     def pin_tensor(self, tensor: torch.Tensor) -> None:
         """Pin every unit of a tensor."""
@@ -168,6 +209,42 @@ def tensors_in(values: Any) -> list[torch.Tensor]:
         return [values]
     if isinstance(values, dict):
         values = values.values()
+    elif is_dataclass(values) and not isinstance(values, type):
+        values = vars(values).values()
     elif not isinstance(values, list | tuple):
         return []
     return [tensor for value in values for tensor in tensors_in(value)]
+
+
+def channel_units(ties: Ties, tensor: torch.Tensor, dim: int) -> Label | None:
+    """Return the units along one dimension of a tensor; pin labels that mix it with others.
+
+    Example:
+        >>> channel_units(Ties(), torch.zeros(1, 3), 1) is None
+        True
+    """
+    dim %= tensor.ndim
+    labels = ties.labels(tensor)
+    units = find_along(labels, dim, tensor.shape[dim])
+    for label in labels:
+        if dim in varying(label) and len(varying(label)) > 1:
+            ties.pin(label)
+            units = None
+    return units
+
+
+def tie_or_pin(ties: Ties, left: Label | None, right: Label | None) -> None:
+    """Tie two sets of units, or pin the one whose counterpart is unknown.
+
+    Example:
+        >>> ties = Ties()
+        >>> tie_or_pin(ties, ties.fresh(2), None)
+        >>> len(ties.pinned)
+        1
+    """
+    if left is not None and right is not None:
+        ties.tie(left, right)
+    elif left is not None:
+        ties.pin(left)
+    elif right is not None:
+        ties.pin(right)

@@ -16,11 +16,18 @@ from convscale.network.adapters import adapter_of, tie_adapted
 from convscale.network.channels import Channels, find_channels
 from convscale.network.execution import ForwardError, Observer, run
 from convscale.network.inputs import example_inputs
+from convscale.network.keeping import Kept, kept_layers
 from convscale.network.labels import Label, Labels, find_along, varying, vector
 from convscale.network.numbers import Number, Size, install
 from convscale.network.outputs import Scores
 from convscale.network.products import bind, is_free, product
-from convscale.network.relations import RULES, VIEWS, by_shape
+from convscale.network.relations import (
+    RULES,
+    VIEWS,
+    by_shape,
+    like_convolution,
+    settle_merged,
+)
 from convscale.network.shaping import SHAPING, Shaped, cut, shaped_call
 from convscale.network.ties import Ties, tensors_in
 from convscale.quantities import Resolution
@@ -99,7 +106,7 @@ class Trace:
     and `compared` the outcomes of comparisons with attributes, in their order. `features` holds
     for each output the dimension of its channels where it is a feature map, whose channels
     scale, and None where it stays. `trains` tells that parts run in training only, and that a
-    training pass was followed too.
+    training pass was followed too. `kept` lists the layers that an operator keeps at their width.
 
     Example:
         >>> trace_module(nn.Conv2d(3, 8, 3), 8).terms[0].path
@@ -121,6 +128,7 @@ class Trace:
     compared: dict[str, list[bool]]
     channels: Channels
     trains: bool = False
+    kept: tuple[Kept, ...] = ()
 
     @property
     def flops(self) -> int:
@@ -155,14 +163,17 @@ class _Recorder(Observer):
         if self._paused:
             return
         bound = bind(func, args, kwargs)
+        self.ties.here = (path, f"{func.namespace}.{func._opname}")
         if self.untouched:
             for tensor in tensors_in(bound):
                 self.untouched.pop(id(tensor), None)
+        settle_merged(self.ties, func._opname, bound)
         rule = RULES.get(func._opname) if func.namespace == "aten" else None
         if rule is not None:
             rule(self.ties, func, bound, output)
         elif (
             not (is_free(func) and not tensors_in(bound))
+            and not (func.namespace != "aten" and like_convolution(self.ties, bound, output))
             and not by_shape(self.ties, func, bound, output)
             and not self.aside
             and not self.ties.lenient
@@ -173,6 +184,7 @@ class _Recorder(Observer):
         self.ties.pass_on_product(tensors_in(bound), tensors_in(output))
         self.scores.visit(self.ties, func._opname, bound, output)
         self._note_sizes(func._opname, bound, path)
+        self.ties.here = None
         if not self.aside and product(func, bound, output) is not None:
             self.terms += _terms(self.ties, func._opname, bound, output, path)
 
@@ -276,7 +288,7 @@ def trace_module(
 
     Args:
         module: The module.
-        resolution: Input side or (height, width) in px.
+        resolution: Input side, or all sides, in px.
         in_chans: Input channels; read from the module if not given.
         watch: Others who see the run.
 
@@ -295,10 +307,13 @@ def trace_module(
     results = tensors_in(output)
     if not results:
         raise UnscalableNetworkError(f"{type(module).__name__} returned no tensor.")
+    ties.settle_merged(results)
     features = recorder.scores.settle(ties, results)
     trains = bool(recorder.untouched) and _follow_training(
         recorder, module, example_inputs(module, resolution, in_chans=in_chans, batch=2)
     )
+    channels = find_channels(ties, _places(recorder), _axes(recorder))
+    layers = ((t.path, t.operator, t.flops, t.acts_units) for t in recorder.terms)
     return Trace(
         resolution=resolution,
         tensors=recorder.tensors,
@@ -306,16 +321,24 @@ def trace_module(
         borders=recorder.borders,
         calls=recorder.calls,
         output_shapes=tuple(tuple(tensor.shape) for tensor in results),
-        features=features,
+        features=tuple(
+            axis if axis is not None and _scales(ties, channels, tensor) else None
+            for axis, tensor in zip(features, results, strict=True)
+        ),
         opaque=tuple(dict.fromkeys(recorder.opaque)),
         normalized=recorder.normalized,
         grouped=recorder.grouped,
         adapted=recorder.adapted,
         shaped=recorder.shaped,
         compared=recorder.compared,
-        channels=find_channels(ties, _places(recorder), _axes(recorder)),
+        channels=channels,
         trains=trains,
+        kept=kept_layers(ties, channels, layers),
     )
+
+
+def _scales(ties: Ties, channels: Channels, tensor: torch.Tensor) -> bool:
+    return any(channels.scalable(label) for label in ties.labels(tensor))
 
 
 def _labelled(ties: Ties, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
@@ -420,7 +443,11 @@ def _factors(ties: Ties, tensor: torch.Tensor, dims: Sequence[int] | None = None
             chosen -= covered
             units.append(label.reshape(-1))
     for dim in chosen:
-        constant *= tensor.shape[dim]
+        axes = [np.unique(label) for label in ties.merged(tensor) if varying(label) == {dim}]
+        if axes and prod(len(own) for own in axes) == tensor.shape[dim]:
+            units += axes
+        else:
+            constant *= tensor.shape[dim]
     return constant, tuple(units)
 
 

@@ -65,7 +65,7 @@ def measure(
 
     Args:
         network: A name, or a module, whose state is as before afterwards.
-        resolution: Input side in px or (height, width); by default the network's own.
+        resolution: Input side in px, or all sides; by default the network's own.
         batch_size: Images in one forward pass.
         device: cpu, cuda, cuda:1 or mps.
         threads: Threads of the processor; one by default, which repeats best.

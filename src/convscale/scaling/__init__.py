@@ -64,7 +64,7 @@ def scale(
         flops: Budget of flops (multiply-adds).
         params: Budget of params.
         acts: Budget of acts.
-        resolution: Base input side or (height, width) in px; required for modules.
+        resolution: Base input side, or all sides, in px; required for modules.
         rounding: nearest, efficientnet, tinynet or yolo; by default the strategy's own, which
             is nearest unless its source has another. For paper families also reference, the
             authors' rule.

@@ -17,6 +17,7 @@ from convscale.network.stages import join
 from convscale.scaling.depth import apply_depth
 from convscale.scaling.plan import Attribute, Description, Plan
 from convscale.scaling.resizing import resize
+from convscale.scaling.spectral import estimate_again
 from convscale.scaling.weights import Redraw, refresh
 
 _CONTAINERS: Any = (list, tuple, dict)
@@ -74,7 +75,9 @@ def build(base: nn.Module, plan: Plan, *, seed: int = 0) -> tuple[nn.Module, tup
     if on_meta:
         return module, ()
     _redraw_added(module, added, redraw)
-    return module, refresh(module, kept, seed=seed)
+    notes = refresh(module, kept, seed=seed)
+    estimate_again(module)
+    return module, notes
 
 
 def set_attributes(module: nn.Module, attributes: Iterable[Attribute]) -> None:

@@ -22,6 +22,7 @@ from convscale.scaling.plan import Plan
 from convscale.scaling.scaled import ScaledNetwork
 from convscale.scaling.scaler import target_of
 from convscale.strategy import Strategy, parse_strategy, without
+from convscale.strategy.step import from_other_side
 
 GROUP_WIDTHS = ("named", "follow")
 _MISS, _BUDGET_MISS, _STRICT = 0.03, 0.01, 0.03
@@ -127,6 +128,7 @@ def scale_family(
         achieved=achieved,
         notes=(
             *kept,
+            *from_other_side(strategy, base.resolution),
             *_changed(base, net, keep),
             *_notes(base, net, target, value, before, achieved),
         ),

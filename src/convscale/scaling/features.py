@@ -21,7 +21,8 @@ from convscale.network.trace import Trace
 from convscale.quantities import sides
 from convscale.scaling.blueprint import Blueprint, Variant
 from convscale.scaling.plan import Description
-from convscale.scaling.widths import Width, Widths
+from convscale.scaling.sums import Width
+from convscale.scaling.widths import Widths
 
 _WIDTHS = ("num_features", "head_hidden_size", "in_features", "out_channels")
 _CONFIGURATIONS = ("pretrained_cfg", "default_cfg")

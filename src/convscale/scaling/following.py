@@ -12,7 +12,8 @@ from convscale.network.channels import Composition
 from convscale.network.labels import Label
 from convscale.network.trace import Trace
 from convscale.scaling.parts import Parts
-from convscale.scaling.widths import Width, WidthRule, Widths
+from convscale.scaling.sums import Width
+from convscale.scaling.widths import WidthRule, Widths
 from convscale.strategy import Factors, Rules
 
 

@@ -8,6 +8,10 @@ from convscale.scaling.following import head_groups, own_head
 from convscale.scaling.parts import Parts, bound_layers
 from convscale.scaling.search import Candidate, kept_stages
 from convscale.strategy import Step, Strategy
+from convscale.strategy.step import from_other_side
+
+# The share of the flops from which layers that keep their width are worth a note.
+_SOME = 0.01
 
 
 def notes_on(
@@ -31,10 +35,8 @@ def notes_on(
         ()
     """
     notes: list[str] = _held(blueprint, strategy)
-    if strategy.resolution and strategy.dims != 2 and not isinstance(strategy, Step):
-        power = "" if strategy.dims == 1 else "³"
-        count = "one spatial dimension" if strategy.dims == 1 else "three spatial dimensions"
-        notes.append(f"The network has {count}: the law of {strategy.name} is d·w²·r{power} = s.")
+    if strategy.resolution and not isinstance(strategy, Step):
+        notes += dims_note(strategy)
     if found.factors.depth != 1 and (kept := kept_stages(blueprint)):
         notes.append(f"Depth kept, no repeatable block: {', '.join(kept)}.")
     if found.step > 1:
@@ -42,13 +44,17 @@ def notes_on(
             f"The network runs at {format_resolution(found.variant.resolution)} px, the nearest "
             f"on a step of {found.step} px; on smaller steps it does not run."
         )
+    notes += from_other_side(strategy, blueprint.resolution)
+    if capped := _capped(blueprint, strategy, found):
+        notes.append(capped)
     notes += _made_for(found)
     if blueprint.trace.opaque and strategy.width:
         listed = ", ".join(f"{op} in {path or 'the network'}" for path, op in _first(blueprint))
         notes.append(f"Widths kept around operators that were not understood: {listed}.")
     if strategy.width:
+        notes += _fixed(blueprint)
         notes += _outputs(blueprint)
-    notes += _miss(blueprint, found, requested)
+    notes += _miss(blueprint, strategy, found, requested)
     return tuple(notes)
 
 
@@ -70,6 +76,20 @@ def _made_for(found: Candidate) -> list[str]:
     return notes
 
 
+def dims_note(strategy: Strategy) -> tuple[str, ...]:
+    """Say which law holds in a network that is not of two spatial dimensions.
+
+    Example:
+        >>> from convscale.strategy import parse_strategy
+        >>> dims_note(parse_strategy("dWr").in_dims(1))
+        ('The network has one spatial dimension: the law is d·w²·r = s.',)
+    """
+    if strategy.dims == 2:
+        return ()
+    count = "one spatial dimension" if strategy.dims == 1 else "three spatial dimensions"
+    return (f"The network has {count}: the law is {strategy.law}.",)
+
+
 def _outputs(blueprint: Blueprint) -> list[str]:
     """Say which outputs are feature maps: their channels scale, those of scores would not."""
     trace = blueprint.trace
@@ -84,6 +104,19 @@ def _outputs(blueprint: Blueprint) -> list[str]:
         return []
     listed = ", ".join(maps[:6]) + (f" and {len(maps) - 6} more" if len(maps) > 6 else "")
     return [f"Outputs taken for feature maps scale with the width: {listed}."]
+
+
+def _fixed(blueprint: Blueprint) -> list[str]:
+    """Say which layers keep their width because of what the network does with it."""
+    trace = blueprint.trace
+    kept = [layer for layer in trace.kept if layer.path]
+    share = sum(layer.flops for layer in kept) / max(1, trace.flops)
+    if share < _SOME:
+        return []
+    reasons = dict.fromkeys(f"{one.operator} in {one.where or 'the network'}" for one in kept)
+    layers = _few(list(dict.fromkeys(layer.path for layer in kept)))
+    fixed = f"fixed by {_few(list(reasons))}"
+    return [f"Widths kept of {layers} ({share:.0%} of the flops), {fixed}."]
 
 
 def _first(blueprint: Blueprint) -> tuple[tuple[str, str], ...]:
@@ -132,7 +165,9 @@ def _few(names: list[str]) -> str:
     return ", ".join(names[:3]) + more
 
 
-def _miss(blueprint: Blueprint, found: Candidate, requested: dict[str, float]) -> list[str]:
+def _miss(
+    blueprint: Blueprint, strategy: Strategy, found: Candidate, requested: dict[str, float]
+) -> list[str]:
     """Explain a result that is far from the target."""
     before = blueprint.base_complexity
     (target, value), *_ = requested.items()
@@ -147,10 +182,11 @@ def _miss(blueprint: Blueprint, found: Candidate, requested: dict[str, float]) -
         return [f"Flops grow {ratio:.3g} times: stages have factors of their own."]
     if 0.9 <= ratio / value <= 1.1:
         return []
-    return [f"Flops grow {ratio:.3g} times for a factor of {value:g}: {_cause(blueprint, found)}."]
+    cause = _cause(blueprint, strategy, found)
+    return [f"Flops grow {ratio:.3g} times for a factor of {value:g}: {cause}."]
 
 
-def _cause(blueprint: Blueprint, found: Candidate) -> str:
+def _cause(blueprint: Blueprint, strategy: Strategy, found: Candidate) -> str:
     """Name what takes the flops off the factor: everything that does so by a twentieth."""
     base, variant, asked = blueprint.base(), found.variant, found.factors
     before = blueprint.base_complexity.flops
@@ -159,17 +195,28 @@ def _cause(blueprint: Blueprint, found: Candidate) -> str:
     deeper = blueprint.variant(variant.depths, blueprint.resolution)
     larger = blueprint.variant(None, variant.resolution)
     free = blueprint.width_growth(asked.width, asked.width)
+    capped = _capped(blueprint, strategy, found)
+    positions = "maps or resolution round, or attention spans positions"
     steps = {
         _linear(base): free / asked.width**2,
         "group width does not grow with width": growth / free,
         "widths round to multiples": base.complexity(found.widths).flops / (before * growth),
         _deeper(blueprint, variant, asked.depth): deeper.complexity(deeper.rule.widths(1.0)).flops
         / (before * asked.depth),
-        "maps or resolution round, or attention spans positions": larger.complexity(own).flops
+        "the resolution is capped" if capped else positions: larger.complexity(own).flops
         / (before * asked.resolution ** len(sides(blueprint.resolution))),
     }
     causes = [f"{text} ({part:.2f} times)" for text, part in steps.items() if abs(part - 1) > 0.05]
     return "; ".join(causes) or "depths, widths and resolution round, each by a little"
+
+
+def _capped(blueprint: Blueprint, strategy: Strategy, found: Candidate) -> str:
+    """Say where a strategy's largest resolution is less than its factors ask for."""
+    cap = strategy.rules.max_resolution
+    asked = max(sides(blueprint.resolution)) * found.factors.resolution
+    if cap is None or found.factors.resolution <= 1 or asked < cap + 1:
+        return ""
+    return f"The strategy caps the resolution at {cap} px; its factor asks for {asked:.0f} px."
 
 
 def _linear(base: Variant) -> str:

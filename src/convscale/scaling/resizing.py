@@ -74,6 +74,19 @@ def _places(module: nn.Module) -> dict[int, list[tuple[dict[str, Any], str]]]:
     return places
 
 
+def _weight(part: nn.Module) -> torch.Tensor | None:
+    """Return a layer's weight, or what it is computed from where it is (weight norm)."""
+    weight = part._parameters.get("weight")
+    if weight is not None:
+        return weight
+    computed = part._modules.get("parametrizations")
+    sources = [part._parameters.get(name) for name in ("weight_orig", "weight_v")]
+    if computed is not None and "weight" in computed._modules:
+        sources += computed.get_submodule("weight")._parameters.values()
+    known = [source for source in sources if source is not None]
+    return max(known, key=lambda source: source.numel(), default=None)
+
+
 def follow(part: nn.Module) -> None:
     """Set the attributes of a layer of PyTorch that repeat the shape of its weight.
 
@@ -84,7 +97,7 @@ def follow(part: nn.Module) -> None:
         >>> conv.out_channels, conv.in_channels
         (6, 4)
     """
-    weight = part._parameters.get("weight")
+    weight = _weight(part)
     if isinstance(part, nn.modules.conv._ConvNd) and weight is not None:
         outer, inner = (1, 0) if part.transposed else (0, 1)
         part.out_channels = weight.shape[outer] * (part.groups if part.transposed else 1)

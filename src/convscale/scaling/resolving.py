@@ -29,7 +29,7 @@ def resolve(
 
     Args:
         network: A name, `file.py:factory`, a saved folder, `NAME@STRATEGY:FACTOR`, or a module.
-        resolution: Base input side or (height, width) in px; the network's own by default.
+        resolution: Base input side, or all sides, in px; the network's own by default.
         num_classes: Classes of the classifier, for names and factories.
         in_chans: Input channels, for names and factories.
 
@@ -74,7 +74,7 @@ def count(
 
     Args:
         network: A name, `file.py:factory`, a saved folder, `NAME@STRATEGY:FACTOR`, or a module.
-        resolution: Base input side or (height, width) in px; required for modules.
+        resolution: Base input side, or all sides, in px; required for modules.
         convention: default, or pycls, which adds biases to flops and max-pooling to acts.
         num_classes: Classes of the classifier, for names and factories.
         in_chans: Input channels, for names and factories.

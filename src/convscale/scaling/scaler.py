@@ -47,7 +47,7 @@ class Scaler:
 
     Args:
         network: The base network.
-        resolution: Base input side or (height, width) in px; the network's own by default.
+        resolution: Base input side, or all sides, in px; the network's own by default.
         width_multiple: The multiple that widths keep, as far as the base has it.
 
     Raises:

@@ -14,7 +14,8 @@ from convscale.scaling.blueprint import Blueprint, Variant
 from convscale.scaling.following import is_ruled, ruled_widths
 from convscale.scaling.parts import Parts
 from convscale.scaling.steps import nearest
-from convscale.scaling.widths import Width, Widths
+from convscale.scaling.sums import Width
+from convscale.scaling.widths import Widths
 from convscale.strategy import Factors, Strategy
 
 _MAX_BLOCKS, _MAX_WIDTH, _MAX_POSITIONS = 2000, 1 << 20, 1 << 30
@@ -145,10 +146,14 @@ def _no_depth(blueprint: Blueprint) -> str:
 def _no_width(blueprint: Blueprint) -> str:
     if blueprint.control.keep or blueprint.control.freeze:
         return "every width stays with what is kept or frozen"
-    reasons = "; ".join(f"{op} in {path}" for path, op in blueprint.trace.opaque[:3])
-    return "no width of the network can change" + (
-        f" (not understood: {reasons})" if reasons else ""
-    )
+    trace = blueprint.trace
+    unknown = [f"{op} in {path or 'the network'}" for path, op in trace.opaque]
+    fixing = [f"{kept.operator} in {kept.where or 'the network'}" for kept in trace.kept]
+    text = "no width of the network can change"
+    for reasons, what in ((unknown, "not understood"), (fixing, "fixed by")):
+        if reasons:
+            return f"{text} ({what}: {'; '.join(list(dict.fromkeys(reasons))[:3])})"
+    return text
 
 
 def _instead(strategy: Strategy, axis: str) -> str:
@@ -335,7 +340,7 @@ def _width_moves(found: Candidate) -> Iterator[Candidate]:
     it is a part of.
     """
     rule = found.variant.rule
-    derived = {width for width, _ in rule.sums}
+    derived = {entry.whole for entry in rule.sums}
     for width, step in found.widths.steps.items():
         if width in derived:
             continue

@@ -12,13 +12,23 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import nn
 
 from convscale.network.channels import Sizes
 from convscale.network.execution import ForwardError, Observer, run
 from convscale.network.inputs import example_inputs
 from convscale.network.numbers import Number, Place, Solution, install, set_place
-from convscale.network.shaping import PADS, RESHAPES, SHAPING, SLICES, Shaped, slice_dimensions
+from convscale.network.shaping import (
+    FILLS,
+    PADS,
+    RESHAPES,
+    SHAPING,
+    SLICES,
+    TILES,
+    Shaped,
+    slice_dimensions,
+)
 from convscale.network.trace import Trace
 from convscale.quantities import Resolution
 
@@ -41,7 +51,7 @@ def settle(
         module: The widened network on the meta device, a copy of our own.
         trace: The trace of the base network.
         sizes: The new sizes of the channel groups.
-        resolution: Input side or (height, width) in px.
+        resolution: Input side, or all sides, in px.
         in_chans: Input channels; read from the module if not given.
         model_path: Maps a module's path to that of its model in the trace (added blocks).
         watch: Others who see the run.
@@ -100,10 +110,12 @@ class _Settler:
         if entry is None:
             return func(*args, **kwargs)
         wanted = entry.expected(self._trace.channels, self._sizes)
-        if name in RESHAPES:
+        if name in RESHAPES or name in TILES:
             args, kwargs = self._reshape(args, kwargs, wanted)
         elif name in SLICES:
             args = self._slice(args, wanted)
+        elif name in FILLS:
+            args = self._filled(args, wanted)
         elif name in PADS:
             args, kwargs = self._listed(args, kwargs, wanted)
         elif name != "chunk":
@@ -163,6 +175,17 @@ class _Settler:
         if isinstance(given, list | tuple):
             return self._listed(args, kwargs, wanted)
         return _with_second(args, kwargs, self._corrected(given, wanted[0]))
+
+    def _filled(self, args: tuple[Any, ...], wanted: tuple[int, ...]) -> tuple[Any, ...]:
+        """Make constants of the sizes wanted; a tensor before them says of what kind."""
+        kind = args[:1] if args and isinstance(args[0], torch.Tensor) else ()
+        given = args[len(kind) :]
+        packed = bool(given) and isinstance(given[0], list | tuple)
+        listed = list(given[0] if packed else given)
+        if len(listed) != len(wanted):
+            return args
+        new = [self._corrected(value, size) for value, size in zip(listed, wanted, strict=True)]
+        return (*kind, new, *given[1:]) if packed else (*kind, *new)
 
     def _listed(
         self, args: tuple[Any, ...], kwargs: dict[str, Any], wanted: tuple[int, ...]

@@ -120,7 +120,7 @@ def stages(
 
     Args:
         network: A name, `file.py:factory`, a saved folder, `NAME@STRATEGY:FACTOR`, or a module.
-        resolution: Base input side or (height, width) in px; required for modules.
+        resolution: Base input side, or all sides, in px; required for modules.
         num_classes: Classes of the classifier, for names and factories.
         in_chans: Input channels, for names and factories.
 

@@ -25,7 +25,7 @@ def stepped(base: Network, steps: Steps, *, name: str, resolution: Resolution | 
         base: The base network.
         steps: The documents of the plans.
         name: The name of the network.
-        resolution: The side or (height, width) in px that it is meant for.
+        resolution: The side, or all sides, in px that it is meant for.
 
     Example:
         >>> from convscale.network import resolve_base

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from convscale.errors import UnscalableNetworkError
+from convscale.scaling.spectral import is_direction
 
 _INITIALISERS = ("init_weights", "reset_parameters", "initialize_weights", "_initialize_weights")
 _CHUNK = 1 << 22
@@ -39,9 +40,15 @@ class Redraw:
                 return torch.full(
                     shape, old.reshape(-1)[0].item(), dtype=old.dtype, device=old.device
                 )
+            if not isinstance(old, nn.Parameter) and is_direction(old):
+                return self._direction(old, shape)
             if not old.is_floating_point() or not isinstance(old, nn.Parameter):
                 return _tiled(name, old, shape)
             return self._drawn(old.detach(), shape)
+
+    def _direction(self, old: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
+        new = torch.randn(shape, generator=self._generator)
+        return torch.nn.functional.normalize(new, dim=0).to(old)
 
     def _drawn(self, old: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
         pool = old.reshape(-1)

@@ -7,37 +7,17 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import ceil, floor, gcd, lcm, log
-from typing import NamedTuple
 
 import numpy as np
 
 from convscale.network.channels import Channels, Composition, Sizes
 from convscale.scaling.fillers import Filler, find_fillers
+from convscale.scaling.sums import Steps, Sum, Width, reconciled
 
 # What a group width off its request costs, against a width that is off by the same ratio.
 _GROUP_WEIGHT = 0.3
 # Group widths from _FINE are chosen from multiples of _COARSE, all at most _SWEEPS times.
 _FINE, _COARSE, _SWEEPS = 64, 8, 6
-
-
-Parts = tuple[tuple["Width", int], ...]
-Sums = tuple[tuple["Width", Parts], ...]
-
-
-class Width(NamedTuple):
-    """A width of the base network, and what its factor is multiplied by in its stage.
-
-    Example:
-        >>> Width(64).request(2.0), Width(64, 1.5).request(2.0)
-        (128.0, 192.0)
-    """
-
-    base: int
-    share: float = 1.0
-
-    def request(self, factor: float) -> float:
-        """Return the width that a factor asks for, before it is rounded."""
-        return self.base * factor * self.share
 
 
 @dataclass(frozen=True)
@@ -56,6 +36,8 @@ class Widths:
     steps: dict[Width, int]
     group_widths: dict[Width, int]
     groups: float = 1.0
+    factor: float = 1.0
+    least: dict[Width, int] = field(default_factory=dict, repr=False)
     own: dict[int, int] = field(default_factory=dict, repr=False)
 
     def with_width(self, width: Width, new: int) -> Widths:
@@ -74,8 +56,8 @@ class WidthRule:
     stands for, and how often it stands in it; `inner[group]` which group width. Grouped
     convolutions whose input and output are not one width are `irregular`: their number of
     groups becomes the nearest one that divides both. `sums` holds the widths that a layer puts
-    out in parts: pairs of a width and how often it stands in the sum; `exact` those that the
-    sum must meet. `fillers` are the groups that fill up a width.
+    out in parts, and `least` the steps by which parts can change at all; `fillers` are the groups
+    that fill up a width.
 
     Example:
         >>> thin, wide = Width(64), Width(128)
@@ -89,8 +71,8 @@ class WidthRule:
     natural: dict[int, tuple[Width, float]]
     inner: dict[int, Width]
     irregular: tuple[tuple[Composition, Composition, int], ...] = ()
-    sums: Sums = ()
-    exact: frozenset[Width] = frozenset()
+    sums: tuple[Sum, ...] = ()
+    least: dict[Width, int] = field(default_factory=dict)
     fillers: tuple[tuple[Width, Filler], ...] = ()
 
     def widths(self, factor: float, group_factor: float | None = None) -> Widths:
@@ -104,32 +86,27 @@ class WidthRule:
         chosen = self._grouped(factor, own)
         steps = {width: self._step(width, chosen) for width in self.multiples}
         new = {width: nearest(width.request(factor), step) for width, step in steps.items()}
-        return self._summed(Widths(new, steps, chosen, factor / own))
+        least = {width: self._step(width, chosen, self.least) for width in self.multiples}
+        new = reconciled(new, self.sums, Steps(steps, least), factor)
+        return Widths(new, steps, chosen, factor / own, factor, least)
 
     def moved(self, widths: Widths, width: Width, new: int) -> Widths:
         """Return widths with another value for one of them; those it is a part of follow."""
-        return self._summed(widths.with_width(width, new))
+        steps = Steps(widths.steps, widths.least)
+        asked = {**widths.of, width: new}
+        return replace(widths, of=reconciled(asked, self.sums, steps, widths.factor, [width]))
 
-    def _summed(self, widths: Widths) -> Widths:
-        """Let widths that are put out in parts elsewhere be the sum of the parts."""
-        new = dict(widths.of)
-        for width, parts in self.sums:
-            step = widths.steps[width]
-            if width in self.exact:
-                new |= _fitted({part: new[part] for part, _ in parts}, parts, widths.steps, step)
-            total = sum(new[part] * times for part, times in parts)
-            if total % step == 0:
-                new[width] = total
-        return replace(widths, of=new)
-
-    def _step(self, width: Width, chosen: Mapping[Width, int]) -> int:
+    def _step(
+        self, width: Width, chosen: Mapping[Width, int], own: Mapping[Width, int] | None = None
+    ) -> int:
         """Return the step that a width moves by under chosen group widths.
 
         Where a width is put out as so many parts of one width, the parts together meet its step.
         """
-        step = lcm(self.multiples[width], *(chosen[g] for g in self.group_widths.get(width, ())))
+        own = self.multiples if own is None else own
+        step = lcm(own.get(width, 1), *(chosen[g] for g in self.group_widths.get(width, ())))
         for total, times in self._totals.get(width, ()):
-            whole = self._step(total, chosen)
+            whole = self._step(total, chosen, own)
             step = lcm(step, whole // gcd(whole, times))
         return step
 
@@ -137,8 +114,8 @@ class WidthRule:
     def _totals(self) -> dict[Width, list[tuple[Width, int]]]:
         """The widths that are so many times a width, by that width."""
         totals: dict[Width, list[tuple[Width, int]]] = defaultdict(list)
-        for total, parts in self.sums:
-            if len(parts) == 1:
+        for total, parts, _ in self.sums:
+            if len(parts) == 1 and total in self.multiples:
                 totals[parts[0][0]].append((total, parts[0][1]))
         return totals
 
@@ -197,23 +174,6 @@ class WidthRule:
             groups = _size(inputs, base) / self.inner[group].base * widths.groups
             sizes[group] = ins // nearest_divisor(gcd(ins, outs), groups)
         return sizes
-
-
-def _fitted(
-    of: dict[Width, int], parts: Parts, steps: Mapping[Width, int], step: int
-) -> dict[Width, int]:
-    """Move one part, by as little as can be, so that the sum of all is a multiple of a step."""
-    total = sum(of[part] * times for part, times in parts)
-    moves = [
-        (abs(move) * steps[part] / of[part], part, of[part] + move * steps[part])
-        for part, times in parts
-        for move in range(-step, step + 1)
-        if (total + move * steps[part] * times) % step == 0 and of[part] + move * steps[part] > 0
-    ]
-    if not moves:
-        return of
-    _, moved, size = min(moves)
-    return {**of, moved: size}
 
 
 def _size(composition: Composition, sizes: Sizes) -> int:
@@ -311,38 +271,42 @@ def width_rule(
         else:
             irregular += [(inputs, outputs, group) for group, _ in composition]
     same = [composition for pair in channels.same for composition in pair]
-    exact = _sums(natural, channels, same)
-    sums = dict(_sums(natural, channels, channels.produced)) | dict(exact)
     return WidthRule(
         multiples,
         dict(group_widths),
         natural,
         inner,
         tuple(irregular),
-        tuple(sorted(sums.items())),
-        frozenset(dict(exact)),
+        _sums(natural, channels, [*channels.produced, *same]),
+        {width: lcm(*times) for width, times in times_of.items()},
         filled,
     )
 
 
 def _sums(
     natural: dict[int, tuple[Width, float]], channels: Channels, places: Iterable[Composition]
-) -> Sums:
-    """Return the widths that some place has as a sum of others, the narrowest first."""
+) -> tuple[Sum, ...]:
+    """Return the widths that some place has as a sum of others."""
     widths = {width for width, _ in natural.values()}
-    found = {}
+    found: dict[Sum, None] = {}
     for composition in places:
-        size = sum(int(channels.sizes[group]) * times for group, times in composition)
         parts: dict[Width, int] = defaultdict(int)
+        fixed, whole = 0, True
         for group, times in composition:
+            if channels.fixed[group]:
+                fixed += int(channels.sizes[group]) * times
+                continue
             width, own = natural.get(group, (Width(0), 1))
-            parts[width] += times // int(own) if own == int(own) and times % own == 0 else 0
-        whole = sum(width.base * times for width, times in parts.items()) == size
-        total = Width(size, next(iter(parts)).share if parts else 1.0)
-        alike = len({width.share for width in parts}) == 1
-        if total in widths and whole and alike and total not in parts:
-            found[total] = tuple(sorted(parts.items()))
-    return tuple(sorted(found.items()))
+            whole &= group in natural and own == int(own) and times % own == 0
+            parts[width] += times // int(own) if whole else 0
+        shares = {width.share for width in parts}
+        if not whole or len(shares) != 1:
+            continue
+        size = fixed + sum(width.base * times for width, times in parts.items())
+        total = Width(size, *shares)
+        if total not in parts and (total in widths or len(parts) > 1):
+            found[Sum(total, tuple(sorted(parts.items())), fixed)] = None
+    return tuple(sorted(found))
 
 
 def _whole_width(

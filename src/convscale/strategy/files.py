@@ -30,6 +30,7 @@ class _Exponents(_Part):
     depth: _Share = 0.0
     width: _Share = 0.0
     resolution: _Share = 0.0
+    group_width: _Share | None = None
 
     @model_validator(mode="after")
     def _follow_the_law(self) -> _Exponents:
@@ -43,6 +44,7 @@ class _Weights(_Part):
     d: _Share = 0.0
     w: _Share = 0.0
     r: _Share = 0.0
+    g: _Share | None = None
 
     @model_validator(mode="after")
     def _share_something(self) -> _Weights:
@@ -99,9 +101,10 @@ def read_strategy(path: str | Path) -> Published:
     r"""Read a strategy from a YAML file.
 
     It names exactly one of `exponents` (powers of s with depth + 2·width + 2·resolution = 1),
-    `weights` (of d, w and r), `factors` (of one step, as 1.2, 1.1, 1.15) and `table` (entries
-    with depth, width, resolution or px, and stage_depth), and beside it rounding, keep,
-    head_at_least, max_resolution, source and raises.
+    `weights` (of d, w and r), both with a group width where it does not follow width,
+    `factors` (of one step, as 1.2, 1.1, 1.15) and `table` (entries with depth, width,
+    resolution or px, and stage_depth), and beside it rounding, keep, head_at_least,
+    max_resolution, source and raises.
 
     Args:
         path: The file.
@@ -161,6 +164,8 @@ def _mistake(error: Mapping[str, Any]) -> str:
         return f"{place} is missing"
     if error["type"] == "extra_forbidden":
         return f"{place} is unknown"
+    if error["type"] == "model_type":
+        return f"{place} must be a table of entries (it is {error['input']!r})"
     said = str(error["msg"]).removeprefix("Value error, ").rstrip(".")
     came = error["input"]
     value = "" if isinstance(came, dict | list) else f" (it is {came!r})"
@@ -202,11 +207,13 @@ def _law(found: _File, rules: Rules) -> Strategy | None:
         e = found.exponents
         total = e.depth + 2 * e.width + 2 * e.resolution
         shares = (e.depth / total, 2 * e.width / total, 2 * e.resolution / total)
-        return Strategy(found.name, *shares, rules=rules)
+        own = None if e.group_width is None else 2 * e.group_width / total
+        return Strategy(found.name, *shares, group_width=own, rules=rules)
     if found.weights is not None:
         w = found.weights
         total = w.d + w.w + w.r
-        return Strategy(found.name, w.d / total, w.w / total, w.r / total, rules=rules)
+        own = None if w.g is None else w.g / total
+        return Strategy(found.name, w.d / total, w.w / total, w.r / total, own, rules=rules)
     if found.factors is not None:
         f = found.factors
         return formula(found.name, f.depth, f.width, f.resolution, rules)
@@ -225,4 +232,5 @@ def _step(found: _File, name: str, row: _Row, rules: Rules) -> Step:
         resolution=resolution,
         rules=rules,
         stage_depth=depths,
+        side=None if row.px is None else found.base_resolution,
     )

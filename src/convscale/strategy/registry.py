@@ -163,7 +163,14 @@ def _steps(
 ) -> tuple[Step, ...]:
     """Return the entries of a table of width, depth and px, against a side in px."""
     return tuple(
-        step(f"{table}@{name}", depth=depth, width=width, resolution=px / side, rules=rules)
+        step(
+            f"{table}@{name}",
+            depth=depth,
+            width=width,
+            resolution=px / side,
+            rules=rules,
+            side=side if side > 1 else None,
+        )
         for name, (width, depth, px) in rows.items()
     )
 
@@ -194,6 +201,7 @@ def _resnet_rs() -> Published:
             depth=sum(blocks[size]) / sum(base),
             resolution=px / side,
             stage_depth=tuple(new / old for new, old in zip(blocks[size], base, strict=True)),
+            side=side,
         )
         for size, all_px in sides.items()
         for px in all_px
@@ -253,7 +261,13 @@ def _mobile(rules: Rules) -> Iterable[Step]:
     for width in (1.0, 0.75, 0.5, 0.25):
         yield step(f"mobilenet@{width:g}", width=width, rules=rules)
         for px in (224, 192, 160, 128, 96):
-            yield step(f"mobilenet@{width:g}-{px}", width=width, resolution=px / 224, rules=rules)
+            yield step(
+                f"mobilenet@{width:g}-{px}",
+                width=width,
+                resolution=px / 224,
+                rules=rules,
+                side=224,
+            )
 
 
 def _yolo() -> Published:

@@ -8,6 +8,7 @@ from math import log, log2
 from typing import Self
 
 from convscale.errors import InputError
+from convscale.quantities import Resolution, format_resolution, sides
 from convscale.strategy.rules import Rules
 from convscale.strategy.strategy import Factors, Growth, Strategy
 
@@ -19,7 +20,7 @@ class Step(Strategy):
     Its factors need not follow one law: an axis may shrink while another grows. `depth`,
     `width` and `resolution` are the powers of 2 by which each multiplies the flops of a plain
     network, and `scale` is d·w²·r² of all three. `stage_depth` holds a factor for each stage
-    where stages differ; `blocks` their numbers of blocks where the table gives these.
+    where stages differ, and `side` is the input side (px) of the base that the table has.
 
     Example:
         >>> b1 = step("b1", depth=1.1, width=1.0, resolution=240 / 224)
@@ -29,6 +30,7 @@ class Step(Strategy):
 
     own: Factors = field(default_factory=lambda: Factors(1.0, 1.0, 1.0, 1.0))
     stage_depth: tuple[float, ...] = ()
+    side: int | None = None
 
     def __post_init__(self) -> None:
         """Accept what a table says: it is no share of one factor."""
@@ -101,6 +103,7 @@ def step(
     resolution: float = 1.0,
     rules: Rules | None = None,
     stage_depth: tuple[float, ...] = (),
+    side: int | None = None,
 ) -> Step:
     """Return a step from its factors.
 
@@ -111,6 +114,7 @@ def step(
         resolution: Factor of the input side.
         rules: Rounding, what stays and caps.
         stage_depth: A factor for each stage, where they differ.
+        side: Input side of the table's base (px), where it gives sides.
 
     Example:
         >>> step("half", width=0.5).growth
@@ -124,6 +128,23 @@ def step(
         rules=rules or Rules(),
         own=Factors(depth, width, width, resolution),
         stage_depth=stage_depth,
+        side=side,
+    )
+
+
+def from_other_side(found: Strategy, resolution: Resolution) -> tuple[str, ...]:
+    """Say that a base has another input side than the one a table starts from.
+
+    Example:
+        >>> rs = step("rs@101-192", resolution=1.2, side=160)
+        >>> from_other_side(rs, 160), from_other_side(rs, 224)
+        ((), ('The sides of rs@101-192 are those of a base at 160 px; this one is at 224 px.',))
+    """
+    if not isinstance(found, Step) or found.side in (None, *sides(resolution)):
+        return ()
+    return (
+        f"The sides of {found.name} are those of a base at {found.side} px; this one is at "
+        f"{format_resolution(resolution)} px.",
     )
 
 

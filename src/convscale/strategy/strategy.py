@@ -129,6 +129,12 @@ class Strategy:
         return replace(self, dims=dims)
 
     @property
+    def law(self) -> str:
+        """The law that the factors follow, as it is written: d·w²·r² = s for images."""
+        power = {1: "", 2: "²", 3: "³"}[self.dims]
+        return f"d·w²·r{power} = s"
+
+    @property
     def growth(self) -> Growth:
         """Exponents of s for params and acts of a plain convolutional network."""
         return Growth(

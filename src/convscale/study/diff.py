@@ -141,7 +141,7 @@ def diff(
     Args:
         first: A name, `file.py:factory`, a saved folder, `NAME@STRATEGY:FACTOR`, or a module.
         second: Another one.
-        resolution: Base input side or (height, width) in px of both; each one's own by default.
+        resolution: Base input side, or all sides, in px of both; each one's own by default.
         num_classes: Classes of the classifiers, for names and factories.
         in_chans: Input channels, for names and factories.
 

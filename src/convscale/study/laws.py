@@ -105,7 +105,7 @@ def laws(
         network: A name or a module.
         strategies: Strategies or their notation; by default the eight named ones.
         factors: Scale factors s; 1 is the base itself.
-        resolution: Base input side or (height, width) in px; required for modules.
+        resolution: Base input side, or all sides, in px; required for modules.
         num_classes: Classes of the classifier, for names and factories.
         in_chans: Input channels, for names and factories.
         progress: Called with the steps done and in all.
@@ -120,6 +120,7 @@ def laws(
         True
     """
     from convscale.scaling import Scaler, resolve
+    from convscale.scaling.notes import dims_note
 
     steps = tuple(dict.fromkeys(check_positive(s, what="factor") for s in factors if s != 1))
     if not steps:
@@ -130,20 +131,21 @@ def laws(
         raise InputError("The list of strategies is empty. Give at least one.")
     found = resolve(network, resolution=resolution, num_classes=num_classes, in_chans=in_chans)
     scaler = Scaler(found)
+    chosen = [strategy.in_dims(scaler.dims) for strategy in chosen]
     report = progress or (lambda _done, _total: None)
     results: list[Law] = []
     failures: list[UnscalableNetworkError] = []
     model = _continuous(scaler)
     for index, strategy in enumerate(chosen):
         try:
-            results.append(_law(scaler, model, strategy.in_dims(scaler.dims), steps))
+            results.append(_law(scaler, model, strategy, steps))
         except UnscalableNetworkError as error:
             failures.append(error)
         report(index + 1, len(chosen))
     if not results:
         raise failures[0]
-    notes = tuple(dict.fromkeys(error.line for error in failures))
-    return NetworkLaws(found.name, scaler.resolution, steps, tuple(results), notes)
+    notes = dict.fromkeys((*dims_note(chosen[0]), *(error.line for error in failures)))
+    return NetworkLaws(found.name, scaler.resolution, steps, tuple(results), tuple(notes))
 
 
 def law_of(given: str | Strategy) -> Strategy:

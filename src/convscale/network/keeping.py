@@ -1,0 +1,66 @@
+"""Layers whose width cannot change, and the operator that is why."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from convscale.network.channels import Channels
+from convscale.network.labels import Label
+from convscale.network.ties import Ties
+
+# Operators that put out the channels of a layer.
+_LAYERS = frozenset(("convolution", "mm", "addmm"))
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A layer that keeps its width, its flops, and the operator that fixes it, with its module.
+
+    Example:
+        >>> Kept("features.2", 1000, "aten.view", "").operator
+        'aten.view'
+    """
+
+    path: str
+    flops: int
+    operator: str
+    where: str
+
+
+def kept_layers(
+    ties: Ties, channels: Channels, layers: Iterable[tuple[str, str, int, tuple[Label, ...]]]
+) -> tuple[Kept, ...]:
+    """Return the layers that some operator keeps at their width.
+
+    Those at the input and at the outputs are none of them: their channels are given.
+
+    Args:
+        ties: The ties of the run.
+        channels: The channels found from them.
+        layers: Path, operator, flops and the units put out, of every call with flops.
+
+    Example:
+        >>> kept_layers(Ties(), Channels(np.ones(1), np.ones(1, bool), np.zeros(1, int), ()), ())
+        ()
+    """
+    classes = channels.class_of_unit
+    if classes is None or not ties.reasons:
+        return ()
+    given = np.unique(classes[np.concatenate([np.zeros(0, dtype=np.int64), *ties.given])])
+    reason_of: dict[int, int] = {}
+    for position, (units, _, _) in enumerate(ties.reasons):
+        for tied in np.unique(classes[units]).tolist():
+            reason_of.setdefault(tied, position)
+    found = []
+    for path, operator, flops, places in layers:
+        fixed = [units for units in places if not channels.scalable(units)]
+        if operator in _LAYERS and places and len(fixed) == len(places):
+            own = np.unique(classes[np.concatenate(fixed)])
+            reasons = [reason_of[tied] for tied in own.tolist() if tied in reason_of]
+            if reasons and not np.isin(own, given).all():
+                _, where, name = ties.reasons[min(reasons)]
+                found.append(Kept(path, flops, name, where))
+    return tuple(found)

@@ -1,0 +1,181 @@
+"""Widths that are put together from others: a layer's channels that are split, or joined again.
+
+A width of 64 that one layer puts out whole and another as 16 and 48 stays one width, whichever
+way it is put together; the parts move, by as little as can be.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from math import log
+from typing import NamedTuple
+
+# How many steps around its request a whole is tried at.
+_NEAR = 3
+# What a part off its step costs, each time that the step must be halved, against one off by ratio.
+_UNEVEN = 0.02
+
+
+class Width(NamedTuple):
+    """A width of the base network, and what its factor is multiplied by in its stage.
+
+    Example:
+        >>> Width(64).request(2.0), Width(64, 1.5).request(2.0)
+        (128.0, 192.0)
+    """
+
+    base: int
+    share: float = 1.0
+
+    def request(self, factor: float) -> float:
+        """Return the width that a factor asks for, before it is rounded."""
+        return self.base * factor * self.share
+
+
+class Steps(NamedTuple):
+    """The step that each width moves by, and the one by which it can move if it must.
+
+    Example:
+        >>> Steps({Width(16): 8}, {Width(16): 1}).unevenness(Width(16), 12)
+        1
+    """
+
+    own: Mapping[Width, int]
+    least: Mapping[Width, int]
+
+    def unevenness(self, width: Width, size: int) -> int:
+        """Return how often a width's step must be halved to divide a size."""
+        step, halved = self.own[width], 0
+        while size % step:
+            step, halved = max(1, step // 2), halved + 1
+        return halved
+
+
+class Sum(NamedTuple):
+    """A width as a sum: pairs of a width and how often it stands in it, and what is fixed.
+
+    Example:
+        >>> Sum(Width(64), ((Width(16), 1), (Width(48), 1))).of({Width(16): 24, Width(48): 64})
+        88
+    """
+
+    whole: Width
+    parts: tuple[tuple[Width, int], ...]
+    fixed: int = 0
+
+    def of(self, widths: Mapping[Width, int]) -> int:
+        """Return the sum for given widths."""
+        return self.fixed + sum(widths[part] * times for part, times in self.parts)
+
+
+def reconciled(
+    widths: Mapping[Width, int],
+    sums: Iterable[Sum],
+    steps: Steps,
+    factor: float,
+    held: Iterable[Width] = (),
+) -> dict[Width, int]:
+    """Return widths of which the sums are as they should be, the narrowest first.
+
+    Args:
+        widths: The widths, each rounded by itself.
+        sums: The sums; those of one width must be equal.
+        steps: The steps that widths move by.
+        factor: The factor of widths, which says what every width is asked to be.
+        held: Widths that must not move.
+
+    Example:
+        >>> parts = Sum(Width(40), ((Width(10), 1), (Width(30), 1)))
+        >>> new = {Width(10): 14, Width(30): 40, Width(40): 56}
+        >>> steps = {Width(10): 2, Width(30): 2, Width(40): 8}
+        >>> list(reconciled(new, [parts], Steps(steps, steps), 2**0.5).values())
+        [14, 42, 56]
+    """
+    new, settled = dict(widths), set(held)
+    ways: dict[Width, list[Sum]] = defaultdict(list)
+    for entry in sums:
+        ways[entry.whole].append(entry)
+    for whole in sorted(ways):
+        best = _best(whole, ways[whole], new, steps, factor, settled)
+        if best is not None:
+            new |= best
+        settled.update(part for way in ways[whole] for part, _ in way.parts)
+        if whole in new:
+            settled.add(whole)
+    return new
+
+
+def _best(
+    whole: Width,
+    ways: Sequence[Sum],
+    new: Mapping[Width, int],
+    steps: Steps,
+    factor: float,
+    settled: set[Width],
+) -> dict[Width, int] | None:
+    """Return the moves after which all sums are one and the widths nearest to their requests."""
+    found = []
+    parts = {part for way in ways for part, _ in way.parts} | ({whole} & new.keys())
+    for value in sorted(_values(whole, ways, new, steps, factor, settled)):
+        moves = _moves(value, ways, new, steps, factor, settled)
+        if moves is None:
+            continue
+        if whole in new:
+            moves[whole] = value
+        after = {**new, **moves}
+        miss = 0.0 if whole in new else whole.base * abs(log(value / whole.request(factor)))
+        miss += sum(part.base * _miss(part, after[part], steps, factor) for part in parts)
+        found.append((miss, value, moves))
+    return min(found, key=lambda option: option[:2])[2] if found else None
+
+
+def _miss(width: Width, size: int, steps: Steps, factor: float) -> float:
+    """Return how far a size is off what is asked, by ratio, and off the width's steps."""
+    return abs(log(size / width.request(factor))) + _UNEVEN * steps.unevenness(width, size)
+
+
+def _values(
+    whole: Width,
+    ways: Sequence[Sum],
+    new: Mapping[Width, int],
+    steps: Steps,
+    factor: float,
+    settled: set[Width],
+) -> set[int]:
+    """Return what a whole may be."""
+    if whole in settled:
+        return {new[whole]}
+    step = steps.own.get(whole) or min(steps.own[part] for way in ways for part, _ in way.parts)
+    middle = round(whole.request(factor) / step)
+    near = {step * (middle + move) for move in range(-_NEAR, _NEAR + 1)}
+    values = near | {way.of(new) for way in ways}
+    return {value for value in values if value > 0 and (whole not in new or value % step == 0)}
+
+
+def _moves(
+    value: int,
+    ways: Sequence[Sum],
+    new: Mapping[Width, int],
+    steps: Steps,
+    factor: float,
+    settled: set[Width],
+) -> dict[Width, int] | None:
+    """Return the parts that must move so that every sum has a value, one in each sum."""
+    moves: dict[Width, int] = {}
+    for way in sorted(ways, key=lambda way: len(way.parts)):
+        current = {part: moves.get(part, new[part]) for part, _ in way.parts}
+        missing = value - way.of(current)
+        if not missing:
+            continue
+        options = []
+        for part, times in way.parts:
+            size = current[part] + missing // times
+            fits = missing % times == 0 and size > 0 and size % steps.least[part] == 0
+            if fits and part not in settled and part not in moves:
+                options.append((_miss(part, size, steps, factor), part, size))
+        if not options:
+            return None
+        _, part, size = min(options)
+        moves[part] = size
+    return moves
