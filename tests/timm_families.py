@@ -1,4 +1,4 @@
-"""A fixed stratified sample of timm: 80 architectures, and those that are refused today.
+"""A fixed stratified sample of timm: 80 architectures.
 
 One of each module of timm.models that has an architecture in the list, the smallest by
 params, and 17 more from the modules that hold several kinds.
@@ -91,17 +91,3 @@ FAMILIES = (
 
 # These take so long that they are scaled in width only.
 LARGE = ("hrnet_w18_small", "nasnetalarge", "pnasnet5large", "selecsls42")
-
-# Where a network is refused today: (name, strategy) -> the start of the message, as a pattern.
-_FIXED = "^timm:{} has a number in its code that does not follow its widths: RuntimeError: {}"
-REFUSED = {
-    (name, strategy): _FIXED.format(name, reason)
-    for name, strategies, reason in (
-        (
-            "tf_efficientnet_cc_b0_4e",
-            ("w", "dWr"),
-            "(Invalid channel dimensions|running_mean should contain) .*",
-        ),
-    )
-    for strategy in strategies
-}

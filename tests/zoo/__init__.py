@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from tests.zoo import attention, branches, lines, maps, plain, residual, volumes
+from tests.zoo import attention, branches, habits, lines, maps, plain, residual, volumes
 
 
 @dataclass(frozen=True)
@@ -86,6 +86,17 @@ ZOO = {
     "unpooled": Kind(maps.Unpooled),
     "dilated, two outputs": Kind(maps.Dilated),
     "anchors": Kind(maps.Detector),
+    # habits.py
+    "partly given shortcut": Kind(habits.of(habits.PartlyGiven), deep=True),
+    "shortcut of a closure": Kind(habits.of(habits.QuarterPadded), deep=True),
+    "dynamic convolution": Kind(habits.dynamic),
+    "deformable": Kind(habits.of(habits.Deformable)),
+    "attention between channels": Kind(habits.DualAttention),
+    "distilled splits": Kind(habits.Enhanced, deep=True),
+    "pooled and put back": Kind(habits.Pooled),
+    "spectral norm by a hook": Kind(habits.NormedBefore),
+    "unfolded windows": Kind(habits.Windowed),
+    "two answers": Kind(habits.TwoAnswers),
     # plain.py
     "flattened, two wide layers": Kind(plain.Alex),
     "view of a computed size": Kind(plain.LocalResponse),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import is_dataclass
 
 import torch
 from torch import nn
@@ -57,6 +58,8 @@ def tensors(output: object) -> Iterator[torch.Tensor]:
     elif isinstance(output, dict):
         for value in output.values():
             yield from tensors(value)
+    elif is_dataclass(output):
+        yield from tensors(vars(output))
     elif isinstance(output, list | tuple):
         for value in output:
             yield from tensors(value)

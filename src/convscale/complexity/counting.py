@@ -237,6 +237,8 @@ def cannot_run(
     advice = "Give another resolution."
     if not convolution_inputs(module):
         advice = "It has no convolution; give a convolutional network."
+    elif "meta tensor" in error.reason:
+        advice = "What its forward pass does must follow from shapes, not from values of tensors."
     return InputError(
         f"{name or 'The network'} cannot run at {format_resolution(resolution)} px: "
         f"{error.reason}. {advice}"

@@ -154,6 +154,16 @@ def _mm(ties: Ties, _func: Any, bound: dict[str, Any], output: Any) -> None:
         ties.set_labels(output, ties.joined(operands, output.ndim))
 
 
+def _index_select(ties: Ties, _func: Any, bound: dict[str, Any], output: Any) -> None:
+    """Take some entries along one dimension: channels in an order that is written down stay."""
+    x, dim = bound["self"], bound["dim"] % max(1, bound["self"].ndim)
+    for label in ties.labels(x):
+        if dim in varying(label):
+            ties.pin(label)
+    whole = x.shape == output.shape
+    ties.set_labels(output, tuple(lb for lb in ties.labels(x) if whole or dim not in varying(lb)))
+
+
 def _gather(ties: Ties, _func: Any, bound: dict[str, Any], output: Any) -> None:
     """Take entries along one dimension; the channels along others stay what they are."""
     x, dim = bound["self"], bound["dim"] % max(1, output.ndim)
@@ -245,6 +255,8 @@ def _reshape(ties: Ties, _func: Any, bound: dict[str, Any], output: Any) -> None
     ]
     ties.set_labels(output, tuple(own for own, alone in zip(labels, lone, strict=True) if alone))
     ties.merge(output, tuple(own for own, alone in zip(labels, lone, strict=True) if not alone))
+    if not (ties.is_table(x) or ties.merged(x)):  # of feature maps nothing is cut apart again
+        ties.settle_merged([output])
     ties.pass_on_table(x, [output])
 
 
@@ -536,8 +548,9 @@ RULES: dict[str, Rule] = {
     "stack": _cat,
     "embedding": _embedding,
     "constant_pad_nd": _pad,
-    "glu": _gated,
     "gather": _gather,
+    "index_select": _index_select,
+    "glu": _gated,
     **dict.fromkeys(("zeros", "ones", "full", "new_zeros", "new_ones", "new_full"), _constant),
     "index": _index,
     **dict.fromkeys(("mm", "addmm", "bmm", "baddbmm"), _mm),

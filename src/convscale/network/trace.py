@@ -202,11 +202,20 @@ class _Recorder(Observer):
         self._inside = name not in SHAPING  # of what it does in Python, arguments are not seen
         output = func(*args, **kwargs)
         self._inside = False
+        if name == "expand_as":
+            self._repeat_as(output, args[1])
         if name in SHAPING:
             found = shaped_call(self.ties, name, (*args, *kwargs.values()), output)
             if not self.aside:
                 self.shaped.setdefault(path, []).append(found)
         return output
+
+    def _repeat_as(self, output: torch.Tensor, other: torch.Tensor) -> None:
+        """Let a tensor have as many channels as another, along what it is repeated."""
+        own = self.ties.labels(output)
+        known = {dim for label in own for dim in varying(label)}
+        more = (label for label in self.ties.labels(other) if not known & varying(label))
+        self.ties.set_labels(output, (*own, *more))
 
     def _sizes(self, x: torch.Tensor, found: Any, dim: int | None = None) -> Any:
         """Let the sizes of channels that the code reads off a tensor keep what they count."""

@@ -240,7 +240,15 @@ class Blueprint:
         """
         if control == self.control:
             return self
-        control.check_patterns(name for name, _ in self.module.named_modules())
+        control.check_patterns(
+            name
+            for names in (
+                self.module.named_modules(),
+                self.module.named_parameters(),
+                self.module.named_buffers(),
+            )
+            for name, _ in names
+        )
         if control.keep or control.stage_depth or control.stage_width:
             self._check_stages(control)
         twin = copy(self)

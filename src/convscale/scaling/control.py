@@ -19,7 +19,9 @@ class Control:
     `keep` names parts whose widths stay: the stem (what runs before the first stage) and the
     head (what runs after the last). `freeze` holds patterns of module paths, as a shell
     writes them, whose tensors keep their shapes. `stage_depth` and `stage_width` hold a number
-    for each stage, by which the factor of the strategy is multiplied there.
+    for each stage, by which the factor of the strategy is multiplied there. `literals` are sizes
+    that the code writes out: the path of a module, the number of its call that names sizes, and
+    which of the sizes it is.
 
     Raises:
         InputError: If a part is unknown or a stage's factor is not positive and finite.
@@ -35,6 +37,7 @@ class Control:
     freeze: tuple[str, ...] = ()
     stage_depth: tuple[float, ...] = ()
     stage_width: tuple[float, ...] = ()
+    literals: tuple[tuple[str, int, int], ...] = ()
 
     def __post_init__(self) -> None:
         for axis, factors in (("depth", self.stage_depth), ("width", self.stage_width)):

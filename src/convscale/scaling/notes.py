@@ -6,7 +6,7 @@ from convscale.quantities import format_count, format_resolution, sides
 from convscale.scaling.blueprint import Blueprint, Variant
 from convscale.scaling.following import head_groups, own_head
 from convscale.scaling.parts import Parts, bound_layers
-from convscale.scaling.search import Candidate, kept_stages
+from convscale.scaling.search import Candidate, kept_stages, written
 from convscale.strategy import Step, Strategy
 from convscale.strategy.step import from_other_side
 
@@ -128,6 +128,9 @@ def _held(blueprint: Blueprint, strategy: Strategy) -> list[str]:
     control = blueprint.control
     notes = []
     kept = [*control.keep, *control.freeze]
+    if control.literals and strategy.width and not kept:
+        others = bound_layers(blueprint.trace, blueprint.base().channels, control, blueprint.stages)
+        notes.append(f"Widths kept of {_few(others)}: {written(blueprint)}.")
     if kept and strategy.width:
         others = bound_layers(blueprint.trace, blueprint.base().channels, control, blueprint.stages)
         along = f", and those shared with {_few(others)}" if others else ""

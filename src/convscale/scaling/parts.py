@@ -116,6 +116,12 @@ def held(
                 for units in axes.units:
                     if units is not None:
                         groups |= {group for group, _ in channels.composition(units)}
+    for path, position, dim in control.literals:
+        calls = trace.shaped.get(path, [])
+        call = calls[position] if position < len(calls) else None
+        units = call.dims[dim] if call is not None else None
+        if units is not None:
+            groups |= {group for group, _ in channels.composition(units)}
     if not groups:
         return channels
     fixed = channels.fixed.copy()

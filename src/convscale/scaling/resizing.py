@@ -59,8 +59,8 @@ def resize(
         module.get_submodule(path).groups = count  # type: ignore[assignment]
     for path, width in normalized.items():
         module.get_submodule(path).normalized_shape = (width,)  # type: ignore[assignment]
-    for part in module.modules():
-        follow(part)
+    for path, part in module.named_modules():
+        follow(part, path)
 
 
 def _places(module: nn.Module) -> dict[int, list[tuple[dict[str, Any], str]]]:
@@ -87,7 +87,7 @@ def _weight(part: nn.Module) -> torch.Tensor | None:
     return max(known, key=lambda source: source.numel(), default=None)
 
 
-def follow(part: nn.Module) -> None:
+def follow(part: nn.Module, path: str = "") -> None:
     """Set the attributes of a layer of PyTorch that repeat the shape of its weight.
 
     Example:
@@ -104,8 +104,9 @@ def follow(part: nn.Module) -> None:
         part.in_channels = weight.shape[inner] * (1 if part.transposed else part.groups)
         if part.out_channels % part.groups or part.in_channels % part.groups:
             raise UnscalableNetworkError(
-                f"A convolution of {part.in_channels} to {part.out_channels} channels cannot have "
-                f"{part.groups} groups. Use a strategy without w."
+                f"The convolution {path} of {part.in_channels} to {part.out_channels} channels "
+                f"cannot have {part.groups} groups. Keep its widths (--freeze {path!r}), or use a "
+                "strategy without w."
             )
     elif isinstance(part, nn.Linear) and weight is not None:
         part.out_features, part.in_features = weight.shape

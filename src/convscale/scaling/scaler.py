@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import replace
 
@@ -40,6 +41,14 @@ from convscale.strategy.step import own_factors
 
 ROUNDINGS = (*SINGLE_ROUNDINGS, "reference")  # the last for paper families alone
 TARGETS = ("factor", *METRICS)
+
+
+class _WrittenError(UnscalableNetworkError):
+    """Refuse a network whose code writes widths out as numbers."""
+
+    def __init__(self, message: str, literals: tuple[tuple[str, int, int], ...]) -> None:
+        super().__init__(message)
+        self.literals = literals
 
 
 class Scaler:
@@ -141,6 +150,27 @@ class Scaler:
         rule, notes = without(_rounded(rule, rounding), axes)
         if isinstance(rule, Step):
             value, control = rule.scale, self._by_entry(rule, control)
+        while True:
+            try:
+                return self._scaled(rule, control, (target, value), notes, strict, seed, weights)
+            except _WrittenError as error:  # what the code writes out stays, and is tried again
+                more = set(error.literals) - set(control.literals)
+                if not more:
+                    raise
+                control = replace(control, literals=(*control.literals, *sorted(more)))
+
+    def _scaled(
+        self,
+        rule: Strategy,
+        control: Control,
+        asked: tuple[str, float],
+        notes: tuple[str, ...],
+        strict: bool,
+        seed: int,
+        weights: bool,
+    ) -> ScaledNetwork:
+        """Scale under a control."""
+        target, value = asked
         blueprint = self.blueprint.under(control)
         check_axes(blueprint, rule)
         if target == "factor":
@@ -247,7 +277,10 @@ class Scaler:
             )
             set_attributes(module, attributes)
             plan = replace(plan, attributes=(*plan.attributes, *attributes))
-            achieved = self._checked(module, found)
+            try:
+                achieved = self._checked(module, found)
+            except UnscalableNetworkError as error:
+                raise _WrittenError(str(error), settlement.literals) from error
         if found.variant.trace.trains:
             self._check_training(module, found)
         return plan, module, achieved
@@ -260,7 +293,7 @@ class Scaler:
         try:
             run(meta_copy(module), images, training=True)
         except ForwardError as error:
-            raise self._unfollowed(error.reason) from error
+            raise self._unfollowed(error) from error
 
     def _count(self, module: nn.Module, resolution: Resolution) -> Count:
         return count_module(
@@ -272,22 +305,42 @@ class Scaler:
         try:
             counted = self._count(meta_copy(module), found.variant.resolution)
         except InputError as error:
-            raise self._unfollowed(_why(error)) from error
+            raise self._unfollowed(error) from error
         return self._agreed(counted, found)
 
-    def _unfollowed(self, reason: str) -> UnscalableNetworkError:
+    def _unfollowed(self, error: Exception) -> UnscalableNetworkError:
+        cause = error if isinstance(error, ForwardError) else error.__cause__
+        reason, path = str(error), ""
+        if isinstance(cause, ForwardError):
+            reason, path = cause.reason, self._with_weights(cause.path)
+        freeze = f"keep the widths there (--freeze {path!r})" if path else "freeze what it touches"
         return UnscalableNetworkError(
             f"{self.network.name} has a number in its code that does not follow its widths: "
-            f"{reason}. Let it follow the tensor's shape, or use a strategy without w."
+            f"{reason}. Let it follow the tensor's shape, {freeze}, or use a strategy without w."
         )
+
+    def _with_weights(self, path: str) -> str:
+        """Return the path of the innermost module around a path that has weights to freeze."""
+        parts = path.split(".")
+        for end in range(len(parts), 0, -1):
+            around = ".".join(parts[:end])
+            try:
+                module = self.blueprint.module.get_submodule(around)
+            except AttributeError:  # in a block that was added: its stage
+                continue
+            if any(True for _ in module.parameters()):
+                return around
+        return ""
 
     def _agreed(self, counted: Count, found: Candidate) -> Complexity:
         """Return what was counted if it is what was planned."""
         got = Complexity(counted.flops, counted.params, counted.acts)
         if got != found.complexity:
+            where = _first_difference(counted, found)
             raise UnscalableNetworkError(
-                f"{self.network.name} counts {got}, but {found.complexity} was planned: its "
-                "operators change with the widths."
+                f"{self.network.name} counts {got}, but {found.complexity} was planned: what "
+                f"{where or 'it'} does changes with the widths. Keep the widths there "
+                f"(--freeze {where or 'PATTERN'!r}), or use a strategy without w."
             )
         return got
 
@@ -299,10 +352,16 @@ def _weighted(source: Network, plan: Plan, *, seed: int) -> tuple[nn.Module, tup
     return build(base, plan, seed=seed)
 
 
-def _why(error: Exception) -> str:
-    """Return the reason for which a forward pass failed."""
-    cause = error.__cause__
-    return cause.reason if isinstance(cause, ForwardError) else str(error)
+def _first_difference(counted: Count, found: Candidate) -> str:
+    """Return the first module whose flops are not those that were planned."""
+    variant, planned = found.variant, defaultdict[str, float](float)
+    flops, _, _ = variant.traced.form.parts(variant.sizes(found.widths))
+    for path, own in zip(variant.traced.form.term_paths, flops, strict=True):
+        planned[path] += own
+    for layer in counted.layers:
+        if abs(planned.get(variant.model_path(layer.path), 0.0) - layer.flops) > 0.5:
+            return layer.path
+    return ""
 
 
 def split_keep(

@@ -146,6 +146,8 @@ def _no_depth(blueprint: Blueprint) -> str:
 def _no_width(blueprint: Blueprint) -> str:
     if blueprint.control.keep or blueprint.control.freeze:
         return "every width stays with what is kept or frozen"
+    if blueprint.control.literals:
+        return f"none is left, as {written(blueprint)}"
     trace = blueprint.trace
     unknown = [f"{op} in {path or 'the network'}" for path, op in trace.opaque]
     fixing = [f"{kept.operator} in {kept.where or 'the network'}" for kept in trace.kept]
@@ -154,6 +156,17 @@ def _no_width(blueprint: Blueprint) -> str:
         if reasons:
             return f"{text} ({what}: {'; '.join(list(dict.fromkeys(reasons))[:3])})"
     return text
+
+
+def written(blueprint: Blueprint) -> str:
+    """Name the calls in which the network's code writes sizes out as numbers."""
+    shaped = blueprint.trace.shaped
+    calls = {
+        f"{call.function.replace('__getitem__', 'a slice')} in {path or 'the network'}"
+        for path, position, _ in blueprint.control.literals
+        if (call := (shaped.get(path, []) + [None] * (position + 1))[position]) is not None
+    }
+    return f"the code writes their sizes out ({', '.join(sorted(calls)[:3])})"
 
 
 def _instead(strategy: Strategy, axis: str) -> str:

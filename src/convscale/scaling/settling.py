@@ -8,7 +8,7 @@ for, the attribute that told them is known (see `network.numbers`) and gets its 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,13 +68,16 @@ def settle(
     try:
         run(module, inputs, *watch, handle=settler.handle)
     except ForwardError as error:
-        return Settlement(settler.found, error.reason)
-    return Settlement(settler.found, None)
+        return Settlement(settler.found, error.reason, tuple(settler.literals))
+    return Settlement(settler.found, None, tuple(settler.literals))
 
 
 @dataclass(frozen=True)
 class Settlement:
-    """New values of attributes, and why the run failed if it did.
+    """New values of attributes, why the run failed if it did, and sizes that the code writes out.
+
+    Of these the path of a module (in the trace), the number of its call that names sizes, and
+    which of the sizes it is.
 
     Example:
         >>> Settlement({}, None).failure is None
@@ -83,6 +86,7 @@ class Settlement:
 
     found: dict[Place, int | float]
     failure: str | None
+    literals: tuple[tuple[str, int, int], ...] = ()
 
 
 class _Settler:
@@ -97,6 +101,8 @@ class _Settler:
         self._calls: Counter[str] = Counter()
         self._comparisons: Counter[str] = Counter()
         self._settled: set[Place] = set()
+        self.literals: list[tuple[str, int, int]] = []
+        self._at = ("", 0)
         install(module, self._compare)
 
     def handle(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], path: str) -> Any:
@@ -129,7 +135,7 @@ class _Settler:
         given = kwargs.get("groups", args[6] if len(args) > 6 else 1)
         if not isinstance(given, Number) or len(args) < 2:
             return args, kwargs
-        groups = self._corrected(given, args[0].shape[1] // args[1].shape[1])
+        groups = self._corrected(given, args[0].shape[1] // args[1].shape[1], None)
         if "groups" in kwargs:
             return args, {**kwargs, "groups": groups}
         return (*args[:6], groups, *args[7:]), kwargs
@@ -139,6 +145,7 @@ class _Settler:
         calls = self._trace.shaped.get(self._model_path(path), [])
         position = self._calls[path]
         self._calls[path] += 1
+        self._at = (self._model_path(path), position)
         entry = calls[position] if position < len(calls) else None
         return entry if entry is not None and entry.function == name else None
 
@@ -151,7 +158,7 @@ class _Settler:
             return args, kwargs
         for dim, (value, size) in enumerate(zip(given, wanted, strict=True)):
             if isinstance(value, int) and int(value) != -1:
-                given[dim] = self._corrected(value, size)
+                given[dim] = self._corrected(value, size, dim)
         return (args[0], tuple(given)) if packed else (args[0], *given), kwargs
 
     def _slice(self, args: tuple[Any, ...], wanted: tuple[int, ...]) -> tuple[Any, ...]:
@@ -160,10 +167,10 @@ class _Settler:
         if 2 * len(named) != len(wanted):
             return args
         new = {}
-        for (_, entry), before, taken in zip(named, wanted[::2], wanted[1::2], strict=True):
-            start, stop = entry.start, entry.stop
-            start = self._corrected(start, before) if isinstance(start, Number) else start
-            stop = self._corrected(stop, before + taken) if isinstance(stop, Number) else stop
+        for place, (_, entry) in enumerate(named):
+            before, taken = wanted[2 * place : 2 * place + 2]
+            start = self._corrected(entry.start, before, 2 * place)
+            stop = self._corrected(entry.stop, before + taken, 2 * place + 1)
             new[id(entry)] = slice(start, stop)
         changed = tuple(new.get(id(entry), entry) for entry in index)
         return (args[0], changed if isinstance(args[1], tuple) else changed[0])
@@ -174,7 +181,10 @@ class _Settler:
         given = args[1] if len(args) > 1 else next(iter(kwargs.values()))
         if isinstance(given, list | tuple):
             return self._listed(args, kwargs, wanted)
-        return _with_second(args, kwargs, self._corrected(given, wanted[0]))
+        new = self._corrected(given, wanted[0], 0)
+        if self.literals[-1:] == [(*self._at, 0)]:  # one size for all parts
+            self.literals += [(*self._at, part) for part in range(1, len(wanted))]
+        return _with_second(args, kwargs, new)
 
     def _filled(self, args: tuple[Any, ...], wanted: tuple[int, ...]) -> tuple[Any, ...]:
         """Make constants of the sizes wanted; a tensor before them says of what kind."""
@@ -184,7 +194,7 @@ class _Settler:
         listed = list(given[0] if packed else given)
         if len(listed) != len(wanted):
             return args
-        new = [self._corrected(value, size) for value, size in zip(listed, wanted, strict=True)]
+        new = self._all_corrected(listed, wanted)
         return (*kind, new, *given[1:]) if packed else (*kind, *new)
 
     def _listed(
@@ -193,21 +203,32 @@ class _Settler:
         given = args[1] if len(args) > 1 else next(iter(kwargs.values()))
         if not isinstance(given, list | tuple) or len(given) != len(wanted):
             return args, kwargs
-        new = [self._corrected(v, size) for v, size in zip(given, wanted, strict=True)]
+        new = self._all_corrected(given, wanted)
         return _with_second(args, kwargs, new)
 
-    def _corrected(self, value: Any, size: int) -> Any:
+    def _all_corrected(self, given: Sequence[Any], wanted: Sequence[int]) -> list[Any]:
+        sizes = enumerate(zip(given, wanted, strict=True))
+        return [self._corrected(value, size, dim) for dim, (value, size) in sizes]
+
+    def _corrected(self, value: Any, size: int, dim: int | None) -> Any:
         """Return the size to use; change the attribute it came from where it was another."""
         if not isinstance(value, Number):
+            self._note_literal(value, size, dim)
             return value
         if value.current(self.found) == size:
             self._settled.update(leaf.place for leaf in value.leaves() if leaf.place is not None)
             return size
         solution = value.solved(size, frozenset(self._settled), self.found)
         if solution is None:
+            self._note_literal(int(value), size, dim)
             return value
         self._apply(solution, value)
         return size
+
+    def _note_literal(self, value: Any, size: int, dim: int | None) -> None:
+        """Note a size that is another than the widths ask for, though nothing tells where from."""
+        if isinstance(value, int) and value >= 0 and value != size and dim is not None:
+            self.literals.append((*self._at, dim))
 
     def _apply(self, solution: Solution, value: Number) -> None:
         place = solution.place

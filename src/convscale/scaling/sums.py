@@ -148,7 +148,7 @@ def _best(
     parts = {part for way in ways for part, _ in way.parts} | ({whole} & new.keys())
     for value in sorted(_values(whole, ways, new, steps, factor, settled)):
         moves = _moves(value, ways, new, steps, factor, settled)
-        if moves is None:
+        if moves is None or not _near(moves, steps, factor, steps.own.get(whole, 1)):
             continue
         if whole in new:
             moves[whole] = value
@@ -162,6 +162,14 @@ def _best(
 def _miss(width: Width, size: int, steps: Steps, factor: float) -> float:
     """Return how far a size is off what is asked, by ratio, and off the width's steps."""
     return abs(log(size / width.request(factor))) + _UNEVEN * steps.unevenness(width, size)
+
+
+def _near(moves: Mapping[Width, int], steps: Steps, factor: float, step: int) -> bool:
+    """Tell whether moved widths are within a step of what is asked, their own or the whole's."""
+    return all(
+        abs(size - part.request(factor)) <= max(step, steps.own[part])
+        for part, size in moves.items()
+    )
 
 
 def _values(

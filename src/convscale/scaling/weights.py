@@ -74,7 +74,8 @@ def _tiled(name: str, old: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor
             if not bool((tensor == first).all()):
                 raise UnscalableNetworkError(
                     f"The buffer {name!r} differs along an axis that is scaled, and nothing tells "
-                    "its new values. Register it as a parameter, or compute it in forward."
+                    "its new values. Compute it in forward, or keep the width: "
+                    f"--freeze {name.rpartition('.')[0] or name!r}."
                 )
             tensor = first.expand([after if d == dim else n for d, n in enumerate(tensor.shape)])
     return tensor.clone()

@@ -257,7 +257,7 @@ def width_rule(
     for width, _ in filled:
         times_of[width].add(1)
     multiples = {
-        width: lcm(_divisor(width.base, width_multiple), *times)
+        width: _multiple(width.base, width_multiple, times)
         for width, times in sorted(times_of.items())
     }
     group_widths: dict[Width, set[Width]] = defaultdict(set)
@@ -415,6 +415,17 @@ def _equalise(natural: dict[int, tuple[int, float]], channels: Channels) -> None
             times = lcm(*(int(natural[group][1]) for group in free))
             for group in free:
                 natural[group] = (int(channels.sizes[group]) * times, times)
+
+
+def _multiple(width: int, multiple: int, times: set[int]) -> int:
+    """Return the least amount by which a width changes: what its parts need, and the multiple.
+
+    The multiple gives way where both together are more than half of the width.
+    """
+    own = _divisor(width, multiple)
+    while own > 1 and 2 * lcm(own, *times) > width:
+        own //= 2
+    return lcm(own, *times)
 
 
 def _divisor(width: int, multiple: int) -> int:

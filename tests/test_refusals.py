@@ -1,0 +1,102 @@
+"""Widths that a network's code fixes: kept and named where that can be told, else refused."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+import convscale as cs
+from tests.zoo.parts import conv, head
+
+
+class Mixed(nn.Module):
+    """A part that writes its width of 64 out, in one way or another."""
+
+    def __init__(self, how):
+        super().__init__()
+        self.query, self.how = nn.Conv2d(64, 64, 1), how
+
+    def forward(self, x):
+        return x + self.how(self.query(x))
+
+
+def viewed(x):
+    return x.view(x.shape[0], 4, 16, *x.shape[2:]).flip(2).reshape(x.shape)
+
+
+def split(x):
+    return torch.cat([part.flip(2) for part in torch.split(x, 16, 1)][:4], 1)
+
+
+def sliced(x):
+    gated = x[:, :32] * x[:, 32:].sigmoid()
+    return torch.cat([gated, gated], 1)
+
+
+def padded(x):
+    return functional.pad(x[:, :32], (0, 0, 0, 0, 16, 16))
+
+
+def weighted(x):
+    return x * torch.linspace(0, 1, 64, device=x.device).view(1, 64, 1, 1)
+
+
+def network(how):
+    return nn.Sequential(
+        conv(3, 32), conv(32, 64, 3, 2), Mixed(how), conv(64, 96, 3, 2), conv(96, 96), head(96)
+    )
+
+
+@pytest.mark.parametrize(
+    ("how", "call"), [(viewed, "view"), (split, "split"), (sliced, "a slice"), (padded, "pad")]
+)
+def test_a_width_that_the_code_writes_out_stays_and_is_named(how, call):
+    scaled = cs.scale(network(how), strategy="w", factor=4, resolution=32)
+    note = next(note for note in scaled.notes if note.startswith("Widths kept of"))
+    assert "the code writes their sizes out" in note
+    assert f"{call} in 2" in note
+    assert "2.query" in note
+    assert scaled.module[4][0].weight.shape[:2] == (192, 192)
+    assert scaled.module(torch.randn(2, 3, 32, 32)).shape == (2, 10)
+
+
+def test_a_refusal_names_the_module_to_freeze_and_freezing_it_helps():
+    with pytest.raises(
+        cs.UnscalableNetworkError, match=r"\(in 2, a Mixed\)\. .*--freeze '2'\), or use a strategy"
+    ):
+        cs.scale(network(weighted), strategy="w", factor=4, resolution=32)
+    scaled = cs.scale(network(weighted), strategy="w", factor=4, resolution=32, freeze=("2",))
+    assert scaled.module[2].query.weight.shape == (64, 64, 1, 1)
+    assert scaled.module[4][0].weight.shape[:2] == (192, 192)
+
+
+def test_a_forward_pass_that_reads_values_is_refused_with_the_reason():
+    class Reading(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.exit = conv(3, 32), head(32)
+
+        def forward(self, x):
+            x = self.conv(x)
+            return self.exit(x if x.mean().item() > 0 else -x)
+
+    with pytest.raises(cs.InputError, match=r"must follow from shapes, not from values of tensors"):
+        cs.scale(Reading(), strategy="w", factor=2, resolution=32)
+
+
+def test_products_of_a_width_with_itself_keep_it_and_a_note_says_so():
+    class Bilinear(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body, self.exit = nn.Sequential(conv(3, 64), conv(64, 16)), nn.Linear(256, 10)
+
+        def forward(self, x):
+            x = self.body(x).flatten(2)
+            return self.exit((x @ x.transpose(1, 2)).flatten(1))
+
+    scaled = cs.scale(Bilinear(), strategy="w", factor=4, resolution=32, weights=False)
+    assert scaled.module.body[0][0].out_channels == 128
+    assert scaled.module.body[1][0].out_channels == 16
+    assert any(note.startswith("Widths kept of body.1.0") for note in scaled.notes)
