@@ -42,6 +42,7 @@ ZOO = {
     "reversible": Kind(residual.reversible, deep=True),
     "inverted residual": Kind(residual.Mobile, deep=True),
     "hierarchical splits": Kind(residual.of(residual.Hierarchical), deep=True),
+    "unequal chunks": Kind(residual.of(residual.Chunked), deep=True),
     "cross-stage": Kind(residual.cross_stage, deep=True),
     "darknet from a list": Kind(residual.Darknet, deep=True),
     "one block again and again": Kind(residual.Shared),

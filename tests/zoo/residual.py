@@ -356,6 +356,24 @@ class Hierarchical(nn.Module):
         return (self.expand(torch.cat(found, 1)) + self.skip(x)).relu()
 
 
+class Chunked(nn.Module):
+    """Three parts of which the last is narrower, as chunk cuts them; depthwise kernels."""
+
+    def __init__(self, ins, outs, stride):
+        super().__init__()
+        part = -(-outs // 3)
+        self.reduce = conv(ins, outs, 1, stride)
+        self.convs = nn.ModuleList(
+            [nn.Conv2d(size, size, 3, 1, 1, groups=size) for size in (part, outs - 2 * part)]
+        )
+        self.expand, self.skip = linear_conv(outs, outs), shortcut(ins, outs, stride)
+
+    def forward(self, x):
+        first, second, third = self.reduce(x).chunk(3, 1)
+        parts = [first, self.convs[0](second), self.convs[1](third)]
+        return (self.expand(torch.cat(parts, 1)) + self.skip(x)).relu()
+
+
 class CrossStage(nn.Module):
     """Half of the channels goes through the blocks, the other half around them."""
 

@@ -31,6 +31,7 @@ class Channels:
     convolution, the compositions of its input, its output and its group width; `equal` the
     compositions of parts that must be of one size; `axes` those of all axes of weights; `same`
     pairs of compositions of one size, as the code reads it off one and gives it to the other;
+    `chunked` the first and the last part of so many that a chunk of unequal parts gives;
     `filling` the groups of constants that the network pads its channels with; `class_of_unit`
     what is tied.
 
@@ -49,6 +50,7 @@ class Channels:
     equal: tuple[tuple[Composition, ...], ...] = ()
     axes: tuple[Composition, ...] = ()
     same: tuple[tuple[Composition, Composition], ...] = ()
+    chunked: tuple[tuple[Composition, Composition, int], ...] = ()
     filling: frozenset[int] = frozenset()
     class_of_unit: npt.NDArray[np.int64] | None = field(default=None, repr=False)
     _known: dict[int, tuple[Label, Composition]] = field(default_factory=dict, repr=False)
@@ -130,6 +132,10 @@ def find_channels(ties: Ties, places: Sequence[Label], axes: Sequence[Label] = (
         for x, y, width in ties.grouped
     )
     known = dict.fromkeys(channels.composition(units) for units in axes)
+    chunked = [
+        (channels.composition(first), channels.composition(last), count)
+        for first, last, count in ties.chunked
+    ]
     same = dict.fromkeys((channels.composition(x), channels.composition(y)) for x, y in ties.same)
     return replace(
         channels,
@@ -138,6 +144,7 @@ def find_channels(ties: Ties, places: Sequence[Label], axes: Sequence[Label] = (
         equal=tuple(equal),
         axes=tuple(known),
         same=tuple(pair for pair in same if pair[0] != pair[1]),
+        chunked=tuple(dict.fromkeys(chunked)),
         filling=frozenset(
             group for units in ties.filling for group, _ in channels.composition(units)
         ),

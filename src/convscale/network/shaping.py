@@ -285,6 +285,8 @@ def _parted(ties: Ties, function: str, args: Sequence[Any], output: Sequence[Any
         known = [label for label in found if label is not None]
         if len(known) > 1:
             ties.equal.append([label.reshape(-1) for label in known])
+    elif function == "chunk" and found[0] is not None and found[-1] is not None:
+        ties.chunked.append((found[0].reshape(-1), found[-1].reshape(-1), len(parts)))
     sizes = tuple(int(part.shape[dim]) for part in parts)
     units = tuple(None if label is None else label.reshape(-1) for label in found)
     return Shaped(function, sizes, units)

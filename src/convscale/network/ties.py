@@ -32,6 +32,7 @@ class Ties:
         self.grouped: list[tuple[Label, Label, Label]] = []
         self.equal: list[list[Label]] = []
         self.same: list[tuple[Label, Label]] = []
+        self.chunked: list[tuple[Label, Label, int]] = []
         self.filling: list[Label] = []
         self.given: list[Label] = []
         self.reasons: list[tuple[Label, str, str]] = []

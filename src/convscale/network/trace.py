@@ -480,6 +480,7 @@ def _places(recorder: _Recorder) -> list[Label]:
         for call in (call for call in calls if call is not None):
             places += [units for units in call.dims if units is not None]
     places += [units for pair in recorder.ties.same for units in pair]
+    places += [units for *ends, _ in recorder.ties.chunked for units in ends]
     for border in recorder.borders.values():
         places += [u for u in (border.input_units, border.output_units) if u is not None]
     return places

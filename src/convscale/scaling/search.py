@@ -351,6 +351,7 @@ def _width_moves(found: Candidate) -> Iterator[Candidate]:
     """
     rule = found.variant.rule
     derived = {entry.whole for entry in rule.sums}
+    held = [way for way in rule.sums if way.holds(found.widths.of)]
     for width, step in found.widths.steps.items():
         if width in derived:
             continue
@@ -358,6 +359,8 @@ def _width_moves(found: Candidate) -> Iterator[Candidate]:
             if new < step or abs(new - width.request(found.factors.width)) > step:
                 continue
             widths = rule.moved(found.widths, width, new)
+            if not all(way.holds(widths.of) for way in held):
+                continue
             moved = {w: size for w, size in widths.of.items() if size != found.widths.of[w]}
             if all(_is_near(w, size, found.factors.width) for w, size in moved.items()):
                 yield replace(found, widths=widths, complexity=found.variant.complexity(widths))

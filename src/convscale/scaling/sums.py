@@ -55,6 +55,9 @@ class Steps(NamedTuple):
 class Sum(NamedTuple):
     """A width as a sum: pairs of a width and how often it stands in it, and what is fixed.
 
+    `chunks` is positive where the network itself cuts it into so many parts: all but the last,
+    which comes first here, are of one size, the smallest with which that many parts suffice.
+
     Example:
         >>> Sum(Width(64), ((Width(16), 1), (Width(48), 1))).of({Width(16): 24, Width(48): 64})
         88
@@ -63,10 +66,36 @@ class Sum(NamedTuple):
     whole: Width
     parts: tuple[tuple[Width, int], ...]
     fixed: int = 0
+    chunks: int = 0
 
     def of(self, widths: Mapping[Width, int]) -> int:
         """Return the sum for given widths."""
         return self.fixed + sum(widths[part] * times for part, times in self.parts)
+
+    def holds(self, widths: Mapping[Width, int]) -> bool:
+        """Tell whether the parts are those of the whole, and of a chunk of it.
+
+        Example:
+            >>> whole = Sum(Width(64), ((Width(16), 1), (Width(48), 1)))
+            >>> whole.holds({Width(16): 24, Width(48): 64, Width(64): 96})
+            False
+        """
+        value = self.of(widths)
+        cut = self.cut(value).items() if self.chunks else ()
+        return widths.get(self.whole, value) == value and all(
+            widths[part] == size for part, size in cut
+        )
+
+    def cut(self, value: int) -> dict[Width, int]:
+        """Return the parts that a chunk makes of a value.
+
+        Example:
+            >>> Sum(Width(8), ((Width(2), 1), (Width(3), 2)), chunks=3).cut(104)
+            {Width(base=3, share=1.0): 35, Width(base=2, share=1.0): 34}
+        """
+        (last, _), (first, _) = self.parts
+        size = -(-value // self.chunks)
+        return {first: size, last: value - size * (self.chunks - 1)}
 
 
 def reconciled(
@@ -163,8 +192,17 @@ def _moves(
 ) -> dict[Width, int] | None:
     """Return the parts that must move so that every sum has a value, one in each sum."""
     moves: dict[Width, int] = {}
-    for way in sorted(ways, key=lambda way: len(way.parts)):
+    for way in sorted(ways, key=lambda way: (-way.chunks, len(way.parts))):
         current = {part: moves.get(part, new[part]) for part, _ in way.parts}
+        if way.chunks:
+            cut = {part: size for part, size in way.cut(value).items() if size != current[part]}
+            if not all(
+                size > 0 and size % steps.least[part] == 0 and part not in settled | moves.keys()
+                for part, size in cut.items()
+            ):
+                return None
+            moves |= cut
+            continue
         missing = value - way.of(current)
         if not missing:
             continue

@@ -114,7 +114,7 @@ class WidthRule:
     def _totals(self) -> dict[Width, list[tuple[Width, int]]]:
         """The widths that are so many times a width, by that width."""
         totals: dict[Width, list[tuple[Width, int]]] = defaultdict(list)
-        for total, parts, _ in self.sums:
+        for total, parts, *_ in self.sums:
             if len(parts) == 1 and total in self.multiples:
                 totals[parts[0][0]].append((total, parts[0][1]))
         return totals
@@ -289,6 +289,11 @@ def _sums(
     """Return the widths that some place has as a sum of others."""
     widths = {width for width, _ in natural.values()}
     found: dict[Sum, None] = {}
+    chunks = {
+        (first, last): count
+        for *ends, count in channels.chunked
+        for first, last in [[_whole_width(end, natural, channels) for end in ends]]
+    }
     for composition in places:
         parts: dict[Width, int] = defaultdict(int)
         fixed, whole = 0, True
@@ -305,7 +310,11 @@ def _sums(
         size = fixed + sum(width.base * times for width, times in parts.items())
         total = Width(size, *shares)
         if total not in parts and (total in widths or len(parts) > 1):
-            found[Sum(total, tuple(sorted(parts.items())), fixed)] = None
+            known = tuple(sorted(parts.items()))
+            last, first = (width for width, _ in (known[0], known[-1]))
+            count = chunks.get((first, last), 0)
+            cut = not fixed and known == ((last, 1), (first, count - 1))
+            found[Sum(total, known, fixed, count if cut else 0)] = None
     return tuple(sorted(found))
 
 
