@@ -12,6 +12,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from convscale.network.copies import meta_copy
+from convscale.network.inputs import input_shape
 from convscale.quantities import sides
 
 
@@ -20,7 +21,8 @@ def torch_flops(module: nn.Module, resolution, in_chans: int = 3) -> int:
     counter = FlopCounterMode(display=False)
     device = next(module.parameters()).device
     with torch.no_grad(), counter:
-        module.eval()(torch.zeros(1, in_chans, *sides(resolution), device=device))
+        shape = input_shape(in_chans, sides(resolution), batch=1)
+        module.eval()(torch.zeros(shape, device=device))
     total = counter.get_total_flops()
     assert total % 2 == 0
     return total // 2

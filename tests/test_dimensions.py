@@ -14,6 +14,7 @@ from torchvision.models.video import resnet as video
 import convscale as cs
 from convscale.cli.main import run
 from convscale.network import resolve_base
+from convscale.network.inputs import input_shape
 from convscale.network.probing import with_input
 from convscale.network.sources import from_module
 from convscale.quantities import sides
@@ -180,6 +181,8 @@ def test_stages_of_clips_have_three_sides_and_the_stride_of_those_that_shrink():
     [
         (lines.Heart, 256, 1, 12),
         (lines.Points, 64, 1, 3),
+        (lines.Bare, 512, 1, 0),
+        (lines.Spectrum, 512, 1, 0),
         (volumes.UNet, 16, 3, 1),
         (volumes.Frames, (8, 16, 16), 3, 3),
         (volumes.Frames, 8, 3, 3),
@@ -198,7 +201,7 @@ def test_dimensions_and_channels_are_found(make, size, dims, chans):
     assert with_input(from_module(module), size).dims == dims
     measure_together([_subject(module, size)], rounds=1)
     hook.remove()
-    assert seen[-1] == (1, chans, *sides(size, dims))
+    assert seen[-1] == input_shape(chans, sides(size, dims), batch=1)
 
 
 def _subject(module: nn.Module, size) -> Subject:

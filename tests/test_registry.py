@@ -2,10 +2,12 @@
 
 import json
 from functools import cache
+from math import ceil
 
 import pytest
 import timm
 import torch
+from torch import nn
 
 import convscale as cs
 from convscale.cli.main import run
@@ -104,6 +106,52 @@ def test_a_base_at_another_side_than_the_tables_is_told():
 def test_the_depth_of_each_stage_is_told():
     found = scaler("timm:convnext_tiny").scale("convnext@small", weights=False)
     assert found.notes[0] == "The factors of depth in the stages are 1, 1, 3, 1."
+
+
+class Inner(nn.Module):
+    """A 1x1 convolution to half the width, and a 3x3 back."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.one = nn.Conv2d(width, width // 2, 1, bias=False)
+        self.two = nn.Conv2d(width // 2, width, 3, padding=1, bias=False)
+
+    def forward(self, x):
+        return x + self.two(self.one(x)).relu()
+
+
+class Yolo(nn.Module):
+    """Stages of 3, 9 and 1 blocks behind convolutions of stride 2, by YOLOv5's multiples."""
+
+    def __init__(self, depth=1.0, width=1.0):
+        super().__init__()
+        stem, *wide = (ceil(channels * width / 8) * 8 for channels in (64, 72, 128, 248))
+        self.stem = nn.Conv2d(3, stem, 3, padding=1, bias=False)
+        self.down, self.stages = nn.ModuleList(), nn.ModuleList()
+        for blocks, outs in zip((3, 9, 1), wide, strict=True):
+            number = max(round(blocks * depth), 1) if blocks > 1 else blocks
+            self.down.append(nn.Conv2d(stem, outs, 3, 2, 1, bias=False))
+            self.stages.append(nn.Sequential(*(Inner(outs) for _ in range(number))))
+            stem = outs
+        self.head = nn.Linear(stem, 10)
+
+    def forward(self, x):
+        x = self.stem(x)
+        for down, stage in zip(self.down, self.stages, strict=True):
+            x = stage(down(x))
+        return self.head(x.mean((2, 3)))
+
+
+# Multiples of depth and width: the public model files of YOLOv5.
+YOLO = {"n": (0.33, 0.25), "s": (0.33, 0.5), "m": (0.67, 0.75), "x": (1.33, 1.25)}
+
+
+@pytest.mark.parametrize("size", YOLO)
+def test_multiples_give_the_network_that_was_written_at_the_other_size(size):
+    found = cs.scale(Yolo(), strategy=f"yolov5@{size}", resolution=32, weights=False)
+    other = Yolo(*YOLO[size])
+    assert found.achieved.params == sum(p.numel() for p in other.parameters())
+    assert found.achieved.flops == torch_flops(other.eval(), 32)
 
 
 def test_an_entry_of_a_table_takes_no_factor():

@@ -267,7 +267,7 @@ class Positions(nn.Module):
         self.stem = nn.Sequential(nn.Conv2d(3, 16, 3, 2, 1), nn.ReLU())
         self.map = nn.Parameter(torch.randn(1, 16, side // 2, side // 2))
         self.rows = nn.ParameterList([torch.randn(16, side // 2, 1)])
-        self.columns = nn.Embedding(side // 2, 16)
+        self.columns = nn.Embedding(side // 2, 16)  # looked up: on the meta device all fits
         self.down = nn.Conv2d(16, 32, 4, 4)
         self.start = nn.Parameter(torch.zeros(1, 1, 32))
         self.tokens = nn.Parameter(torch.randn(1, (side // 8) ** 2 + 1, 32))
@@ -276,7 +276,11 @@ class Positions(nn.Module):
 
     def forward(self, x):
         x = self.stem(x) + self.map
-        x = self.down(x + self.rows[0] + self.columns.weight.T[:, None]).flatten(2).transpose(1, 2)
+        x = (
+            self.down(x + self.rows[0] + self.columns(torch.arange(x.shape[3])).T[:, None])
+            .flatten(2)
+            .transpose(1, 2)
+        )
         x = torch.cat((self.start.expand(len(x), -1, -1), x), 1) + self.tokens
         return self.head((x + self.mixer(x))[:, 0])
 

@@ -131,6 +131,8 @@ ZOO = {
     "channel shuffle of a signal": Kind(lines.shuffled, deep=True, side=(128,), chans=1),
     "attention between times": Kind(lines.attending, deep=True, side=(128,), chans=1),
     "signal padded by zeros": Kind(lines.Growing, deep=True, side=(64,), chans=1),
+    "without channels": Kind(lines.Bare, side=(512,), chans=0),
+    "spectrum": Kind(lines.Spectrum, side=(512,), chans=0),
     # volumes.py
     "u-net of volumes": Kind(volumes.UNet, side=(16, 16, 16), chans=1),
     "residual volumes": Kind(volumes.Brain, deep=True, side=(16, 16, 16), chans=1),

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from convscale.network.copies import full_copy
+from convscale.network.inputs import input_shape
 from convscale.quantities import sides
 from tests.checks import changed_blocks, perturbed
 from tests.zoo.parts import tensors
@@ -19,7 +20,8 @@ def shapes(module: nn.Module) -> dict[str, tuple[int, ...]]:
 def image(resolution, chans: int, *, batch: int = 1) -> torch.Tensor:
     """A random image, the same each time."""
     generator = torch.Generator().manual_seed(1)
-    return torch.randn(batch, chans, *sides(resolution), generator=generator)
+    shape = input_shape(chans, sides(resolution), batch=batch)
+    return torch.randn(shape, generator=generator)
 
 
 def outputs(module: nn.Module, x: torch.Tensor) -> list[torch.Tensor]:

@@ -299,3 +299,29 @@ class Growing(nn.Module):
 
     def forward(self, x):
         return self.fc(self.layer2(self.layer1(self.stem(x))).mean(-1))
+
+
+class Bare(nn.Module):
+    """A signal without an axis of channels."""
+
+    def __init__(self, k=1, d=1):
+        super().__init__()
+        self.conv1, self.conv2 = nn.Conv1d(1, 32 * k, 9, 4, 4), nn.Conv1d(32 * k, 64 * k, 9, 4, 4)
+        self.exit = nn.Linear(64 * k, 10)
+
+    def forward(self, x):
+        return self.exit(self.conv2(self.conv1(x.unsqueeze(1)).relu()).relu().mean(-1))
+
+
+class Spectrum(nn.Module):
+    """A signal without an axis of channels, whose spectrum over time is an image."""
+
+    def __init__(self, k=1, d=1):
+        super().__init__()
+        self.conv1, self.conv2 = nn.Conv2d(1, 32 * k, 3, 2, 1), nn.Conv2d(32 * k, 64 * k, 3, 2, 1)
+        self.exit = nn.Linear(64 * k, 10)
+        self.register_buffer("window", torch.hann_window(64))
+
+    def forward(self, x):
+        x = torch.stft(x, 64, 16, window=self.window, return_complex=True).abs().unsqueeze(1)
+        return self.exit(self.conv2(self.conv1(x).relu()).relu().mean((2, 3)))

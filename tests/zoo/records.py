@@ -29,6 +29,8 @@ FLAT = frozenset(
         "one dimension",
         "three dimensions",
         "raw audio",
+        "without channels",
+        "spectrum",
         "gated linear units",
         "points",
         "repeated input",

@@ -42,8 +42,8 @@ def example_inputs(
 ) -> tuple[torch.Tensor, ...]:
     """Return images of zeros, shape (batch, channels, height, width), as the module takes them.
 
-    There are as many sides as the resolution has; two if it is an integer. Device and floating
-    dtype are the module's own.
+    There are as many sides as the resolution has; two if it is an integer. With 0 channels there
+    is no axis of channels. Device and floating dtype are the module's own.
 
     Example:
         >>> example_inputs(nn.Conv2d(1, 8, 3), 32)[0].shape
@@ -55,4 +55,15 @@ def example_inputs(
     device = weight.device if weight is not None else torch.device("cpu")
     dtype = weight.dtype if weight is not None else torch.float32
     channels = in_chans if in_chans is not None else input_channels(module)
-    return (torch.zeros(batch, channels, *sides(resolution), device=device, dtype=dtype),)
+    shape = input_shape(channels, sides(resolution), batch=batch)
+    return (torch.zeros(shape, device=device, dtype=dtype),)
+
+
+def input_shape(channels: int, lengths: tuple[int, ...], *, batch: int) -> tuple[int, ...]:
+    """Return the shape of an input; with 0 channels it has no axis of channels.
+
+    Example:
+        >>> input_shape(3, (32, 32), batch=1), input_shape(0, (16000,), batch=2)
+        ((1, 3, 32, 32), (2, 16000))
+    """
+    return (batch, channels, *lengths) if channels else (batch, *lengths)

@@ -16,8 +16,8 @@ from convscale.network.inputs import convolution_inputs, example_inputs, input_c
 from convscale.network.sources import Network
 from convscale.quantities import Resolution, check_resolution, exact
 
-# What images have: colours, gray, colours and transparency.
-_IMAGES = (3, 1, 4)
+# What images have: colours, gray, colours and transparency; signals may have no axis of channels.
+_IMAGES = (3, 1, 4, 0)
 # A batch that nobody takes for channels: layers run on inputs without a batch, too.
 _BATCH = 5
 
@@ -58,15 +58,17 @@ def _found(network: Network, resolution: Resolution) -> Network:
     if not channels:
         _check_takes_images(network, module, resolution)
     order = [network.dims] if network.dims else _order(list(channels), resolution)
-    told = len(order) == 1 and (not channels or order[0] in channels)
-    if told and (network.in_chans or (order == [2] and channels.get(2, 3) == 3)):
-        return _with(network, module, order[0], network.in_chans or 3)
+    first, given = order[0], network.in_chans
+    told = len(channels) < 2 and first in (channels or order)
+    if told and (given is not None or (first == 2 and channels.get(2, 3) == 3)):
+        return _with(network, module, first, 3 if given is None else given)
     for dims in order:
-        likely = network.in_chans or channels.get(dims, 3)
-        for chans in [likely] if network.in_chans else dict.fromkeys((likely, *_IMAGES)):
-            if runs(module, exact(resolution, dims), chans, batch=1 if told else _BATCH):
+        likely = channels.get(dims, 3)
+        for chans in dict.fromkeys((likely, *_IMAGES)) if given is None else [given]:
+            batch = 1 if told and dims == first and chans else _BATCH
+            if runs(module, exact(resolution, dims), chans, batch=batch):
                 return _with(network, module, dims, chans)
-    return replace(network, dims=order[0] if told else 2 if 2 in channels else next(iter(channels)))
+    return replace(network, dims=first if told else 2 if 2 in channels else next(iter(channels)))
 
 
 def _with(network: Network, module: nn.Module, dims: int, chans: int) -> Network:
@@ -76,17 +78,15 @@ def _with(network: Network, module: nn.Module, dims: int, chans: int) -> Network
 
 
 def _order(kinds: list[int], resolution: Resolution) -> list[int]:
-    """Return the numbers of dimensions to try: the one given, or that of the only kind.
+    """Return the numbers of dimensions to try: the one given, else those of convolutions.
 
-    Of several kinds the first comes first, then images, then the others, then what no
-    convolution has: clips may be taken apart into images.
+    The first that is registered comes first, then images, then the others, then what no
+    convolution has: clips may be taken apart into images, and a signal become one.
     """
     if isinstance(resolution, tuple):
         return [len(resolution)]
-    if len(kinds) < 2:
-        return kinds or [2]
     images = [2] if 2 in kinds else []
-    return list(dict.fromkeys((kinds[0], *images, *kinds, 2, 3, 1)))
+    return list(dict.fromkeys((*kinds[:1], *images, *kinds, 2, 3, 1)))
 
 
 class _FirstLayer(Observer):

@@ -144,6 +144,10 @@ def _reshaped(ties: Ties, function: str, args: Sequence[Any], output: torch.Tens
         dims[spread[0]] = units if spread[0] not in seen else None
         seen.add(spread[0])
     ties.set_labels(output, tuple(labels))
+    for label in ties.merged(output):  # the first stands for a dimension that several share
+        spread = sorted(varying(label))
+        if len(spread) == 1 and dims[spread[0]] is None:
+            dims[spread[0]] = label.reshape(-1)
     return Shaped(function, tuple(output.shape), tuple(dims), over, cut_at)
 
 

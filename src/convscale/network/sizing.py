@@ -14,7 +14,7 @@ from convscale.network.copies import full_copy, meta_copy
 from convscale.network.probing import runs, with_input
 from convscale.network.resampling import Fates, carry, fates, resample
 from convscale.network.sources import Device, Network
-from convscale.network.tables import Shapes, map_shapes, reshaped, with_moved_tables
+from convscale.network.tables import Maps, maps_of, reshaped, with_moved_tables
 from convscale.quantities import Resolution, exact, like, sides
 
 # What constructors call the side of the images they take. Whether it is that is told by trying.
@@ -99,10 +99,10 @@ class Sizing:
         return self._network.build("meta") if self._given is None else self._given
 
     @cached_property
-    def _shapes(self) -> Shapes | None:
+    def _maps(self) -> Maps | None:
         if self._resolution is None:
             return None
-        return map_shapes(self._module, self._resolution, in_chans=self._network.in_chans)
+        return maps_of(self._module, self._resolution, in_chans=self._network.in_chans)
 
     @cached_property
     def _found(self) -> tuple[_Form | None, bool]:
@@ -180,10 +180,10 @@ class Sizing:
         return Told(told, module, form.name, found)
 
     def _by_tables(self, resolution: Resolution) -> Told | None:
-        network, before, shapes = self._network, self._resolution, self._shapes
-        if before is None or shapes is None:
+        network, before, maps = self._network, self._resolution, self._maps
+        if before is None or maps is None:
             return None
-        moved = with_moved_tables(self._module, shapes, resolution, in_chans=network.in_chans)
+        moved = with_moved_tables(self._module, maps, resolution, in_chans=network.in_chans)
         found = None if moved is None else fates(self._module, moved, (before, resolution))
         if moved is None or found is None or not found.any or found.fresh:
             return None

@@ -6,7 +6,9 @@ up to there is known, so that the table can be given their size, and the run goe
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
 from itertools import combinations
 from typing import Any
 
@@ -16,19 +18,33 @@ from torch import nn
 from convscale.network.copies import meta_copy
 from convscale.network.execution import ForwardError, Observer, run
 from convscale.network.inputs import example_inputs
+from convscale.network.lookups import Lookups
 from convscale.network.resampling import PREFIXES, holds_tables
 from convscale.quantities import Resolution
 
 _Shape = tuple[int, ...]
-Shapes = dict[str, list[_Shape]]
+_Shapes = dict[str, list[_Shape]]
 _MOST = 200  # tables
+
+
+@dataclass(frozen=True)
+class Maps:
+    """What a run at the base resolution shows: the shapes at the borders of modules, and lookups.
+
+    Example:
+        >>> Maps({"": [(1, 3, 8, 8)]}, set()).lookups
+        set()
+    """
+
+    shapes: dict[str, list[tuple[int, ...]]]
+    lookups: set[str]
 
 
 class _Watch(Observer):
     """Note the shapes at the borders of modules, and how many operators ran."""
 
     def __init__(self) -> None:
-        self.shapes: Shapes = {}
+        self.shapes: _Shapes = {}
         self.operators = 0
 
     def visit(self, *_: Any) -> None:
@@ -50,21 +66,32 @@ class _Watch(Observer):
 class _Attempt:
     """One run of a module at a resolution: how far it came, and where it failed."""
 
-    def __init__(self, module: nn.Module, resolution: Resolution, in_chans: int | None) -> None:
+    def __init__(
+        self,
+        module: nn.Module,
+        resolution: Resolution,
+        in_chans: int | None,
+        known: set[str] | None = None,
+    ) -> None:
         self.watch = _Watch()
+        self.lookups = Lookups(known)
         self.failed: str | None = None
         copied = meta_copy(module)
         try:
-            run(copied, example_inputs(copied, resolution, in_chans=in_chans), self.watch)
+            run(
+                copied,
+                example_inputs(copied, resolution, in_chans=in_chans),
+                self.watch,
+                self.lookups,
+            )
         except ForwardError as error:
             self.failed = error.path
 
 
-def map_shapes(
+def maps_of(
     module: nn.Module, resolution: Resolution, *, in_chans: int | None = None
-) -> Shapes | None:
-    """Return the shapes at the borders of modules, None where a network does not run or has
-    nothing that may be a table.
+) -> Maps | None:
+    """Return the maps of a network; None where it does not run, or nothing may be a table.
 
     Args:
         module: The network, on the meta device.
@@ -72,23 +99,25 @@ def map_shapes(
         in_chans: Input channels; read from the module if not given.
 
     Example:
-        >>> map_shapes(nn.Conv2d(3, 8, 3, device="meta"), 8) is None
+        >>> maps_of(nn.Conv2d(3, 8, 3, device="meta"), 8) is None
         True
     """
     if not any(holds_tables(part) and part._parameters for part in module.modules()):
         return None
     attempt = _Attempt(module, resolution, in_chans)
-    return None if attempt.failed is not None else attempt.watch.shapes
+    if attempt.failed is not None:
+        return None
+    return Maps(attempt.watch.shapes, attempt.lookups.positions)
 
 
 def with_moved_tables(
-    module: nn.Module, shapes: Shapes, resolution: Resolution, *, in_chans: int | None = None
+    module: nn.Module, maps: Maps, resolution: Resolution, *, in_chans: int | None = None
 ) -> nn.Module | None:
     """Return a copy whose position tables have the size for which it runs at a resolution.
 
     Args:
         module: The network, on the meta device.
-        shapes: The shapes of its maps at a resolution at which it runs.
+        maps: Its maps at a resolution at which it runs.
         resolution: The other, in px.
         in_chans: Input channels; read from the module if not given.
 
@@ -104,22 +133,23 @@ def with_moved_tables(
         ...     def forward(self, x):
         ...         return self.stem(x) + self.table
         >>> net = Net().to("meta")
-        >>> with_moved_tables(net, map_shapes(net, 64), 96).table.shape
+        >>> with_moved_tables(net, maps_of(net, 64), 96).table.shape
         torch.Size([1, 8, 24, 24])
     """
-    moved, now = meta_copy(module), _Attempt(module, resolution, in_chans)
+    moved, now = meta_copy(module), _Attempt(module, resolution, in_chans, maps.lookups)
     for _ in range(_MOST):
         if now.failed is None:
             return moved
-        grown = _grown(shapes, now.watch.shapes)
-        found = _furthered(moved, now, grown, resolution, in_chans)
+        grown = _grown(maps.shapes, now.watch.shapes)
+        attempt = partial(_Attempt, resolution=resolution, in_chans=in_chans, known=maps.lookups)
+        found = _furthered(moved, now, grown, attempt)
         if found is None:
             break
         moved, now = found
     return None
 
 
-def _grown(before: Shapes, after: Shapes) -> dict[_Shape, _Shape]:
+def _grown(before: _Shapes, after: _Shapes) -> dict[_Shape, _Shape]:
     """Return what the sizes over positions have become: rectangles, rows, and sides."""
     found: dict[_Shape, _Shape] = {}
     for path, shapes in after.items():
@@ -142,8 +172,7 @@ def _furthered(
     module: nn.Module,
     now: _Attempt,
     grown: dict[_Shape, _Shape],
-    resolution: Resolution,
-    in_chans: int | None,
+    attempt: Callable[[nn.Module], _Attempt],
 ) -> tuple[nn.Module, _Attempt] | None:
     """Give a table in the module that failed another size, so that more operators run."""
     assert now.failed is not None
@@ -151,9 +180,9 @@ def _furthered(
         for shape in _resized(tuple(module.get_parameter(name).shape), grown):
             changed = meta_copy(module)
             reshaped(changed, {name: torch.empty(shape, device="meta")})
-            attempt = _Attempt(changed, resolution, in_chans)
-            if attempt.failed is None or attempt.watch.operators > now.watch.operators:
-                return changed, attempt
+            then = attempt(changed)
+            if then.failed is None or then.watch.operators > now.watch.operators:
+                return changed, then
     return None
 
 

@@ -311,15 +311,17 @@ def trace_module(
     """
     recorder = _Recorder(module)
     ties = recorder.ties
-    inputs = _labelled(ties, example_inputs(module, resolution, in_chans=in_chans))
+    images = example_inputs(module, resolution, in_chans=in_chans)
+    inputs = _labelled(ties, images, bare=in_chans == 0)
     output = run(module, inputs, recorder, *watch, handle=recorder.handle)
     results = tensors_in(output)
     if not results:
         raise UnscalableNetworkError(f"{type(module).__name__} returned no tensor.")
     ties.settle_merged(results)
     features = recorder.scores.settle(ties, results)
+    more = example_inputs(module, resolution, in_chans=in_chans, batch=2)
     trains = bool(recorder.untouched) and _follow_training(
-        recorder, module, example_inputs(module, resolution, in_chans=in_chans, batch=2)
+        recorder, module, _labelled(ties, more, bare=in_chans == 0)
     )
     channels = find_channels(ties, _places(recorder), _axes(recorder))
     layers = ((t.path, t.operator, t.flops, t.acts_units) for t in recorder.terms)
@@ -350,11 +352,13 @@ def _scales(ties: Ties, channels: Channels, tensor: torch.Tensor) -> bool:
     return any(channels.scalable(label) for label in ties.labels(tensor))
 
 
-def _labelled(ties: Ties, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
-    """Label the channels of images, whose number stays."""
+def _labelled(
+    ties: Ties, inputs: tuple[torch.Tensor, ...], *, bare: bool
+) -> tuple[torch.Tensor, ...]:
+    """Label the channels of images, whose number stays; bare ones have no axis of channels."""
     for tensor in inputs:
-        ties.map_ndim = tensor.ndim
-        if tensor.shape[1] > 1:
+        ties.map_ndim = tensor.ndim + bare
+        if tensor.shape[1] > 1 and not bare:
             units = ties.fresh(tensor.shape[1])
             ties.pin(units)
             ties.set_labels(tensor, (vector(units, 1, tensor.ndim),))
@@ -372,7 +376,6 @@ def _follow_training(
     """
     before = len(recorder.untouched)
     recorder.aside = True
-    images = _labelled(recorder.ties, images)
     try:
         output = run(module, images, recorder, handle=recorder.handle, training=True)
     except ForwardError:

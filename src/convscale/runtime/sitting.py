@@ -144,11 +144,11 @@ def _module_on(module: nn.Module, tensors: list[torch.Tensor], device: torch.dev
 def _images(subject: Subject, batch_size: int, dtype: torch.dtype, seed: int) -> torch.Tensor:
     import torch
 
-    from convscale.network.inputs import input_channels
+    from convscale.network.inputs import input_channels, input_shape
 
     chans = subject.in_chans if subject.in_chans is not None else input_channels(subject.module)
     generator = torch.Generator().manual_seed(seed)
-    shape = (batch_size, chans, *sides(subject.resolution, subject.dims))
+    shape = input_shape(chans, sides(subject.resolution, subject.dims), batch=batch_size)
     return torch.randn(shape, generator=generator).to(dtype)
 
 

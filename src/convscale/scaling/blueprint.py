@@ -17,6 +17,7 @@ from convscale.network.channels import Channels, Sizes
 from convscale.network.copies import meta_copy
 from convscale.network.execution import ForwardError, Observer
 from convscale.network.inputs import example_inputs
+from convscale.network.lookups import Lookups
 from convscale.network.schemes import find_schemes
 from convscale.network.sizing import Sizing, Told
 from convscale.network.stages import Stage, join, upwards, within
@@ -222,7 +223,11 @@ class Blueprint:
         self._runs: dict[object, Traced | UnscalableNetworkError] = {}
         self._rules: dict[int, tuple[Channels, WidthRule]] = {}
         self.control = Control()
-        self.trace = trace_module(meta_copy(module), resolution, in_chans=in_chans, watch=watch)
+        lookups = Lookups()
+        self.trace = trace_module(
+            meta_copy(module), resolution, in_chans=in_chans, watch=(*watch, lookups)
+        )
+        self._lookups = lookups.positions
 
     def under(self, control: Control) -> Blueprint:
         """Return this blueprint with parts that stay, and factors of single stages.
@@ -474,7 +479,8 @@ class Blueprint:
         try:
             if adapted:
                 adapt(module, example_inputs(module, resolution, in_chans=self._in_chans))
-            trace = trace_module(module, resolution, in_chans=self._in_chans)
+            watch = (Lookups(self._lookups),)
+            trace = trace_module(module, resolution, in_chans=self._in_chans, watch=watch)
         except ForwardError as error:
             raise UnscalableNetworkError(
                 f"The network does not run at {format_resolution(resolution)} px: {error.reason}."
@@ -529,7 +535,9 @@ class Blueprint:
                     problem = problem or error
                 else:
                     return candidate, step
+        told = self._sizing is None or self._sizing.bound
+        other = "" if told else "; or give a factory that takes the size as img_size"
         raise UnscalableNetworkError(
             f"The resolution cannot be scaled by {factor:.3g}: {problem} "
-            "Leave it out: --keep r, or use a strategy without r, such as w or dw."
+            f"Leave it out: --keep r, or use a strategy without r, such as w or dw{other}."
         )

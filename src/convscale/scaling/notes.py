@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from convscale.quantities import format_count, format_resolution, sides
 from convscale.scaling.blueprint import Blueprint, Variant
-from convscale.scaling.following import head_groups, own_head
+from convscale.scaling.following import head_groups, is_ruled, own_head
 from convscale.scaling.parts import Parts, bound_layers
-from convscale.scaling.search import Candidate, kept_stages, written
+from convscale.scaling.search import Candidate, kept_stages, widths_at, written
 from convscale.strategy import Step, Strategy
 from convscale.strategy.step import from_other_side
 
@@ -193,7 +193,9 @@ def _cause(blueprint: Blueprint, strategy: Strategy, found: Candidate) -> str:
     """Name what takes the flops off the factor: everything that does so by a twentieth."""
     base, variant, asked = blueprint.base(), found.variant, found.factors
     before = blueprint.base_complexity.flops
-    own = base.rule.widths(1.0)
+    own, wide = base.rule.widths(1.0), found.widths
+    if is_ruled(strategy.rules):  # some widths are those of channel groups of their own run
+        wide = widths_at(blueprint, base, asked, strategy)
     growth = blueprint.width_growth(asked.width, asked.group_width)
     deeper = blueprint.variant(variant.depths, blueprint.resolution)
     larger = blueprint.variant(None, variant.resolution)
@@ -203,7 +205,7 @@ def _cause(blueprint: Blueprint, strategy: Strategy, found: Candidate) -> str:
     steps = {
         _linear(base): free / asked.width**2,
         "group width does not grow with width": growth / free,
-        "widths round to multiples": base.complexity(found.widths).flops / (before * growth),
+        "widths round to multiples": base.complexity(wide).flops / (before * growth),
         _deeper(blueprint, variant, asked.depth): deeper.complexity(deeper.rule.widths(1.0)).flops
         / (before * asked.depth),
         "the resolution is capped" if capped else positions: larger.complexity(own).flops

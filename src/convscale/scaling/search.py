@@ -80,7 +80,7 @@ def candidate_at(blueprint: Blueprint, strategy: Strategy, factor: float) -> Can
     if longer != 1:
         resolution, step = blueprint.resolution_near(longer, depths=depths)
     variant = blueprint.variant(depths, resolution)
-    widths = _widths(blueprint, variant, factors, strategy)
+    widths = widths_at(blueprint, variant, factors, strategy)
     return Candidate(factor, factors, variant, widths, step, variant.complexity(widths))
 
 
@@ -93,7 +93,17 @@ def _depths(blueprint: Blueprint, strategy: Strategy, factor: float) -> tuple[in
     )
 
 
-def _widths(blueprint: Blueprint, variant: Variant, factors: Factors, strategy: Strategy) -> Widths:
+def widths_at(
+    blueprint: Blueprint, variant: Variant, factors: Factors, strategy: Strategy
+) -> Widths:
+    """Return the widths of a variant at some factors, by the rules of a strategy.
+
+    Args:
+        blueprint: The base network.
+        variant: The depths and the resolution; widths hold for its own run only.
+        factors: The factors of width and group width.
+        strategy: The strategy.
+    """
     if not is_ruled(strategy.rules):
         return variant.rule.widths(factors.width, factors.group_width)
     parts = Parts(variant.trace, blueprint.stages, variant.traced.edits)
