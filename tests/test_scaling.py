@@ -315,7 +315,10 @@ def test_a_reshape_to_a_fixed_number_is_named_and_never_wrong():
         def forward(self, x):
             return self.exit(self.entry(x).mean((2, 3)).view(-1, 16))
 
-    message = "^module:Fixed has a number in its code that does not follow its widths: .*$"
+    message = (
+        r"^Strategy 'w' scales width, but none is left, as the code writes their sizes out \(view "
+        r"in the network\)\. Use a strategy without w\.$"
+    )
     with pytest.raises(cs.UnscalableNetworkError, match=message):
         cs.scale(Fixed(), strategy="w", factor=4.0, resolution=32)
 
