@@ -104,9 +104,7 @@ def _scaled(
     except Exception as error:  # noqa: BLE001 - a row, whatever it was
         return _failed("", case, error)
     classes = {shape[1] for shape in outputs if len(shape) > 1}
-    steps = scaler.blueprint.base().rule.widths(scaled.factors.width).steps
-    required = {width.base: step for width, step in steps.items()}
-    share = width_share(base, scaled, layers, after, classes, required)
+    share = width_share(base, scaled, layers, after, classes, _required(scaler, scaled))
     row = Row(
         network="",
         strategy=strategy,
@@ -229,6 +227,19 @@ def at_request(
         if near or multiple or joined:
             good.add((old, new))
     return good
+
+
+def _required(scaler: Scaler, scaled: ScaledNetwork) -> dict[int, int]:
+    """Return the steps that widths move by, packed heads as many at a time as they are."""
+    steps = scaler.blueprint.base().rule.widths(scaled.factors.width).steps
+    required = {width.base: step for width, step in steps.items()}
+    trace = scaler.blueprint.trace
+    for axes in trace.tensors:
+        for units in axes.units:
+            if units is not None:
+                packed = sum(times for _, times in trace.channels.composition(units))
+                required[len(units)] = max(required.get(len(units), 1), packed)
+    return required
 
 
 def _weighted(module: nn.Module) -> bool:
