@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
+from operator import index
 
 from convscale.errors import InputError
 
@@ -68,11 +69,27 @@ def check_count(value: int, *, what: str) -> int:
         >>> check_count(8, what="batch size")
         8
     """
-    if isinstance(value, bool) or not isinstance(value, int):
+    number = whole(value)
+    if number is None:
         raise InputError(f"The {what} is {value!r}; it must be an integer of at least 1.")
-    if value < 1:
-        raise InputError(f"The {what} is {value}; it must be at least 1.")
-    return value
+    if number < 1:
+        raise InputError(f"The {what} is {number}; it must be at least 1.")
+    return number
+
+
+def whole(value: object) -> int | None:
+    """Return what is an integer, NumPy's too, as one; None for other values and truth values.
+
+    Example:
+        >>> whole(3), whole(3.0), whole(True)
+        (3, None, None)
+    """
+    if isinstance(value, bool):
+        return None
+    try:
+        return index(value)  # type: ignore[arg-type]
+    except TypeError:
+        return None
 
 
 def parse_resolution(text: str) -> Resolution:
