@@ -304,6 +304,38 @@ def test_samples_are_uniform_in_depth_and_log_uniform_in_the_rest():
         assert values.max() <= high
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "step", "expected"),
+    [
+        (2.0, 2.8, 0.4, [2.0, 2.4, 2.8]),
+        (8.1, 9.0, 0.3, [8.1, 8.4, 8.7, 9.0]),
+        (2.5, 7.5, 2.5, [2.5, 5.0, 7.5]),
+        (24.3, 24.5, 0.1, [24.3, 24.4, 24.5]),
+        (8, 24, 8, [8, 16, 24]),
+        (1 / 3, 1.0, 1 / 3, [1 / 3, 2 / 3, 1.0]),
+        (2e-7, 4e-7, 1e-7, [2e-7, 3e-7, 4e-7]),
+    ],
+)
+def test_intervals_are_drawn_on_their_grid_and_within_their_ends(low, high, step, expected):
+    drawn = families.Interval(low, high, step).draw(np.random.default_rng(0), 2000)
+    found = sorted(set(drawn.tolist()))
+    assert found == (expected if step > 1e-6 else pytest.approx(expected, rel=1e-12))
+
+
+def test_integers_of_numpy_are_taken():
+    space = families.Space(depth=(np.int64(12), np.int32(28)))
+    found = families.sample(np.int64(5), space=space, seed=np.uint8(7), stages=np.int64(4))
+    plain = families.sample(5, seed=7, stages=4)
+    assert found.flops.tolist() == plain.flops.tolist()
+
+
+def test_samples_of_a_base_near_one_count_as_their_networks():
+    space = families.Space(depth=(40, 60), wm=families.Interval(1.001, 1.002, 0.001))
+    found = families.sample(5, space=space)
+    for index in range(5):
+        assert families.count(found.regnet(index).anynet()).flops == found.flops[index]
+
+
 def test_samples_are_reproducible_from_their_seed():
     first, second = (families.sample(100, flops=(3e8, 5e8), seed=7) for _ in range(2))
     assert all(
@@ -351,6 +383,9 @@ def test_the_memory_of_many_candidates_is_that_of_the_answer():
     assert peak - 3 * found.flops.nbytes < 8 * 2**20
 
 
+WIDE = families.Space(w0=families.Interval(8, 1 << 20, 8))
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -375,6 +410,41 @@ def test_the_memory_of_many_candidates_is_that_of_the_answer():
             lambda: families.sample(5, seed=-1),
             "The seed is -1; it must be an integer of at least 0.",
         ),
+        (
+            lambda: families.Space(depth=("a", 3)),
+            "This is no design space: depth is \\('a', 3\\), it must be an interval within .*",
+        ),
+        (lambda: families.Space(depth=(1, 2, 3)), ".*: depth is \\(1, 2, 3\\), it must be .*"),
+        (lambda: families.Space(depth=(12.5, 28.5)), ".*: depth is \\(12.5, 28.5\\), it must .*"),
+        (
+            lambda: families.Space(w0=(8, 256, 8)),
+            ".*: w0 is \\(8, 256, 8\\), it must be an Interval\\(low, high, step\\).",
+        ),
+        (
+            lambda: families.Space(w0=families.Interval("a", 256, 8)),
+            ".*: w0 has the values 'a', 256 and 8, they must be numbers.",
+        ),
+        (
+            lambda: families.Space(bottleneck_multiplier=("a", 1)),
+            ".*: bottleneck_multiplier must be an interval between powers of two.",
+        ),
+        (
+            lambda: families.Space(like=families.named("RegNetX-400MF")),
+            ".*: like must be a RegNet, such as families.regnet\\('RegNetX-400MF'\\).",
+        ),
+        (
+            lambda: families.Space(wa=families.Interval(8, 8e10, 8)),
+            ".*: wa ends at 80000000000.0, it must be at most 1048576.",
+        ),
+        (
+            lambda: families.sample(3, resolution=1 << 24, space=WIDE),
+            "The flops of some candidates may exceed 63 bits. .*",
+        ),
+        (
+            lambda: families.sample(3, stages=(1, 2, 3)),
+            "The number of stages is \\(1, 2, 3\\); write an integer of at least 1, or .*",
+        ),
+        (lambda: families.sample(3, stages=(4, 2)), "The number of stages is \\(4, 2\\); .*"),
         (lambda: families.sample(0), "The number of networks is 0; it must be at least 1."),
     ],
 )
