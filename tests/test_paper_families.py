@@ -578,6 +578,28 @@ def test_what_a_file_sets_to_null_has_the_default_of_the_reference_code(tmp_path
     assert (net.activation, net.test_resolution) == ("relu", 256)
 
 
+@pytest.mark.parametrize("block", ["res_basic_block", "vanilla_block"])
+def test_widths_of_basic_regnets_fit_the_group_width_that_they_do_not_have(block):
+    """24, 56, 152 and 368 become multiples of 16, half to even, as in the reference code."""
+    net = from_reference(
+        {
+            "MODEL": {"TYPE": "regnet"},
+            "REGNET": {"BLOCK_TYPE": block, "DEPTH": 13, "W0": 24, "WA": 36.44, "WM": 2.49},
+        }
+    )
+    assert net.anynet().widths == net.anynet().group_widths == (32, 64, 160, 368)
+    values = ("depth", "w0", "wa", "wm", "group_width")
+    for multiplier in (1.0, 0.25, 2.0):
+        one = replace(net, bottleneck_multiplier=multiplier)
+        many = families.count_regnets(
+            net,
+            **{name: [getattr(net, name)] for name in values},
+            bottleneck_multiplier=multiplier,
+        )
+        cost = families.count(one.anynet())
+        assert (many.flops, many.params, many.acts) == (cost.flops, cost.params, cost.acts)
+
+
 def test_small_resnets_of_the_reference_code_have_three_stages():
     net = from_reference(
         {
