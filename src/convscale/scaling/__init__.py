@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from torch import nn
-
 from convscale.complexity.counting import check_convention
+from convscale.network.naming import NetworkLike
 from convscale.quantities import Resolution
 from convscale.scaling.family import group_rule, scale_family, with_convention
 from convscale.scaling.resolving import count, resolve
@@ -31,7 +30,7 @@ __all__ = [
 
 
 def scale(
-    network: str | nn.Module,
+    network: NetworkLike,
     *,
     strategy: str | Strategy,
     factor: float | None = None,
@@ -58,7 +57,8 @@ def scale(
     An entry of a table, such as efficientnet-table@b3, has factors of its own and takes none.
 
     Args:
-        network: A name, `file.py:factory`, a saved folder, or a module; it is not changed.
+        network: A name, `file.py:factory`, a saved folder, a description of
+            `convscale.families`, or a module; it is not changed.
         strategy: How the factor is shared: dWr, dwr, w, d1_w8_g8_r1…
         factor: Scale factor s of the flops.
         flops: Budget of flops (multiply-adds).
