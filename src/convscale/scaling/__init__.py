@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from convscale.complexity.counting import check_convention
+from convscale.families.scaling import group_rule
 from convscale.network.naming import NetworkLike
 from convscale.quantities import Resolution
-from convscale.scaling.family import group_rule, scale_family, with_convention
+from convscale.scaling.family import scale_family, with_convention
 from convscale.scaling.resolving import count, resolve
 from convscale.scaling.scaled import ScaledNetwork
 from convscale.scaling.scaler import Scaler, check_rounding, split_keep, target_of
@@ -114,6 +115,7 @@ def scale(
             rounding=rounding,
             keep=axes,
             control=control,
+            width_multiple=width_multiple,
             convention=convention,
             seed=seed,
             strict=strict,
