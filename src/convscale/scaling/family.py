@@ -22,7 +22,7 @@ from convscale.scaling.control import Control
 from convscale.scaling.plan import Plan
 from convscale.scaling.scaled import ScaledNetwork
 from convscale.scaling.scaler import target_of
-from convscale.strategy import Strategy, without
+from convscale.strategy import Step, Strategy, without
 from convscale.strategy.step import from_other_side
 
 _MISS, _BUDGET_MISS, _STRICT = 0.03, 0.01, 0.03
@@ -115,7 +115,8 @@ def scale_family(
             *kept,
             *from_other_side(strategy, base.resolution),
             *_changed(base, net, keep),
-            *_notes(base, net, target, value, before, achieved),
+            *_misses(strategy, target, value, before, achieved),
+            *_grouped(base, net),
         ),
         in_chans=net.in_chans,
         origin=Origin(network.name, network.origin.options, family=as_document(net)),
@@ -169,28 +170,30 @@ def _changed(base: Description, net: Description, keep: tuple[str, ...]) -> tupl
     )
 
 
-def _notes(
-    base: Description,
-    net: Description,
-    target: str,
-    value: float,
-    before: Complexity,
-    achieved: Complexity,
+def _misses(
+    strategy: Strategy, target: str, value: float, before: Complexity, achieved: Complexity
 ) -> tuple[str, ...]:
-    """Say what the rounding made of the request."""
-    notes = []
+    """Say how far the rounding takes the network from the request."""
     got = achieved.as_dict()[target] if target != "factor" else achieved.flops / before.flops
     miss = got / value - 1
-    if abs(miss) > (_MISS if target == "factor" else _BUDGET_MISS):
-        what = f"{format_count(value)} {target}" if target != "factor" else f"factor {value:g}"
-        notes.append(
-            f"Rounding to whole blocks, widths and groups misses the {what} by {miss:+.1%}."
+    if abs(miss) <= (_MISS if target == "factor" else _BUDGET_MISS):
+        return ()
+    if isinstance(strategy, Step):
+        what = f"{value:.3g} times the flops, which {strategy.name} asks for,"
+    else:
+        what = (
+            f"the {format_count(value)} {target}" if target != "factor" else f"the factor {value:g}"
         )
+    return (f"Rounding to whole blocks, widths and groups misses {what} by {miss:+.1%}.",)
+
+
+def _grouped(base: Description, net: Description) -> tuple[str, ...]:
+    """Say where a group width of 1 was scaled."""
     if isinstance(base, AnyNet) and isinstance(net, AnyNet) and base.block in GROUPED:
         pairs = zip(base.group_widths, net.group_widths, strict=True)
         if any(old == 1 and new > 1 for old, new in pairs):
-            notes.append("The rule scales a group width of 1 like any other.")
-    return tuple(notes)
+            return ("The rule scales a group width of 1 like any other.",)
+    return ()
 
 
 def with_convention(found: ScaledNetwork, base: Network, convention: str) -> ScaledNetwork:

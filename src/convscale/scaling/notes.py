@@ -186,7 +186,10 @@ def _miss(
     if 0.9 <= ratio / value <= 1.1:
         return []
     cause = _cause(blueprint, strategy, found)
-    return [f"Flops grow {ratio:.3g} times for a factor of {value:g}: {cause}."]
+    asked = f"a factor of {value:g}"
+    if isinstance(strategy, Step):
+        asked = f"{strategy.name}, whose factors multiply them by {value:.3g}"
+    return [f"Flops grow {ratio:.3g} times for {asked}: {cause}."]
 
 
 def _cause(blueprint: Blueprint, strategy: Strategy, found: Candidate) -> str:
