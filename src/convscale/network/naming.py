@@ -25,6 +25,9 @@ from convscale.strategy.registry import REGISTRY
 NetworkLike = str | nn.Module | Description | RegNet
 
 _FILE = re.compile(r"(?P<path>.+\.\w+):(?P<factory>[A-Za-z_]\w*)")
+_BY_FILE = re.compile(
+    r"(?P<strategy>(?P<path>[^@:]+\.ya?ml)(?:@[^@/:]+)?)(?::(?P<factor>[^:/@]+))?"
+)
 _SCALED = re.compile(r"(?P<strategy>[A-Za-z0-9_.@-]+):(?P<factor>[^:/@]+)")
 
 
@@ -122,7 +125,7 @@ def _from_any(name: str, options: dict[str, int]) -> Network:
 def split_scaled(name: str) -> tuple[str, str, str | None] | None:
     """Split `NAME@STRATEGY:FACTOR`; None where the name has no such form.
 
-    An entry of a published table takes no factor: `NAME@TABLE@ENTRY`.
+    An entry of a table takes no factor: `NAME@TABLE@ENTRY`, `NAME@FILE.yaml@ENTRY`.
 
     Example:
         >>> split_scaled("timm:resnet50@dWr@0.6:2")
@@ -132,9 +135,12 @@ def split_scaled(name: str) -> tuple[str, str, str | None] | None:
         >>> split_scaled("nets@home.py:make") is None
         True
     """
-    if Path(name.rpartition(":")[0]).is_file():
+    if Path(name.rpartition(":")[0]).is_file() or Path(name).is_file():
         return None
     for at in (position for position, letter in enumerate(name) if letter == "@"):
+        file = _BY_FILE.fullmatch(name[at + 1 :])
+        if at and file is not None and Path(file["path"]).is_file():
+            return name[:at], file["strategy"], file["factor"]
         match = _SCALED.fullmatch(name[at + 1 :])
         if at and match is not None and not match["strategy"].endswith(".py"):
             return name[:at], match["strategy"], match["factor"]
