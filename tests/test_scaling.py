@@ -351,3 +351,13 @@ def test_the_contraption_is_not_changed_by_scaling():
     assert scaled.network == "module:Contraption"
     assert scaled.module.training
     assert all(torch.equal(before[k], t) for k, t in base.state_dict().items())
+
+
+@pytest.mark.parametrize("name", ["x0_5", "x1_0", "x1_5"])
+@pytest.mark.parametrize("factor", [0.5, 2.0, 4.0])
+def test_channels_that_are_shuffled_again_and_again_come_to_their_widths(name, factor):
+    name = f"torchvision:shufflenet_v2_{name}"
+    scaled = scaler(name).scale("w", factor=factor)
+    share = checks.share_at_requested_width(base_module(name), scaled, scaler(name).base.layers)
+    assert share >= 0.95
+    assert bool(scaled.module.eval()(torch.zeros(1, 3, 64, 64)).isfinite().all())

@@ -250,7 +250,7 @@ def width_rule(
     }
     times_of: dict[Width, set[int]] = defaultdict(set)
     for width, times in natural.values():
-        times_of[width].add(int(times) if times == int(times) else 1)
+        times_of[width].add(times if isinstance(times, int) else 1)
     filled = tuple(
         (Width(filler.whole, (shares or {}).get(filler.group, 1.0)), filler) for filler in fillers
     )
