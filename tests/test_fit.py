@@ -1,5 +1,7 @@
 """Fitting a strategy from trials: a planted best split is found, and bad tables are refused."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -88,6 +90,19 @@ BAD = {
     "depth,width,resolution,error\n1,1,-1,0.2\n": "resolution",
     "depth,width,resolution,error\n": "there is no trial",
     "": "is no CSV file: ",
+    "depth,width,resolution,error\n1,1,1,0.2\n2,1,1,0.2,0.1\n": (
+        "Line 3 of {path} has 5 fields, its header 4 fields (depth, width, resolution, error). "
+        "Write a value for each column."
+    ),
+    "depth,width,resolution,error\n1,1,1\n": "Line 2 of {path} has 3 fields, its header 4",
+    "depth,width,px,error\n1,1,1,1\n": (
+        "column 'resolution' is missing; the columns found are 'depth', 'width', 'px', 'error'. "
+    ),
+    "depth;width;resolution;error\n1;1;1;0.2\n": (
+        "the columns found are 'depth;width;resolution;error'; they are separated by ';', write "
+        "commas. "
+    ),
+    "depth,width,resolution,error,Depth\n1,1,1,0.2,1\n": "column 'depth' is there twice",
 }
 
 
@@ -99,4 +114,54 @@ def test_a_bad_csv_is_one_line_and_exit_status_2(text, tmp_path, capsys):
     out, err = capsys.readouterr()
     assert out == ""
     assert len(err.splitlines()) == 1
-    assert BAD[text] in err
+    assert BAD[text].format(path=path) in err
+    assert "Traceback" not in err
+
+
+def rows_with_index(rows):
+    """Return the text of a file with a field more in each row than in the header, as pandas'."""
+    body = (f"{i},{r['depth']},{r['width']},{r['resolution']},{r['error']}" for i, r in rows)
+    return "\n".join(("depth,width,resolution,error", *body))
+
+
+def test_rows_with_a_field_more_than_the_header_are_refused(tmp_path, capsys):
+    path = tmp_path / "trials.csv"
+    path.write_text(rows_with_index(enumerate(trials(), start=1)))
+    assert run(["fit", str(path)]) == 2
+    assert "Line 2" in capsys.readouterr().err
+
+
+def test_names_of_columns_may_have_capitals_and_blanks(tmp_path, capsys):
+    exact = trials(noise=0.0)
+    body = (f"{r['width']}, {r['depth']},{r['resolution']},{r['error']}" for r in exact)
+    path = tmp_path / "trials.csv"
+    path.write_text("\ufeff" + "\n".join((" Width ,DEPTH, Resolution,error ", *body, "")))
+    assert run(["fit", str(path), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    got = [found[axis]["value"] for axis in ("depth", "width", "resolution")]
+    assert got == pytest.approx(PLANTED, abs=1e-6)
+
+
+NO_SPLIT = {
+    "constant": lambda row, _draw: 0.2,
+    "by s": lambda row, _draw: 0.3 * scale(row) ** -0.1,
+    "noise": lambda row, draw: 0.3 * scale(row) ** -0.1 * np.exp(0.01 * draw.normal()),
+}
+
+
+def scale(row):
+    return row["depth"] * row["width"] ** 2 * row["resolution"] ** 2
+
+
+@pytest.mark.parametrize("law", NO_SPLIT)
+def test_trials_whose_error_does_not_depend_on_the_split_are_refused(law, tmp_path, capsys):
+    draw = np.random.default_rng(1)
+    rows = [row | {"error": NO_SPLIT[law](row, draw)} for row in trials()]
+    path = tmp_path / "trials.csv"
+    path.write_text(
+        "\n".join([",".join(rows[0]), *(",".join(map(str, row.values())) for row in rows)])
+    )
+    assert run(["fit", str(path)]) == 3
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "does not depend on how s is shared" in err

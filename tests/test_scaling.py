@@ -13,6 +13,7 @@ from convscale.network import resolve_base
 from convscale.scaling import Scaler
 from tests import checks
 from tests.networks import DEEP, NAMED, Contraption, SplitAdd, contraption
+from tests.zoo import ZOO
 
 FACTORS = (0.5, 2.0, 4.0)
 ALL = [
@@ -351,3 +352,22 @@ def test_the_contraption_is_not_changed_by_scaling():
     assert scaled.network == "module:Contraption"
     assert scaled.module.training
     assert all(torch.equal(before[k], t) for k, t in base.state_dict().items())
+
+
+@pytest.mark.parametrize("name", ["x0_5", "x1_0", "x1_5"])
+@pytest.mark.parametrize("factor", [0.5, 2.0, 4.0])
+def test_channels_that_are_shuffled_again_and_again_come_to_their_widths(name, factor):
+    name = f"torchvision:shufflenet_v2_{name}"
+    scaled = scaler(name).scale("w", factor=factor)
+    share = checks.share_at_requested_width(base_module(name), scaled, scaler(name).base.layers)
+    assert share >= 0.95
+    assert bool(scaled.module.eval()(torch.zeros(1, 3, 64, 64)).isfinite().all())
+
+
+@pytest.mark.parametrize("factor", [0.5, 1.3, 1.5, 3.0, 5.0])
+def test_halves_that_are_shuffled_without_a_layer_between_stay_halves(factor):
+    scaled = cs.scale(ZOO["shuffled stem"].make(), strategy="w", factor=factor, resolution=32)
+    stem, unit = scaled.module.stem[0], scaled.module.stages[0]
+    assert stem.out_channels == 2 * unit.far[0][0].in_channels == 2 * unit.far[2][0].out_channels
+    assert abs(stem.out_channels - 48 * factor**0.5) <= 16
+    assert scaled.module(torch.zeros(2, 3, 32, 32)).shape == (2, 10)

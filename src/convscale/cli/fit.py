@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -57,12 +58,30 @@ def fit(
 
 
 def _read(path: Path) -> pd.DataFrame:
+    """Read a CSV file, each row of which has a field a column."""
     import pandas as pd
 
     try:
-        return pd.read_csv(path, skipinitialspace=True)
+        # in one column more than the first row has, pandas would see an index
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            lines = csv.reader(file, skipinitialspace=True, strict=True)
+            rows = [(lines.line_num, row) for row in lines if any(map(str.strip, row))]
     except FileNotFoundError:
         raise InputError(f"There is no file {path}. Name a CSV file with trials.") from None
-    except (OSError, ValueError, pd.errors.ParserError) as error:
-        said = str(error).strip().splitlines()[0].rstrip(".")
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        said = error.strerror if isinstance(error, OSError) else str(error).rstrip(".")
         raise InputError(f"{path} is no CSV file: {said}.") from error
+    if not rows:
+        raise InputError(f"{path} is no CSV file: it is empty. Name a CSV file with trials.")
+    (_, header), *trials = rows
+    for line, row in trials:
+        if len(row) != len(header):
+            raise InputError(
+                f"Line {line} of {path} has {_fields(len(row))}, its header {_fields(len(header))} "
+                f"({', '.join(header)}). Write a value for each column."
+            )
+    return pd.DataFrame([row for _, row in trials], columns=header)
+
+
+def _fields(count: int) -> str:
+    return "1 field" if count == 1 else f"{count} fields"

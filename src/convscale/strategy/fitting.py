@@ -9,13 +9,16 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import fdtri
 
 from convscale.errors import ConvscaleError, InputError
 from convscale.strategy.strategy import Strategy
 
 AXES = ("depth", "width", "resolution")
 _POWERS = np.array([1.0, 2.0, 2.0])  # flops grow with d, w² and r²
+_READ = (*AXES, "error", "flops")
 _FLAT = 1e-9
+_OF_SPLIT = 5  # columns of the law that hold how s is shared, the last ones
 
 Array = npt.NDArray[np.float64]
 
@@ -118,7 +121,9 @@ def fit_exponents(table: Any, *, level: float = 0.95, resamples: int = 1000, see
 
     Raises:
         InputError: If a column is missing or a value is not positive.
-        FitError: If the trials are too few or too alike to tell the exponents.
+        FitError: If the trials are too few or too alike to tell the exponents, or their error
+            does not depend on how s is shared: an F test of the five terms that hold u or v,
+            against 1, L, L², at `level`.
 
     Example:
         >>> grid = [(d, w, r) for d in (1, 1.4, 2) for w in (1, 1.2, 1.4) for r in (1, 1.2, 1.4)]
@@ -141,7 +146,8 @@ def fit_exponents(table: Any, *, level: float = 0.95, resamples: int = 1000, see
     y = np.log(columns["error"])
     solve = np.linalg.pinv(design)
     fitted = design @ (solve @ y)
-    left = len(y) - np.linalg.matrix_rank(design)
+    left = len(y) - int(np.linalg.matrix_rank(design))
+    _check_split(design, y, fitted, left, level)
     residuals = (y - fitted) * (len(y) / left) ** 0.5
     own: Array = np.asarray(solve @ y, dtype=np.float64)
     best, inside = _split(own, stretch)
@@ -169,19 +175,20 @@ def fit_exponents(table: Any, *, level: float = 0.95, resamples: int = 1000, see
 
 def _columns(table: Any) -> dict[str, Array]:
     """Read the columns of a table; all that is wrong with it comes in one line."""
+    given = _given(table)
     read: dict[str, Any] = {}
-    names = getattr(table, "columns", None)
-    if names is not None:
-        read = {str(name): table[name] for name in names}
-    elif isinstance(table, Mapping):
-        read = {str(name): values for name, values in table.items()}
-    elif isinstance(table, Sequence) and all(isinstance(row, Mapping) for row in table):
-        keys = dict.fromkeys(key for row in table for key in row)
-        read = {str(key): [row.get(key, float("nan")) for row in table] for key in keys}
+    twice = []
+    for name, values in given:
+        twice += [name] if name in read and name in _READ else []
+        read[name] = values
     needed = (*AXES, "error")
-    wrong = [f"column {name!r} is missing" for name in needed if name not in read]
+    wrong = [f"column {name!r} is there twice" for name in dict.fromkeys(twice)]
+    wrong += [f"column {name!r} is missing" for name in needed if name not in read]
+    if any(name not in read for name in needed):
+        wrong.append(f"the columns found are {', '.join(map(repr, read)) or 'none'}")
+        wrong += ["they are separated by ';', write commas"] * any(";" in name for name in read)
     found: dict[str, Array] = {}
-    for name in (*needed, "flops"):
+    for name in _READ:
         if name in read:
             values, mistake = _positive(name, read[name])
             found[name] = values
@@ -196,6 +203,17 @@ def _columns(table: Any) -> dict[str, Array]:
             "Give depth, width, resolution (factors) and error, a trial a row."
         )
     return found
+
+
+def _given(table: Any) -> list[tuple[str, Any]]:
+    """Return the columns of a table with their names, in small letters and without blanks."""
+    pairs: list[tuple[Any, Any]] = []
+    if isinstance(table, Mapping) or hasattr(table, "columns"):
+        pairs = list(table.items())  # of a frame by place: two columns may have one name
+    elif isinstance(table, Sequence) and all(isinstance(row, Mapping) for row in table):
+        keys = dict.fromkeys(key for row in table for key in row)
+        pairs = [(key, [row.get(key, float("nan")) for row in table]) for key in keys]
+    return [(str(name).strip().lower(), values) for name, values in pairs]
 
 
 def _positive(name: str, values: Iterable[Any]) -> tuple[Array, str]:
@@ -251,6 +269,25 @@ def _design(x: Array) -> Array:
             "independently, each in at least three values."
         )
     return design
+
+
+def _check_split(design: Array, y: Array, fitted: Array, left: int, level: float) -> None:
+    """Refuse trials whose error is told as well by s alone: any split would be chance.
+
+    Raises:
+        FitError: If the error does not depend on the split beyond what chance brings.
+    """
+    alone = design[:, :-_OF_SPLIT]
+    by_scale = alone @ (np.linalg.pinv(alone) @ y)
+    told = float(((fitted - by_scale) ** 2).sum())
+    chance = float(((y - fitted) ** 2).sum()) / left
+    border = float(fdtri(_OF_SPLIT, left, level)) * chance * _OF_SPLIT
+    if told <= max(border, _FLAT**2 * len(y)):
+        raise FitError(
+            f"The error of the {len(y)} trials does not depend on how s is shared (F test at "
+            f"{level:g}), so they tell no split. Run more trials, farther apart in depth, width "
+            "and resolution at equal flops."
+        )
 
 
 def _split(coefficients: Array, stretch: Array) -> tuple[Array, bool]:
