@@ -114,7 +114,8 @@ def _scaled(
         share=share,
         scale_seconds=seconds,
     )
-    faults = tuple(_faults(scaled, outputs, found, share))
+    features = scaler.blueprint.trace.features
+    faults = tuple(_faults(scaled, outputs, found, share, features))
     if faults:
         return replace(row, outcome="wrong", reason="; ".join(faults))
     if factor == 2 and not _near(row.ratio):
@@ -131,10 +132,14 @@ def _cause(scaled: ScaledNetwork) -> str:
 
 
 def _faults(
-    scaled: ScaledNetwork, before: tuple[Shape, ...], after: tuple[Shape, ...], share: float | None
+    scaled: ScaledNetwork,
+    before: tuple[Shape, ...],
+    after: tuple[Shape, ...],
+    share: float | None,
+    features: tuple[int | None, ...],
 ) -> Iterator[str]:
     same_size = scaled.resolution == scaled.base_resolution
-    if not same_outputs(before, after, same_size=same_size):
+    if not same_outputs(before, after, same_size=same_size, features=features):
         yield f"the output's shape is {after}, not {before}"
     if share is not None and share < 0.95:
         yield f"only {share:.0%} of the scalable flops lie in layers at the requested width"
@@ -142,13 +147,29 @@ def _faults(
         yield f"flops grow by {scaled.ratio['flops']:.2f}, not 2, and no note says why"
 
 
-def same_outputs(before: tuple[Shape, ...], after: tuple[Shape, ...], *, same_size: bool) -> bool:
+def same_outputs(
+    before: tuple[Shape, ...],
+    after: tuple[Shape, ...],
+    *,
+    same_size: bool,
+    features: tuple[int | None, ...] = (),
+) -> bool:
     """Tell whether outputs are alike: all sizes, or, where the resolution changes, channels.
+
+    Of feature maps, whose channels scale, `features` holds the dimension of the channels.
 
     Example:
         >>> same_outputs(((1, 21, 64, 64),), ((1, 21, 80, 80),), same_size=False)
         True
     """
+    if len(features) == len(before) == len(after):
+        before, after = (
+            tuple(
+                shape if dim is None else (*shape[:dim], 0, *shape[dim + 1 :])
+                for shape, dim in zip(outputs, features, strict=True)
+            )
+            for outputs in (before, after)
+        )
     if same_size:
         return before == after
     channels = [[shape[:2] for shape in outputs] for outputs in (before, after)]
@@ -230,15 +251,19 @@ def at_request(
 
 
 def _required(scaler: Scaler, scaled: ScaledNetwork) -> dict[int, int]:
-    """Return the steps that widths move by, packed heads as many at a time as they are."""
-    steps = scaler.blueprint.base().rule.widths(scaled.factors.width).steps
+    """Return the steps that widths move by: of those put together, the steps of all parts."""
+    rule = scaler.blueprint.base().rule
+    steps = rule.widths(scaled.factors.width).steps
     required = {width.base: step for width, step in steps.items()}
     trace = scaler.blueprint.trace
-    for axes in trace.tensors:
-        for units in axes.units:
-            if units is not None:
-                packed = sum(times for _, times in trace.channels.composition(units))
-                required[len(units)] = max(required.get(len(units), 1), packed)
+    for units in (units for axes in trace.tensors for units in axes.units if units is not None):
+        parts = [
+            (times, rule.natural[group])
+            for group, times in trace.channels.composition(units)
+            if group in rule.natural
+        ]
+        together = sum(times * max(1, steps[width] / own) for times, (width, own) in parts)
+        required[len(units)] = max(required.get(len(units), 1), round(together))
     return required
 
 

@@ -17,7 +17,7 @@ import yaml
 import convscale as cs
 from convscale import families
 from convscale.cli.main import run
-from convscale.errors import BudgetError, InputError
+from convscale.errors import BudgetError, InputError, UnknownNetworkError
 from convscale.families.documents import as_document, from_document
 from convscale.families.reference import from_reference
 from convscale.strategy import parse_strategy
@@ -806,10 +806,12 @@ def test_group_width_has_the_share_that_its_notation_names(notation, exponents):
 PAGE = (Path(__file__).parent.parent / "docs" / "families.md").read_text(encoding="utf-8")
 
 
-def test_the_example_of_the_page_on_families_runs(tmp_path, monkeypatch):
+def test_the_examples_of_the_page_on_families_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (block,) = re.findall(r"```python\n(.*?)```", PAGE, re.S)
-    exec(compile(block, "families.md", "exec"), {})
+    blocks = re.findall(r"```python\n(.*?)```", PAGE, re.S)
+    assert len(blocks) == 3
+    for block in blocks:
+        exec(compile(block, "families.md", "exec"), {})
     assert families.read_yaml("leanest.yaml").family == "anynet"
 
 
@@ -818,3 +820,17 @@ def test_the_files_of_the_page_on_families_are_one_network(tmp_path):
         path = tmp_path / f"{number}.yaml"
         path.write_text(block)
         assert families.read_yaml(path) == families.named("RegNetY-4.0GF")
+
+
+@pytest.mark.parametrize("name", ["RegNetX-400MF", "EfficientNet-B0"])
+def test_lists_are_held_as_tuples(name):
+    net = families.named(name)
+    listed = {key: list(v) if isinstance(v, tuple) else v for key, v in vars(net).items()}
+    made = type(net)(**listed)
+    assert made == net
+    assert hash(made) == hash(net)
+
+
+def test_names_that_go_on_are_suggested_first():
+    with pytest.raises(UnknownNetworkError, match="Did you mean ResNeXt-50-32x4d or "):
+        cs.count("ResNeXt-50")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 import convscale as cs
 from convscale import families
 from convscale.cli.main import run
+from convscale.errors import InputError
 from convscale.families import rounding
 from convscale.strategy import parse_strategy
 
@@ -22,8 +24,7 @@ def scaled_as(case):
     net = families.named(case["base"])
     if case["type"] == "none":
         return net
-    factors = parse_strategy(case["type"]).named_only().factors(case["s"])
-    return families.scaled(net, factors)
+    return families.scaled(net, case["type"], case["s"])
 
 
 def integers(net):
@@ -133,10 +134,92 @@ def test_widths_and_group_widths_are_made_to_fit(given, fitting):
 def test_group_width_is_scaled_only_where_the_strategy_names_it():
     net = families.named("RegNetX-400MF")
     for notation, group in {"w": 16, "wg": 32, "d0_w2_g1_r0": 24}.items():
-        factors = parse_strategy(notation).named_only().factors(4.0)
-        assert families.scaled(net, factors).group_widths == (group,) * 4, notation
-    followed = families.scaled(net, parse_strategy("w").factors(4.0))
+        assert families.scaled(net, notation, 4).group_widths == (group,) * 4, notation
+    followed = families.scaled(net, "w", 4, group_width="follow")
     assert followed.group_widths == (32,) * 4
+    limited = families.scaled(net, "w", 4, rounding="efficientnet")
+    assert limited.group_widths == (32,) * 4
+
+
+@pytest.mark.parametrize("group_width", [None, "named", "follow"])
+def test_a_budget_is_solved_for_with_the_group_widths_of_the_networks_that_are_scaled(group_width):
+    net = families.named("RegNetX-400MF")
+    for s in (2.0, 5.0):
+        wanted = families.scaled(net, "w", s, group_width=group_width)
+        budget = families.count(wanted).flops
+        found = families.solved(net, "w", "flops", budget, group_width=group_width)
+        assert families.scaled(net, "w", found, group_width=group_width) == wanted
+    assert (
+        found
+        == cs.scale(
+            net,
+            strategy="w",
+            flops=budget,
+            rounding="reference",
+            group_width=group_width,
+            weights=False,
+        ).factor
+    )
+
+
+@pytest.mark.parametrize(
+    ("base", "strategy", "own"),
+    [
+        ("ResNet-50", "resnet-rs@101-160", "stage_depth 1, 1, 3.83, 1"),
+        ("MobileNetV2", "mobilenetv2@0.5", "head_at_least 1280"),
+        ("EfficientNet-B0", "tinynet@e", "keep stem; head_at_least 1280"),
+        ("EfficientNet-B0", "efficientnetv2@b1", "max_resolution 512"),
+    ],
+)
+@pytest.mark.parametrize("rounding", ["reference", "efficientnet"])
+def test_a_strategy_with_rules_of_its_own_is_refused(base, strategy, own, rounding):
+    told = (
+        f"Strategy {strategy!r} has rules of its own ({own}), which rounding {rounding!r} does "
+        "not follow. Leave the rounding out."
+    )
+    with pytest.raises(InputError, match=f"^{re.escape(told)}$"):
+        cs.scale(base, strategy=strategy, rounding=rounding, weights=False)
+    with pytest.raises(InputError, match=f"^{re.escape(told)}$"):
+        families.scaled(families.named(base), strategy, rounding=rounding)
+
+
+def test_rules_of_a_strategy_file_are_not_dropped_by_the_reference_rule(tmp_path, capsys):
+    file = tmp_path / "capped.yaml"
+    file.write_text("name: capped\nweights: {d: 1, w: 1, r: 1}\nmax_resolution: 240\n")
+    command = f"scale RegNetX-200MF --strategy {file} --factor 8 --rounding reference"
+    assert run(command.split()) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "has rules of its own (max_resolution 240), which rounding 'reference' does" in err
+
+
+@pytest.mark.parametrize(("entry", "twin"), [("b1", "EfficientNet-B1"), ("b3", "EfficientNet-B3")])
+def test_the_table_of_efficientnet_gives_its_networks_by_the_closed_form_too(entry, twin):
+    wanted = families.named(twin)
+    found = cs.scale(
+        "EfficientNet-B0",
+        strategy=f"efficientnet-table@{entry}",
+        rounding="efficientnet",
+        weights=False,
+    )
+    assert found.resolution == wanted.resolution
+    assert found.achieved.as_dict() == families.count(wanted).as_dict()
+
+
+def test_what_the_reference_rule_does_not_take_is_refused():
+    net = families.named("RegNetX-200MF")
+    with pytest.raises(
+        InputError, match=r"^Rounding 'reference' rounds widths to multiples of 8, n"
+    ):
+        cs.scale(net, strategy="w", factor=2, rounding="reference", width_multiple=16)
+    with pytest.raises(InputError, match=r"^Strategy 'w' needs a factor\. Write it behind the st"):
+        families.scaled(net, "w")
+    with pytest.raises(
+        InputError, match=r"factors of its own .*: leave out the factor or budget\.$"
+    ):
+        families.scaled(net, "mobilenet@0.5", 2)
+    with pytest.raises(InputError, match=r"^Factors\(.*\) is no strategy\. Write one, as 'dWr', a"):
+        families.scaled(net, parse_strategy("w").factors(2), 2)
 
 
 def test_a_group_width_of_one_is_scaled_like_any_other_and_a_note_says_so(tmp_path):
@@ -157,23 +240,21 @@ def test_a_group_width_of_one_is_scaled_like_any_other_and_a_note_says_so(tmp_pa
 
 
 def test_stem_and_head_stay_in_an_anynet_and_are_scaled_in_an_efficientnet():
-    factors = parse_strategy("w").named_only().factors(4.0)
-    regnetz = families.scaled(families.named("RegNetZ-500MF"), factors)
+    regnetz = families.scaled(families.named("RegNetZ-500MF"), "w", 4)
     assert (regnetz.stem_width, regnetz.head_width) == (32, 1024)
     assert regnetz.bottleneck_multipliers == (4.0,) * 4
-    efficientnet = families.scaled(families.named("EfficientNet-B0"), factors)
+    efficientnet = families.scaled(families.named("EfficientNet-B0"), "w", 4)
     assert (efficientnet.stem_width, efficientnet.head_width) == (64, 2560)
     assert efficientnet.expansion_ratios == (1, 6, 6, 6, 6, 6, 6)
 
 
 def test_resnet50_under_width_alone_comes_back_unchanged_by_the_reference_rule():
     net = families.named("ResNet-50")
-    factors = parse_strategy("w").named_only().factors(2.0)
-    assert families.scaled(net, factors) == net
+    assert families.scaled(net, "w", 2) == net
 
 
 def test_both_resolutions_of_any_network_become_multiples_of_four():
     net = families.named("EfficientNet-B5")
-    scaled = families.scaled(net, parse_strategy("r").factors(0.3))
+    scaled = families.scaled(net, "r", 0.3)
     # 456 · 0.3^(1/2) = 249.8 and 521 · 0.3^(1/2) = 285.4
     assert (scaled.resolution, scaled.test_resolution) == (248, 284)

@@ -264,8 +264,8 @@ def test_a_budget_is_met_as_nearly_as_any_factor_does(name, notation, metric, ti
     found = cs.scale(name, strategy=strategy, **arguments)
     misses = []
     for step in range(-1000, 1001):  # every factor from a tenth to ten times the budget's
-        factors = strategy.factors(times * 1.0023**step)
-        got = families.count(families.scaled(net, factors, rounding=rounding)).as_dict()[metric]
+        made = families.scaled(net, strategy, times * 1.0023**step, rounding=rounding)
+        got = families.count(made).as_dict()[metric]
         misses.append(abs(got - budget))
     assert abs(found.achieved.as_dict()[metric] - budget) <= min(misses)
     assert found.requested == {metric: budget}
@@ -287,11 +287,10 @@ def test_budgets_are_missed_by_less_than_a_hundredth_at_the_median():
     for name in ("RegNetX-400MF", "ResNet-50", "EfficientNet-B0"):
         net = families.named(name)
         for notation in ("wg", "r", "dwr", "d1_w8_g8_r1"):
-            strategy = parse_strategy(notation).named_only()
             for factor in (2, 8):
                 budget = factor * families.count(net).flops
-                s = families.solved(net, strategy, "flops", budget)
-                got = families.count(families.scaled(net, strategy.factors(s))).flops
+                s = families.solved(net, notation, "flops", budget)
+                got = families.count(families.scaled(net, notation, s)).flops
                 misses.append(abs(got / budget - 1))
     assert median(misses) < 0.01
 
@@ -393,3 +392,72 @@ def test_pycls_counts_of_any_network_add_biases_and_max_pooling():
     found = cs.count("timm:resnet50", resolution=224, convention="pycls")
     assert (found.flops, found.params, found.acts) == (4_089_185_256, 25_557_032, 11_315_688)
     assert found.convention == "pycls"
+
+
+TINY = families.AnyNet(
+    depths=(1, 2),
+    widths=(32, 64),
+    strides=(2, 2),
+    bottleneck_multipliers=(1.0, 1.0),
+    group_widths=(16, 16),
+    num_classes=10,
+    resolution=64,
+)
+
+
+def test_a_description_goes_wherever_a_name_goes():
+    net = families.named("RegNetX-200MF")
+    assert cs.count(net) == cs.count("RegNetX-200MF")
+    assert cs.stages(net) == cs.stages("RegNetX-200MF")
+    assert cs.diff(net, "RegNetX-200MF") == cs.diff("RegNetX-200MF", "RegNetX-200MF")
+    assert cs.compare(net, strategies=["w"], factors=[2]) == cs.compare(
+        "RegNetX-200MF", strategies=["w"], factors=[2]
+    )
+    assert cs.count(families.regnet("RegNetX-200MF")) == cs.count(net)
+
+
+def test_a_description_without_a_name_is_called_by_its_kind():
+    assert cs.count(TINY).network == "description:AnyNet"
+    assert cs.count(TINY).as_dict() == families.count(TINY).as_dict()
+    seven = replace(TINY, num_classes=7)
+    assert cs.count(TINY, num_classes=7).params == families.count(seven).params
+    rows = cs.compare([TINY, seven], strategies=["d"], factors=[2]).rows
+    assert {row.network for row in rows} == {"description:AnyNet", "description:AnyNet#2"}
+    assert cs.measure(TINY, repeats=3).network == "description:AnyNet"
+    assert cs.laws(TINY).network == "description:AnyNet"
+
+
+@pytest.mark.parametrize("rounding", ["nearest", "reference"])
+def test_a_scaled_description_comes_back_from_its_folder(rounding, tmp_path):
+    scaled = cs.scale(TINY, strategy="w", factor=4, rounding=rounding)
+    folder = scaled.save(tmp_path / "wide")
+    again = cs.load(folder)
+    assert again.achieved == scaled.achieved
+    images = torch.zeros(1, 3, 64, 64)
+    assert torch.equal(again.module.eval()(images), scaled.module.eval()(images))
+    assert cs.count(str(folder)).as_dict() == scaled.achieved.as_dict()
+
+
+def test_a_description_is_built():
+    module = cs.build(TINY)
+    assert described(module) == TINY
+    assert module(torch.zeros(2, 3, 64, 64)).shape == (2, 10)
+    assert cs.build("ResNet-18", num_classes=3, weights=False).head.classifier.out_features == 3
+
+
+def test_what_is_no_network_is_refused():
+    with pytest.raises(InputError, match=r"^3 is no network\. Give a name, an nn\.Module, or"):
+        cs.count(3)
+
+
+def test_a_scaled_network_is_shown_without_its_modules():
+    shown = repr(cs.scale("RegNetX-200MF", strategy="d", factor=2, weights=False))
+    assert "RegNetX-200MF" in shown
+    assert len(shown) < 1500
+
+
+def test_a_request_far_out_of_reach_is_missed_by_a_number_that_can_be_read():
+    scaled = cs.scale("RegNetX-400MF", strategy="dWr", factor=1e-300, rounding="reference")
+    (note,) = (note for note in scaled.notes if "misses" in note)
+    ratio = scaled.achieved.flops / cs.count("RegNetX-400MF").flops
+    assert note.endswith(f"misses the factor 1e-300 by {ratio / 1e-300:.3g} times.")

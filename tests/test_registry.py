@@ -1,6 +1,7 @@
 """Published strategies give the networks that their authors published, as timm builds them."""
 
 import json
+import re
 from functools import cache
 from math import ceil
 
@@ -13,7 +14,10 @@ import convscale as cs
 from convscale.cli.main import run
 from convscale.errors import InputError, UnscalableNetworkError
 from convscale.network import resolve_base
+from convscale.report.parts import cards
+from convscale.report.tables import plain_lines, scaled_table
 from convscale.scaling import Scaler
+from convscale.selection import Choice
 from tests.checks import torch_flops
 
 # Base, entry of a table, timm's network of that entry, its resolution (None: timm's own).
@@ -200,3 +204,33 @@ def test_strategies_are_listed_with_exponents(capsys):
         made = {axis: entry["factor"] ** power for axis, power in entry["exponents"].items()}
         assert made == pytest.approx(entry["factors"])
     assert all(entry["exponents"] is None for entry in entries if entry not in own)
+
+
+def test_an_entry_is_asked_for_by_its_name():
+    found = scaler("timm:efficientnet_b0").scale("efficientnet-table@b1", weights=False)
+    lines = plain_lines(scaled_table(found))
+    assert lines[0] == "timm:efficientnet_b0 scaled by efficientnet-table@b1"
+    said = next(line for line in lines if line.startswith("Requested"))
+    assert said.startswith("Requested efficientnet-table@b1. Factors before rounding: depth 1.100")
+    # The contract's document has the factor: 1.1 · 1² · (240 / 224)².
+    assert found.as_document()["requested"] == {"factor": pytest.approx(1.1 * (240 / 224) ** 2)}
+
+
+@pytest.mark.parametrize("rounding", [None, "reference"])
+def test_a_note_names_the_entry_that_rounding_misses(rounding):
+    found = cs.scale(
+        "ResNet-18", strategy="mobilenet@0.25", rounding=rounding, resolution=64, weights=False
+    )
+    told = [note for note in found.notes if "mobilenet@0.25" in note]
+    assert len(told) == 1
+    assert "0.0625" in told[0]  # 0.25²
+    assert "factor of 0.0625" not in told[0]
+
+
+def test_the_command_that_the_page_gives_for_an_entry_has_no_factor():
+    found = cs.compare(["resnet18"], strategies=["mobilenet@0.5", "w"], factors=[2], resolution=64)
+    for row in found.rows[1:]:
+        choice = Choice("timm:resnet18", row, budget_ms=1.0, reason="")
+        page = re.sub("<[^>]*>", "", cards([choice], found))
+        assert ("--factor" in page) == (row.strategy == "w")
+        assert f"convscale scale timm:resnet18 --strategy {row.strategy} --" in page

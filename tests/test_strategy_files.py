@@ -135,3 +135,26 @@ def test_numbers_with_exponents_are_numbers(number, written):
 def test_factors_that_no_network_has_are_refused(row, place, written):
     with pytest.raises(InputError, match=place):
         parse_strategy(written(f"name: mine\nbase_resolution: 64\ntable: {{a: {row}}}\n") + "@a")
+
+
+def test_a_network_is_scaled_on_the_spot_by_a_file(written):
+    path = written("name: mine\ntable: {half: {width: 0.5}}\n")
+    wanted = cs.scale("timm:resnet18", strategy=f"{path}@half", resolution=64, weights=False)
+    found = cs.count(f"timm:resnet18@{path}@half", resolution=64)
+    assert found.as_dict() == wanted.achieved.as_dict()
+    with pytest.raises(InputError, match=r"^Strategy 'mine@half' has factors of its own .*: leave"):
+        cs.count(f"timm:resnet18@{path}@half:1", resolution=64)
+    law = written("name: mine\nweights: {w: 1}\n")
+    assert cs.count(f"timm:resnet18@{law}:4", resolution=64).as_dict() == (
+        cs.count("timm:resnet18@w:4", resolution=64).as_dict()
+    )
+
+
+def test_a_description_in_a_folder_with_an_at_sign_is_no_strategy(tmp_path):
+    place = tmp_path / "a@b"
+    place.mkdir()
+    cs.families.write_yaml(cs.families.named("ResNet-18"), place / "net.yaml")
+    assert cs.count(str(place / "net.yaml")).as_dict() == cs.count("ResNet-18").as_dict()
+    assert cs.count(f"{place}/net.yaml@w:4", resolution=64).as_dict() == (
+        cs.count("ResNet-18@w:4", resolution=64).as_dict()
+    )

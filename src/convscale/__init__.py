@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from convscale.network.adapters import Adapter
     from convscale.runtime import measure
     from convscale.scaling import count, load, scale, stages
+    from convscale.scaling.resolving import build
     from convscale.strategy import Strategy
     from convscale.strategy import named_strategies as strategies
     from convscale.strategy.fitting import fit_exponents
@@ -45,6 +46,7 @@ __all__ = [
     "UnknownNetworkError",
     "UnscalableNetworkError",
     "__version__",
+    "build",
     "compare",
     "count",
     "diff",
@@ -67,6 +69,7 @@ _ORIGIN = {
     "Strategy": "convscale.strategy:Strategy",
     "UnknownNetworkError": "convscale.errors:UnknownNetworkError",
     "UnscalableNetworkError": "convscale.errors:UnscalableNetworkError",
+    "build": "convscale.scaling.resolving:build",
     "compare": "convscale.study:compare",
     "count": "convscale.scaling:count",
     "diff": "convscale.study:diff",

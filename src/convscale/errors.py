@@ -48,11 +48,16 @@ def near_names(name: str, known: Iterable[str], *, limit: int = 3) -> str:
     Example:
         >>> near_names("resnet5", ["resnet50", "vgg16"])
         ' Did you mean resnet50?'
+        >>> near_names("ResNeXt-50", ["ResNet-50", "ResNeXt-50-32x4d"])
+        ' Did you mean ResNeXt-50-32x4d or ResNet-50?'
         >>> near_names("qqq", ["resnet50"])
         ''
     """
     by_lower = {entry.lower(): entry for entry in known}
-    close = difflib.get_close_matches(name.lower(), by_lower, n=limit, cutoff=0.6)
+    given = name.lower()
+    longer = [entry for entry in by_lower if len(given) > 2 and entry.startswith(given)]
+    like = difflib.get_close_matches(given, by_lower, n=limit, cutoff=0.6)
+    close = list(dict.fromkeys([*sorted(longer, key=len), *like]))[:limit]
     if not close:
         return ""
     return f" Did you mean {' or '.join(by_lower[entry] for entry in close)}?"

@@ -213,3 +213,14 @@ def format_count(value: float, *, digits: int = 3) -> str:
             decimals = max(0, digits - 1 - int(math.log10(scaled)))
             return f"{scaled:.{decimals}f}{suffix}"
     return f"{value:.{digits}g}"
+
+
+def format_miss(got: float, wanted: float) -> str:
+    """Write how far a value lies off another: in per cent, or how many times beyond tenfold.
+
+    Example:
+        >>> format_miss(1.02e9, 1e9), format_miss(3e9, 1e-20)
+        ('+2.0%', '3e+29 times')
+    """
+    ratio = got / wanted
+    return f"{ratio - 1:+.1%}" if ratio <= 10 else f"{ratio:.3g} times"

@@ -53,6 +53,7 @@ ZOO = {
     "dense": Kind(branches.Dense),
     "aggregated once": Kind(branches.Aggregated),
     "channel shuffle": Kind(branches.shuffle, deep=True),
+    "shuffled stem": Kind(branches.shuffled_stem, deep=True),
     "shuffled groups": Kind(branches.group_shuffle, deep=True),
     "ghost": Kind(branches.ghost),
     "high resolution": Kind(branches.HighResolution),

@@ -179,6 +179,11 @@ def shuffle(k=1, d=1):
     return Chain(conv(3, 32 * k), stages, head(b))
 
 
+def shuffled_stem(k=1, d=1):
+    """The stem's own channels are halved and shuffled, with no layer between."""
+    return Chain(conv(3, 48 * k), [Shuffle(48 * k, 48 * k, 1) for _ in range(3 * d)], head(48 * k))
+
+
 class GroupShuffle(nn.Module):
     """Grouped pointwise convolutions with a shuffle between them."""
 

@@ -80,7 +80,7 @@ class Count(Complexity):
     convention: str = "default"
     uncounted: tuple[Uncounted, ...] = ()
     excluded: dict[str, int] = field(default_factory=dict)
-    layers: tuple[LayerCount, ...] = ()
+    layers: tuple[LayerCount, ...] = field(default=(), repr=False)
     notes: tuple[str, ...] = ()
 
     def as_document(self, *, layers: bool = False) -> dict[str, object]:

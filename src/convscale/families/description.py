@@ -53,7 +53,7 @@ class AnyNet(Border):
     convolution of stride 2, `pooled` 7×7 of stride 2 and max-pooling, `small` 3×3 of stride 1.
 
     Args:
-        depths: Blocks of each stage.
+        depths: Blocks of each stage, a tuple or a list like the others.
         widths: Widths of the stages.
         strides: Strides of the stages' first blocks.
         bottleneck_multipliers: Inner width over width.
@@ -82,6 +82,7 @@ class AnyNet(Border):
     stride_in_1x1: bool = False
 
     def __post_init__(self) -> None:
+        _hold_tuples(self)
         refuse(self.family, anynet_mistakes(vars(self)))
 
     @property
@@ -112,7 +113,7 @@ class EfficientNet(Border):
     and a linear 1×1 convolution, with a shortcut where shapes match.
 
     Args:
-        depths: Blocks of each stage.
+        depths: Blocks of each stage, a tuple or a list like the others.
         widths: Widths of the stages.
         strides: Strides of the stages' first blocks.
         expansion_ratios: Inner width over the width of the block's input.
@@ -141,6 +142,7 @@ class EfficientNet(Border):
     activation: str = "silu"
 
     def __post_init__(self) -> None:
+        _hold_tuples(self)
         refuse(self.family, efficientnet_mistakes(vars(self)))
 
     def architecture(self) -> dict[str, Any]:
@@ -156,6 +158,13 @@ class EfficientNet(Border):
 
 
 Description = AnyNet | EfficientNet
+
+
+def _hold_tuples(net: Border) -> None:
+    """Hold lists as tuples, so that they stay."""
+    for name, value in vars(net).items():
+        if isinstance(value, list):
+            object.__setattr__(net, name, tuple(value))
 
 
 def inner_width(width: int, multiplier: float) -> int:

@@ -237,6 +237,16 @@ def names() -> tuple[str, ...]:
     return tuple(_makers())
 
 
+def name_of(description: Description) -> str | None:
+    """Return the name of a network; None where no network that has a name equals it.
+
+    Example:
+        >>> name_of(named("ResNet-50")), name_of(basic_resnet((1, 1, 1, 1)))
+        ('ResNet-50', None)
+    """
+    return next((name for name in names() if named(name) == description), None)
+
+
 def named(name: str) -> Description:
     """Return the network that has a name, stage by stage.
 

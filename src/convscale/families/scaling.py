@@ -10,9 +10,11 @@ from convscale.families import rounding as rules
 from convscale.families.closed_form import count
 from convscale.families.description import BLOCKS_IN_ALL, GROUPED, AnyNet, Description
 from convscale.quantities import check_positive, format_count, sides
-from convscale.strategy import Factors, Strategy
+from convscale.strategy import Factors, Step, Strategy, parse_strategy
+from convscale.strategy.step import own_factors
 
 ROUNDINGS = ("reference", "efficientnet")
+GROUP_WIDTHS = ("named", "follow")
 _MAX_WIDTH, _MAX_SIDE = 1 << 20, 1 << 15
 _SMALLEST = 2.0**-40
 _MOST_MOVES = 24
@@ -50,7 +52,106 @@ def rule_named(rounding: str) -> Rule:
     raise InputError(f"Unknown rounding {rounding!r}. Use {', '.join(ROUNDINGS)}.")
 
 
+def group_rule(strategy: str | Strategy, asked: str | None, *, rounding: str | None) -> Strategy:
+    """Return a strategy that scales group width as asked.
+
+    Args:
+        strategy: A strategy or its notation.
+        asked: follow, like width; named, only where the strategy names g; None for what the
+            rounding rule has.
+        rounding: The rounding rule; under reference, group width is scaled only where named.
+
+    Raises:
+        InputError: If there is no such rule.
+
+    Example:
+        >>> group_rule("w", None, rounding="reference").factors(4).group_width
+        1.0
+        >>> group_rule("w", None, rounding="nearest").factors(4).group_width
+        2.0
+    """
+    found = parse_strategy(strategy) if isinstance(strategy, str) else strategy
+    if not isinstance(found, Strategy):
+        raise InputError(
+            f"{found!r} is no strategy. Write one, as 'dWr', and the factor behind it."
+        )
+    if asked is not None and asked not in GROUP_WIDTHS:
+        raise InputError(
+            f"Unknown rule {asked!r} for group width. Use {' or '.join(GROUP_WIDTHS)}."
+        )
+    named = asked == "named" or (asked is None and rounding == "reference")
+    return found.named_only() if named else found
+
+
+def check_rules(strategy: Strategy, rounding: str) -> None:
+    """Refuse a strategy that fixes more than factors and rounding: the rule here would drop it.
+
+    Raises:
+        InputError: If the strategy has such rules.
+
+    Example:
+        >>> check_rules(parse_strategy("mobilenetv2@0.5"), "reference")
+        Traceback (most recent call last):
+        convscale.errors.InputError: Strategy 'mobilenetv2@0.5' has rules of its own
+        (head_at_least 1280), which rounding 'reference' does not follow. Leave the rounding out.
+    """
+    rules, stages = strategy.rules, strategy.stage_depth if isinstance(strategy, Step) else ()
+    own = {
+        "keep": ", ".join(rules.keep),
+        "head_at_least": rules.head_at_least,
+        "max_resolution": rules.max_resolution,
+        "stage_depth": ", ".join(f"{times:.3g}" for times in stages),
+    }
+    told = "; ".join(f"{name} {value}" for name, value in own.items() if value)
+    if told:
+        raise InputError(
+            f"Strategy {strategy.name!r} has rules of its own ({told}), which rounding "
+            f"{rounding!r} does not follow. Leave the rounding out."
+        )
+
+
 def scaled(
+    description: Description,
+    strategy: str | Strategy,
+    factor: float | None = None,
+    *,
+    rounding: str = "reference",
+    group_width: str | None = None,
+) -> Description:
+    """Scale a description by a strategy.
+
+    Args:
+        description: The base network.
+        strategy: A strategy or its notation.
+        factor: Scale factor s; an entry of a table has factors of its own and takes none.
+        rounding: reference, the authors' rule, or efficientnet.
+        group_width: follow, to scale group width like width, or named, only where the strategy
+            names g; named under reference by default, else follow.
+
+    Raises:
+        InputError: If an argument is wrong, the strategy has rules that the rounding does not
+            follow, or the network would be larger than what can be built.
+
+    Example:
+        >>> from convscale.families.registry import named
+        >>> net = named("RegNetY-4.0GF")
+        >>> scaled(net, "d1_w8_g8_r1", 4).group_widths, scaled(net, "dWr", 4).group_widths
+        ((112, 112, 112, 112), (64, 64, 64, 64))
+
+    Source: arXiv 2103.06877 and its public reference code.
+    """
+    rule = group_rule(strategy, group_width, rounding=rounding)
+    check_rules(rule, rounding)
+    if isinstance(rule, Step):
+        if factor is not None:
+            raise InputError(own_factors(rule))
+        factor = rule.scale
+    if factor is None:
+        raise InputError(f"Strategy {rule.name!r} needs a factor. Write it behind the strategy.")
+    return by_factors(description, rule.factors(factor), rounding=rounding)
+
+
+def by_factors(
     description: Description, factors: Factors, *, rounding: str = "reference"
 ) -> Description:
     """Scale a description by factors of depth, width, group width and resolution.
@@ -69,9 +170,8 @@ def scaled(
 
     Example:
         >>> from convscale.families.registry import named
-        >>> from convscale.strategy import parse_strategy
         >>> factors = parse_strategy("d1_w8_g8_r1").factors(4)
-        >>> scaled(named("RegNetY-4.0GF"), factors).widths
+        >>> by_factors(named("RegNetY-4.0GF"), factors).widths
         (224, 336, 896, 1904)
 
     Source: arXiv 2103.06877 and its public reference code.
@@ -134,12 +234,13 @@ def _check_size(description: Description, factors: Factors) -> None:
 
 def solved(
     description: Description,
-    strategy: Strategy,
+    strategy: str | Strategy,
     metric: str,
     budget: float,
     *,
     rounding: str = "reference",
     convention: str = "default",
+    group_width: str | None = None,
 ) -> float:
     """Return the scale factor s whose network comes nearest to a budget.
 
@@ -149,25 +250,27 @@ def solved(
 
     Args:
         description: The base network.
-        strategy: How the factor is shared.
+        strategy: A strategy or its notation.
         metric: flops, params or acts.
         budget: The value to come near.
         rounding: The rounding rule.
         convention: The convention in which the metric is counted.
+        group_width: follow or named, as in `scaled`.
 
     Raises:
-        InputError: If the strategy does not change the metric, or its smallest network exceeds
-            the budget.
+        InputError: If the strategy does not change the metric, its smallest network exceeds the
+            budget, or it has rules that the rounding does not follow.
 
     Example:
         >>> from convscale.families.registry import named
-        >>> from convscale.strategy import parse_strategy
-        >>> net, rule = named("RegNetY-4.0GF"), parse_strategy("d1_w8_g8_r1")
-        >>> s = solved(net, rule, "flops", 16e9)
-        >>> abs(count(scaled(net, rule.factors(s))).flops / 16e9 - 1) < 0.02
+        >>> net = named("RegNetY-4.0GF")
+        >>> s = solved(net, "d1_w8_g8_r1", "flops", 16e9)
+        >>> abs(count(scaled(net, "d1_w8_g8_r1", s)).flops / 16e9 - 1) < 0.02
         True
     """
     check_positive(budget, what=f"budget of {metric}")
+    strategy = group_rule(strategy, group_width, rounding=rounding)
+    check_rules(strategy, rounding)
     growth = {"flops": 1.0, "params": strategy.growth.params, "acts": strategy.growth.acts}[metric]
     if growth <= 0:
         raise InputError(
@@ -178,7 +281,7 @@ def solved(
     known: dict[Description, int] = {}  # a step of the function has one network
 
     def value(s: float) -> int:
-        net = scaled(description, strategy.factors(s), rounding=rounding)
+        net = by_factors(description, strategy.factors(s), rounding=rounding)
         if net not in known:
             known[net] = count(net, convention=convention).as_dict()[metric]
         return known[net]

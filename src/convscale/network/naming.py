@@ -8,8 +8,9 @@ from pathlib import Path
 from torch import nn
 
 from convscale.errors import InputError, UnknownNetworkError, near_names
-from convscale.families import named, names
+from convscale.families import AnyNet, Description, EfficientNet, RegNet, named, names
 from convscale.families.documents import SUFFIXES, read_yaml
+from convscale.families.registry import name_of
 from convscale.network.sources import (
     Network,
     checked_options,
@@ -21,21 +22,26 @@ from convscale.network.sources import (
 )
 from convscale.strategy.registry import REGISTRY
 
+NetworkLike = str | nn.Module | Description | RegNet
+
 _FILE = re.compile(r"(?P<path>.+\.\w+):(?P<factory>[A-Za-z_]\w*)")
+_BY_FILE = re.compile(
+    r"(?P<strategy>(?P<path>[^@:]+\.ya?ml)(?:@[^@/:]+)?)(?::(?P<factor>[^:/@]+))?"
+)
 _SCALED = re.compile(r"(?P<strategy>[A-Za-z0-9_.@-]+):(?P<factor>[^:/@]+)")
 
 
 def resolve_base(
-    network: str | nn.Module, *, num_classes: int | None = None, in_chans: int | None = None
+    network: NetworkLike, *, num_classes: int | None = None, in_chans: int | None = None
 ) -> Network:
-    """Find the network that a name, `file.py:factory` or module stands for.
+    """Find the network that a name, `file.py:factory`, description or module stands for.
 
     Args:
         network: `RegNetY-4.0GF` (a paper family, matched exactly), `timm:resnet50`,
             `torchvision:resnet50`, `resnet50` (timm first), `path/to/file.py:factory`, a YAML
-            file that describes a network of a family, or a module.
-        num_classes: Classes of the classifier, for names and factories.
-        in_chans: Input channels, for names and factories.
+            file that describes a network of a family, a description, or a module.
+        num_classes: Classes of the classifier, for all but modules.
+        in_chans: Input channels, for all but modules.
 
     Raises:
         UnknownNetworkError: If nothing answers to the name; near names are suggested.
@@ -50,8 +56,15 @@ def resolve_base(
         if options:
             raise InputError("num_classes and in_chans apply to names and factories only.")
         return from_module(network)
+    if isinstance(network, AnyNet | EfficientNet | RegNet):
+        return _from_description(network, options)
     if not isinstance(network, str):
-        raise InputError(f"{network!r} is no network. Give a name or an nn.Module.")
+        inside = isinstance(getattr(network, "module", None), nn.Module)
+        came = f"A {type(network).__name__}" if inside else repr(network)
+        raise InputError(
+            f"{came} is no network. Give {'its module, ' if inside else ''}a name, an nn.Module, "
+            "or a description of convscale.families."
+        )
     name = network.strip()
     if name in names():
         return from_family(name, named(name), options)
@@ -87,6 +100,12 @@ def is_library_name(name: str) -> bool:
     return timm.is_model(name.split(".")[0]) or name in torchvision.models.list_models()
 
 
+def _from_description(description: Description | RegNet, options: dict[str, int]) -> Network:
+    staged = description.anynet() if isinstance(description, RegNet) else description
+    name = name_of(staged) or f"description:{type(description).__name__}"
+    return from_family(name, staged, options)
+
+
 def _from_any(name: str, options: dict[str, int]) -> Network:
     import timm
     import torchvision
@@ -108,7 +127,7 @@ def _from_any(name: str, options: dict[str, int]) -> Network:
 def split_scaled(name: str) -> tuple[str, str, str | None] | None:
     """Split `NAME@STRATEGY:FACTOR`; None where the name has no such form.
 
-    An entry of a published table takes no factor: `NAME@TABLE@ENTRY`.
+    An entry of a table takes no factor: `NAME@TABLE@ENTRY`, `NAME@FILE.yaml@ENTRY`.
 
     Example:
         >>> split_scaled("timm:resnet50@dWr@0.6:2")
@@ -118,9 +137,12 @@ def split_scaled(name: str) -> tuple[str, str, str | None] | None:
         >>> split_scaled("nets@home.py:make") is None
         True
     """
-    if Path(name.rpartition(":")[0]).is_file():
+    if Path(name.rpartition(":")[0]).is_file() or Path(name).is_file():
         return None
     for at in (position for position, letter in enumerate(name) if letter == "@"):
+        file = _BY_FILE.fullmatch(name[at + 1 :])
+        if at and file is not None and Path(file["path"]).is_file():
+            return name[:at], file["strategy"], file["factor"]
         match = _SCALED.fullmatch(name[at + 1 :])
         if at and match is not None and not match["strategy"].endswith(".py"):
             return name[:at], match["strategy"], match["factor"]

@@ -19,6 +19,7 @@ from convscale.report.sentences import (
     scaling_label,
 )
 from convscale.runtime.measurement import format_ms
+from convscale.strategy.registry import is_entry
 
 if TYPE_CHECKING:
     from convscale.runtime.measurement import Conditions, Spread
@@ -85,14 +86,16 @@ def _card(choice: Choice, comparison: Comparison) -> str:
 
 
 def _command(row: Row, base: Row) -> str:
-    """Write the command that builds the row; a module in hand has none."""
-    if row.network.startswith("module:"):
+    """Write the command that builds the row; a module or a value in hand has none."""
+    if row.network.startswith(("module:", "description:")):
         return ""
+    strategy = str(row.strategy)
+    factor = () if is_entry(strategy) else (("--factor", f"{row.factor:g}"),)
     options = (
         ("convscale", "scale"),
         (row.network,),
-        ("--strategy", str(row.strategy)),
-        ("--factor", f"{row.factor:g}"),
+        ("--strategy", strategy),
+        *factor,
         ("--resolution", format_resolution(base.resolution)),
         ("--out", "scaled/"),
     )

@@ -26,6 +26,7 @@ from convscale.report.sentences import (
     recommendation_text,
 )
 from convscale.runtime.measurement import format_ms
+from convscale.strategy import Step
 
 if TYPE_CHECKING:
     from convscale.complexity.complexity import Count
@@ -89,7 +90,9 @@ def scaled_table(scaled: ScaledNetwork) -> RenderableType:
         >>> plain_lines(scaled_table(found))[0]
         'timm:resnet18 scaled by w at 4x'
     """
-    title = f"{scaled.network} scaled by {scaled.strategy.name} at {scaled.factor:.4g}x"
+    entry = isinstance(scaled.strategy, Step)  # it has factors of its own
+    at = "" if entry else f" at {scaled.factor:.4g}x"
+    title = f"{scaled.network} scaled by {scaled.strategy.name}{at}"
     table = _table("", "base<", "scaled<", "ratio<")
     for metric in METRICS:
         base, achieved = getattr(scaled.base, metric), getattr(scaled.achieved, metric)
@@ -98,6 +101,8 @@ def scaled_table(scaled: ScaledNetwork) -> RenderableType:
     before, after = scaled.base_resolution, scaled.resolution
     _add(table, "resolution (px)", format_resolution(before), format_resolution(after), "")
     asked = ", ".join(f"{name} {_number(value)}" for name, value in scaled.requested.items())
+    if entry:
+        asked = scaled.strategy.name
     f = scaled.factors
     factors = (
         f"Requested {asked}. Factors before rounding: depth {f.depth:.3f}, width {f.width:.3f}, "

@@ -20,6 +20,8 @@ from convscale.runtime.state import process_threads, undisturbed
 if TYPE_CHECKING:
     from torch import nn
 
+    from convscale.network.naming import NetworkLike
+
 Progress = Callable[[int, int], None]
 
 # However little time there is, a spread needs this many repeats.
@@ -49,7 +51,7 @@ class Subject:
 
 
 def measure(
-    network: str | nn.Module,
+    network: NetworkLike,
     *,
     resolution: Resolution | None = None,
     batch_size: int = 1,
@@ -64,7 +66,8 @@ def measure(
     """Measure the latency of one network's forward pass in evaluation mode.
 
     Args:
-        network: A name, or a module, whose state is as before afterwards.
+        network: A name, a description of `convscale.families`, or a module, whose state is as
+            before afterwards.
         resolution: Input side in px, or all sides; by default the network's own.
         batch_size: Images in one forward pass.
         device: cpu, cuda, cuda:1 or mps.

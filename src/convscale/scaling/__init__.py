@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from torch import nn
-
 from convscale.complexity.counting import check_convention
+from convscale.families.scaling import group_rule
+from convscale.network.naming import NetworkLike
 from convscale.quantities import Resolution
-from convscale.scaling.family import group_rule, scale_family, with_convention
+from convscale.scaling.family import scale_family, with_convention
 from convscale.scaling.resolving import count, resolve
 from convscale.scaling.scaled import ScaledNetwork
 from convscale.scaling.scaler import Scaler, check_rounding, split_keep, target_of
@@ -31,7 +31,7 @@ __all__ = [
 
 
 def scale(
-    network: str | nn.Module,
+    network: NetworkLike,
     *,
     strategy: str | Strategy,
     factor: float | None = None,
@@ -58,7 +58,8 @@ def scale(
     An entry of a table, such as efficientnet-table@b3, has factors of its own and takes none.
 
     Args:
-        network: A name, `file.py:factory`, a saved folder, or a module; it is not changed.
+        network: A name, `file.py:factory`, a saved folder, a description of
+            `convscale.families`, or a module; it is not changed.
         strategy: How the factor is shared: dWr, dwr, w, d1_w8_g8_r1…
         factor: Scale factor s of the flops.
         flops: Budget of flops (multiply-adds).
@@ -114,6 +115,7 @@ def scale(
             rounding=rounding,
             keep=axes,
             control=control,
+            width_multiple=width_multiple,
             convention=convention,
             seed=seed,
             strict=strict,

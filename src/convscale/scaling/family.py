@@ -10,49 +10,22 @@ from torch import nn
 from convscale.complexity.complexity import Complexity
 from convscale.complexity.counting import count_module, count_network, known_resolution
 from convscale.errors import BudgetError, InputError
-from convscale.families import AnyNet, Description, scaled, solved
+from convscale.families import AnyNet, Description, solved
 from convscale.families.description import GROUPED
 from convscale.families.documents import as_document
 from convscale.families.rounding import rescaled
+from convscale.families.scaling import by_factors, check_rules
 from convscale.network.copies import meta_copy
 from convscale.network.sources import Network, Origin, from_family
-from convscale.quantities import exact, format_count, sides
+from convscale.quantities import exact, format_count, format_miss, sides
 from convscale.scaling.control import Control
 from convscale.scaling.plan import Plan
 from convscale.scaling.scaled import ScaledNetwork
 from convscale.scaling.scaler import target_of
-from convscale.strategy import Strategy, parse_strategy, without
+from convscale.strategy import Step, Strategy, without
 from convscale.strategy.step import from_other_side
 
-GROUP_WIDTHS = ("named", "follow")
 _MISS, _BUDGET_MISS, _STRICT = 0.03, 0.01, 0.03
-
-
-def group_rule(strategy: str | Strategy, asked: str | None, *, rounding: str | None) -> Strategy:
-    """Return a strategy that scales group width as asked.
-
-    Args:
-        strategy: A strategy or its notation.
-        asked: follow, like width; named, only where the strategy names g; None for what the
-            rounding rule has.
-        rounding: The rounding rule; under reference, group width is scaled only where named.
-
-    Raises:
-        InputError: If there is no such rule.
-
-    Example:
-        >>> group_rule("w", None, rounding="reference").factors(4).group_width
-        1.0
-        >>> group_rule("w", None, rounding="nearest").factors(4).group_width
-        2.0
-    """
-    found = parse_strategy(strategy) if isinstance(strategy, str) else strategy
-    if asked is not None and asked not in GROUP_WIDTHS:
-        raise InputError(
-            f"Unknown rule {asked!r} for group width. Use {' or '.join(GROUP_WIDTHS)}."
-        )
-    named = asked == "named" or (asked is None and rounding == "reference")
-    return found.named_only() if named else found
 
 
 def scale_family(
@@ -63,6 +36,7 @@ def scale_family(
     rounding: str,
     keep: tuple[str, ...] = (),
     control: Control | None = None,
+    width_multiple: int = 8,
     convention: str = "default",
     seed: int = 0,
     strict: bool = False,
@@ -77,6 +51,7 @@ def scale_family(
         rounding: reference, the authors' rule, or efficientnet.
         keep: The axes that stay (d, w, r); the others share the factor.
         control: No parts can be kept or frozen, and no stage has a factor of its own.
+        width_multiple: The multiple of the rule's widths, which is 8.
         convention: The convention of base, achieved and budget.
         seed: Seed of the weights.
         strict: Whether a budget missed by more than 3 % is an error.
@@ -88,6 +63,7 @@ def scale_family(
 
     Example:
         >>> from convscale.network import resolve_base
+        >>> from convscale.strategy import parse_strategy
         >>> found = scale_family(resolve_base("RegNetY-4.0GF"), parse_strategy("d1_w8_g8_r1"),
         ...                      {"factor": 4}, rounding="reference", weights=False)
         >>> found.resolution
@@ -96,14 +72,23 @@ def scale_family(
     Source: arXiv 2103.06877 and its public reference code.
     """
     target, value = target_of(strategy, targets)
-    _refuse_control(rounding, control)
+    _refuse_control(rounding, control, width_multiple)
     base = _description(network, rounding)
     strategy, kept = without(strategy, keep)
+    check_rules(strategy, rounding)
     factor = value
     if target != "factor":
-        factor = solved(base, strategy, target, value, rounding=rounding, convention=convention)
+        factor = solved(
+            base,
+            strategy,
+            target,
+            value,
+            rounding=rounding,
+            convention=convention,
+            group_width="follow",  # the strategy says it already
+        )
     factors = strategy.factors(factor)
-    net = scaled(base, factors, rounding=rounding)
+    net = by_factors(base, factors, rounding=rounding)
     made = from_family(network.name, net, {})
     module = made.build("meta")
     before = count_network(network, convention=convention)
@@ -130,7 +115,8 @@ def scale_family(
             *kept,
             *from_other_side(strategy, base.resolution),
             *_changed(base, net, keep),
-            *_notes(base, net, target, value, before, achieved),
+            *_misses(strategy, target, value, before, achieved),
+            *_grouped(base, net),
         ),
         in_chans=net.in_chans,
         origin=Origin(network.name, network.origin.options, family=as_document(net)),
@@ -152,7 +138,12 @@ def _description(network: Network, rounding: str) -> Description:
     return replace(net, resolution=side, test_resolution=rescaled(side, times, step=1))
 
 
-def _refuse_control(rounding: str, control: Control | None) -> None:
+def _refuse_control(rounding: str, control: Control | None, width_multiple: int) -> None:
+    if width_multiple != 8:
+        raise InputError(
+            f"Rounding {rounding!r} rounds widths to multiples of 8, not of {width_multiple}. "
+            "Leave the width multiple out, or use nearest."
+        )
     if control not in (None, Control()):
         raise InputError(
             f"Rounding {rounding!r} keeps and freezes no parts and gives stages no factors of "
@@ -179,28 +170,31 @@ def _changed(base: Description, net: Description, keep: tuple[str, ...]) -> tupl
     )
 
 
-def _notes(
-    base: Description,
-    net: Description,
-    target: str,
-    value: float,
-    before: Complexity,
-    achieved: Complexity,
+def _misses(
+    strategy: Strategy, target: str, value: float, before: Complexity, achieved: Complexity
 ) -> tuple[str, ...]:
-    """Say what the rounding made of the request."""
-    notes = []
+    """Say how far the rounding takes the network from the request."""
     got = achieved.as_dict()[target] if target != "factor" else achieved.flops / before.flops
     miss = got / value - 1
-    if abs(miss) > (_MISS if target == "factor" else _BUDGET_MISS):
-        what = f"{format_count(value)} {target}" if target != "factor" else f"factor {value:g}"
-        notes.append(
-            f"Rounding to whole blocks, widths and groups misses the {what} by {miss:+.1%}."
+    if abs(miss) <= (_MISS if target == "factor" else _BUDGET_MISS):
+        return ()
+    if isinstance(strategy, Step):
+        what = f"{value:.3g} times the flops, which {strategy.name} asks for,"
+    else:
+        what = (
+            f"the {format_count(value)} {target}" if target != "factor" else f"the factor {value:g}"
         )
+    by = format_miss(got, value)
+    return (f"Rounding to whole blocks, widths and groups misses {what} by {by}.",)
+
+
+def _grouped(base: Description, net: Description) -> tuple[str, ...]:
+    """Say where a group width of 1 was scaled."""
     if isinstance(base, AnyNet) and isinstance(net, AnyNet) and base.block in GROUPED:
         pairs = zip(base.group_widths, net.group_widths, strict=True)
         if any(old == 1 and new > 1 for old, new in pairs):
-            notes.append("The rule scales a group width of 1 like any other.")
-    return tuple(notes)
+            return ("The rule scales a group width of 1 like any other.",)
+    return ()
 
 
 def with_convention(found: ScaledNetwork, base: Network, convention: str) -> ScaledNetwork:

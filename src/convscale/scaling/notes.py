@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from convscale.quantities import format_count, format_resolution, sides
-from convscale.scaling.blueprint import Blueprint, Variant
+from convscale.quantities import format_count, format_miss, format_resolution, sides
+from convscale.scaling.blueprint import DEFAULT_MULTIPLE, Blueprint, Variant
 from convscale.scaling.following import head_groups, is_ruled, own_head
 from convscale.scaling.parts import Parts, bound_layers
 from convscale.scaling.search import Candidate, kept_stages, widths_at, written
@@ -52,6 +52,7 @@ def notes_on(
         listed = ", ".join(f"{op} in {path or 'the network'}" for path, op in _first(blueprint))
         notes.append(f"Widths kept around operators that were not understood: {listed}.")
     if strategy.width:
+        notes += _uneven(blueprint)
         notes += _fixed(blueprint)
         notes += _outputs(blueprint)
     notes += _miss(blueprint, strategy, found, requested)
@@ -163,6 +164,16 @@ def _headless(blueprint: Blueprint, strategy: Strategy) -> bool:
     return bool(head_groups(trace)) and not own_head(trace, Parts(trace, blueprint.stages))
 
 
+def _uneven(blueprint: Blueprint) -> list[str]:
+    """Tell which widths do not keep a multiple that was asked for, as the base's do not."""
+    multiple = blueprint.width_multiple
+    odd = sorted({width.base for width in blueprint.base().rule.multiples if width.base % multiple})
+    if multiple == DEFAULT_MULTIPLE or not odd:
+        return []
+    listed = _few([str(width) for width in odd])
+    return [f"Widths keep the multiple {multiple} as far as the base's do; these do not: {listed}."]
+
+
 def _few(names: list[str]) -> str:
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
     return ", ".join(names[:3]) + more
@@ -178,15 +189,18 @@ def _miss(
         miss = found.value(target) / value - 1
         if abs(miss) <= 0.03:
             return []
-        budget = f"{format_count(value)} {target}"
-        return [f"The nearest network misses the budget of {budget} by {miss:+.1%}."]
+        budget, by = f"{format_count(value)} {target}", format_miss(found.value(target), value)
+        return [f"The nearest network misses the budget of {budget} by {by}."]
     ratio = found.complexity.flops / before.flops if before.flops else value
     if blueprint.control.by_stage:
         return [f"Flops grow {ratio:.3g} times: stages have factors of their own."]
     if 0.9 <= ratio / value <= 1.1:
         return []
     cause = _cause(blueprint, strategy, found)
-    return [f"Flops grow {ratio:.3g} times for a factor of {value:g}: {cause}."]
+    asked = f"a factor of {value:g}"
+    if isinstance(strategy, Step):
+        asked = f"{strategy.name}, whose factors multiply them by {value:.3g}"
+    return [f"Flops grow {ratio:.3g} times for {asked}: {cause}."]
 
 
 def _cause(blueprint: Blueprint, strategy: Strategy, found: Candidate) -> str:
@@ -211,8 +225,13 @@ def _cause(blueprint: Blueprint, strategy: Strategy, found: Candidate) -> str:
         "the resolution is capped" if capped else positions: larger.complexity(own).flops
         / (before * asked.resolution ** len(sides(blueprint.resolution))),
     }
-    causes = [f"{text} ({part:.2f} times)" for text, part in steps.items() if abs(part - 1) > 0.05]
+    told = ((text, part) for text, part in steps.items() if abs(part - 1) > 0.05)
+    causes = [f"{text} ({_times(part)} times)" for text, part in told]
     return "; ".join(causes) or "depths, widths and resolution round, each by a little"
+
+
+def _times(part: float) -> str:
+    return f"{part:.2f}" if part < 1e6 else f"{part:.3g}"
 
 
 def _capped(blueprint: Blueprint, strategy: Strategy, found: Candidate) -> str:

@@ -9,7 +9,12 @@ from torch import nn
 from convscale.complexity.complexity import Count
 from convscale.complexity.counting import check_convention, count_network
 from convscale.errors import InputError
-from convscale.network.naming import is_library_name, resolve_base, split_scaled
+from convscale.network.naming import (
+    NetworkLike,
+    is_library_name,
+    resolve_base,
+    split_scaled,
+)
 from convscale.network.sizing import fitted
 from convscale.network.sources import Network
 from convscale.quantities import Resolution, check_resolution, parse_number
@@ -19,7 +24,7 @@ from convscale.scaling.storage import is_saved, saved_network
 
 
 def resolve(
-    network: str | nn.Module,
+    network: NetworkLike,
     *,
     resolution: Resolution | None = None,
     num_classes: int | None = None,
@@ -28,7 +33,8 @@ def resolve(
     """Find the network that a user means; every form of the contract.
 
     Args:
-        network: A name, `file.py:factory`, a saved folder, `NAME@STRATEGY:FACTOR`, or a module.
+        network: A name, `file.py:factory`, a saved folder, `NAME@STRATEGY:FACTOR`, a
+            description of `convscale.families`, or a module.
         resolution: Base input side, or all sides, in px; the network's own by default.
         num_classes: Classes of the classifier, for names and factories.
         in_chans: Input channels, for names and factories.
@@ -61,7 +67,7 @@ def resolve(
 
 
 def count(
-    network: str | nn.Module,
+    network: NetworkLike,
     *,
     resolution: Resolution | None = None,
     convention: str = "default",
@@ -73,7 +79,8 @@ def count(
     The network is run once on the meta device, and what it executes is counted.
 
     Args:
-        network: A name, `file.py:factory`, a saved folder, `NAME@STRATEGY:FACTOR`, or a module.
+        network: A name, `file.py:factory`, a saved folder, `NAME@STRATEGY:FACTOR`, a
+            description of `convscale.families`, or a module.
         resolution: Base input side, or all sides, in px; required for modules.
         convention: default, or pycls, which adds biases to flops and max-pooling to acts.
         num_classes: Classes of the classifier, for names and factories.
@@ -93,6 +100,38 @@ def count(
     check_convention(convention)
     found = resolve(network, resolution=resolution, num_classes=num_classes, in_chans=in_chans)
     return count_network(found, convention=convention)
+
+
+def build(
+    network: NetworkLike,
+    *,
+    resolution: Resolution | None = None,
+    num_classes: int | None = None,
+    in_chans: int | None = None,
+    weights: bool = True,
+) -> nn.Module:
+    """Build the module of a network: of a paper family's description, or of any other form.
+
+    Args:
+        network: A description of `convscale.families`, a name, `file.py:factory`, a saved
+            folder, or `NAME@STRATEGY:FACTOR`; a module is returned as it is.
+        resolution: Base input side, or all sides, in px, for networks that depend on it.
+        num_classes: Classes of the classifier, for all but modules and folders.
+        in_chans: Input channels, for all but modules and folders.
+        weights: Whether the module gets its own fresh weights, or a folder's; on the meta device if
+            not.
+
+    Raises:
+        InputError: If an argument is wrong.
+
+    Example:
+        >>> from convscale.families import named
+        >>> module = build(named("RegNetX-400MF"), weights=False)
+        >>> [len(stage) for stage in module.stages]
+        [1, 2, 7, 12]
+    """
+    found = resolve(network, resolution=resolution, num_classes=num_classes, in_chans=in_chans)
+    return found.build("cpu" if weights else "meta")
 
 
 def _fitted(network: Network, resolution: Resolution | None) -> Network:

@@ -35,7 +35,7 @@ class ScaledNetwork:
     """
 
     network: str
-    module: nn.Module
+    module: nn.Module = field(repr=False)
     resolution: Resolution
     strategy: Strategy
     factor: float
@@ -46,8 +46,8 @@ class ScaledNetwork:
     achieved: Complexity
     notes: tuple[str, ...]
     in_chans: int | None
-    origin: Origin
-    plan: Plan
+    origin: Origin = field(repr=False)  # these two say the network size by size
+    plan: Plan = field(repr=False)
     dims: int = 2  # spatial dimensions
     source: Network | None = field(default=None, repr=False, compare=False)
 

@@ -13,6 +13,7 @@ from torch import nn
 from convscale.complexity.complexity import METRICS, Complexity, Count
 from convscale.network.channels import Channels
 from convscale.network.labels import Label
+from convscale.network.naming import NetworkLike
 from convscale.network.sources import Network
 from convscale.network.stages import Stage, join, within
 from convscale.network.trace import Trace
@@ -110,7 +111,7 @@ class StageTable:
 
 
 def stages(
-    network: str | nn.Module,
+    network: NetworkLike,
     *,
     resolution: Resolution | None = None,
     num_classes: int | None = None,
@@ -119,7 +120,8 @@ def stages(
     """Show the stages of a network: depth, width, side and cost, and which can be deepened.
 
     Args:
-        network: A name, `file.py:factory`, a saved folder, `NAME@STRATEGY:FACTOR`, or a module.
+        network: A name, `file.py:factory`, a saved folder, `NAME@STRATEGY:FACTOR`, a
+            description of `convscale.families`, or a module.
         resolution: Base input side, or all sides, in px; required for modules.
         num_classes: Classes of the classifier, for names and factories.
         in_chans: Input channels, for names and factories.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from functools import cached_property
 from math import ceil, floor, gcd, lcm, log
 
@@ -172,7 +173,7 @@ class WidthRule:
         for inputs, outputs, group in self.irregular:
             ins, outs = (_size(place, sizes) for place in (inputs, outputs))
             groups = _size(inputs, base) / self.inner[group].base * widths.groups
-            sizes[group] = ins // nearest_divisor(gcd(ins, outs), groups)
+            sizes[group] = ins // nearestgcd(gcd(ins, outs), groups)
         return sizes
 
 
@@ -187,11 +188,11 @@ def _options(ideal: float) -> range:
     return range(max(1, low) * stride, (high + 1) * stride, stride)
 
 
-def nearest_divisor(number: int, value: float) -> int:
+def nearestgcd(number: int, value: float) -> int:
     """Return the divisor of a number that is nearest to a value, by ratio.
 
     Example:
-        >>> nearest_divisor(84, 7.9)
+        >>> nearestgcd(84, 7.9)
         7
     """
     divisors = [d for d in range(1, int(number**0.5) + 1) if number % d == 0]
@@ -250,7 +251,7 @@ def width_rule(
     }
     times_of: dict[Width, set[int]] = defaultdict(set)
     for width, times in natural.values():
-        times_of[width].add(int(times) if times == int(times) else 1)
+        times_of[width].add(times if isinstance(times, int) else 1)
     filled = tuple(
         (Width(filler.whole, (shares or {}).get(filler.group, 1.0)), filler) for filler in fillers
     )
@@ -295,15 +296,17 @@ def _sums(
         for first, last in [[_whole_width(end, natural, channels) for end in ends]]
     }
     for composition in places:
-        parts: dict[Width, int] = defaultdict(int)
+        shares_of: dict[Width, Fraction] = defaultdict(Fraction)
         fixed, whole = 0, True
         for group, times in composition:
             if channels.fixed[group]:
                 fixed += int(channels.sizes[group]) * times
                 continue
-            width, own = natural.get(group, (Width(0), 1))
-            whole &= group in natural and own == int(own) and times % own == 0
-            parts[width] += times // int(own) if whole else 0
+            width, _ = natural.get(group, (Width(1), 1))
+            whole &= group in natural
+            shares_of[width] += Fraction(int(channels.sizes[group]) * times, width.base)
+        whole &= all(share.denominator == 1 for share in shares_of.values())
+        parts = {width: int(share) for width, share in shares_of.items()}
         shares = {width.share for width in parts}
         if not whole or len(shares) != 1:
             continue
@@ -374,13 +377,14 @@ def _proportion(natural: dict[int, tuple[int, float]], channels: Channels) -> No
     """Let fragments of equal splits grow in proportion to the width they are cut from.
 
     Channels that are shuffled and split again and again are cut into ever smaller fragments,
-    which cannot be rounded one by one; the widths that are put out can.
+    which cannot be rounded one by one; the widths that are put out, and the parts, can.
     """
     parts = [part for split in channels.equal if not _heads(split) for part in split]
     mixed = [part for part in parts if len(part) > 1 or part[0][1] > 1]
     family = {group for part in mixed for group, _ in part}
-    size = {c: sum(int(channels.sizes[g]) * n for g, n in c) for c in channels.produced}
-    for composition in sorted(channels.produced, key=size.__getitem__, reverse=True):
+    places = [*channels.produced, *mixed]
+    size = {c: sum(int(channels.sizes[g]) * n for g, n in c) for c in places}
+    for composition in sorted(places, key=size.__getitem__, reverse=True):
         for group, _ in composition:
             if group in family and group in natural:
                 width = size[composition]
@@ -422,17 +426,7 @@ def _multiple(width: int, multiple: int, times: set[int]) -> int:
 
     The multiple gives way where both together are more than half of the width.
     """
-    own = _divisor(width, multiple)
+    own = gcd(width, multiple)
     while own > 1 and 2 * lcm(own, *times) > width:
         own //= 2
     return lcm(own, *times)
-
-
-def _divisor(width: int, multiple: int) -> int:
-    """Return the largest of multiple, multiple/2, … that divides a width.
-
-    A width that the base network itself does not keep at the multiple is not forced to it.
-    """
-    while multiple > 1 and width % multiple:
-        multiple = multiple // 2 if multiple % 2 == 0 else 1
-    return multiple

@@ -342,6 +342,17 @@ def published_strategies() -> tuple[Published, ...]:
     return tuple(REGISTRY.values())
 
 
+def is_entry(text: str) -> bool:
+    """Tell whether a text is an entry of a published table, which takes no factor.
+
+    Example:
+        >>> is_entry("efficientnet-table@b3"), is_entry("efficientnet"), is_entry("dWr@0.6")
+        (True, False, False)
+    """
+    name, _, entry = text.partition("@")
+    return name in REGISTRY and entry.lower() in REGISTRY[name].entry_names
+
+
 def find_published(text: str) -> Strategy | None:
     """Read NAME or NAME@ENTRY of the registry; None where the name is none of it.
 

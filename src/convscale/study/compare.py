@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from convscale.complexity.complexity import METRICS, Count
 from convscale.errors import InputError, UnscalableNetworkError
+from convscale.families import AnyNet, EfficientNet, RegNet
 from convscale.quantities import Resolution, check_count, check_positive, check_resolution
 from convscale.runtime import Measurement, Subject, measure_together, open_device
 from convscale.runtime.measure import check_setting
@@ -18,7 +19,7 @@ from convscale.study.comparison import Comparison, Row
 if TYPE_CHECKING:
     from torch import nn
 
-    from convscale.network import Network
+    from convscale.network import Network, NetworkLike
     from convscale.scaling import ScaledNetwork
 
 Progress = Callable[[int, int], None]
@@ -26,7 +27,7 @@ T = TypeVar("T")
 
 
 def compare(
-    networks: Sequence[str | nn.Module],
+    networks: Sequence[NetworkLike],
     *,
     strategies: Sequence[str | Strategy],
     factors: Sequence[float],
@@ -79,7 +80,8 @@ def compare(
         open_device(device)
         check_setting(batch_size, threads, time_limit_s)
         check_count(rounds, what="number of rounds")
-    named = [networks] if isinstance(networks, str) else networks
+    alone = (str, AnyNet, EfficientNet, RegNet)
+    named = [networks] if isinstance(networks, alone) else networks
     plan = _Plan(
         _once(_some(named, "networks")),
         _once([_strategy(given) for given in _some(strategies, "strategies")]),
@@ -120,7 +122,7 @@ def _with_times(counted: Comparison, measured: Sequence[Measurement], *, asked: 
 
 @dataclass(frozen=True)
 class _Plan:
-    networks: tuple[str | nn.Module, ...]
+    networks: tuple[NetworkLike, ...]
     strategies: tuple[Strategy, ...]
     factors: tuple[float, ...]
     resolution: Resolution | None

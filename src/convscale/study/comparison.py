@@ -9,8 +9,8 @@ from convscale.complexity.complexity import METRICS
 from convscale.quantities import Resolution, format_resolution
 from convscale.runtime.measurement import Conditions, Spread
 from convscale.selection import correlation
-from convscale.strategy import Step, Strategy
-from convscale.strategy.registry import find_published
+from convscale.strategy import Strategy
+from convscale.strategy.registry import is_entry
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,7 +47,7 @@ class Row:
         """The name under which this network can be named again: resnet50@dWr:4."""
         if self.strategy is None:
             return self.network
-        if isinstance(find_published(self.strategy), Step):  # an entry of a table has no factor
+        if is_entry(self.strategy):
             return f"{self.network}@{self.strategy}"
         return f"{self.network}@{self.strategy}:{self.factor:g}"
 

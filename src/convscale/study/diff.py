@@ -10,8 +10,7 @@ from convscale.complexity.complexity import METRICS, Complexity
 from convscale.quantities import Resolution
 
 if TYPE_CHECKING:
-    from torch import nn
-
+    from convscale.network.naming import NetworkLike
     from convscale.scaling import StageRow, StageTable
 
 
@@ -126,8 +125,8 @@ def _document(row: StageRow | None, total: Complexity) -> dict[str, object] | No
 
 
 def diff(
-    first: str | nn.Module,
-    second: str | nn.Module,
+    first: NetworkLike,
+    second: NetworkLike,
     *,
     resolution: Resolution | None = None,
     num_classes: int | None = None,
@@ -139,7 +138,8 @@ def diff(
     together by their place if both have equally many, else by how much they reduce the input.
 
     Args:
-        first: A name, `file.py:factory`, a saved folder, `NAME@STRATEGY:FACTOR`, or a module.
+        first: A name, `file.py:factory`, a saved folder, `NAME@STRATEGY:FACTOR`, a
+            description of `convscale.families`, or a module.
         second: Another one.
         resolution: Base input side, or all sides, in px of both; each one's own by default.
         num_classes: Classes of the classifiers, for names and factories.

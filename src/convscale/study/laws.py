@@ -14,8 +14,8 @@ from convscale.strategy import Step, Strategy, named_strategies, parse_strategy
 
 if TYPE_CHECKING:
     import numpy.typing as npt
-    from torch import nn
 
+    from convscale.network import NetworkLike
     from convscale.scaling import Scaler
     from convscale.scaling.continuous import Continuous, Costs
 
@@ -77,7 +77,7 @@ class NetworkLaws:
 
 
 def laws(
-    network: str | nn.Module,
+    network: NetworkLike,
     *,
     strategies: Sequence[str | Strategy] | None = None,
     factors: Sequence[float] = FACTORS,
@@ -103,7 +103,7 @@ def laws(
     adds blocks unlike those that are there, and all of the difference is theirs.
 
     Args:
-        network: A name or a module.
+        network: A name, a description of `convscale.families`, or a module.
         strategies: Strategies or their notation; by default the eight named ones.
         factors: Scale factors s; 1 is the base itself.
         resolution: Base input side, or all sides, in px; required for modules.
