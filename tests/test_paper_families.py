@@ -194,12 +194,69 @@ def test_stages_without_blocks_at_the_end_cost_nothing():
         ),
         ({"widths": [8, 8, 8]}, "The widths of candidates have the shape \\(3,\\), .* depths."),
         ({"convention": "half"}, "Unknown convention 'half'. Use default, pycls."),
+        ({"bottleneck_multipliers": np.inf}, "Widths, group widths and .* positive and finite, .*"),
+        ({"bottleneck_multipliers": 1e30}, "The inner widths of candidates reach 1.28e\\+32; .*"),
+        (
+            {"bottleneck_multipliers": 0.001},
+            "The group width 64 of stage 1 of candidate 0 does not divide its inner width 0.",
+        ),
+        ({"bottleneck_multipliers": "many"}, "The bottleneck multipliers .* no array of .*"),
+        ({"strides": (-2, 2)}, "The strides are \\(-2, 2\\); they must be integers of at least 1."),
+        ({"strides": (1.5, 2)}, "The strides are \\(1.5, 2\\); they must be .*"),
+        ({"strides": (0, 2)}, "The strides are \\(0, 2\\); they must be .*"),
+        (
+            {"widths": np.array([64, 2**63 + 8], np.uint64)},
+            "The widths of candidates reach 9223372036854775816; they must fit 63 bits.",
+        ),
+        ({"depths": [[1, 2], [1]]}, "The depths of candidates are no array of numbers: .*"),
+        ({"like": families.named("EfficientNet-B0")}, "like is an EfficientNet; it must be an .*"),
+        ({"like": families.regnet("RegNetX-400MF")}, "like is a RegNet; it must be an AnyNet .*"),
     ],
 )
 def test_candidates_that_are_no_networks_are_refused(changes, message):
     given = {name: PLAIN[name] for name in ("depths", "widths", "group_widths")}
     with pytest.raises(InputError, match=f"^{message}$"):
-        families.count_stages(families.AnyNet(**PLAIN), **{**given, **changes})
+        families.count_stages(**{"like": families.AnyNet(**PLAIN), **given, **changes})
+
+
+def test_a_projection_that_few_candidates_have_is_part_of_what_may_not_fit():
+    """Stages as wide as each other have none, and the bound of these candidates is such a one."""
+    like = families.AnyNet(**{**PLAIN, "strides": (1, 1), "stem_width": 1 << 20})
+    wide, few = 1 << 20, 1 << 19
+    with pytest.raises(InputError, match="may exceed 63 bits"):
+        families.count_stages(
+            like,
+            depths=[[1, 1], [1, 1]],
+            widths=[[wide, few], [few, wide]],
+            group_widths=1,
+            bottleneck_multipliers=2.0**-18,
+            resolution=4096,
+        )
+
+
+@pytest.mark.parametrize("wm", [1.0000001, 1.0 + 2**-40, 1.001, 1.03])
+def test_a_base_near_one_quantises_each_block(wm):
+    """Where levels are closer than blocks, a block keeps its width to half a level and 8."""
+    net = families.RegNet(depth=30, w0=8, wa=8.0, wm=wm, group_width=8)
+    assert (list(net.anynet().depths), list(net.anynet().widths)) == quantised(net)
+    many = families.count_regnets(
+        net, depth=[30, 30], w0=8, wa=8.0, wm=[wm, 2.5], group_width=[8, 8]
+    )
+    both = (net, replace(net, wm=2.5))
+    assert many.flops.tolist() == [families.count(one.anynet()).flops for one in both]
+
+
+def test_regnets_that_one_by_one_are_none_are_none_together():
+    like = families.regnet("RegNetX-400MF")
+    given = {"depth": 13, "w0": 24, "wa": 36.0, "wm": 2.5, "group_width": 16}
+    with pytest.raises(InputError, match="group width 16 of stage . does not divide"):
+        replace(like, **given, bottleneck_multiplier=0.7).anynet()
+    with pytest.raises(InputError, match="group width 16 of stage . of candidate 1 does not div"):
+        families.count_regnets(like, bottleneck_multiplier=[1.0, 0.7], **given)
+    with pytest.raises(InputError, match="^These are no RegNets: widths must fit 63 bits.$"):
+        families.count_regnets(like, bottleneck_multiplier=1e30, **given)
+    with pytest.raises(InputError, match="^like is an AnyNet; it must be a RegNet, .*$"):
+        families.count_regnets(families.AnyNet(**PLAIN), **given)
 
 
 def test_parameters_that_are_no_regnets_are_refused_with_all_mistakes():
@@ -245,6 +302,38 @@ def test_samples_are_uniform_in_depth_and_log_uniform_in_the_rest():
         assert abs(places.std() - sqrt(1 / 12)) < 0.02
         assert values.min() >= low
         assert values.max() <= high
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "step", "expected"),
+    [
+        (2.0, 2.8, 0.4, [2.0, 2.4, 2.8]),
+        (8.1, 9.0, 0.3, [8.1, 8.4, 8.7, 9.0]),
+        (2.5, 7.5, 2.5, [2.5, 5.0, 7.5]),
+        (24.3, 24.5, 0.1, [24.3, 24.4, 24.5]),
+        (8, 24, 8, [8, 16, 24]),
+        (1 / 3, 1.0, 1 / 3, [1 / 3, 2 / 3, 1.0]),
+        (2e-7, 4e-7, 1e-7, [2e-7, 3e-7, 4e-7]),
+    ],
+)
+def test_intervals_are_drawn_on_their_grid_and_within_their_ends(low, high, step, expected):
+    drawn = families.Interval(low, high, step).draw(np.random.default_rng(0), 2000)
+    found = sorted(set(drawn.tolist()))
+    assert found == (expected if step > 1e-6 else pytest.approx(expected, rel=1e-12))
+
+
+def test_integers_of_numpy_are_taken():
+    space = families.Space(depth=(np.int64(12), np.int32(28)))
+    found = families.sample(np.int64(5), space=space, seed=np.uint8(7), stages=np.int64(4))
+    plain = families.sample(5, seed=7, stages=4)
+    assert found.flops.tolist() == plain.flops.tolist()
+
+
+def test_samples_of_a_base_near_one_count_as_their_networks():
+    space = families.Space(depth=(40, 60), wm=families.Interval(1.001, 1.002, 0.001))
+    found = families.sample(5, space=space)
+    for index in range(5):
+        assert families.count(found.regnet(index).anynet()).flops == found.flops[index]
 
 
 def test_samples_are_reproducible_from_their_seed():
@@ -294,6 +383,9 @@ def test_the_memory_of_many_candidates_is_that_of_the_answer():
     assert peak - 3 * found.flops.nbytes < 8 * 2**20
 
 
+WIDE = families.Space(w0=families.Interval(8, 1 << 20, 8))
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -318,6 +410,41 @@ def test_the_memory_of_many_candidates_is_that_of_the_answer():
             lambda: families.sample(5, seed=-1),
             "The seed is -1; it must be an integer of at least 0.",
         ),
+        (
+            lambda: families.Space(depth=("a", 3)),
+            "This is no design space: depth is \\('a', 3\\), it must be an interval within .*",
+        ),
+        (lambda: families.Space(depth=(1, 2, 3)), ".*: depth is \\(1, 2, 3\\), it must be .*"),
+        (lambda: families.Space(depth=(12.5, 28.5)), ".*: depth is \\(12.5, 28.5\\), it must .*"),
+        (
+            lambda: families.Space(w0=(8, 256, 8)),
+            ".*: w0 is \\(8, 256, 8\\), it must be an Interval\\(low, high, step\\).",
+        ),
+        (
+            lambda: families.Space(w0=families.Interval("a", 256, 8)),
+            ".*: w0 has the values 'a', 256 and 8, they must be numbers.",
+        ),
+        (
+            lambda: families.Space(bottleneck_multiplier=("a", 1)),
+            ".*: bottleneck_multiplier must be an interval between powers of two.",
+        ),
+        (
+            lambda: families.Space(like=families.named("RegNetX-400MF")),
+            ".*: like must be a RegNet, such as families.regnet\\('RegNetX-400MF'\\).",
+        ),
+        (
+            lambda: families.Space(wa=families.Interval(8, 8e10, 8)),
+            ".*: wa ends at 80000000000.0, it must be at most 1048576.",
+        ),
+        (
+            lambda: families.sample(3, resolution=1 << 24, space=WIDE),
+            "The flops of some candidates may exceed 63 bits. .*",
+        ),
+        (
+            lambda: families.sample(3, stages=(1, 2, 3)),
+            "The number of stages is \\(1, 2, 3\\); write an integer of at least 1, or .*",
+        ),
+        (lambda: families.sample(3, stages=(4, 2)), "The number of stages is \\(4, 2\\); .*"),
         (lambda: families.sample(0), "The number of networks is 0; it must be at least 1."),
     ],
 )
@@ -566,6 +693,16 @@ def test_a_yaml_file_cannot_run_code(tmp_path):
             {"block": "basic", "se_ratio": 0.25},
             "se_ratio is 0.25, basic blocks have none: it must be 0",
         ),
+        ({"widths": (2**63, 64)}, "widths is \\(9.*8, 64\\), they must be at most 1048576"),
+        ({"strides": (1, 2**20)}, "strides is \\(1, 1048576\\), they must be at most 32768"),
+        ({"num_classes": 2**63}, "num_classes is 9223372036854775808, it must be at most 1048576"),
+        ({"stem_width": 2**62}, "stem_width is 4611686018427387904, it must be at most 1048576"),
+        ({"resolution": 10**20 - 1}, "resolution is 99999999999999999999, it must be at most .*"),
+        (
+            {"bottleneck_multipliers": (1e308, 1)},
+            "the inner width of stage 1 is 1e\\+308 times 64, it must be at most 1048576",
+        ),
+        ({"depths": (4096, 1)}, "depths have 4097 blocks in all, they must be at most 4096"),
         ({"depths": ()}, "depths is \\(\\), it must be a list with a value a stage"),
         ({"widths": (64, True)}, "widths is \\(64, True\\), it must be a list of integers of .*"),
         (
@@ -577,6 +714,27 @@ def test_a_yaml_file_cannot_run_code(tmp_path):
 def test_what_is_no_network_is_refused(changes, message):
     with pytest.raises(InputError, match=f"^This is no anynet: {message}.$"):
         families.AnyNet(**{**PLAIN, **changes})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"wa": 1e300}, "wa is 1e\\+300, it must be at most 1048576"),
+        ({"wm": 1e300}, "wm is 1e\\+300, it must be at most 1048576"),
+        ({"depth": 4097}, "depth is 4097, it must be at most 4096"),
+        ({"group_width": 2**63}, "group_width is 9223372036854775808, it must be at most 1048576"),
+        ({"bottleneck_multiplier": 1e300}, "bottleneck_multiplier is 1e\\+300, it must be at .*"),
+    ],
+)
+def test_regnets_beyond_the_limits_are_refused(changes, message):
+    with pytest.raises(InputError, match=f"^This is no regnet: {message}.$"):
+        replace(families.regnet("RegNetX-400MF"), **changes)
+
+
+def test_expansions_beyond_the_limit_are_refused():
+    net = families.named("EfficientNet-B0")
+    with pytest.raises(InputError, match="^This is no eff.*stage 7 are 1e\\+300 times its w"):
+        replace(net, expansion_ratios=(1, 6, 6, 6, 6, 6, 1e300))
 
 
 def test_documents_hold_plain_values_only():

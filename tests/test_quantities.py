@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -72,3 +73,15 @@ def test_booleans_are_no_numbers():
     with pytest.raises(InputError, match="^The factor is 1.*; it must be positive and finite.$"):
         check_positive(10**400, what="factor")
     assert math.isclose(check_positive(3, what="factor"), 3.0)
+
+
+@pytest.mark.parametrize("side", [99999999999999, (1 << 24) + 1, (1 << 20, 1 << 20, 1 << 20)])
+def test_sides_that_no_tensor_holds_are_refused(side):
+    with pytest.raises(InputError, match="a side must be at most 16777216 px, and all sides"):
+        check_resolution(side)
+
+
+def test_integers_of_numpy_are_counts():
+    found = check_resolution((np.int64(256), np.int32(128)))
+    assert found == (256, 128)
+    assert {type(side) for side in found} == {int}

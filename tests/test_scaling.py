@@ -371,3 +371,52 @@ def test_halves_that_are_shuffled_without_a_layer_between_stay_halves(factor):
     assert stem.out_channels == 2 * unit.far[0][0].in_channels == 2 * unit.far[2][0].out_channels
     assert abs(stem.out_channels - 48 * factor**0.5) <= 16
     assert scaled.module(torch.zeros(2, 3, 32, 32)).shape == (2, 10)
+
+
+class Coupled(nn.Module):
+    """Reversible couplings: two lists that the forward pass goes through side by side."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 32, 3, padding=1)
+        self.f, self.g = (nn.ModuleList(self.block() for _ in range(3)) for _ in "fg")
+        self.exit = nn.Linear(32, 10)
+
+    @staticmethod
+    def block():
+        return nn.Sequential(nn.Conv2d(16, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU())
+
+    def forward(self, x):
+        a, b = self.stem(x).chunk(2, 1)
+        for f, g in zip(self.f, self.g, strict=False):
+            a = a + f(b)
+            b = b + g(a)
+        return self.exit(torch.cat([a, b], 1).mean((2, 3)))
+
+
+@pytest.mark.parametrize("target", [{"factor": 2.0}, {"factor": 4.0}, {"flops": 40e6}])
+@pytest.mark.parametrize("strategy", ["dw", "dwr", "dWr"])
+def test_lists_that_run_side_by_side_stay_equally_deep(strategy, target):
+    scaled = cs.scale(Coupled(), strategy=strategy, resolution=32, weights=False, **target)
+    assert len(scaled.module.f) == len(scaled.module.g)
+
+
+def test_a_multiple_that_the_base_does_not_keep_is_kept_as_far_as_it_does_and_noted():
+    scaled = cs.scale("resnet18", strategy="w", factor=2, width_multiple=24, weights=False)
+    assert scaled.module.layer1[0].conv1.out_channels == 88
+    assert scaled.notes == (
+        "Widths keep the multiple 24 as far as the base's do; these do not: 64, 128, 256 and 1 "
+        "more.",
+    )
+
+
+def test_a_sequence_whose_layers_all_change_the_shape_is_told_so():
+    net = nn.Sequential(nn.Conv2d(3, 16, 3), nn.ReLU(), nn.Conv2d(16, 32, 3), nn.ReLU())
+    with pytest.raises(cs.UnscalableNetworkError, match="none of its blocks can be repeated"):
+        cs.scale(net, strategy="d", factor=2, resolution=32)
+
+
+def test_a_scaled_network_itself_is_told_apart_from_its_module():
+    scaled = cs.scale("resnet10t", strategy="w", factor=2, weights=False)
+    with pytest.raises(cs.InputError, match=r"^A ScaledNetwork is no network\. Give its module"):
+        cs.scale(scaled, strategy="w", factor=2)

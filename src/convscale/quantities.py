@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
+from operator import index
 
 from convscale.errors import InputError
 
@@ -12,6 +13,8 @@ Resolution = int | tuple[int, ...]
 
 # What a user may write, by the number of spatial dimensions.
 EXAMPLES: dict[int, Resolution] = {1: 16000, 2: 224, 3: (16, 112, 112)}
+
+MOST_PX, _MOST_POSITIONS = 1 << 24, 1 << 48  # beyond, no tensor holds a map with its channels
 
 _SUFFIX = {"": 1.0, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
 _NUMBER = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?)([kmgt]?)", re.IGNORECASE)
@@ -68,11 +71,27 @@ def check_count(value: int, *, what: str) -> int:
         >>> check_count(8, what="batch size")
         8
     """
-    if isinstance(value, bool) or not isinstance(value, int):
+    number = whole(value)
+    if number is None:
         raise InputError(f"The {what} is {value!r}; it must be an integer of at least 1.")
-    if value < 1:
-        raise InputError(f"The {what} is {value}; it must be at least 1.")
-    return value
+    if number < 1:
+        raise InputError(f"The {what} is {number}; it must be at least 1.")
+    return number
+
+
+def whole(value: object) -> int | None:
+    """Return what is an integer, NumPy's too, as one; None for other values and truth values.
+
+    Example:
+        >>> whole(3), whole(3.0), whole(True)
+        (3, None, None)
+    """
+    if isinstance(value, bool):
+        return None
+    try:
+        return index(value)  # type: ignore[arg-type]
+    except TypeError:
+        return None
 
 
 def parse_resolution(text: str) -> Resolution:
@@ -126,8 +145,18 @@ def check_resolution(value: Resolution, *, dims: int | None = None, of: str = ""
                 f"The resolution {format_resolution(value)} has {len(value)} side{plural}; "
                 f"{of or 'the network'} takes {dims}. Write {format_resolution(EXAMPLES[dims])}."
             )
-        return value
-    return check_count(value, what="resolution")
+        return _within_reach(value)
+    return _within_reach(check_count(value, what="resolution"))
+
+
+def _within_reach(value: Resolution) -> Resolution:
+    given = sides(value, 1)
+    if max(given) > MOST_PX or math.prod(given) > _MOST_POSITIONS:
+        raise InputError(
+            f"The resolution is {format_resolution(value)}; a side must be at most {MOST_PX} px, "
+            "and all sides together at most 2^48 positions."
+        )
+    return value
 
 
 def sides(resolution: Resolution, dims: int = 2) -> tuple[int, ...]:

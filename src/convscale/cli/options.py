@@ -112,7 +112,12 @@ GroupWidth = Annotated[
     ),
 ]
 WidthMultiple = Annotated[
-    str, typer.Option("--width-multiple", metavar="N", help="Widths are multiples of it.")
+    str,
+    typer.Option(
+        "--width-multiple",
+        metavar="N",
+        help="Widths keep it as far as the base's are multiples of it.",
+    ),
 ]
 Keep = Annotated[
     str | None,

@@ -237,6 +237,8 @@ def cannot_run(
     advice = "Give another resolution."
     if not convolution_inputs(module):
         advice = "It has no convolution; give a convolutional network."
+    elif "required positional argument" in error.reason and not error.path:
+        advice = "It must take one tensor: wrap it in a module that makes the others."
     elif "meta tensor" in error.reason:
         advice = "What its forward pass does must follow from shapes, not from values of tensors."
     return InputError(

@@ -13,7 +13,10 @@ BLOCKS = ("bottleneck", "linear_bottleneck", "basic", "vanilla")
 STEMS = ("simple", "pooled", "small")
 ACTIVATIONS = ("relu", "relu6", "silu", "gelu")
 GROUPED = ("bottleneck", "linear_bottleneck")
-BLOCKS_IN_ALL = 20_000
+BLOCKS_IN_ALL = 4096  # what builds and runs in half a minute
+MOST_CHANNELS, MOST_SIDE = 1 << 20, 1 << 15
+# How large values a stage may be that are no channels.
+_LIMITS = {"strides": MOST_SIDE, "kernels": MOST_SIDE}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -225,6 +228,20 @@ def efficientnet_mistakes(values: dict[str, Any]) -> list[str]:
         found.append(f"kernels is {values['kernels']}, they must be odd")
     if not found and any(ratio < 1 for ratio in values["expansion_ratios"]):
         found.append(f"expansion_ratios is {values['expansion_ratios']}, they must be at least 1")
+    return found or _expansion_mistakes(values)
+
+
+def _expansion_mistakes(values: dict[str, Any]) -> list[str]:
+    """Refuse inner widths beyond the limit; they are multiples of the width before a block."""
+    found, before = [], values.get("stem_width", 32)
+    stages = zip(values["widths"], values["expansion_ratios"], strict=True)
+    for number, (width, ratio) in enumerate(stages, start=1):
+        if max(before, width) * ratio >= MOST_CHANNELS + 1:
+            found.append(
+                f"the inner widths of stage {number} are {ratio:g} times its widths, they must be "
+                f"at most {MOST_CHANNELS}"
+            )
+        before = width
     return found
 
 
@@ -247,6 +264,8 @@ def border_mistakes(values: dict[str, Any]) -> list[str]:
         given = side if isinstance(side, tuple) and len(side) == 2 else (side,)
         if not all(is_whole(s) and s >= 1 for s in given):
             found.append(f"{name} is {shown(side)}, it must be a side or (height, width) in px")
+        elif max(given) > MOST_SIDE:
+            found.append(f"{name} is {shown(side)}, it must be at most {MOST_SIDE} px")
     return found + _choice(values, "activation", ACTIVATIONS)
 
 
@@ -262,8 +281,12 @@ def _stage_mistakes(
         elif not all(fits(value) and value > 0 for value in given):
             rule = f"{what} at least 1" if name in whole else "numbers above 0"
             found.append(f"{name} is {shown(given)}, it must be a list of {rule}")
+        elif name in whole and name != "depths" and max(given) > _most(name):
+            found.append(f"{name} is {shown(given)}, they must be at most {_most(name)}")
     if not found and (blocks := sum(values["depths"])) > BLOCKS_IN_ALL:
-        found.append(f"depths have {blocks} blocks in all, they must be at most {BLOCKS_IN_ALL}")
+        found.append(
+            f"depths have {shown(blocks)} blocks in all, they must be at most {BLOCKS_IN_ALL}"
+        )
     lengths = {name: len(values[name]) for name in (*whole, *real)} if not found else {}
     if len(set(lengths.values())) > 1:
         listed = ", ".join(f"{name} {length}" for name, length in lengths.items())
@@ -282,6 +305,12 @@ def _group_mistakes(values: dict[str, Any]) -> list[str]:
         values["widths"], values["bottleneck_multipliers"], values["group_widths"], strict=True
     )
     for number, (width, multiplier, group) in enumerate(stages, start=1):
+        if width * multiplier >= MOST_CHANNELS + 1:
+            found.append(
+                f"the inner width of stage {number} is {multiplier:g} times {width}, it must be at "
+                f"most {MOST_CHANNELS}"
+            )
+            continue
         inner = inner_width(width, multiplier)
         if values.get("block", "bottleneck") not in GROUPED:
             if multiplier != 1 or group != width:
@@ -305,9 +334,15 @@ def _choice(values: dict[str, Any], name: str, known: tuple[str, ...]) -> list[s
 
 def _whole(values: dict[str, Any], name: str, least: int) -> list[str]:
     value = values.get(name, least)
-    if is_whole(value) and value >= least:
-        return []
-    return [f"{name} is {shown(value)}, it must be an integer of at least {least}"]
+    if not is_whole(value) or value < least:
+        return [f"{name} is {shown(value)}, it must be an integer of at least {least}"]
+    if value > MOST_CHANNELS:
+        return [f"{name} is {shown(value)}, it must be at most {MOST_CHANNELS}"]
+    return []
+
+
+def _most(name: str) -> int:
+    return _LIMITS.get(name, MOST_CHANNELS)
 
 
 def is_whole(value: object) -> bool:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import log
-from typing import TypeVar
+from itertools import pairwise
+from math import log, prod
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +15,7 @@ from convscale.errors import InputError
 from convscale.families.closed_form import CONVENTIONS, Number, Stage, anynet_cost
 from convscale.families.description import GROUPED, AnyNet
 from convscale.families.regnet import MOST_BLOCKS, WIDTH_MULTIPLE, Floats, Ints, RegNet, stages
-from convscale.quantities import Resolution, check_resolution
+from convscale.quantities import Resolution, check_resolution, sides, whole
 
 CHUNK = 8192  # candidates whose intermediate arrays stay in the cache
 _LARGEST = 2**62
@@ -72,25 +73,25 @@ def count_stages(
         >>> many.flops.tolist() == [count(net).flops] * 3
         True
     """
+    if not isinstance(like, AnyNet):
+        raise InputError(f"like is {_kind(like)}; it must be an AnyNet (.anynet() of a RegNet).")
     blocks = np.atleast_2d(_integers(depths, "depths"))
+    if blocks.ndim != 2:
+        raise InputError(f"The depths have the shape {blocks.shape}; it must be (n, stages).")
     shape = blocks.shape
     wide = _spread(_integers(widths, "widths"), shape, "widths")
     groups = _spread(_integers(group_widths, "group widths"), shape, "group widths")
-    factor = _spread(np.asarray(bottleneck_multipliers, np.float64), shape, "multipliers")
-    steps = like.strides if strides is None else strides
-    if len(steps) != shape[1]:
-        raise InputError(
-            f"The candidates have {shape[1]} stages, but {len(steps)} strides came. "
-            "Give a stride a stage."
-        )
-    plain = bool((np.asarray(bottleneck_multipliers) == 1).all())
+    given = _reals(bottleneck_multipliers, "bottleneck multipliers")
+    factor = _spread(given, shape, "multipliers")
+    steps = _strides(like.strides if strides is None else strides, shape[1])
+    plain = bool((given == 1).all())
     _check_stages(blocks, wide, groups, factor)
 
     def chunk(rows: slice) -> tuple[Stage, ...]:
         d, w, g = (
             np.ascontiguousarray(array[rows].T, dtype=np.int64) for array in (blocks, wide, groups)
         )
-        inner = w if plain else np.rint(w * factor[rows].T).astype(np.int64)
+        inner = w if plain else _inner(w, factor[rows].T)
         _check_groups(like, d, inner, g, rows.start)
         return tuple(zip(d, w, inner, g, steps, strict=True))
 
@@ -137,9 +138,12 @@ def count_regnets(
         >>> int(many.flops[0]) == count(net.anynet()).flops
         True
     """
-    whole = (("depth", depth), ("w0", w0), ("group_width", group_width))
-    given = [_integers(values, what) for what, values in whole]
-    given += [np.asarray(values, np.float64) for values in (wa, wm, bottleneck_multiplier)]
+    if not isinstance(like, RegNet):
+        raise InputError(f"like is {_kind(like)}; it must be a RegNet, as families.regnet() gives.")
+    counted = (("depth", depth), ("w0", w0), ("group_width", group_width))
+    given: list[npt.NDArray[Any]] = [_integers(values, what) for what, values in counted]
+    real = (("wa", wa), ("wm", wm), ("bottleneck multipliers", bottleneck_multiplier))
+    given += [_reals(values, what) for what, values in real]
     try:
         spread = np.broadcast_arrays(*map(np.atleast_1d, given))
     except ValueError as error:
@@ -150,9 +154,15 @@ def count_regnets(
         d, first, groups = (np.ascontiguousarray(a[rows], dtype=np.int64) for a in spread[:3])
         slope, base, factor = (np.ascontiguousarray(a[rows]) for a in spread[3:])
         _check_parameters(d, first, groups, slope, base, factor)
-        return fitted_stages(like, *stages(d, first, slope, base), groups, factor)
+        found = fitted_stages(like, *stages(d, first, slope, base), groups, factor)
+        if not bool((factor == 1).all()):  # at 1 the inner width is made a multiple of the group's
+            for number, (blocks, _, inner, group, _) in enumerate(found, start=1):
+                _check_groups(like, blocks[None], inner[None], group[None], rows.start, number)
+        return found
 
-    return _in_chunks(like.anynet(), chunk, len(spread[0]), resolution, convention)
+    deepest = int(spread[0].max(initial=1))
+    size = max(1, CHUNK * 64 // max(64, min(deepest, MOST_BLOCKS)))
+    return _in_chunks(like.anynet(), chunk, len(spread[0]), resolution, convention, size)
 
 
 def fitted_stages(
@@ -201,16 +211,17 @@ def _in_chunks(
     total: int,
     resolution: Resolution | None,
     convention: str,
+    size: int = CHUNK,
 ) -> Costs:
     """Count chunk by chunk, so that memory is bounded by the answer."""
     if convention not in CONVENTIONS:
         raise InputError(f"Unknown convention {convention!r}. Use {', '.join(CONVENTIONS)}.")
     side = check_resolution(like.resolution if resolution is None else resolution, dims=2)
     out = np.empty((3, total), np.int64)
-    for start in range(0, total, CHUNK):
-        rows = slice(start, min(start + CHUNK, total))
+    for start in range(0, total, size):
+        rows = slice(start, min(start + size, total))
         found = chunk(rows)
-        _check_largest(like, found, side)
+        check_largest(like, found, side)
         out[:, rows] = _totals(like, found, side, convention)
     return Costs(*out)
 
@@ -221,13 +232,27 @@ def _totals(
     return anynet_cost(like, found, side).total(convention)
 
 
-def _check_largest(like: AnyNet, found: tuple[Stage, ...], side: Resolution) -> None:
-    """Refuse candidates whose counts might not fit: bounded by one that is larger than all."""
+def check_largest(like: AnyNet, found: tuple[Stage, ...], side: Resolution) -> None:
+    """Refuse candidates whose counts might not fit: bounded by one that is larger than all.
+
+    Raises:
+        InputError: If they might not.
+
+    Example:
+        >>> from convscale.families import named
+        >>> check_largest(named("ResNet-50"), ((1, 1 << 60, 64, 64, 1),), 224)
+        Traceback (most recent call last):
+        convscale.errors.InputError: The flops of some candidates may exceed 63 bits. ...
+    """
     bound: tuple[Stage, ...] = tuple(
         (_most(depth), _most(wide), _most(inner), _most(group), stride)
         for depth, wide, inner, group, stride in found
     )
-    if anynet_cost(like, bound, side).flops >= _LARGEST:
+    # beside it, what depends on the candidate: projections, and the map that the head sees
+    widths = (like.stem_width, *(stage[1] for stage in bound))
+    pairs = [before * after for before, after in pairwise(widths)]
+    beside = (sum(pairs) + max(widths) * like.head_width) * prod(sides(side))
+    if beside + max(anynet_cost(like, bound, side).total("pycls")) >= _LARGEST:
         raise InputError(
             "The flops of some candidates may exceed 63 bits. Count them one at a time, or give "
             "smaller widths."
@@ -244,15 +269,56 @@ def _spread(array: npt.NDArray[_T], shape: tuple[int, ...], what: str) -> npt.ND
         ) from error
 
 
-def _most(values: Ints) -> int:
-    return int(values.max(initial=1))
+def _most(values: Number) -> int:
+    return int(np.max(values, initial=1))
 
 
 def _integers(values: npt.ArrayLike, what: str) -> Ints:
-    array = np.asarray(values)
+    array = _array(values, what, None)
     if array.dtype.kind not in "iu":
         raise InputError(f"The {what} of candidates are {array.dtype}; they must be integers.")
+    if _most(array) > _LARGEST:
+        raise InputError(f"The {what} of candidates reach {_most(array)}; they must fit 63 bits.")
     return array
+
+
+def _reals(values: npt.ArrayLike, what: str) -> Floats:
+    return _array(values, what, np.float64)
+
+
+def _array(values: npt.ArrayLike, what: str, dtype: Any) -> npt.NDArray[Any]:
+    try:
+        return np.asarray(values, dtype)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise InputError(f"The {what} of candidates are no array of numbers: {error}.") from error
+
+
+def _strides(given: Any, stages: int) -> tuple[int, ...]:
+    steps = tuple(given) if isinstance(given, tuple | list | np.ndarray) else (given,)
+    if len(steps) != stages:
+        raise InputError(
+            f"The candidates have {stages} stages, but {len(steps)} strides came. "
+            "Give a stride a stage."
+        )
+    found = [step for step in map(whole, steps) if step is not None and step >= 1]
+    if len(found) != stages:
+        raise InputError(f"The strides are {steps}; they must be integers of at least 1.")
+    return tuple(found)
+
+
+def _inner(widths: Ints, multipliers: Floats) -> Ints:
+    exact = np.rint(widths * multipliers)
+    if float(exact.max(initial=1.0)) > _LARGEST:
+        raise InputError(
+            f"The inner widths of candidates reach {float(exact.max()):.3g}; they must fit 63 bits."
+        )
+    return exact.astype(np.int64)
+
+
+def _kind(given: object) -> str:
+    """Say what came in place of a description."""
+    name = type(given).__name__
+    return f"an {name}" if name[:1].upper() in "AEIOU" else f"a {name}"
 
 
 def _check_stages(depths: Ints, widths: Ints, groups: Ints, multipliers: Floats) -> None:
@@ -262,22 +328,26 @@ def _check_stages(depths: Ints, widths: Ints, groups: Ints, multipliers: Floats)
         raise InputError("Depths of candidates must be at least 0, and 1 in the first stage.")
     if bool(((depths[:, 1:] > 0) & (depths[:, :-1] == 0)).any()):
         raise InputError("A candidate has blocks after a stage without any. Leave the stage out.")
-    if min(int(widths.min()), int(groups.min())) < 1 or not bool((multipliers > 0).all()):
+    positive = bool((multipliers > 0).all()) and bool(np.isfinite(multipliers).all())
+    if min(int(widths.min()), int(groups.min())) < 1 or not positive:
         raise InputError(
-            "Widths, group widths and multipliers of candidates must be positive, also where a "
-            "stage has no blocks."
+            "Widths, group widths and multipliers of candidates must be positive and finite, also "
+            "where a stage has no blocks."
         )
 
 
-def _check_groups(like: AnyNet, depths: Ints, inner: Ints, groups: Ints, start: int) -> None:
+def _check_groups(
+    like: AnyNet | RegNet, depths: Ints, inner: Ints, groups: Ints, start: int, first: int = 1
+) -> None:
+    """Refuse what a description refuses: inner widths of 0, or that groups do not divide."""
     if like.block not in GROUPED:
         return
-    wrong = ((inner % groups) != 0) & (depths > 0)
+    wrong = (((inner % groups) != 0) | (inner < 1)) & (depths > 0)
     if bool(wrong.any()):
         stage, row = (int(place[0]) for place in np.nonzero(wrong))
         raise InputError(
-            f"The group width {groups[stage, row]} of stage {stage + 1} of candidate {start + row} "
-            f"does not divide its inner width {inner[stage, row]}."
+            f"The group width {groups[stage, row]} of stage {stage + first} of candidate "
+            f"{start + row} does not divide its inner width {inner[stage, row]}."
         )
 
 
@@ -299,8 +369,16 @@ def _check_parameters(
         mistakes.append("wm must lie above 1")
     if not bool((multiplier > 0).all() and ((multiplier <= 1) | (multiplier % 1 == 0)).all()):
         mistakes.append("bottleneck multipliers must lie above 0 and be integers above 1")
-    widest = log(_LARGEST)
-    if not mistakes and bool((np.log(w0) + np.log1p(depth * wa / w0) > widest).any()):
+    if not mistakes and _too_wide(depth, w0, wa, wm, multiplier):
         mistakes.append("widths must fit 63 bits")
     if mistakes:
         raise InputError(f"These are no RegNets: {'; '.join(mistakes)}.")
+
+
+def _too_wide(depth: Ints, w0: Ints, wa: Floats, wm: Floats, multiplier: Floats) -> bool:
+    """Tell whether a width, quantised up, or the least common multiple on it may not fit."""
+    with np.errstate(over="ignore"):  # infinity is too wide as well
+        line = np.log1p(depth * wa / w0)
+    up = np.minimum(line, np.log(wm) / 2)
+    times = np.log(np.maximum(multiplier, 1))
+    return bool((np.log(w0) + line + up + 2 * times > log(_LARGEST / 4)).any())

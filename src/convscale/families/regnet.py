@@ -10,7 +10,10 @@ import numpy.typing as npt
 
 from convscale.families.description import (
     BLOCKS,
+    BLOCKS_IN_ALL,
     GROUPED,
+    MOST_CHANNELS,
+    MOST_SIDE,
     STEMS,
     AnyNet,
     Border,
@@ -23,7 +26,13 @@ from convscale.families.description import (
 from convscale.families.rounding import compatible
 
 WIDTH_MULTIPLE = 8
-MOST_BLOCKS = 4096
+MOST_BLOCKS = BLOCKS_IN_ALL
+_LIMITS = {
+    "depth": MOST_BLOCKS,
+    "w0": MOST_CHANNELS,
+    "group_width": MOST_CHANNELS,
+    "stride": MOST_SIDE,
+}
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
@@ -98,23 +107,31 @@ def regnet_mistakes(values: dict[str, Any]) -> list[str]:
         ['w0 is 20, it must be a multiple of 8', 'wm is 1, it must be a number above 1']
     """
     found = []
-    for name in ("depth", "w0", "group_width", "stride"):
+    for name, most in _LIMITS.items():
         value = values.get(name, 1 if name == "stride" else "")
         if not is_whole(value) or value < 1:
             found.append(f"{name} is {shown(value)}, it must be an integer of at least 1")
         elif name == "w0" and value % WIDTH_MULTIPLE:
             found.append(f"w0 is {value}, it must be a multiple of {WIDTH_MULTIPLE}")
-        elif name == "depth" and value > MOST_BLOCKS:
-            found.append(f"depth is {shown(value)}, it must be at most {MOST_BLOCKS}")
+        elif value > most:
+            found.append(f"{name} is {shown(value)}, it must be at most {most}")
     if not is_real(wa := values.get("wa", "")) or wa < 0:
         found.append(f"wa is {shown(wa)}, it must be a number of at least 0")
+    elif wa > MOST_CHANNELS:
+        found.append(f"wa is {shown(wa)}, it must be at most {MOST_CHANNELS}")
     if not is_real(wm := values.get("wm", "")) or wm <= 1:
         found.append(f"wm is {shown(wm)}, it must be a number above 1")
+    elif wm > MOST_CHANNELS:
+        found.append(f"wm is {shown(wm)}, it must be at most {MOST_CHANNELS}")
     multiplier = values.get("bottleneck_multiplier", 1.0)
     if not is_real(multiplier) or multiplier <= 0 or (multiplier > 1 and multiplier % 1):
         found.append(
             f"bottleneck_multiplier is {shown(multiplier)}, it must lie above 0 and be an integer "
             "above 1"
+        )
+    elif multiplier > MOST_CHANNELS:
+        found.append(
+            f"bottleneck_multiplier is {shown(multiplier)}, it must be at most {MOST_CHANNELS}"
         )
     for name, known in (("block", BLOCKS), ("stem", STEMS)):
         if values.get(name, known[0]) not in known:
@@ -139,8 +156,32 @@ def stages(depth: Ints, w0: Ints, wa: Floats, wm: Floats) -> tuple[Ints, Ints]:
         >>> depths[:, 0].tolist(), widths[:, 0].tolist()
         ([1, 2, 7, 12], [24, 64, 152, 392])
     """
+    if most_levels(depth, w0, wa, wm) > int(depth.max(initial=0)):
+        return packed(*_block_by_block(depth, w0, wa, wm))
     counts = level_counts(depth, w0, wa, wm)
     return packed(counts, level_widths(w0, wm, len(counts)))
+
+
+def most_levels(depth: Ints, w0: Ints, wa: Floats, wm: Floats) -> int:
+    """Return how many levels the network with the most of them has, to one or two.
+
+    A base near 1 makes more levels than blocks, most of them without any.
+
+    Example:
+        >>> most_levels(*(np.array([v]) for v in (22, 24, 24.48, 2.54)))
+        4
+    """
+    last = np.log1p(wa * (depth - 1) / w0) / np.log(wm)
+    return 1 + int(np.rint(last.max(initial=0.0)))
+
+
+def _block_by_block(depth: Ints, w0: Ints, wa: Floats, wm: Floats) -> tuple[Ints, Ints]:
+    """Return each block as a stage of its own, and its width."""
+    block = np.arange(int(depth.max()))[:, None]
+    level = np.rint(np.log((block * wa + w0) / w0) / np.log(wm))
+    steps = np.rint(w0 * np.power(wm, level) / WIDTH_MULTIPLE)
+    present = block < depth
+    return present.astype(np.int64), np.where(present, steps, 1).astype(np.int64) * WIDTH_MULTIPLE
 
 
 def level_counts(depth: Ints, w0: Ints, wa: Floats, wm: Floats) -> Ints:

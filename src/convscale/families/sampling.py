@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from math import log, log2
+from numbers import Real
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from convscale.errors import BudgetError, InputError
 from convscale.families.closed_form import CONVENTIONS, anynet_cost
-from convscale.families.description import is_whole
-from convscale.families.many import fitted_stages
+from convscale.families.description import MOST_CHANNELS
+from convscale.families.many import check_largest, fitted_stages
 from convscale.families.regnet import (
     WIDTH_MULTIPLE,
     Floats,
@@ -20,11 +23,16 @@ from convscale.families.regnet import (
     RegNet,
     level_counts,
     level_widths,
+    most_levels,
     packed,
 )
-from convscale.quantities import Resolution, check_count, check_resolution
+from convscale.families.regnet import (
+    stages as staged,
+)
+from convscale.quantities import Resolution, check_count, check_resolution, whole
 
 Bools = npt.NDArray[np.bool_]
+_T = TypeVar("_T")
 Range = tuple[float, float]
 _PROPOSALS = 16_384  # at once, so that arrays stay in the cache
 _HOPELESS = 5_000_000  # proposals without one that is valid
@@ -45,8 +53,13 @@ class Interval:
 
     def mistakes(self, name: str) -> list[str]:
         """Name what is wrong with it."""
+        if not all(isinstance(value, Real) for value in (self.low, self.high, self.step)):
+            return [f"{name} has the values {self.low!r}, {self.high!r} and {self.step!r}, they "
+                    "must be numbers"]  # fmt: skip
         if not 0 < self.low <= self.high < float("inf") or not self.step > 0:
             return [f"{name} is [{self.low}, {self.high}] by {self.step}, it must be positive"]
+        if self.high > MOST_CHANNELS:
+            return [f"{name} ends at {self.high}, it must be at most {MOST_CHANNELS}"]
         ends = (self.low / self.step, self.high / self.step)
         if any(abs(end - round(end)) > 1e-6 for end in ends):
             return [f"the ends of {name}, {self.low} and {self.high}, are no multiples of its "
@@ -56,12 +69,18 @@ class Interval:
     def draw(self, random: np.random.Generator, count: int) -> Floats:
         """Draw log-uniformly and round to multiples of the step."""
         drawn = np.exp(random.uniform(log(self.low), log(self.high), count))
-        if self.step < 1:  # so that 0.1 gives 24.5 and not 24.500000000000004
-            parts = round(1 / self.step)
-            fine: Floats = np.rint(drawn * parts) / parts
-            return fine
-        whole: Floats = np.rint(drawn / self.step) * self.step
-        return whole
+        up, down = self._ratio()  # so that 0.1 gives 24.5 and not 24.500000000000004
+        first, last = (round(end / self.step) for end in (self.low, self.high))
+        multiple = np.clip(np.rint(drawn * down / up), first, last)
+        found: Floats = multiple * up / down
+        return found
+
+    def _ratio(self) -> tuple[float, float]:
+        """Return the step as a ratio: 3 and 10 for 0.3."""
+        step = float(self.step)
+        near = Fraction(step).limit_denominator(1_000_000)
+        exact = near if abs(near - Fraction(step)) < 1e-12 * step else Fraction(step)
+        return float(exact.numerator), float(exact.denominator)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,19 +112,27 @@ class Space:
     )
 
     def __post_init__(self) -> None:
-        found = []
+        found: list[str] = []
         for name in ("w0", "wa", "wm", "group_width"):
-            found += getattr(self, name).mistakes(name)
+            axis = getattr(self, name)
+            given = isinstance(axis, Interval)
+            found += axis.mistakes(name) if given else [
+                f"{name} is {axis!r}, it must be an Interval(low, high, step)"
+            ]  # fmt: skip
         if not found and (self.w0.step % WIDTH_MULTIPLE or self.group_width.step % 1):
             found.append("w0 must have steps of a multiple of 8, group_width of integers")
         if not found and self.wm.low <= 1:
             found.append(f"wm begins at {self.wm.low}, it must lie above 1")
-        least, most = self.depth
-        if not 1 <= least <= most <= 1024:
+        depth = _pair(self.depth, whole)
+        if depth is None or not 1 <= depth[0] <= depth[1] <= 1024:
             found.append(f"depth is {self.depth}, it must be an interval within 1 and 1024")
-        low, high = self.bottleneck_multiplier
-        if not 0 < low <= high or any(log2(end) % 1 for end in (low, high)):
+        else:
+            object.__setattr__(self, "depth", depth)
+        ends = _pair(self.bottleneck_multiplier, _power_of_two)
+        if ends is None or ends[0] > ends[1]:
             found.append("bottleneck_multiplier must be an interval between powers of two")
+        if not isinstance(self.like, RegNet):
+            found.append("like must be a RegNet, such as families.regnet('RegNetX-400MF')")
         if found:
             raise InputError(f"This is no design space: {'; '.join(found)}.")
 
@@ -113,6 +140,20 @@ class Space:
         """Draw bottleneck multipliers."""
         low, high = (int(log2(end)) for end in self.bottleneck_multiplier)
         return np.exp2(random.integers(low, high + 1, count))
+
+
+def _pair(given: object, read: Callable[[Any], _T | None]) -> tuple[_T, _T] | None:
+    """Return the ends of an interval, None where it has not two or one cannot be read."""
+    if not isinstance(given, tuple | list) or len(given) != 2:
+        return None
+    low, high = map(read, given)
+    return None if low is None or high is None else (low, high)
+
+
+def _power_of_two(value: object) -> float | None:
+    if not isinstance(value, Real) or not 2.0**-20 <= float(value) <= MOST_CHANNELS:
+        return None
+    return float(value) if log2(float(value)) % 1 == 0 else None
 
 
 @dataclass(frozen=True)
@@ -200,7 +241,7 @@ def sample(
 
     Source: arXiv 2003.13678, section 3.4.
     """
-    check_count(count, what="number of networks")
+    count = check_count(count, what="number of networks")
     if convention not in CONVENTIONS:
         raise InputError(f"Unknown convention {convention!r}. Use {', '.join(CONVENTIONS)}.")
     chosen = Space() if space is None else space
@@ -210,15 +251,17 @@ def sample(
         for given, what in ((flops, "flops"), (params, "params"), (acts, "acts"))
     )
     wanted = _Wanted(_stage_range(stages), *ranges)
-    if not is_whole(seed) or seed < 0:
+    start = whole(seed)
+    if start is None or start < 0:
         raise InputError(f"The seed is {seed!r}; it must be an integer of at least 0.")
-    random = np.random.default_rng(seed)
+    random = np.random.default_rng(start)
+    size = max(1, min(_PROPOSALS, (1 << 20) // chosen.depth[1]))
     parts: list[tuple[npt.NDArray[np.generic], ...]] = []
     have = tried = 0
-    for found in _draws(chosen, wanted, side, convention, random):
+    for found in _draws(chosen, wanted, side, convention, random, size):
         parts.append(found)
         have += len(found[0])
-        tried += _PROPOSALS
+        tried += size
         if have >= count:
             break
         if tried >= _HOPELESS * (1 + have):
@@ -231,21 +274,24 @@ def sample(
 
 
 def _draws(
-    space: Space, wanted: _Wanted, side: Resolution, convention: str, random: np.random.Generator
+    space: Space,
+    wanted: _Wanted,
+    side: Resolution,
+    convention: str,
+    random: np.random.Generator,
+    size: int,
 ) -> Iterator[tuple[npt.NDArray[np.generic], ...]]:
     """Yield what is valid of one chunk of proposals after the other."""
     like = space.like.anynet()
     while True:
-        depth = random.integers(space.depth[0], space.depth[1] + 1, _PROPOSALS)
-        w0 = space.w0.draw(random, _PROPOSALS).astype(np.int64)
-        wa, wm = (axis.draw(random, _PROPOSALS) for axis in (space.wa, space.wm))
-        counts = level_counts(depth, w0, wa, wm)
-        rows = np.flatnonzero(_may_have_stages(counts, w0, wm, wanted.stages))
+        depth = random.integers(space.depth[0], space.depth[1] + 1, size)
+        w0 = space.w0.draw(random, size).astype(np.int64)
+        wa, wm = (axis.draw(random, size) for axis in (space.wa, space.wm))
+        rows, depths, wide = _staged(depth, w0, wa, wm, wanted.stages)
         group = space.group_width.draw(random, len(rows)).astype(np.int64)
         multiplier = space.multipliers(random, len(rows))
-        widths = level_widths(w0[rows], wm[rows], len(counts))
-        depths, wide = packed(counts[:, rows], widths)
         found = fitted_stages(space.like, depths, wide, group, multiplier)
+        check_largest(like, found, side)
         # where no network is left, no stage is, and the costs are numbers and no arrays
         total = anynet_cost(like, found, side).total(convention)
         costs = [np.broadcast_to(cost, len(rows)) for cost in total]
@@ -255,9 +301,23 @@ def _draws(
             costs, (wanted.flops, wanted.params, wanted.acts), strict=True
         ):
             good &= (cost >= low) & (cost <= high)
+        for _, width, inner, _, _ in found:  # wider ones are no networks that can be described
+            good &= np.maximum(width, inner) <= MOST_CHANNELS
         kept = rows[good]
         given = (depth[kept], w0[kept], wa[kept], wm[kept], group[good], multiplier[good])
         yield (*given, number[good], *(cost[good] for cost in costs))
+
+
+def _staged(
+    depth: Ints, w0: Ints, wa: Floats, wm: Floats, wanted: tuple[int, int]
+) -> tuple[Ints, Ints, Ints]:
+    """Return which networks may have as many stages, and the depths and widths of those."""
+    if most_levels(depth, w0, wa, wm) > int(depth.max()):
+        return np.arange(len(depth)), *staged(depth, w0, wa, wm)
+    counts = level_counts(depth, w0, wa, wm)
+    rows = np.flatnonzero(_may_have_stages(counts, w0, wm, wanted))
+    widths = level_widths(w0[rows], wm[rows], len(counts))
+    return rows, *packed(counts[:, rows], widths)
 
 
 def _may_have_stages(counts: Ints, w0: Ints, wm: Floats, wanted: tuple[int, int]) -> Bools:
@@ -283,9 +343,9 @@ def _range(given: Range | None, what: str) -> Range:
 def _stage_range(given: int | tuple[int, int] | None) -> tuple[int, int]:
     if given is None:
         return 1, 1 << 30
-    low, high = given if isinstance(given, tuple | list) else (given, given)
-    check_count(low, what="number of stages")
-    check_count(high, what="number of stages")
-    if low > high:
-        raise InputError(f"The range of stages is {given!r}; write (least, most).")
-    return low, high
+    ends = _pair(given if isinstance(given, tuple | list) else (given, given), whole)
+    if ends is None or not 1 <= ends[0] <= ends[1]:
+        raise InputError(
+            f"The number of stages is {given!r}; write an integer of at least 1, or (least, most)."
+        )
+    return ends

@@ -59,9 +59,11 @@ def resolve_base(
     if isinstance(network, AnyNet | EfficientNet | RegNet):
         return _from_description(network, options)
     if not isinstance(network, str):
+        inside = isinstance(getattr(network, "module", None), nn.Module)
+        came = f"A {type(network).__name__}" if inside else repr(network)
         raise InputError(
-            f"{network!r} is no network. Give a name, an nn.Module, or a description of "
-            "convscale.families."
+            f"{came} is no network. Give {'its module, ' if inside else ''}a name, an nn.Module, "
+            "or a description of convscale.families."
         )
     name = network.strip()
     if name in names():

@@ -34,6 +34,8 @@ from convscale.scaling.steps import beside, nearest, steps_of
 from convscale.scaling.trying import IdleBlockError, Trials
 from convscale.scaling.widths import WidthRule, Widths, width_rule
 
+DEFAULT_MULTIPLE = 8  # that widths keep, as far as the base has it
+
 
 @dataclass(frozen=True)
 class Variant:
@@ -211,14 +213,14 @@ class Blueprint:
         resolution: Resolution,
         *,
         in_chans: int | None = None,
-        width_multiple: int = 8,
+        width_multiple: int = DEFAULT_MULTIPLE,
         sizing: Sizing | None = None,
         watch: tuple[Observer, ...] = (),
     ) -> None:
         self.module = module
         self.resolution = resolution
         self._in_chans = in_chans
-        self._multiple = width_multiple
+        self.width_multiple = width_multiple
         self._sizing = sizing
         self._runs: dict[object, Traced | UnscalableNetworkError] = {}
         self._rules: dict[int, tuple[Channels, WidthRule]] = {}
@@ -310,6 +312,11 @@ class Blueprint:
     def repeatable(self) -> tuple[bool, ...]:
         """For each stage, whether an added block runs: tried, not assumed."""
         return self._deepened[1]
+
+    @property
+    def hopeful(self) -> tuple[bool, ...]:
+        """For each stage, whether it has a block to repeat, or one can be made of it."""
+        return tuple(edit is not None for edit in self._deepened[0].alone)
 
     @property
     def deepenable(self) -> tuple[bool, ...]:
@@ -471,7 +478,7 @@ class Blueprint:
             stages = self.stages if control.keep or control.stage_width else ()
             channels = held(trace, control, stages, traced.edits)
             factors = shares(trace, control, stages, traced.edits)
-            rule = width_rule(channels, width_multiple=self._multiple, shares=factors)
+            rule = width_rule(channels, width_multiple=self.width_multiple, shares=factors)
             self._rules[id(traced)] = (channels, rule)
         return self._rules[id(traced)]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from convscale.quantities import format_count, format_resolution, sides
-from convscale.scaling.blueprint import Blueprint, Variant
+from convscale.scaling.blueprint import DEFAULT_MULTIPLE, Blueprint, Variant
 from convscale.scaling.following import head_groups, is_ruled, own_head
 from convscale.scaling.parts import Parts, bound_layers
 from convscale.scaling.search import Candidate, kept_stages, widths_at, written
@@ -52,6 +52,7 @@ def notes_on(
         listed = ", ".join(f"{op} in {path or 'the network'}" for path, op in _first(blueprint))
         notes.append(f"Widths kept around operators that were not understood: {listed}.")
     if strategy.width:
+        notes += _uneven(blueprint)
         notes += _fixed(blueprint)
         notes += _outputs(blueprint)
     notes += _miss(blueprint, strategy, found, requested)
@@ -161,6 +162,16 @@ def _headless(blueprint: Blueprint, strategy: Strategy) -> bool:
     if "head" not in rules.keep and rules.head_at_least is None:
         return False
     return bool(head_groups(trace)) and not own_head(trace, Parts(trace, blueprint.stages))
+
+
+def _uneven(blueprint: Blueprint) -> list[str]:
+    """Tell which widths do not keep a multiple that was asked for, as the base's do not."""
+    multiple = blueprint.width_multiple
+    odd = sorted({width.base for width in blueprint.base().rule.multiples if width.base % multiple})
+    if multiple == DEFAULT_MULTIPLE or not odd:
+        return []
+    listed = _few([str(width) for width in odd])
+    return [f"Widths keep the multiple {multiple} as far as the base's do; these do not: {listed}."]
 
 
 def _few(names: list[str]) -> str:

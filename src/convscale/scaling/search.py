@@ -147,6 +147,11 @@ def _no_depth(blueprint: Blueprint) -> str:
         return "the network has no stage of blocks that can be repeated"
     if len(stages) < len(blueprint.stages):
         return "the stages that could be deepened are frozen"
+    if not any(blueprint.hopeful):
+        return (
+            f"none of its blocks can be repeated (at {', '.join(stages[:3])}): each changes the "
+            "shape of what it takes, and no block like it keeps it"
+        )
     return (
         f"its forward pass runs no block that is added (at {', '.join(stages[:3])}): it must "
         "iterate over them"
@@ -392,7 +397,10 @@ def _depth_moves(blueprint: Blueprint, found: Candidate) -> Iterator[Candidate]:
             if not able[index] or depth < 1 or abs(depth - asked) > 1:
                 continue
             depths = tuple(depth if i == index else other for i, other in enumerate(now))
-            variant = blueprint.variant(depths, found.variant.resolution)
+            try:
+                variant = blueprint.variant(depths, found.variant.resolution)
+            except UnscalableNetworkError:
+                continue  # stages that run side by side must be equally deep
             widths = _carried(found, variant)
             complexity = variant.complexity(widths)
             yield replace(found, variant=variant, widths=widths, complexity=complexity)

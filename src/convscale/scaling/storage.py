@@ -180,7 +180,15 @@ def load(folder: str | Path, *, base: str | nn.Module | None = None) -> ScaledNe
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         if isinstance(error, ConvscaleError):
             raise
-        raise InputError(f"{path / DESCRIPTION} does not describe a network: {error!r}.") from error
+        rule = (
+            ""
+            if base is None
+            else (" The base must be the network that it was scaled from, as it was built then.")
+        )
+        raise InputError(
+            f"{path / DESCRIPTION} does not describe a network"
+            f"{'' if base is None else ' that this base gives'}: {error!r}.{rule}"
+        ) from error
 
 
 def read_description(path: Path) -> dict[str, Any]:

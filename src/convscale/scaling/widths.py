@@ -173,7 +173,7 @@ class WidthRule:
         for inputs, outputs, group in self.irregular:
             ins, outs = (_size(place, sizes) for place in (inputs, outputs))
             groups = _size(inputs, base) / self.inner[group].base * widths.groups
-            sizes[group] = ins // nearest_divisor(gcd(ins, outs), groups)
+            sizes[group] = ins // nearestgcd(gcd(ins, outs), groups)
         return sizes
 
 
@@ -188,11 +188,11 @@ def _options(ideal: float) -> range:
     return range(max(1, low) * stride, (high + 1) * stride, stride)
 
 
-def nearest_divisor(number: int, value: float) -> int:
+def nearestgcd(number: int, value: float) -> int:
     """Return the divisor of a number that is nearest to a value, by ratio.
 
     Example:
-        >>> nearest_divisor(84, 7.9)
+        >>> nearestgcd(84, 7.9)
         7
     """
     divisors = [d for d in range(1, int(number**0.5) + 1) if number % d == 0]
@@ -426,17 +426,7 @@ def _multiple(width: int, multiple: int, times: set[int]) -> int:
 
     The multiple gives way where both together are more than half of the width.
     """
-    own = _divisor(width, multiple)
+    own = gcd(width, multiple)
     while own > 1 and 2 * lcm(own, *times) > width:
         own //= 2
     return lcm(own, *times)
-
-
-def _divisor(width: int, multiple: int) -> int:
-    """Return the largest of multiple, multiple/2, … that divides a width.
-
-    A width that the base network itself does not keep at the multiple is not forced to it.
-    """
-    while multiple > 1 and width % multiple:
-        multiple = multiple // 2 if multiple % 2 == 0 else 1
-    return multiple
