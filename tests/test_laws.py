@@ -148,6 +148,62 @@ def test_dense_blocks_are_named_as_a_cause():
     assert law.flops.causes == (("dense blocks", pytest.approx(law.flops.deviation)),)
 
 
+class Attention(nn.Module):
+    """Queries, keys and values of one head, by `fused` or by plain products."""
+
+    def __init__(self, fused):
+        super().__init__()
+        self.fused = fused
+        self.qkv = nn.Conv2d(64, 192, 1, bias=False)
+        self.out = nn.Conv2d(64, 64, 1, bias=False)
+
+    def forward(self, x):
+        q, k, v = self.qkv(x).flatten(2).transpose(1, 2).chunk(3, dim=2)
+        if self.fused:
+            mixed = nn.functional.scaled_dot_product_attention(q[:, None], k[:, None], v[:, None])
+            mixed = mixed[:, 0]
+        else:
+            mixed = (q @ k.transpose(1, 2)).softmax(dim=2) @ v
+        return x + self.out(mixed.transpose(1, 2).reshape(x.shape))
+
+
+class Attentive(nn.Module):
+    """A stem and two blocks of attention."""
+
+    def __init__(self, fused):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 64, 1, bias=False)
+        self.blocks = nn.Sequential(*(Attention(fused) for _ in range(2)))
+        self.head = nn.Linear(64, 10)
+
+    def forward(self, x):
+        return self.head(self.blocks(self.stem(x)).mean((2, 3)))
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_products_without_weights_are_named_attention_and_not_depthwise(fused):
+    """Without stem and head, with width 64·f and 64 positions, a block puts out by hand
+
+    acts 64·(4·64·f), and by attention 64·64 + 64·64·f; flops 64·4·64²·f², and 2·64·64·64·f.
+    """
+    steps = [4, 16]
+    (law,) = cs.laws(Attentive(fused), strategies=["w"], factors=steps, resolution=8).laws
+    causes = dict(law.acts.causes)
+    assert "depthwise" not in causes or causes["depthwise"] == pytest.approx(0, abs=1e-12)
+
+    def slope(products):
+        def costs(f):
+            acts = 4 * 64**2 * f + products * (64**2 + 64**2 * f)
+            return 4 * 64**3 * f**2 + products * 2 * 64**3 * f, acts
+
+        (flops, acts), grown = costs(1), [costs(s**0.5) for s in steps]
+        x = [log(one / flops) for one, _ in grown]
+        y = [log(one / acts) for _, one in grown]
+        return sum(a * b for a, b in zip(x, y, strict=True)) / sum(a * a for a in x)
+
+    assert causes["attention"] == pytest.approx(slope(1) - slope(0), abs=1e-9)
+
+
 def test_the_command_shows_law_fit_and_difference_for_a_network(capsys):
     assert run(["laws", "resnet18", "--strategies", "w", "--resolution", "64"]) == 0
     lines = capsys.readouterr().out.splitlines()

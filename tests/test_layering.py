@@ -15,6 +15,7 @@ PACKAGE = ROOT / "src" / "convscale"
 # A module imports only from its own layer and from those before it.
 LAYERS = (
     "errors",
+    "reading",
     "quantities",
     "strategy",
     "complexity.complexity",
@@ -29,7 +30,7 @@ LAYERS = (
     "cli",
 )
 # These hold numbers only: they start at once.
-LIGHT = ("errors", "quantities", "strategy", "complexity.complexity", "families")
+LIGHT = ("errors", "reading", "quantities", "strategy", "complexity.complexity", "families")
 HEAVY = ("torch", "torchvision", "timm")
 
 

@@ -578,6 +578,28 @@ def test_what_a_file_sets_to_null_has_the_default_of_the_reference_code(tmp_path
     assert (net.activation, net.test_resolution) == ("relu", 256)
 
 
+@pytest.mark.parametrize("block", ["res_basic_block", "vanilla_block"])
+def test_widths_of_basic_regnets_fit_the_group_width_that_they_do_not_have(block):
+    """24, 56, 152 and 368 become multiples of 16, half to even, as in the reference code."""
+    net = from_reference(
+        {
+            "MODEL": {"TYPE": "regnet"},
+            "REGNET": {"BLOCK_TYPE": block, "DEPTH": 13, "W0": 24, "WA": 36.44, "WM": 2.49},
+        }
+    )
+    assert net.anynet().widths == net.anynet().group_widths == (32, 64, 160, 368)
+    values = ("depth", "w0", "wa", "wm", "group_width")
+    for multiplier in (1.0, 0.25, 2.0):
+        one = replace(net, bottleneck_multiplier=multiplier)
+        many = families.count_regnets(
+            net,
+            **{name: [getattr(net, name)] for name in values},
+            bottleneck_multiplier=multiplier,
+        )
+        cost = families.count(one.anynet())
+        assert (many.flops, many.params, many.acts) == (cost.flops, cost.params, cost.acts)
+
+
 def test_small_resnets_of_the_reference_code_have_three_stages():
     net = from_reference(
         {
@@ -657,6 +679,14 @@ def test_a_file_stands_for_a_network_on_the_command_line(tmp_path, capsys):
             "net.yaml: MODEL.NUM_CLASES is no entry of it, did you mean NUM_CLASSES\\?; "
             "TRAIN.IMG_SIZE is no entry of it, did you mean IM_SIZE\\?.",
         ),
+        (
+            "family: anynet\nwidths: [8]\nwidths: [16]\n",
+            "net.yaml: widths stands twice, in lines 2 and 3. This is no anynet: depths is .*",
+        ),
+        (
+            "MODEL: {TYPE: regnet}\nREGNET: {WA: 5, wa: 6}\n",
+            "net.yaml: REGNET.WA stands twice, in capitals and in small letters.",
+        ),
         ("MODEL: {TYPE: resnet}\n", "net.yaml: RESNET.TRANS_FUN is .*; MODEL.DEPTH is 0, .*"),
         ("MODEL: {TYPE: anynet}\nANYNET: 3\n", "net.yaml: ANYNET is 3, it must be a table .*"),
     ],
@@ -668,6 +698,16 @@ def test_all_mistakes_of_a_file_are_named_in_one_line(text, message, tmp_path, m
         families.read_yaml("net.yaml")
     assert run(["count", "net.yaml"]) == 2
     assert capsys.readouterr().err == f"convscale: {caught.value.line}\n"
+
+
+def test_an_entry_that_stands_twice_is_a_mistake_by_itself(tmp_path):
+    path = tmp_path / "net.yaml"
+    path.write_text("family: regnet\ndepth: 22\nw0: 24\nwa: 24.48\nwm: 2.54\nwm: 2.5\n"
+                    "group_width: 16\n")  # fmt: skip
+    with pytest.raises(InputError, match=r"net.yaml: wm stands twice, in lines 5 and 6\.$"):
+        families.read_yaml(path)
+    path.write_text("family: regnet\ndepth: 22\nw0: 24\nwa: 2448e-2\nwm: 2.54e0\ngroup_width: 16\n")
+    assert families.read_yaml(path) == families.named("RegNetX-400MF")
 
 
 def test_a_yaml_file_cannot_run_code(tmp_path):

@@ -120,3 +120,41 @@ def test_what_is_no_mapping_is_one_line_and_exit_status_2(text, written, capsys)
     out, err = capsys.readouterr()
     assert out == ""
     assert len(err.splitlines()) == 1
+
+
+def test_entries_that_stand_twice_are_mistakes(written):
+    path = written("name: mine\nname: other\nweights:\n  d: 1\n  w: 2\n  d: 3\ncolour: red\n")
+    with pytest.raises(InputError) as caught:
+        parse_strategy(path)
+    assert str(caught.value).endswith(
+        "colour is unknown; name stands twice, in lines 1 and 2; d stands twice, in lines 4 and 6."
+    )
+
+
+def test_entries_of_a_merged_table_may_be_given_anew(written):
+    path = written(
+        "name: mine\ntable:\n  a: &a {depth: 2.0, width: 1.5}\n  b: {<<: *a, width: 1.25}\n"
+    )
+    own = parse_strategy(f"{path}@b").own
+    assert (own.depth, own.width) == (2.0, 1.25)
+
+
+@pytest.mark.parametrize("number", ["12.5e-1", "125E-2", "1.25e0", "+.125e1", "1.25"])
+def test_numbers_with_exponents_are_numbers(number, written):
+    path = written(f"name: mine\ntable: {{a: {{depth: {number}}}}}\n")
+    assert parse_strategy(f"{path}@a").own.depth == 1.25
+
+
+@pytest.mark.parametrize(
+    ("row", "place"),
+    [
+        ("{depth: 1.0e+10, width: 1.0e+200}", r"table\.a\.depth: .* less than .* 1048576 .*width"),
+        ("{width: 1e-300}", r"table\.a\.width: .* greater than .* \(it is 1e-300\)\.$"),
+        ("{resolution: .inf}", r"table\.a\.resolution: "),
+        ("{px: 10000000000000000000000}", r"table\.a\.px: .* less than or equal to 1048576 "),
+        ("{stage_depth: [1, 1e300]}", r"table\.a\.stage_depth\.1: "),
+    ],
+)
+def test_factors_that_no_network_has_are_refused(row, place, written):
+    with pytest.raises(InputError, match=place):
+        parse_strategy(written(f"name: mine\nbase_resolution: 64\ntable: {{a: {row}}}\n") + "@a")

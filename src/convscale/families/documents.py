@@ -20,6 +20,7 @@ from convscale.families.description import (
 )
 from convscale.families.reference import from_reference, is_reference
 from convscale.families.regnet import RegNet, regnet_mistakes
+from convscale.reading import read_yaml_file
 
 SUFFIXES = (".yaml", ".yml")
 _KINDS: dict[str, type[AnyNet | RegNet | EfficientNet]] = {
@@ -130,15 +131,16 @@ def read_yaml(path: str | Path) -> Description:
         convscale.errors.InputError: missing.yaml cannot be read: No such file or directory.
     """
     try:
-        document = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is no text in UTF-8"
-        raise InputError(f"{path} cannot be read: {reason}.") from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise InputError(f"{path} is no YAML: {' '.join(str(error).split())}.") from error
+        document, repeated = read_yaml_file(Path(path))
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}.") from error
+    mistakes = [f"{'; '.join(repeated)}."] if repeated else []
     try:
         read = from_reference if is_reference(document) else from_document
         found = read(document)
-        return found.anynet() if isinstance(found, RegNet) else found
+        description = found.anynet() if isinstance(found, RegNet) else found
     except InputError as error:
-        raise InputError(f"{path}: {error.line}") from error
+        mistakes.append(error.line)
+    if mistakes:
+        raise InputError(f"{path}: {' '.join(mistakes)}")
+    return description

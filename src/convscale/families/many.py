@@ -184,8 +184,7 @@ def fitted_stages(
         >>> [int(value[0]) for value in one[0][:4]]
         [1, 32, 32, 16]
     """
-    if like.block not in GROUPED:
-        return tuple((d, w, w, w, like.stride) for d, w in zip(depths, widths, strict=True))
+    grouped = like.block in GROUPED
     plain = bool((multiplier == 1).all())
     found: list[Stage] = []
     for depth, width in zip(depths, widths, strict=True):
@@ -199,6 +198,9 @@ def fitted_stages(
         fitting = np.rint(inner / multiple).astype(np.int64) * multiple
         inner = np.maximum(multiple, fitting)
         wide = inner if plain else (inner / multiplier).astype(np.int64)
+        if not grouped:
+            found.append((depth, wide, wide, wide, like.stride))
+            continue
         # a block's inner width comes from its width again
         again = inner if plain else np.rint(wide * multiplier).astype(np.int64)
         found.append((depth, wide, again, group, like.stride))

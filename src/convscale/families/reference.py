@@ -6,6 +6,7 @@ training and 256 px in test, a stride on the 1×1 convolution of ResNets.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from difflib import get_close_matches
@@ -51,11 +52,13 @@ class Sections:
 
     def __init__(self, document: Mapping[Any, Any]) -> None:
         self.document = _upper(document)
-        self.mistakes: list[str] = []
+        self.mistakes: list[str] = _twice(document, "")
         self._asked: dict[str, list[str]] = {}
 
     def get(self, section: str, name: str, default: Any) -> Any:
         """Return an entry, or its default where the file has none or null."""
+        if section not in self._asked and isinstance(self.document.get(section), Mapping):
+            self.mistakes += _twice(self.document[section], f"{section}.")
         self._asked.setdefault(section, []).append(name)
         value = self._entries(section).get(name)
         return default if value is None else value
@@ -146,6 +149,16 @@ def _upper(entries: Mapping[Any, Any]) -> dict[Any, Any]:
     return {
         name.upper() if isinstance(name, str) else name: value for name, value in entries.items()
     }
+
+
+def _twice(entries: Mapping[Any, Any], place: str) -> list[str]:
+    """Name the entries that differ from others in capitals only."""
+    names = Counter(name.upper() for name in entries if isinstance(name, str))
+    return [
+        f"{place}{name} stands twice, in capitals and in small letters"
+        for name, times in names.items()
+        if times > 1
+    ]
 
 
 def is_reference(document: object) -> bool:

@@ -49,8 +49,9 @@ class RegNet(Border):
         w0: Width of the first block, a multiple of 8.
         wa: Slope of the widths.
         wm: Base of the quantisation, above 1.
-        group_width: Channels a group of the 3×3 convolutions.
-        bottleneck_multiplier: Inner width over width.
+        group_width: Channels a group of the 3×3 convolutions; basic and vanilla blocks have one
+            group, but widths are made to fit it, as in the authors' code.
+        bottleneck_multiplier: Inner width over width, likewise.
 
     Raises:
         InputError: If values do not make a network; all mistakes are named.
@@ -82,16 +83,17 @@ class RegNet(Border):
         depths, widths = stages(*(np.array([v]) for v in (self.depth, self.w0, self.wa, self.wm)))
         pairs = [
             compatible(int(width), self.bottleneck_multiplier, self.group_width)
-            if self.block in GROUPED
-            else (int(width), int(width))
             for width in widths[:, 0]
         ]
+        multiplier = self.bottleneck_multiplier
+        if self.block not in GROUPED:  # their widths are made to fit all the same
+            pairs, multiplier = [(width, width) for width, _ in pairs], 1.0
         shared = {entry.name: getattr(self, entry.name) for entry in fields(Border)}
         return AnyNet(
             depths=tuple(map(int, depths[:, 0])),
             widths=tuple(width for width, _ in pairs),
             strides=(self.stride,) * len(pairs),
-            bottleneck_multipliers=(self.bottleneck_multiplier,) * len(pairs),
+            bottleneck_multipliers=(multiplier,) * len(pairs),
             group_widths=tuple(group for _, group in pairs),
             block=self.block,
             stem=self.stem,

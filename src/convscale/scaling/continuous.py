@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from convscale.network.channels import Channels
 from convscale.network.labels import Label
+from convscale.network.products import ATTENTION as OF_ATTENTION
 from convscale.network.stages import join, within
 from convscale.network.trace import Trace
 from convscale.quantities import like, sides
@@ -24,9 +25,12 @@ Mask = npt.NDArray[np.bool_]
 # The parts of a network that grow otherwise than the law's plain convolutions, and that:
 HEAD, STEM, BETWEEN = "head", "stem", "between stages"
 FIXED, FIRST = "stages of fixed depth", "first blocks"
-LINEAR, NORMS, SQUEEZE, PLAIN = "depthwise", "norms and biases", "squeeze", "plain"
-PARTS = (HEAD, STEM, BETWEEN, LINEAR, NORMS, SQUEEZE)
-PARTS_OF_DEPTH = (HEAD, STEM, BETWEEN, FIXED, FIRST, LINEAR, NORMS, SQUEEZE)
+LINEAR, ATTENTION, NORMS = "depthwise", "attention", "norms and biases"
+SQUEEZE, PLAIN = "squeeze", "plain"
+PARTS = (HEAD, STEM, BETWEEN, LINEAR, ATTENTION, NORMS, SQUEEZE)
+PARTS_OF_DEPTH = (HEAD, STEM, BETWEEN, FIXED, FIRST, LINEAR, ATTENTION, NORMS, SQUEEZE)
+# Operators that multiply activations by activations: attention's scores and mixtures.
+_WITHOUT_WEIGHTS = frozenset(("bmm", "baddbmm", *OF_ATTENTION))
 
 
 @dataclass(frozen=True)
@@ -197,7 +201,7 @@ def _term_parts(blueprint: Blueprint, trace: Trace) -> list[str]:
         elif index > last:
             parts.append(HEAD)
         elif free < 2:
-            parts.append(LINEAR)
+            parts.append(ATTENTION if term.operator in _WITHOUT_WEIGHTS else LINEAR)
         else:
             parts.append(PLAIN if inside[index] or not any(inside) else BETWEEN)
     return parts

@@ -6,19 +6,20 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from convscale.errors import ConvscaleError, InputError
+from convscale.reading import read_yaml_file
 from convscale.strategy.registry import Published, formula
 from convscale.strategy.rules import ROUNDINGS, Rules
 from convscale.strategy.step import Step, step
 from convscale.strategy.strategy import Strategy
 
 _WAYS = ("exponents", "weights", "factors", "table")
-_Positive = Annotated[float, Field(gt=0, strict=True, allow_inf_nan=False)]
-_Share = Annotated[float, Field(ge=0, strict=True, allow_inf_nan=False)]
-_Whole = Annotated[int, Field(ge=1, strict=True)]
+_MOST = 2**20  # blocks, channels and sides beyond it are refused wherever they come from
+_Factor = Annotated[float, Field(ge=1 / _MOST, le=_MOST, strict=True, allow_inf_nan=False)]
+_Share = Annotated[float, Field(ge=0, le=_MOST, strict=True, allow_inf_nan=False)]
+_Whole = Annotated[int, Field(ge=1, le=_MOST, strict=True)]
 _Text = Annotated[str, Field(min_length=1, strict=True)]
 
 
@@ -54,9 +55,9 @@ class _Weights(_Part):
 
 
 class _Factors(_Part):
-    depth: _Positive = 1.0
-    width: _Positive = 1.0
-    resolution: _Positive = 1.0
+    depth: _Factor = 1.0
+    width: _Factor = 1.0
+    resolution: _Factor = 1.0
 
     @model_validator(mode="after")
     def _grow(self) -> _Factors:
@@ -68,11 +69,11 @@ class _Factors(_Part):
 
 
 class _Row(_Part):
-    depth: _Positive = 1.0
-    width: _Positive = 1.0
-    resolution: _Positive | None = None
+    depth: _Factor = 1.0
+    width: _Factor = 1.0
+    resolution: _Factor | None = None
     px: _Whole | None = None
-    stage_depth: Annotated[tuple[_Positive, ...], Field(min_length=1)] | None = None
+    stage_depth: Annotated[tuple[_Factor, ...], Field(min_length=1)] | None = None
 
     @model_validator(mode="after")
     def _say_once(self) -> _Row:
@@ -120,8 +121,8 @@ def read_strategy(path: str | Path) -> Published:
         ...     read_strategy(file).formula.width
         0.5
     """
-    document = _document(Path(path))
-    mistakes = list(_contradictions(document))
+    document, repeated = _document(Path(path))
+    mistakes = [*repeated, *_contradictions(document)]
     try:
         found = _File.model_validate(document)
     except ValidationError as error:
@@ -131,22 +132,20 @@ def read_strategy(path: str | Path) -> Published:
     return _published(found)
 
 
-def _document(path: Path) -> Mapping[str, Any]:
+def _document(path: Path) -> tuple[dict[str, Any], list[str]]:
+    """Return the entries of a file, and those that stand twice."""
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        document, repeated = read_yaml_file(path)
     except FileNotFoundError:
         raise InputError(f"There is no file {path}. Name a YAML file with a strategy.") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} cannot be read: {error}.") from error
-    except (yaml.YAMLError, RecursionError) as error:
-        said = " ".join(str(error).split())
-        raise InputError(f"{path} is no YAML: {said}.") from error
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}.") from error
     if not isinstance(document, dict):
         raise InputError(
             f"{path} holds no mapping. Write name: and one of {', '.join(_WAYS)}, as in "
             "'weights: {d: 1, w: 8, r: 1}'."
         )
-    return _with_text_keys(document)
+    return _with_text_keys(document), repeated
 
 
 def _with_text_keys(document: Mapping[Any, Any]) -> dict[str, Any]:

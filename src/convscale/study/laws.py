@@ -96,7 +96,8 @@ def laws(
     whose depths, widths and maps need not be whole; each other cause is what the slope of
     that network changes by when one more part is left out of all three metrics: the head, the
     stem, layers between stages, depthwise convolutions (which grow with width and not its
-    square), norms and biases, squeezes (which have no positions). Where depth grows, also
+    square), attention (the products without weights, which grow so too, and with the square of
+    the positions), norms and biases, squeezes (which have no positions). Where depth grows, also
     stages of fixed depth, and the first blocks of the others, which are not repeated: in
     their place stands one that is. `rest` is what remains. In networks of dense blocks depth
     adds blocks unlike those that are there, and all of the difference is theirs.

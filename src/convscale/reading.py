@@ -1,0 +1,60 @@
+"""YAML files as people write them: an entry that stands twice is named, and 2e0 is a number."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from convscale.errors import InputError
+
+# YAML 1.1 has a number with an exponent only behind a point and before a sign.
+_EXPONENT = re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+")
+
+
+class _Loader(yaml.SafeLoader):  # type: ignore[misc]
+    """Read plain values, and remember entries that stand twice in one table."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.repeated: list[str] = []
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: dict[str, int] = {}
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            line = key.start_mark.line + 1
+            if key.value in seen:
+                first = seen[key.value]
+                self.repeated.append(f"{key.value} stands twice, in lines {first} and {line}")
+            seen[key.value] = line
+        found: dict[Any, Any] = super().construct_mapping(node, deep)
+        return found
+
+
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", _EXPONENT, list("-+.0123456789"))
+
+
+def read_yaml_file(path: Path) -> tuple[Any, list[str]]:
+    r"""Return what a YAML file holds, and the entries that stand twice in a table of it.
+
+    Raises:
+        OSError: If the file cannot be opened.
+        InputError: If it is no YAML.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     file = Path(folder, "mine.yaml")
+        ...     _ = file.write_text("wm: 2.24e0\nwa: 1\nwa: 2\n")
+        ...     read_yaml_file(file)
+        ({'wm': 2.24, 'wa': 2}, ['wa stands twice, in lines 2 and 3'])
+    """
+    try:
+        loader = _Loader(path.read_text(encoding="utf-8"))
+        return loader.get_single_data(), loader.repeated
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} cannot be read: it is no text in UTF-8.") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise InputError(f"{path} is no YAML: {' '.join(str(error).split())}.") from error
