@@ -420,3 +420,34 @@ def test_a_scaled_network_itself_is_told_apart_from_its_module():
     scaled = cs.scale("resnet10t", strategy="w", factor=2, weights=False)
     with pytest.raises(cs.InputError, match=r"^A ScaledNetwork is no network\. Give its module"):
         cs.scale(scaled, strategy="w", factor=2)
+
+
+class Called(nn.Module):
+    """Three blocks that the forward pass calls by name."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 16, 3, padding=1)
+        for place in "abc":
+            block = nn.Sequential(nn.Conv2d(16, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU())
+            setattr(self, f"block_{place}", block)
+        self.exit = nn.Linear(16, 10)
+
+    def forward(self, x):
+        x = self.block_c(self.block_b(self.block_a(self.stem(x))))
+        return self.exit(x.mean((2, 3)))
+
+
+@pytest.mark.parametrize("factor", [0.4, 0.5, 0.8, 1.5])
+def test_blocks_that_were_added_behind_a_named_one_are_taken_away_again(factor):
+    deeper = cs.scale(Called(), strategy="d", factor=2, resolution=16).module
+    again = cs.scale(deeper, strategy="d", factor=factor, resolution=16)
+    alive = [m for m in again.module.modules() if isinstance(m, nn.BatchNorm2d)]
+    assert abs(len(alive) - 6 * factor) <= 1
+    x = torch.randn(2, 3, 16, 16)
+    before = again.module(x)
+    for block in alive:  # every block that is left is one that runs
+        with torch.no_grad():
+            block.bias += 1.0
+        assert not torch.equal(again.module(x), before)
+        before = again.module(x)

@@ -41,6 +41,29 @@ def test_group_width_may_have_a_share_of_its_own(body, written):
     assert found.named_only().factors(4) == parse_strategy("d1_w8_g8_r1").factors(4)
 
 
+def test_a_network_is_scaled_on_the_spot_by_a_file(written):
+    path = written("name: mine\ntable: {half: {width: 0.5}}\n")
+    wanted = cs.scale("timm:resnet18", strategy=f"{path}@half", resolution=64, weights=False)
+    found = cs.count(f"timm:resnet18@{path}@half", resolution=64)
+    assert found.as_dict() == wanted.achieved.as_dict()
+    with pytest.raises(InputError, match=r"^Strategy 'mine@half' has factors of its own .*: leave"):
+        cs.count(f"timm:resnet18@{path}@half:1", resolution=64)
+    law = written("name: mine\nweights: {w: 1}\n")
+    assert cs.count(f"timm:resnet18@{law}:4", resolution=64).as_dict() == (
+        cs.count("timm:resnet18@w:4", resolution=64).as_dict()
+    )
+
+
+def test_a_description_in_a_folder_with_an_at_sign_is_no_strategy(tmp_path):
+    place = tmp_path / "a@b"
+    place.mkdir()
+    cs.families.write_yaml(cs.families.named("ResNet-18"), place / "net.yaml")
+    assert cs.count(str(place / "net.yaml")).as_dict() == cs.count("ResNet-18").as_dict()
+    assert cs.count(f"{place}/net.yaml@w:4", resolution=64).as_dict() == (
+        cs.count("ResNet-18@w:4", resolution=64).as_dict()
+    )
+
+
 def test_an_entry_of_a_table_scales_by_its_factors(written):
     path = written("name: mine\nbase_resolution: 64\ntable: {large: {width: 2.0, px: 128}}\n")
     found = cs.scale("timm:resnet18", strategy=f"{path}@large", resolution=64, weights=False)
@@ -135,26 +158,3 @@ def test_numbers_with_exponents_are_numbers(number, written):
 def test_factors_that_no_network_has_are_refused(row, place, written):
     with pytest.raises(InputError, match=place):
         parse_strategy(written(f"name: mine\nbase_resolution: 64\ntable: {{a: {row}}}\n") + "@a")
-
-
-def test_a_network_is_scaled_on_the_spot_by_a_file(written):
-    path = written("name: mine\ntable: {half: {width: 0.5}}\n")
-    wanted = cs.scale("timm:resnet18", strategy=f"{path}@half", resolution=64, weights=False)
-    found = cs.count(f"timm:resnet18@{path}@half", resolution=64)
-    assert found.as_dict() == wanted.achieved.as_dict()
-    with pytest.raises(InputError, match=r"^Strategy 'mine@half' has factors of its own .*: leave"):
-        cs.count(f"timm:resnet18@{path}@half:1", resolution=64)
-    law = written("name: mine\nweights: {w: 1}\n")
-    assert cs.count(f"timm:resnet18@{law}:4", resolution=64).as_dict() == (
-        cs.count("timm:resnet18@w:4", resolution=64).as_dict()
-    )
-
-
-def test_a_description_in_a_folder_with_an_at_sign_is_no_strategy(tmp_path):
-    place = tmp_path / "a@b"
-    place.mkdir()
-    cs.families.write_yaml(cs.families.named("ResNet-18"), place / "net.yaml")
-    assert cs.count(str(place / "net.yaml")).as_dict() == cs.count("ResNet-18").as_dict()
-    assert cs.count(f"{place}/net.yaml@w:4", resolution=64).as_dict() == (
-        cs.count("ResNet-18@w:4", resolution=64).as_dict()
-    )

@@ -45,7 +45,9 @@ FLAT = frozenset(
 )
 NO_DEPTH = (
     r"^Strategy 'dWr' scales depth, but (the network has no stage of blocks that can be repeated|"
-    r"its forward pass runs no block that is added \(at .*\): it must iterate over them)\. "
+    r"its forward pass runs no block that is added \(at .*\): it must iterate over them|"
+    r"none of its blocks can be repeated \(at .*\): each changes the shape of what it takes, and "
+    r"no block like it keeps it)\. "
     r"Leave it out: --keep d, or use a strategy without d, such as wr\.$"
 )
 

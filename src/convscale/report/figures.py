@@ -10,7 +10,7 @@ from convscale.complexity.complexity import METRICS
 from convscale.quantities import format_count
 from convscale.report.frames import BASE
 from convscale.report.look import INK, Palette, finish, linear_ticks, log_axis, marker_of, thread
-from convscale.report.sentences import format_r
+from convscale.report.sentences import format_r, scaled_by
 from convscale.runtime.measurement import format_ms
 
 if TYPE_CHECKING:
@@ -95,7 +95,8 @@ def _concatenated(base: pd.DataFrame, own: pd.DataFrame) -> pd.DataFrame:
 
 def _hover(row: dict[Any, Any]) -> str:
     name = html.escape(str(row["network"]))
-    scaled = "base" if row["strategy"] == BASE else f"{row['strategy']} at {row['factor']:g}x"
+    base = row["strategy"] == BASE
+    scaled = "base" if base else scaled_by(row["strategy"], row["factor"])
     value = f"{row['metric']} {format_count(row['value'])}"
     took = f"{format_ms(row['latency_ms'])} ms (IQR {format_ms(row['iqr_ms'])} ms)"
     return f"<b>{name}</b><br>{html.escape(scaled)}<br>{value}<br>{took}"
@@ -164,7 +165,7 @@ def _name_law(figure: Any, law: pd.DataFrame, palette: Palette) -> None:
 
 
 def _growth_hover(row: dict[Any, Any]) -> str:
-    name = html.escape(f"{row['network']}, {row['strategy']} at {row['factor']:g}x")
+    name = html.escape(f"{row['network']}, {scaled_by(row['strategy'], row['factor'])}")
     grown = ", ".join(f"{metric} {row[f'{metric}_ratio']:.2f}x" for metric in METRICS)
     return f"<b>{name}</b><br>{grown}"
 
@@ -274,7 +275,8 @@ def _decision_traces(panel: pd.DataFrame, palette: Palette) -> list[Any]:
 
 
 def _decision_hover(row: dict[Any, Any]) -> str:
-    scaled = "base" if row["strategy"] == BASE else f"{row['strategy']} at {row['factor']:g}x"
+    base = row["strategy"] == BASE
+    scaled = "base" if base else scaled_by(row["strategy"], row["factor"])
     cost = f"{format_count(row['flops'])} flops, {format_ms(row['latency_ms'])} ms"
     return f"<b>{html.escape(scaled)}</b>: {row['verdict']}<br>{cost}"
 

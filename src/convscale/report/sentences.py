@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from convscale.quantities import format_count, format_resolution
 from convscale.runtime.measurement import format_ms
 from convscale.selection import Candidate, Choice, best_predictor
+from convscale.strategy.registry import is_entry
 
 if TYPE_CHECKING:
     from convscale.runtime.measurement import Conditions, Spread
@@ -66,7 +67,17 @@ def scaling_label(row: Candidate) -> str:
         >>> scaling_label(Row("net", "dWr", 4.0, 224, 1, 1, 1))
         'dWr at 4x'
     """
-    return "base" if row.strategy is None else f"{row.strategy} at {row.factor:g}x"
+    return "base" if row.strategy is None else scaled_by(row.strategy, row.factor)
+
+
+def scaled_by(strategy: str, factor: float) -> str:
+    """Name how a network is scaled; an entry of a table has factors of its own.
+
+    Example:
+        >>> scaled_by("w", 2.0), scaled_by("efficientnet-table@b3", 3.61607)
+        ('w at 2x', 'efficientnet-table@b3')
+    """
+    return strategy if is_entry(strategy) else f"{strategy} at {factor:g}x"
 
 
 def complexity_text(row: Row) -> str:

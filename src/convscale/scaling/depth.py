@@ -107,6 +107,8 @@ def _templates(module: nn.Module, change: DepthEdit) -> list[nn.Module]:
 def remove(container: nn.Module, name: str, *, skipped: bool = False) -> None:
     """Take a block away; where others call it by name, leave one that passes its input on.
 
+    Blocks that the block hands its output through go on running.
+
     Example:
         >>> net = nn.Sequential(nn.ReLU(), nn.Sigmoid())
         >>> remove(net, "1")
@@ -117,10 +119,16 @@ def remove(container: nn.Module, name: str, *, skipped: bool = False) -> None:
     """
     path, _, leaf = name.rpartition(".")
     parent = container.get_submodule(path)
-    if skipped:
-        parent._modules[leaf] = Skip()
-    else:
+    if not skipped:
         del parent._modules[leaf]
+        return
+    old, new = parent._modules[leaf], Skip()
+    if isinstance(old, _Chain):
+        _hand_on(new, old.followers)
+    parent._modules[leaf] = new
+    for block in parent.children():
+        if isinstance(block, _Chain):
+            vars(block)["followers"] = tuple(new if b is old else b for b in block.followers)
 
 
 def place(container: nn.Module, after: str, blocks: Mapping[str, nn.Module]) -> None:
@@ -152,10 +160,7 @@ def chain(container: nn.Module, after: str, blocks: Mapping[str, nn.Module]) -> 
     path, _, leaf = after.rpartition(".")
     parent = container.get_submodule(path)
     place(parent, leaf, {name.rpartition(".")[2]: block for name, block in blocks.items()})
-    first = parent.get_submodule(leaf)
-    kind = type(first)
-    vars(first)["followers"] = tuple(blocks.values())
-    first.__class__ = type(kind.__name__, (_Chain, kind), {"__module__": kind.__module__})
+    _hand_on(parent.get_submodule(leaf), tuple(blocks.values()))
 
 
 class Skip(nn.Module):
@@ -169,6 +174,16 @@ class Skip(nn.Module):
     def forward(self, x: Any, *_: Any) -> Any:
         """Return the first input."""
         return x
+
+
+def _hand_on(first: nn.Module, followers: tuple[nn.Module, ...]) -> None:
+    """Let a block hand its output through others; those it has already come first."""
+    kind = type(first)
+    if isinstance(first, _Chain):
+        vars(first)["followers"] = (*first.followers, *followers)
+        return
+    vars(first)["followers"] = followers
+    first.__class__ = type(kind.__name__, (_Chain, kind), {"__module__": kind.__module__})
 
 
 class _Chain(nn.Module):
