@@ -329,6 +329,17 @@ def test_integers_of_numpy_are_taken():
     assert found.flops.tolist() == plain.flops.tolist()
 
 
+def test_descriptions_take_numbers_of_numpy_and_hold_plain_ones():
+    given = {name: tuple(np.array(values)) for name, values in PLAIN.items()}
+    net = families.AnyNet(**given, resolution=np.int16(96))
+    assert net == families.AnyNet(**PLAIN, resolution=96)
+    assert from_document(yaml.safe_load(yaml.safe_dump(as_document(net)))) == net
+    values = {"depth": np.int64(13), "w0": np.uint8(24), "wa": np.float64(36.0), "wm": 2.5}
+    one = families.RegNet(**values, group_width=np.int32(16))
+    assert one == families.RegNet(depth=13, w0=24, wa=36.0, wm=2.5, group_width=16)
+    assert {type(getattr(one, name)) for name in ("depth", "w0", "group_width")} == {int}
+
+
 def test_samples_of_a_base_near_one_count_as_their_networks():
     space = families.Space(depth=(40, 60), wm=families.Interval(1.001, 1.002, 0.001))
     found = families.sample(5, space=space)

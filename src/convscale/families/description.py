@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from convscale.errors import InputError
-from convscale.quantities import Resolution
+from convscale.quantities import Resolution, whole
 
 BLOCKS = ("bottleneck", "linear_bottleneck", "basic", "vanilla")
 STEMS = ("simple", "pooled", "small")
@@ -40,6 +40,9 @@ class Border:
     in_chans: int = 3
     resolution: Resolution = 224
     test_resolution: Resolution = 256
+
+    def __post_init__(self) -> None:
+        take_plain(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +86,7 @@ class AnyNet(Border):
 
     def __post_init__(self) -> None:
         _hold_tuples(self)
+        take_plain(self)
         refuse(self.family, anynet_mistakes(vars(self)))
 
     @property
@@ -143,6 +147,7 @@ class EfficientNet(Border):
 
     def __post_init__(self) -> None:
         _hold_tuples(self)
+        take_plain(self)
         refuse(self.family, efficientnet_mistakes(vars(self)))
 
     def architecture(self) -> dict[str, Any]:
@@ -175,6 +180,27 @@ def inner_width(width: int, multiplier: float) -> int:
         64
     """
     return width if multiplier == 1 else round(width * multiplier)
+
+
+def take_plain(description: object) -> None:
+    """Make integers and numbers of NumPy in a description those of Python.
+
+    Example:
+        >>> import numpy as np
+        >>> Border(num_classes=np.int64(10)).num_classes
+        10
+    """
+    for name, value in tuple(vars(description).items()):
+        object.__setattr__(description, name, _plain(value))
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, tuple):
+        return tuple(map(_plain, value))
+    if isinstance(value, float):
+        return float(value)
+    number = whole(value)
+    return value if number is None else number
 
 
 def refuse(family: str, mistakes: list[str]) -> None:
@@ -221,8 +247,8 @@ def efficientnet_mistakes(values: dict[str, Any]) -> list[str]:
         ...                        "expansion_ratios": (6,), "kernels": (4,)})
         ['kernels is (4,), they must be odd']
     """
-    whole = ("depths", "widths", "strides", "kernels")
-    found = _stage_mistakes(values, whole=whole, real=("expansion_ratios",))
+    integers = ("depths", "widths", "strides", "kernels")
+    found = _stage_mistakes(values, whole=integers, real=("expansion_ratios",))
     found += border_mistakes(values)
     if not found and any(kernel % 2 == 0 for kernel in values["kernels"]):
         found.append(f"kernels is {values['kernels']}, they must be odd")

@@ -22,6 +22,7 @@ from convscale.families.description import (
     is_whole,
     refuse,
     shown,
+    take_plain,
 )
 from convscale.families.rounding import compatible
 
@@ -76,6 +77,7 @@ class RegNet(Border):
     stem: str = "simple"
 
     def __post_init__(self) -> None:
+        take_plain(self)
         refuse(self.family, regnet_mistakes(vars(self)))
 
     def anynet(self) -> AnyNet:
