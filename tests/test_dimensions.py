@@ -331,7 +331,8 @@ def test_json_tells_all_sides(line, resolution, capsys):
     assert document["network"].startswith("torchvision:")
 
 
-def test_tables_show_all_sides(capsys):
+def test_tables_show_all_sides(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "160")
     assert run("diff r3d_18 r3d_18@r:2".split()) == 0
     out = capsys.readouterr().out
     assert "torchvision:r3d_18 at 16x112x112 px" in out
