@@ -451,3 +451,18 @@ def test_blocks_that_were_added_behind_a_named_one_are_taken_away_again(factor):
             block.bias += 1.0
         assert not torch.equal(again.module(x), before)
         before = again.module(x)
+
+
+@pytest.mark.parametrize("strategy", ["d", "dwr"])
+def test_pyramids_lose_blocks_and_what_stands_behind_takes_what_arrives(strategy):
+    scaled = cs.scale("rexnet_100", strategy=strategy, factor=0.5)
+    blocks = scaled.module.features
+    assert len(blocks) < len(base_module("timm:rexnet_100").features)
+    assert scaled.achieved.flops == checks.torch_flops(scaled.module, scaled.resolution)
+    assert 0.4 <= scaled.ratio["flops"] <= 0.6
+    checks.check_runs_forward_and_backward(scaled.module, 64)
+
+
+def test_a_miss_of_dense_blocks_that_were_added_is_explained():
+    scaled = cs.scale("densenet169", strategy="d", factor=4, weights=False)
+    assert any("depths round to whole blocks" in n or "outside" in n for n in scaled.notes)

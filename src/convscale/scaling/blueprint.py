@@ -406,7 +406,7 @@ class Blueprint:
         if depths is None or not (edits := self._deepened[0].edits(depths)):
             return ()
         deepening, able = self._deepened
-        return edits if deepening.exact else deepening.one_more(able)
+        return edits if deepening.exact(edits) else deepening.one_more(able)
 
     def _run(
         self,
@@ -460,7 +460,7 @@ class Blueprint:
                 deepening = deepening or self._deepened[0]
                 apply_depth(module, models)
                 deepening.shape_made(module, models)
-                adapted = deepening.exact
+                adapted = deepening.exact(models)
             trace = self._follow(module, resolution, adapted=adapted)
         idle = tuple(
             change

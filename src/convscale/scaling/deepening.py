@@ -6,7 +6,7 @@ from functools import cached_property
 
 from torch import nn
 
-from convscale.network.stages import Stage, join
+from convscale.network.stages import Stage, join, keeps_shape
 from convscale.network.trace import Trace
 from convscale.scaling.depth import edit
 from convscale.scaling.plan import DepthEdit
@@ -38,10 +38,17 @@ class Deepening:
         self._module = module
         self._trace = trace
 
-    @property
-    def exact(self) -> bool:
-        """Whether a block that is added differs from the one before, so that each is traced."""
-        return any(stage.mode == "dense" for stage in self.stages)
+    def exact(self, edits: tuple[DepthEdit, ...]) -> bool:
+        """Tell whether what stands behind edits takes other widths, so that they are traced.
+
+        Added blocks differ from the one before among dense blocks; a block that is removed may
+        have changed the width, as in pyramids.
+        """
+        borders = self._trace.borders
+        removed = (join(edit.container, name) for edit in edits for name in edit.removed)
+        return any(stage.mode == "dense" for stage in self.stages) or any(
+            path in borders and not keeps_shape(path, self._trace) for path in removed
+        )
 
     @property
     def depths(self) -> tuple[int, ...]:

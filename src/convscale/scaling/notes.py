@@ -208,7 +208,8 @@ def _cause(blueprint: Blueprint, strategy: Strategy, found: Candidate) -> str:
     base, variant, asked = blueprint.base(), found.variant, found.factors
     before = blueprint.base_complexity.flops
     own, wide = base.rule.widths(1.0), found.widths
-    if is_ruled(strategy.rules):  # some widths are those of channel groups of their own run
+    # widths are those of a run of their own where rules round them, and behind some edits
+    if is_ruled(strategy.rules) or not base.rule.multiples.keys() <= wide.of.keys():
         wide = widths_at(blueprint, base, asked, strategy)
     growth = blueprint.width_growth(asked.width, asked.group_width)
     deeper = blueprint.variant(variant.depths, blueprint.resolution)
