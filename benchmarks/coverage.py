@@ -94,16 +94,16 @@ def main(
     rows = [row for row in read_rows(store, code) if row.key in wanted]
     whole = networks is None and sample == 1
     target = output or (ROOT / "docs" / "coverage.md" if whole else folder / "sample.md")
-    target.write_text(page(sorted(rows, key=lambda row: row.key), _title(names, chosen)))
+    target.write_text(page(sorted(rows, key=lambda row: row.key), _title(names, chosen, sample)))
     print(f"{len(rows)} rows; the page is {target}.")
 
 
-def _title(names: Sequence[str], strategies: Sequence[str]) -> str:
+def _title(names: Sequence[str], strategies: Sequence[str], sample: int) -> str:
     versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "timm", "torchvision"))
     factors = ", ".join(f"{factor:g}" for factor in sorted(FACTORS))
-    return (
-        f"{len(names)} networks; strategies {', '.join(strategies)}; factors {factors}; {versions}."
-    )
+    part = "" if sample == 1 else f", one in {sample} of the list"
+    listed = ", ".join(strategies)
+    return f"{len(names)} networks{part}; strategies {listed}; factors {factors}; {versions}."
 
 
 if __name__ == "__main__":
