@@ -7,7 +7,7 @@ way it is put together; the parts move, by as little as can be.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from math import log
 from typing import NamedTuple
 
@@ -126,102 +126,103 @@ def reconciled(
     for entry in sums:
         ways[entry.whole].append(entry)
     for whole in sorted(ways):
-        best = _best(whole, ways[whole], new, steps, factor, settled)
-        if best is not None:
-            new |= best
+        new |= _Turn(new, steps, factor, frozenset(settled)).moves(whole, ways[whole])
         settled.update(part for way in ways[whole] for part, _ in way.parts)
         if whole in new:
             settled.add(whole)
     return new
 
 
-def _best(
-    whole: Width,
-    ways: Sequence[Sum],
-    new: Mapping[Width, int],
-    steps: Steps,
-    factor: float,
-    settled: set[Width],
-) -> dict[Width, int] | None:
-    """Return the moves after which all sums are one and the widths nearest to their requests."""
-    found = []
-    parts = {part for way in ways for part, _ in way.parts} | ({whole} & new.keys())
-    for value in sorted(_values(whole, ways, new, steps, factor, settled)):
-        moves = _moves(value, ways, new, steps, factor, settled)
-        if moves is None or not _near(moves, steps, factor, steps.own.get(whole, 1)):
-            continue
-        if whole in new:
-            moves[whole] = value
-        after = {**new, **moves}
-        miss = 0.0 if whole in new else whole.base * abs(log(value / whole.request(factor)))
-        miss += sum(part.base * _miss(part, after[part], steps, factor) for part in parts)
-        found.append((miss, value, moves))
-    return min(found, key=lambda option: option[:2])[2] if found else None
+class _Turn(NamedTuple):
+    """What is known when the sums of one width are met: the widths, and those that stay."""
 
+    widths: Mapping[Width, int]
+    steps: Steps
+    factor: float
+    settled: frozenset[Width]
 
-def _miss(width: Width, size: int, steps: Steps, factor: float) -> float:
-    """Return how far a size is off what is asked, by ratio, and off the width's steps."""
-    return abs(log(size / width.request(factor))) + _UNEVEN * steps.unevenness(width, size)
+    def moves(self, whole: Width, ways: Sequence[Sum]) -> dict[Width, int]:
+        """Return the moves after which all sums are one and the widths nearest to requests.
 
+        There are none where nothing meets the sums.
+        """
+        found = []
+        known = whole in self.widths
+        parts = {part for way in ways for part, _ in way.parts} | ({whole} if known else set())
+        for value in sorted(self._values(whole, ways)):
+            moves = self._moves(value, ways)
+            if moves is None or not self._near(moves, self.steps.own.get(whole, 1)):
+                continue
+            if known:
+                moves[whole] = value
+            after = {**self.widths, **moves}
+            miss = 0.0 if known else whole.base * abs(log(value / whole.request(self.factor)))
+            miss += sum(part.base * self._miss(part, after[part]) for part in parts)
+            found.append((miss, value, moves))
+        return min(found, key=lambda option: option[:2])[2] if found else {}
 
-def _near(moves: Mapping[Width, int], steps: Steps, factor: float, step: int) -> bool:
-    """Tell whether moved widths are within a step of what is asked, their own or the whole's."""
-    return all(
-        abs(size - part.request(factor)) <= max(step, steps.own[part])
-        for part, size in moves.items()
-    )
+    def _miss(self, width: Width, size: int) -> float:
+        """Return how far a size is off what is asked, by ratio, and off the width's steps."""
+        off = abs(log(size / width.request(self.factor)))
+        return off + _UNEVEN * self.steps.unevenness(width, size)
 
+    def _near(self, moves: Mapping[Width, int], step: int) -> bool:
+        """Tell whether moved widths are within a step of their requests, or the whole's step."""
+        return all(
+            abs(size - part.request(self.factor)) <= max(step, self.steps.own[part])
+            for part, size in moves.items()
+        )
 
-def _values(
-    whole: Width,
-    ways: Sequence[Sum],
-    new: Mapping[Width, int],
-    steps: Steps,
-    factor: float,
-    settled: set[Width],
-) -> set[int]:
-    """Return what a whole may be."""
-    if whole in settled:
-        return {new[whole]}
-    step = steps.own.get(whole) or min(steps.own[part] for way in ways for part, _ in way.parts)
-    middle = round(whole.request(factor) / step)
-    near = {step * (middle + move) for move in range(-_NEAR, _NEAR + 1)}
-    values = near | {way.of(new) for way in ways}
-    return {value for value in values if value > 0 and (whole not in new or value % step == 0)}
+    def _values(self, whole: Width, ways: Sequence[Sum]) -> set[int]:
+        """Return what a whole may be."""
+        if whole in self.settled:
+            return {self.widths[whole]}
+        own = self.steps.own
+        step = own.get(whole) or min(own[part] for way in ways for part, _ in way.parts)
+        middle = round(whole.request(self.factor) / step)
+        near = {step * (middle + move) for move in range(-_NEAR, _NEAR + 1)}
+        values = near | {way.of(self.widths) for way in ways}
+        free = whole not in self.widths
+        return {value for value in values if value > 0 and (free or value % step == 0)}
 
-
-def _moves(
-    value: int,
-    ways: Sequence[Sum],
-    new: Mapping[Width, int],
-    steps: Steps,
-    factor: float,
-    settled: set[Width],
-) -> dict[Width, int] | None:
-    """Return the parts that must move so that every sum has a value, one in each sum."""
-    moves: dict[Width, int] = {}
-    for way in sorted(ways, key=lambda way: (-way.chunks, len(way.parts))):
-        current = {part: moves.get(part, new[part]) for part, _ in way.parts}
-        if way.chunks:
-            cut = {part: size for part, size in way.cut(value).items() if size != current[part]}
-            if not all(
-                size > 0 and size % steps.least[part] == 0 and part not in settled | moves.keys()
-                for part, size in cut.items()
-            ):
+    def _moves(self, value: int, ways: Sequence[Sum]) -> dict[Width, int] | None:
+        """Return the parts that must move so that every sum has a value, one in each sum."""
+        moves: dict[Width, int] = {}
+        for way in sorted(ways, key=lambda way: (-way.chunks, len(way.parts))):
+            taken = self.settled | moves.keys()
+            current = {part: moves.get(part, self.widths[part]) for part, _ in way.parts}
+            move = self._cut if way.chunks else self._one
+            moved = move(way, value, current, taken)
+            if moved is None:
                 return None
-            moves |= cut
-            continue
+            moves |= moved
+        return moves
+
+    def _cut(
+        self, way: Sum, value: int, current: Mapping[Width, int], taken: Set[Width]
+    ) -> dict[Width, int] | None:
+        """Return the moves after which the parts are those that a chunk makes of a value."""
+        cut = {part: size for part, size in way.cut(value).items() if size != current[part]}
+        fit = all(
+            size > 0 and size % self.steps.least[part] == 0 and part not in taken
+            for part, size in cut.items()
+        )
+        return cut if fit else None
+
+    def _one(
+        self, way: Sum, value: int, current: Mapping[Width, int], taken: Set[Width]
+    ) -> dict[Width, int] | None:
+        """Return the move of one part after which a sum has a value."""
         missing = value - way.of(current)
         if not missing:
-            continue
+            return {}
         options = []
         for part, times in way.parts:
             size = current[part] + missing // times
-            fits = missing % times == 0 and size > 0 and size % steps.least[part] == 0
-            if fits and part not in settled and part not in moves:
-                options.append((_miss(part, size, steps, factor), part, size))
+            fits = missing % times == 0 and size > 0 and size % self.steps.least[part] == 0
+            if fits and part not in taken:
+                options.append((self._miss(part, size), part, size))
         if not options:
             return None
         _, part, size = min(options)
-        moves[part] = size
-    return moves
+        return {part: size}
