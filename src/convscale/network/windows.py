@@ -7,49 +7,46 @@ from math import prod
 from typing import Any
 
 import numpy as np
+import torch
 
 from convscale.network.labels import vector
 from convscale.network.ties import Ties, channel_units
 
 
-def _pixel_shuffle(ties: Ties, _func: Any, bound: dict[str, Any], output: Any) -> None:
-    """Every r² channels become one: they stay together, and their number stays."""
-    x, square = bound["self"], bound["upscale_factor"] ** 2
-    units = channel_units(ties, x, -3)
+def _joined(ties: Ties, x: torch.Tensor, dim: int, times: int, output: torch.Tensor) -> None:
+    """So many channels become one: they stay together, and their number stays."""
+    units = channel_units(ties, x, dim)
     if units is None:
         ties.set_labels(output, ())
         return
-    ties.tie(units.reshape(-1, square)[:, :1], units.reshape(-1, square)[:, 1:])
-    ties.set_labels(output, (vector(units[::square], output.ndim - 3, output.ndim),))
+    rows = units.reshape(-1, times)
+    ties.tie(rows[:, :1], rows[:, 1:])
+    ties.set_labels(output, (vector(rows[:, 0], -3, output.ndim),))
 
 
-def _pixel_unshuffle(ties: Ties, _func: Any, bound: dict[str, Any], output: Any) -> None:
-    """Every channel becomes r² of them."""
-    x, square = bound["self"], bound["downscale_factor"] ** 2
+def _spread(ties: Ties, x: torch.Tensor, times: int, output: torch.Tensor, *, dim: int) -> None:
+    """Every channel becomes so many of them, along a dimension of the output."""
     units = channel_units(ties, x, -3)
-    if units is None:
-        ties.set_labels(output, ())
-        return
-    ties.set_labels(output, (vector(np.repeat(units, square), output.ndim - 3, output.ndim),))
-
-
-def _im2col(ties: Ties, _func: Any, bound: dict[str, Any], output: Any) -> None:
-    """Lay the pixels of every window beside each other: each channel becomes as many."""
-    units = channel_units(ties, bound["self"], -3)
-    times = prod(bound["kernel_size"])
-    known = () if units is None else (vector(np.repeat(units, times), -2, output.ndim),)
+    known = () if units is None else (vector(np.repeat(units, times), dim, output.ndim),)
     ties.set_labels(output, known)
 
 
+def _pixel_shuffle(ties: Ties, _func: Any, bound: dict[str, Any], output: Any) -> None:
+    _joined(ties, bound["self"], -3, bound["upscale_factor"] ** 2, output)
+
+
+def _pixel_unshuffle(ties: Ties, _func: Any, bound: dict[str, Any], output: Any) -> None:
+    _spread(ties, bound["self"], bound["downscale_factor"] ** 2, output, dim=-3)
+
+
+def _im2col(ties: Ties, _func: Any, bound: dict[str, Any], output: Any) -> None:
+    """Lay the pixels of every window beside each other."""
+    _spread(ties, bound["self"], prod(bound["kernel_size"]), output, dim=-2)
+
+
 def _col2im(ties: Ties, _func: Any, bound: dict[str, Any], output: Any) -> None:
-    """Add the pixels of windows up: as many channels become one, and their number stays."""
-    units = channel_units(ties, bound["self"], -2)
-    if units is None:
-        ties.set_labels(output, ())
-        return
-    windows = units.reshape(-1, prod(bound["kernel_size"]))
-    ties.tie(windows[:, :1], windows[:, 1:])
-    ties.set_labels(output, (vector(windows[:, 0], -3, output.ndim),))
+    """Add the pixels of windows up."""
+    _joined(ties, bound["self"], -2, prod(bound["kernel_size"]), output)
 
 
 def _unpool(ties: Ties, _func: Any, bound: dict[str, Any], output: Any) -> None:

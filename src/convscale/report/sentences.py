@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from convscale.quantities import format_count, format_resolution
+from convscale.quantities import format_count
 from convscale.runtime.measurement import format_ms
 from convscale.selection import Candidate, Choice, best_predictor
 from convscale.strategy.registry import is_entry
 
 if TYPE_CHECKING:
     from convscale.runtime.measurement import Conditions, Spread
-    from convscale.study import Comparison, Row
+    from convscale.study import Comparison
 
 # Correlations this near to each other do not tell two metrics apart.
 _CLOSE = 0.005
@@ -78,20 +78,6 @@ def scaled_by(strategy: str, factor: float) -> str:
         ('w at 2x', 'efficientnet-table@b3')
     """
     return strategy if is_entry(strategy) else f"{strategy} at {factor:g}x"
-
-
-def complexity_text(row: Row) -> str:
-    """Describe what a row costs, in one phrase.
-
-    Example:
-        >>> from convscale.study import Row
-        >>> complexity_text(Row("net", "w", 2.0, 224, 8_200_000_000, 50_000_000, 15_700_000))
-        '8.20G flops, 50.0M params, 15.7M acts at 224 px'
-    """
-    return (
-        f"{format_count(row.flops)} flops, {format_count(row.params)} params, "
-        f"{format_count(row.acts)} acts at {format_resolution(row.resolution)} px"
-    )
 
 
 def recommendation_sentence(choice: Choice) -> str:
