@@ -3,27 +3,19 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
-from convscale.complexity.complexity import METRICS, Count
-from convscale.errors import InputError, UnscalableNetworkError
-from convscale.families import AnyNet, EfficientNet, RegNet
-from convscale.quantities import Resolution, check_count, check_positive, check_resolution
-from convscale.runtime import Measurement, Subject, measure_together, open_device
+from convscale.quantities import Resolution, check_count
+from convscale.runtime import Measurement, measure_together, open_device
 from convscale.runtime.measure import check_setting
-from convscale.strategy import Step, Strategy, parse_strategy
+from convscale.strategy import Strategy
 from convscale.study.comparison import Comparison, Row
+from convscale.study.trials import Progress, Trial, plan_of, scale_all
 
 if TYPE_CHECKING:
-    from torch import nn
-
-    from convscale.network import Network, NetworkLike
-    from convscale.scaling import ScaledNetwork
-
-Progress = Callable[[int, int], None]
-T = TypeVar("T")
+    from convscale.network import NetworkLike
 
 
 def compare(
@@ -80,19 +72,18 @@ def compare(
         open_device(device)
         check_setting(batch_size, threads, time_limit_s)
         check_count(rounds, what="number of rounds")
-    alone = (str, AnyNet, EfficientNet, RegNet)
-    named = [networks] if isinstance(networks, alone) else networks
-    plan = _Plan(
-        _once(_some(named, "networks")),
-        _once([_strategy(given) for given in _some(strategies, "strategies")]),
-        _once([check_positive(s, what="factor") for s in _some(factors, "factors")]),
-        resolution=None if resolution is None else check_resolution(resolution),
+    plan = plan_of(
+        networks,
+        strategies=strategies,
+        factors=factors,
+        resolution=resolution,
         weights=measure,
         seed=seed,
         options={"num_classes": num_classes, "in_chans": in_chans},
     )
     steps = _Steps(progress or _silent, total=plan.size * (1 + (rounds + 1 if measure else 0)))
-    trials, notes = _scale_all(plan, steps)
+    notes = scale_all(plan, steps.built)
+    trials = steps.trials
     counted = Comparison(tuple(trial.row for trial in trials), plan.strategies, notes=notes)
     if not measure:
         return counted
@@ -109,42 +100,6 @@ def compare(
     return _with_times(counted, measured, asked=rounds)
 
 
-def _with_times(counted: Comparison, measured: Sequence[Measurement], *, asked: int) -> Comparison:
-    """Add to each row the times of the measurement in its place."""
-    return replace(
-        counted,
-        rows=tuple(_timed(row, found) for row, found in zip(counted.rows, measured, strict=True)),
-        conditions=measured[0].conditions,
-        batch_size=measured[0].batch_size,
-        notes=(*counted.notes, *_time_notes(measured, asked=asked)),
-    )
-
-
-@dataclass(frozen=True)
-class _Plan:
-    networks: tuple[NetworkLike, ...]
-    strategies: tuple[Strategy, ...]
-    factors: tuple[float, ...]
-    resolution: Resolution | None
-    weights: bool
-    seed: int
-    options: dict[str, int | None]
-
-    @property
-    def size(self) -> int:
-        """How many networks there are to build, the bases included."""
-        each = (1 if isinstance(s, Step) else len(self.factors) for s in self.strategies)
-        return len(self.networks) * (1 + sum(each))
-
-
-@dataclass(frozen=True)
-class _Trial:
-    """A row without times, and the module to time where one is to be timed."""
-
-    row: Row
-    subject: Subject | None
-
-
 @dataclass
 class _Steps:
     """Scaling and measuring as one row of steps for the progress callback."""
@@ -152,9 +107,12 @@ class _Steps:
     report: Progress
     total: int
     done: int = 0
+    trials: list[Trial] = field(default_factory=list)
 
-    def built(self) -> None:
-        """Report one more network."""
+    def built(self, trial: Trial | None) -> None:
+        """Keep and report one more network."""
+        if trial is not None:
+            self.trials.append(trial)
         self.done += 1
         self.report(self.done, self.total)
 
@@ -167,112 +125,15 @@ def _silent(done: int, total: int) -> None:
     """Report nothing."""
 
 
-def _some(values: Sequence[T], what: str) -> Sequence[T]:
-    if not values:
-        raise InputError(f"The list of {what} is empty. Give at least one.")
-    return values
-
-
-def _once(values: Sequence[T]) -> tuple[T, ...]:
-    return tuple(dict.fromkeys(values))
-
-
-def _strategy(given: str | Strategy) -> Strategy:
-    return given if isinstance(given, Strategy) else parse_strategy(given)
-
-
-def _scale_all(plan: _Plan, steps: _Steps) -> tuple[list[_Trial], tuple[str, ...]]:
-    """Build every network of the plan; name in notes what cannot be scaled."""
-    trials: list[_Trial] = []
-    failures: list[UnscalableNetworkError] = []
-    for network in _resolved(plan):
-        for result in _trials(network, plan):
-            if isinstance(result, _Trial):
-                trials.append(result)
-            else:
-                failures.append(result)
-            steps.built()
-    if failures and not any(trial.row.strategy for trial in trials):
-        raise failures[0]
-    return trials, _once([failure.line for failure in failures])
-
-
-def _resolved(plan: _Plan) -> list[Network]:
-    """Find all networks before any is scaled, each name once."""
-    from convscale.scaling import resolve
-
-    found: dict[str, Network] = {}
-    for given in plan.networks:
-        network = resolve(given, resolution=plan.resolution, **plan.options)
-        name, count = network.name, 1
-        # Modules of one class share a name, and their rows must not mix.
-        while name in found and not isinstance(given, str):
-            count += 1
-            name = f"{network.name}#{count}"
-        found.setdefault(name, replace(network, name=name))
-    return list(found.values())
-
-
-def _trials(network: Network, plan: _Plan) -> Iterator[_Trial | UnscalableNetworkError]:
-    """Yield the base network, then it scaled by each strategy and factor, or why it cannot."""
-    from convscale.complexity.counting import count_network
-    from convscale.scaling import Scaler
-
-    try:
-        scaler = Scaler(network)
-    except UnscalableNetworkError as error:
-        yield _base(network, count_network(network), plan)
-        yield error
-        return
-    base = _base(network, scaler.base, plan)
-    yield base
-    for strategy in plan.strategies:
-        for factor in (None,) if isinstance(strategy, Step) else plan.factors:
-            try:
-                scaled = scaler.scale(strategy, factor=factor, seed=plan.seed, weights=plan.weights)
-            except UnscalableNetworkError as error:
-                yield error
-            else:
-                yield _scaled(scaled, base.row, plan)
-
-
-def _base(network: Network, counted: Count, plan: _Plan) -> _Trial:
-    row = Row(
-        network.name,
-        None,
-        1.0,
-        counted.resolution,
-        counted.flops,
-        counted.params,
-        counted.acts,
-        ratio=dict.fromkeys(METRICS, 1.0),
-        notes=counted.notes,
+def _with_times(counted: Comparison, measured: Sequence[Measurement], *, asked: int) -> Comparison:
+    """Add to each row the times of the measurement in its place."""
+    return replace(
+        counted,
+        rows=tuple(_timed(row, found) for row, found in zip(counted.rows, measured, strict=True)),
+        conditions=measured[0].conditions,
+        batch_size=measured[0].batch_size,
+        notes=(*counted.notes, *_time_notes(measured, asked=asked)),
     )
-    module = network.build("cpu") if plan.weights else None
-    return _trial(row, module, network.in_chans, network.dims or 2)
-
-
-def _scaled(scaled: ScaledNetwork, base: Row, plan: _Plan) -> _Trial:
-    achieved = scaled.achieved
-    row = Row(
-        base.network,
-        scaled.strategy.name,
-        scaled.requested["factor"],
-        scaled.resolution,
-        achieved.flops,
-        achieved.params,
-        achieved.acts,
-        ratio=scaled.ratio,
-        notes=scaled.notes,
-    )
-    module = scaled.module if plan.weights else None
-    return _trial(row, module, scaled.in_chans, scaled.dims)
-
-
-def _trial(row: Row, module: nn.Module | None, in_chans: int | None, dims: int) -> _Trial:
-    if module is None:
-        return _Trial(row, None)
-    return _Trial(row, Subject(row.label, module, row.resolution, in_chans, dims))
 
 
 def _time_notes(measured: Sequence[Measurement], *, asked: int) -> Iterator[str]:
