@@ -166,7 +166,7 @@ def known_resolution(network: Network, resolution: Resolution | None) -> Resolut
     """
     size = resolution if resolution is not None else network.resolution
     if size is None:
-        dims = network.dims or next(iter(convolution_inputs(network.build("meta"))), 2)
+        dims = network.dims or next(iter(convolution_inputs(network.look())), 2)
         form = EXAMPLES[dims]
         raise InputError(
             f"Nothing tells the input resolution of {network.name}. Give one: --resolution "

@@ -53,7 +53,7 @@ def with_input(network: Network, resolution: Resolution | None) -> Network:
 
 
 def _found(network: Network, resolution: Resolution) -> Network:
-    module = network.build("meta")
+    module = network.look()
     channels = convolution_inputs(module)
     if not channels:
         _check_takes_images(network, module, resolution)

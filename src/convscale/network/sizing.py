@@ -198,7 +198,7 @@ class Sizing:
             }
             return reshaped(base, tables)
 
-        told = replace(network, build=build, resolution=resolution)
+        told = replace(network, build=build, resolution=resolution, seen=None)
         return Told(told, moved, None, found)
 
 

@@ -65,7 +65,8 @@ class Network:
     fresh weights, or the caller's module where that is what was given. `resolution` is in
     px, None where nothing tells it; `family` the description where it is a paper family's;
     `dims` the number of spatial dimensions, None where it is not known yet; `remake` is
-    None where nothing that takes options made the network.
+    None where nothing that takes options made the network. `seen` is a module that may be looked
+    at and never changed, where one is at hand: it spares a build.
 
     Example:
         >>> Network("module:Linear", None, None, lambda device: nn.Linear(2, 3)).name
@@ -80,6 +81,11 @@ class Network:
     family: Description | None = None
     remake: Remake | None = None
     dims: int | None = None
+    seen: nn.Module | None = None
+
+    def look(self) -> nn.Module:
+        """Return a module to look at, which must not be changed."""
+        return self.build("meta") if self.seen is None else self.seen
 
 
 def from_family(name: str, description: Description, options: dict[str, int]) -> Network:
@@ -117,7 +123,7 @@ def from_module(module: nn.Module) -> Network:
         return meta_copy(module) if device == "meta" else module
 
     name = f"module:{type(module).__name__}"
-    return Network(name, None, None, build, Origin(name, {}))
+    return Network(name, None, None, build, Origin(name, {}), seen=module)
 
 
 def from_timm(name: str, options: dict[str, Any]) -> Network:
