@@ -15,6 +15,8 @@ from convscale.errors import InputError
 from convscale.network.functions import is_own, own_copy
 
 _PLAIN = frozenset((int, float, bool, str, type(None)))
+# The tables that every module has for itself.
+_TABLES = frozenset(name for name, value in vars(nn.Module()).items() if isinstance(value, dict))
 
 
 def meta_copy(module: nn.Module) -> nn.Module:
@@ -104,8 +106,14 @@ def _cloned(module: nn.Module, memo: dict[int, Any]) -> nn.Module:
     if not _is_ordinary(kind):
         return copy.deepcopy(module, memo)
     new = memo[id(module)] = kind.__new__(kind)
+    state = vars(new)
     for name, value in module.__getstate__().items():  # type: ignore[no-untyped-call]
-        vars(new)[name] = _value(value, memo)
+        if type(value) in _PLAIN:
+            state[name] = value
+        elif name in _TABLES and not value:  # no hooks, no parameters: most of all there is
+            state[name] = type(value)()
+        else:
+            state[name] = _value(value, memo)
     return new
 
 
@@ -180,7 +188,7 @@ def _tensors(module: nn.Module) -> Iterator[torch.Tensor]:
         yield from (p for p in part._parameters.values() if p is not None)
         yield from (b for b in part._buffers.values() if b is not None)
         for name, value in vars(part).items():
-            if name not in ("_parameters", "_buffers", "_modules"):
+            if type(value) not in _PLAIN and name not in _TABLES:
                 yield from _plain_tensors(value)
 
 
