@@ -19,6 +19,8 @@ LAYERS = (
     "quantities",
     "strategy",
     "complexity.complexity",
+    "complexity.calls",
+    "complexity.views",
     "families",
     "network",
     "complexity",
@@ -30,7 +32,16 @@ LAYERS = (
     "cli",
 )
 # These hold numbers only: they start at once.
-LIGHT = ("errors", "reading", "quantities", "strategy", "complexity.complexity", "families")
+LIGHT = (
+    "errors",
+    "reading",
+    "quantities",
+    "strategy",
+    "complexity.complexity",
+    "complexity.calls",
+    "complexity.views",
+    "families",
+)
 HEAVY = ("torch", "torchvision", "timm")
 
 

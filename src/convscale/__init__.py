@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     )
     from convscale.network.adapters import Adapter
     from convscale.runtime import measure
-    from convscale.scaling import count, load, scale, stages
+    from convscale.scaling import count, load, operators, scale, stages
     from convscale.scaling.resolving import build
     from convscale.strategy import Strategy
     from convscale.strategy import named_strategies as strategies
@@ -55,6 +55,7 @@ __all__ = [
     "laws",
     "load",
     "measure",
+    "operators",
     "scale",
     "stages",
     "strategies",
@@ -77,6 +78,7 @@ _ORIGIN = {
     "laws": "convscale.study.laws:laws",
     "load": "convscale.scaling:load",
     "measure": "convscale.runtime:measure",
+    "operators": "convscale.scaling:operators",
     "scale": "convscale.scaling:scale",
     "stages": "convscale.scaling:stages",
     "strategies": "convscale.strategy:named_strategies",

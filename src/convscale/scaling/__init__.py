@@ -14,6 +14,7 @@ from convscale.scaling.scaled import ScaledNetwork
 from convscale.scaling.scaler import Scaler, check_rounding, split_keep, target_of
 from convscale.scaling.staging import StageRow, StageTable, stages
 from convscale.scaling.storage import load, save
+from convscale.scaling.views import operators
 from convscale.strategy import Strategy, parse_strategy
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "StageTable",
     "count",
     "load",
+    "operators",
     "resolve",
     "save",
     "scale",

@@ -151,7 +151,7 @@ def staged(network: Network) -> StageTable:
     """
     scaler = Scaler(network)
     blueprint, count = scaler.blueprint, scaler.base
-    names = _names(blueprint.stages)
+    names = stage_names(blueprint.stages)
     rows = tuple(
         _row(name, stage, able, blueprint.module, blueprint.trace, count)
         for name, stage, able in zip(names, blueprint.stages, blueprint.deepenable, strict=True)
@@ -168,8 +168,13 @@ def _sum(held: Iterable[Complexity], metric: str) -> int:
     return sum(getattr(complexity, metric) for complexity in held)
 
 
-def _names(found: Iterable[Stage]) -> list[str]:
-    """Name each stage by its container; where several share one, by their first blocks."""
+def stage_names(found: Iterable[Stage]) -> list[str]:
+    """Name each stage by its container; where several share one, by their first blocks.
+
+    Example:
+        >>> stage_names([Stage("layer1", ("0",), "Block", "0"), Stage("", ("a",), "Block", None)])
+        ['layer1', 'a']
+    """
     taken = list(found)
     times = Counter(stage.name for stage in taken)
     return [

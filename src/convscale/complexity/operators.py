@@ -1,0 +1,288 @@
+"""Record every operator of a forward pass with the bytes that it reads and writes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import prod
+from typing import Any
+
+import torch
+from torch import nn
+
+from convscale.complexity.calls import OperatorCall
+from convscale.complexity.counting import cannot_run, check_convention, known_resolution
+from convscale.complexity.kinds import geometry_of, kind_of, reads_part, written_only
+from convscale.complexity.views import Operators
+from convscale.errors import InputError
+from convscale.network.copies import full_copy
+from convscale.network.execution import ForwardError, Observer, run
+from convscale.network.inputs import example_inputs
+from convscale.network.probing import with_input
+from convscale.network.products import Product, bind, edges, product
+from convscale.network.sources import Network
+from convscale.network.ties import tensors_in
+from convscale.quantities import Resolution, check_count, exact
+
+# The bytes of a floating element; integers, as indices are, keep their own.
+ITEM_BYTES = {
+    "float64": 8,
+    "float32": 4,
+    "bfloat16": 2,
+    "float16": 2,
+    "float8": 1,
+    "int8": 1,
+}
+
+
+class Recorder(Observer):
+    """Record the calls of one run.
+
+    A tensor is made of weights alone if nothing that went into it came from the input:
+    parameters, buffers, constants, and what is computed from these. Params count for the first
+    call that brings them and the input together.
+
+    Args:
+        module: The module that is run.
+        inputs: What it is run on.
+        item_bytes: Bytes of a floating element.
+        convention: The convention of flops and acts.
+
+    Example:
+        >>> net, x = nn.Conv2d(3, 8, 3, device="meta"), torch.empty(1, 3, 8, 8, device="meta")
+        >>> recorder = Recorder(net, (x,))
+        >>> _ = run(net, (x,), recorder)
+        >>> [(call.kind, call.bytes_read, call.weight_bytes) for call in recorder.calls]
+        [('convolution kxk', 1664, 896)]
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        inputs: tuple[torch.Tensor, ...],
+        *,
+        item_bytes: int = 4,
+        convention: str = "default",
+    ) -> None:
+        self.calls: list[OperatorCall] = []
+        self._item_bytes = item_bytes
+        self._convention = convention
+        self._data = {_storage(tensor) for tensor in inputs}
+        self._params: dict[int, dict[int, int]] = {}  # by storage: parameters that are in it
+        for parameter in module.parameters():
+            self._params.setdefault(_storage(parameter), {})[id(parameter)] = parameter.numel()
+        self._given: set[int] = set()
+
+    def visit(
+        self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any, path: str
+    ) -> None:
+        """Record a call, unless it moves nothing: a view, or memory that nobody fills."""
+        operands, results = _distinct((args, kwargs)), _distinct(output)
+        if not results or (operands and is_view(func, operands, results)):
+            return
+        weights = {i for i, tensor in enumerate(operands) if _storage(tensor) not in self._data}
+        of_weights = len(weights) == len(operands)
+        params = self._follow(operands, results, of_weights=of_weights)
+        if func._opname.removeprefix("new_").startswith("empty"):
+            return
+        bound = bind(func, args, kwargs)
+        geometry = geometry_of(func, bound, output)
+        found = _cost(self._convention, func, bound, output)
+        read = {
+            place: self._bytes(func, tensor, results)
+            for place, tensor in enumerate(operands)
+            if not is_target(func, tensor, args, kwargs)
+        }
+        self.calls.append(
+            OperatorCall(
+                path=path,
+                operator=f"{func.namespace}.{func._opname}",
+                kind=kind_of(func, geometry, weights=self._has_weights(bound)),
+                flops=found.flops,
+                params=params,
+                acts=found.acts,
+                bytes_read=sum(read.values()),
+                bytes_written=sum(self._size(t) * t.numel() for t in results),
+                weight_bytes=sum(read[place] for place in read if place in weights),
+                input_shapes=tuple(tuple(t.shape) for t in operands),
+                output_shapes=tuple(tuple(t.shape) for t in results),
+                geometry=geometry,
+            )
+        )
+
+    def _follow(
+        self, operands: list[torch.Tensor], results: list[torch.Tensor], *, of_weights: bool
+    ) -> int:
+        """Note what results are made of; return the params that the call is the first to use."""
+        pending: dict[int, int] = {}
+        for tensor in operands:
+            pending |= self._params.get(_storage(tensor), {})
+        for tensor in results:
+            place = _storage(tensor)
+            if of_weights:
+                self._data.discard(place)
+                self._params[place] = pending
+            else:
+                self._data.add(place)
+                self._params.pop(place, None)
+        if of_weights:
+            return 0
+        fresh = {key: size for key, size in pending.items() if key not in self._given}
+        self._given.update(fresh)
+        return sum(fresh.values())
+
+    def _bytes(self, func: Any, tensor: torch.Tensor, results: list[torch.Tensor]) -> int:
+        """Return the bytes of the distinct elements that a call reads of a tensor."""
+        steps = zip(tensor.shape, tensor.stride(), strict=True)
+        elements = prod(size for size, stride in steps if stride)
+        if tensor.numel() == 0:
+            return 0
+        held = tensor.untyped_storage().nbytes() // tensor.element_size()
+        elements = min(elements, held)
+        if reads_part(func) and tensor.is_floating_point():
+            elements = min(elements, results[0].numel())
+        return elements * self._size(tensor)
+
+    def _has_weights(self, bound: dict[str, Any]) -> bool:
+        """Tell whether a matrix of a product is made of weights alone."""
+        names = ["mat1", "mat2", "batch1", "batch2"]
+        if "mat1" not in bound and "batch1" not in bound:  # else self is what is added
+            names.append("self")
+        matrices = (bound[name] for name in names if name in bound)
+        return any(_storage(matrix) not in self._data for matrix in matrices)
+
+    def _size(self, tensor: torch.Tensor) -> int:
+        """Return the bytes of an element at the asked dtype."""
+        if tensor.is_complex():
+            return 2 * self._item_bytes
+        return self._item_bytes if tensor.is_floating_point() else tensor.element_size()
+
+
+def _cost(convention: str, func: Any, bound: dict[str, Any], output: Any) -> Product:
+    found = product(func, bound, output) or Product(0, 0)
+    if convention != "pycls":
+        return found
+    added = edges(func, bound, output)
+    return Product(found.flops + added.flops, found.acts + added.acts)
+
+
+def _storage(tensor: torch.Tensor) -> int:
+    return int(tensor.untyped_storage()._cdata)
+
+
+def _distinct(values: Any) -> list[torch.Tensor]:
+    """Return the tensors in values, each once, less those that hold nothing."""
+    found = {id(tensor): tensor for tensor in tensors_in(values)}
+    return [tensor for tensor in found.values() if tensor.numel()]
+
+
+def is_view(func: Any, operands: list[torch.Tensor], results: list[torch.Tensor]) -> bool:
+    """Tell whether a call only looks at memory: its results lie where its operands do.
+
+    Example:
+        >>> x = torch.zeros(2, 3)
+        >>> is_view(torch.ops.aten.t.default, [x], [x.t()])
+        True
+    """
+    if func._schema.is_mutable and torch.Tag.inplace_view not in func.tags:
+        return False
+    places = {_storage(tensor) for tensor in operands}
+    return all(_storage(tensor) in places for tensor in results)
+
+
+def is_target(
+    func: Any, tensor: torch.Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> bool:
+    """Tell whether a call writes a tensor that it does not read.
+
+    Example:
+        >>> x, y = torch.zeros(2), torch.ones(2)
+        >>> is_target(torch.ops.aten.copy_.default, x, (x, y), {})
+        True
+    """
+    return tensor is kwargs.get("out") or (written_only(func) and tensor is args[0])
+
+
+def check_dtype(dtype: str) -> str:
+    """Return the name of a dtype whose bytes are known.
+
+    Raises:
+        InputError: Otherwise.
+
+    Example:
+        >>> check_dtype("bfloat16")
+        'bfloat16'
+    """
+    if dtype not in ITEM_BYTES:
+        raise InputError(f"Unknown dtype {dtype!r}. Use {', '.join(ITEM_BYTES)}.")
+    return dtype
+
+
+def record_network(
+    network: Network,
+    *,
+    resolution: Resolution | None = None,
+    convention: str = "default",
+    dtype: str = "float32",
+    batch_size: int = 1,
+) -> Operators:
+    """Record the operators of one forward pass of a batch, without memory for weights.
+
+    Args:
+        network: The network.
+        resolution: Input side, or all sides, in px; the network's own by default.
+        convention: The convention of flops and acts.
+        dtype: The dtype of every floating tensor, which gives its bytes.
+        batch_size: Images in the forward pass.
+
+    Raises:
+        InputError: If an argument is wrong, or the network cannot run at the resolution.
+
+    Example:
+        >>> from convscale.network import resolve_base
+        >>> found = record_network(resolve_base("timm:resnet50"), dtype="float16")
+        >>> found.total.flops, found.total.weight_bytes == 2 * (25_557_032 + 53_120)
+        (4089184256, True)
+    """
+    check_convention(convention), check_dtype(dtype)
+    check_count(batch_size, what="batch size")
+    size = known_resolution(network, resolution)
+    network = with_input(network, size)
+    module = network.build("meta")
+
+    def record(module: nn.Module) -> list[OperatorCall]:
+        images = example_inputs(
+            module, exact(size, network.dims or 2), in_chans=network.in_chans, batch=batch_size
+        )
+        recorder = Recorder(module, images, item_bytes=ITEM_BYTES[dtype], convention=convention)
+        run(module, images, recorder)
+        return recorder.calls
+
+    calls, notes = _with_fallback(network, module, size, record)
+    return Operators(
+        network=network.name,
+        resolution=size,
+        convention=convention,
+        dtype=dtype,
+        batch_size=batch_size,
+        params=sum(parameter.numel() for parameter in module.parameters()),
+        calls=tuple(calls),
+        notes=notes,
+    )
+
+
+def _with_fallback(
+    network: Network,
+    module: nn.Module,
+    size: Resolution,
+    record: Callable[[nn.Module], list[OperatorCall]],
+) -> tuple[list[OperatorCall], tuple[str, ...]]:
+    """Record on the meta device, or on real tensors where that fails."""
+    try:
+        return record(module), ()
+    except ForwardError as error:
+        try:
+            calls = record(full_copy(network.build("cpu")))
+        except ForwardError as second:
+            raise cannot_run(network.name, size, second, module) from second
+        reason = f"Counted by a real forward pass: the meta device fails ({error.reason})."
+        return calls, (reason,)

@@ -1,0 +1,90 @@
+"""The operators of any network that a user can name, and the stages that they stand in."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from convscale.complexity.calls import StageSpan
+from convscale.complexity.counting import check_convention
+from convscale.complexity.operators import check_dtype, record_network
+from convscale.complexity.views import Operators
+from convscale.network.naming import NetworkLike
+from convscale.network.sources import Network
+from convscale.network.stages import join
+from convscale.quantities import Resolution, check_count
+from convscale.scaling.resolving import resolve
+from convscale.scaling.scaler import Scaler
+from convscale.scaling.staging import stage_names
+
+
+def operators(
+    network: NetworkLike,
+    *,
+    resolution: Resolution | None = None,
+    convention: str = "default",
+    dtype: str = "float32",
+    batch_size: int = 1,
+    stages: bool = False,
+    num_classes: int | None = None,
+    in_chans: int | None = None,
+) -> Operators:
+    """Record every operator of a forward pass: flops, params, acts, and the bytes it moves.
+
+    Args:
+        network: A name, `file.py:factory`, a saved folder, `NAME@STRATEGY:FACTOR`, a
+            description of `convscale.families`, or a module.
+        resolution: Base input side, or all sides, in px; required for modules.
+        convention: The convention of flops and acts.
+        dtype: The dtype of every floating tensor, which gives its bytes.
+        batch_size: Images in the forward pass.
+        stages: Whether to look for the stages, for the view by stage.
+        num_classes: Classes of the classifier, for names and factories.
+        in_chans: Input channels, for names and factories.
+
+    Returns:
+        The calls in the order in which they run, with their views.
+
+    Raises:
+        InputError: If an argument is wrong, or the network cannot run at the resolution.
+        UnscalableNetworkError: If stages are asked for and the network cannot be traced.
+
+    Example:
+        >>> found = operators("resnet18", stages=True)
+        >>> [part.name for part in found.by_stage()]
+        ['stem', 'layer1', 'layer2', 'layer3', 'layer4', 'head']
+        >>> sum(part.flops for part in found.by_kind())
+        1814073344
+    """
+    check_convention(convention)
+    check_dtype(dtype)
+    check_count(batch_size, what="batch size")
+    base = resolve(network, resolution=resolution, num_classes=num_classes, in_chans=in_chans)
+    found = record_network(base, convention=convention, dtype=dtype, batch_size=batch_size)
+    if not stages:
+        return found
+    spans = stage_spans(base)
+    missing = () if spans else (f"{base.name} has no stage of blocks that can be repeated.",)
+    return replace(found, stages=spans, notes=(*found.notes, *missing))
+
+
+def stage_spans(network: Network) -> tuple[StageSpan, ...]:
+    """Return the modules of each stage, in the order in which the stages run.
+
+    Raises:
+        UnscalableNetworkError: If the network cannot be traced.
+
+    Example:
+        >>> from convscale.network import resolve_base
+        >>> stage_spans(resolve_base("timm:resnet18"))[0].paths
+        ('layer1.0', 'layer1.1')
+    """
+    found = Scaler(network).blueprint.stages
+    containers = [stage.container for stage in found]
+    return tuple(
+        StageSpan(
+            name,
+            tuple(join(s.container, part) for block in s.blocks for part in s.modules(block)),
+            container=s.container if containers.count(s.container) == 1 else "",
+        )
+        for name, s in zip(stage_names(found), found, strict=True)
+    )
