@@ -28,6 +28,7 @@ from convscale.report import (
 from convscale.report.figures import decision_figure, growth_figure, latency_figure
 from convscale.report.html import render_report
 from convscale.report.look import Palette
+from convscale.report.measured import measurement_table
 from convscale.runtime import Conditions, Measurement, Spread
 from convscale.scaling import scale
 from convscale.selection import Choice, choose, correlation
@@ -394,12 +395,10 @@ def test_a_measurement_shows_latency_and_conditions():
     found = Measurement(
         "net", 224, 4, "inference", HERE, (0.02, 0.03, 0.04), peak_memory_bytes=4096
     )
-    lines = tables.plain_lines(tables.measurement_table(found))
+    lines = tables.plain_lines(measurement_table(found))
     assert lines[0] == "net at 224 px, batch size 4, inference"
-    assert "latency, median (ms) 30.0" in lines
-    assert "latency, interquartile range (ms) 10.0" in lines
-    assert "images a second 133.3" in lines
-    assert "peak memory (bytes) 4,096" in lines
+    assert lines[1:3] == ["median interquartile range 95 % interval", "latency (ms) 30.0 10.0 –"]
+    assert lines[3].startswith("133.3 images a second, peak memory 4.0 KiB. 3 repeats, ")
     assert "Some <Processor>" in lines[-1]
 
 

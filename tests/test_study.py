@@ -149,7 +149,7 @@ def test_the_document_follows_the_contract(counted, measured):
     document = json.loads(json.dumps(measured.as_document(), allow_nan=False))
     assert document["network"] == "timm:resnet18"
     assert set(document["correlation"]) == {"flops", "params", "acts"}
-    assert set(document["rows"][0]["latency_ms"]) == {"median", "iqr", "repeats"}
+    assert set(document["rows"][0]["latency_ms"]) == {"median", "iqr", "repeats", "interval"}
 
 
 def test_the_table_has_a_line_a_row(counted, measured):

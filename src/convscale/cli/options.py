@@ -50,6 +50,50 @@ Json = Annotated[
 BatchSize = Annotated[
     str, typer.Option("--batch-size", metavar="N", help="Images in one forward pass.")
 ]
+BatchSizeOrMax = Annotated[
+    str,
+    typer.Option(
+        "--batch-size", metavar="N", help="Images in one pass; max: as many as fit into memory."
+    ),
+]
+Mode = Annotated[
+    str,
+    typer.Option(
+        "--mode", metavar="MODE", help="inference, or training: forward, backward, optimizer."
+    ),
+]
+Dtype = Annotated[
+    str | None,
+    typer.Option(
+        "--dtype",
+        metavar="DTYPE",
+        help="float32, or bfloat16 or float16 under autocast; by default the network's own.",
+    ),
+]
+ChannelsLast = Annotated[
+    bool,
+    typer.Option("--channels-last", metavar="", help="Lay tensors out with the channels last."),
+]
+Compile = Annotated[
+    bool, typer.Option("--compile", metavar="", help="Compile the network by torch.compile.")
+]
+Backend = Annotated[
+    str,
+    typer.Option("--backend", metavar="NAME", help="What runs it: pytorch or onnxruntime."),
+]
+Optimizer = Annotated[
+    str,
+    typer.Option("--optimizer", metavar="NAME", help="For training: sgd (momentum) or adamw."),
+]
+Precision = Annotated[
+    str | None,
+    typer.Option(
+        "--precision",
+        metavar="SHARE",
+        help="Repeat until the median's 95 % interval is within it: 2% (the default where no "
+        "repeats are given) or 0.02.",
+    ),
+]
 Device = Annotated[
     str, typer.Option("--device", metavar="DEVICE", help="Where to measure: cpu, cuda or mps.")
 ]

@@ -6,7 +6,7 @@ import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from convscale.errors import InputError
 from convscale.quantities import parse_number
@@ -41,6 +41,31 @@ def optional_whole_number(text: str | None, *, what: str, minimum: int = 1) -> i
         True
     """
     return None if text is None else whole_number(text, what=what, minimum=minimum)
+
+
+def batch_of(text: str) -> int | Literal["max"]:
+    """Read a batch size: an integer, or max.
+
+    Example:
+        >>> batch_of("8"), batch_of("max")
+        (8, 'max')
+    """
+    return "max" if text == "max" else whole_number(text, what="batch size")
+
+
+def share(text: str, *, what: str) -> float:
+    """Read a share, as a number or in per cent.
+
+    Raises:
+        InputError: If it is no positive number.
+
+    Example:
+        >>> share("2%", what="precision"), share("0.02", what="precision")
+        (0.02, 0.02)
+    """
+    if text.strip().endswith("%"):
+        return parse_number(text.strip().removesuffix("%").rstrip(), what=what) / 100
+    return parse_number(text, what=what)
 
 
 def time_limits(repeats: str | None, time_limit: str | None, *, repeats_as: str) -> dict[str, Any]:

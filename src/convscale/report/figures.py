@@ -11,7 +11,7 @@ from convscale.quantities import format_count
 from convscale.report.frames import BASE
 from convscale.report.look import INK, Palette, finish, linear_ticks, log_axis, marker_of, thread
 from convscale.report.sentences import format_r, scaled_by
-from convscale.runtime.measurement import format_ms
+from convscale.runtime.spread import format_ms
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,7 +29,7 @@ def latency_figure(frame: pd.DataFrame, r: dict[str, float | None], palette: Pal
 
     Example:
         >>> from convscale.report.frames import latency_frame
-        >>> from convscale.runtime.measurement import Spread
+        >>> from convscale.runtime.spread import Spread
         >>> from convscale.study import Comparison, Row
         >>> row = Row("net", None, 1.0, 8, 200, 20, 7, latency=Spread(5.0, 1.0, 9))
         >>> r = {"flops": 0.9, "params": None, "acts": 0.99}

@@ -24,7 +24,7 @@ def latency_frame(comparison: Comparison) -> pd.DataFrame:
     """Return a line for each measured row and metric: the metric's value and the latency.
 
     Example:
-        >>> from convscale.runtime.measurement import Spread
+        >>> from convscale.runtime.spread import Spread
         >>> from convscale.study import Comparison, Row
         >>> row = Row("net", "w", 2.0, 8, 200, 20, 7, latency=Spread(5.0, 1.0, 9))
         >>> latency_frame(Comparison((row,)))[["metric", "value", "latency_ms"]].values.tolist()
@@ -125,7 +125,7 @@ def decision_frame(comparison: Comparison, choices: Sequence[Choice]) -> pd.Data
     """Return flops, latency and budget of each row of the networks that were chosen for.
 
     Example:
-        >>> from convscale.runtime.measurement import Spread
+        >>> from convscale.runtime.spread import Spread
         >>> from convscale.selection import choose
         >>> from convscale.study import Comparison, Row
         >>> row = Row("net", "w", 2.0, 8, 200, 20, 7, latency=Spread(5.0, 1.0, 9))

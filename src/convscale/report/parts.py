@@ -18,11 +18,12 @@ from convscale.report.sentences import (
     notes_of,
     scaling_label,
 )
-from convscale.runtime.measurement import format_ms
+from convscale.runtime.spread import format_ms
 from convscale.strategy.registry import is_entry
 
 if TYPE_CHECKING:
-    from convscale.runtime.measurement import Conditions, Spread
+    from convscale.runtime.measurement import Conditions
+    from convscale.runtime.spread import Spread
     from convscale.selection import Choice
     from convscale.study import Comparison, Row
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from convscale.quantities import format_count
-from convscale.runtime.measurement import format_ms
+from convscale.runtime.spread import format_ms
 from convscale.selection import Candidate, Choice, best_predictor
 from convscale.strategy.registry import is_entry
 
 if TYPE_CHECKING:
-    from convscale.runtime.measurement import Conditions, Spread
+    from convscale.runtime.measurement import Conditions
+    from convscale.runtime.spread import Spread
     from convscale.study import Comparison
 
 # Correlations this near to each other do not tell two metrics apart.
@@ -21,7 +22,7 @@ def format_spread(spread: Spread | None) -> str:
     """Write a median and its interquartile range; a dash where not measured.
 
     Example:
-        >>> from convscale.runtime.measurement import Spread
+        >>> from convscale.runtime.spread import Spread
         >>> format_spread(Spread(61.27, 1.34, 15)), format_spread(None)
         ('61.3 ± 1.3', '–')
     """
@@ -32,7 +33,7 @@ def format_iqr(spread: Spread) -> str:
     """Write an interquartile range, to two digits as is usual for an uncertainty.
 
     Example:
-        >>> from convscale.runtime.measurement import Spread
+        >>> from convscale.runtime.spread import Spread
         >>> format_iqr(Spread(61.27, 1.34, 15))
         '± 1.3'
     """
@@ -171,8 +172,7 @@ def conditions_text(conditions: Conditions, *, batch_size: int) -> str:
         f"{c.device} ({c.hardware})",
         f"{_counted(c.threads, 'thread')} on {_counted(c.processors, 'processor')}",
         f"batch size {batch_size}",
-        c.dtype,
-        c.memory_format,
+        *_computed(c),
         _counted(c.rounds, "round")
         + (f" of {c.interleaved_networks} networks interleaved" if many else ""),
         f"torch {c.torch}",
@@ -180,8 +180,23 @@ def conditions_text(conditions: Conditions, *, batch_size: int) -> str:
     if c.timm:
         parts.append(f"timm {c.timm}")
     if c.load_average is not None:
-        parts.append(f"load average {c.load_average:g} at the start")
+        after = "" if c.load_average_after is None else f", {c.load_average_after:g} at the end"
+        parts.append(f"load average {c.load_average:g} at the start{after}")
     return f"Measured on {', '.join(parts)}."
+
+
+def _computed(c: Conditions) -> list[str]:
+    """Say in what the network computes, and by what."""
+    parts = [f"{c.dtype} under autocast" if c.autocast else c.dtype, c.memory_format]
+    if c.compiled:
+        parts.append("compiled")
+    if c.backend != "pytorch":
+        parts.append(" ".join([c.backend, c.versions.get(c.backend, "")]).strip())
+    if c.optimizer:
+        parts.append(f"optimizer {c.optimizer}")
+    if c.isolated:
+        parts.append("in a process of its own")
+    return parts
 
 
 def _counted(number: int, noun: str) -> str:

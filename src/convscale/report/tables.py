@@ -25,12 +25,10 @@ from convscale.report.sentences import (
     prediction_sentence,
     recommendation_text,
 )
-from convscale.runtime.measurement import format_ms
 from convscale.strategy import Step
 
 if TYPE_CHECKING:
     from convscale.complexity.complexity import Count
-    from convscale.runtime import Measurement
     from convscale.scaling import ScaledNetwork
     from convscale.selection import Choice
     from convscale.strategy import Published, Rules, Strategy
@@ -199,32 +197,6 @@ def correlation_table(comparison: Comparison) -> RenderableType:
             *(format_r(line[metric]) for metric in METRICS),
         )
     return _titled("Pearson's r of the logarithms", table)
-
-
-def measurement_table(measurement: Measurement) -> RenderableType:
-    """Show the latency of a network, its spread and the conditions.
-
-    Example:
-        >>> from convscale.runtime import Conditions, Measurement
-        >>> here = Conditions("cpu", "x86_64", 8, "float32", 2, "contiguous", "2.6.0")
-        >>> measured = Measurement("net", 224, 1, "inference", here, wall_s=(0.02, 0.03))
-        >>> plain_lines(measurement_table(measured))[0]
-        'net at 224 px, batch size 1, inference'
-    """
-    m = measurement
-    size = f"{format_resolution(m.resolution)} px, batch size {m.batch_size}"
-    table = _table("", "value<")
-    _add(table, "latency, median (ms)", format_ms(m.latency_ms.median))
-    _add(table, "latency, interquartile range (ms)", format_ms(m.latency_ms.iqr))
-    if m.processor_ms is not None:
-        _add(table, "processor time, median (ms)", format_ms(m.processor_ms.median))
-    _add(table, "images a second", f"{m.images_per_second:.4g}")
-    _add(table, "repeats", str(m.latency_ms.repeats))
-    if m.peak_memory_bytes is not None:
-        _add(table, "peak memory (bytes)", f"{m.peak_memory_bytes:,}")
-    title = f"{m.network} at {size}, {m.mode}"
-    conditions = Text(conditions_text(m.conditions, batch_size=m.batch_size))
-    return Group(_titled(title, table), conditions, *_notes(m.notes))
 
 
 def strategies_table(strategies: Iterable[Strategy]) -> RenderableType:

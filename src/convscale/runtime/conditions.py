@@ -32,7 +32,7 @@ def observe(device: Device, *, threads: int, subjects: int) -> Conditions:
         timm=_version("timm"),
         python=platform.python_version(),
         system=f"{platform.system()} {platform.machine()}",
-        load_average=_load_average(),
+        load_average=load_average(),
         started=datetime.now(UTC).isoformat(timespec="seconds"),
         interleaved_networks=subjects,
         details=dict(device.details),
@@ -53,7 +53,13 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _load_average() -> float | None:
+def load_average() -> float | None:
+    """Return the machine's load over the last minute, None where the system does not tell it.
+
+    Example:
+        >>> (load_average() or 0) >= 0
+        True
+    """
     if not hasattr(os, "getloadavg"):
         return None
     return round(os.getloadavg()[0], 2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import platform
 import time
@@ -29,11 +30,35 @@ class MemoryCounter(Protocol):
         """Start a new peak."""
 
 
+class Event(Protocol):
+    """A moment on the device's own clock."""
+
+    def record(self) -> None:
+        """Ask the device to note the moment when all work before it is done."""
+
+    def seconds_until(self, later: Event) -> float:
+        """Return the seconds from this moment to a later one; both have come."""
+
+
+@dataclass(frozen=True)
+class PartTime:
+    """The time of one part of a pass: the device's own where it has a clock, else wall time.
+
+    Example:
+        >>> PartTime(0.02, None).seconds
+        0.02
+    """
+
+    seconds: float
+    processor_s: float | None
+
+
 @dataclass(frozen=True)
 class Pass:
-    """The cost of one forward pass; None where the device cannot tell.
+    """The cost of one pass; None where the device cannot tell.
 
-    memory_bytes is what the pass held at its peak on top of what was held before.
+    memory_bytes is what the pass held at its peak on top of what was held before. device_s is
+    the time between two events of the device. parts are in the order of the work.
 
     Example:
         >>> Pass(wall_s=0.02, processor_s=0.04, memory_bytes=None).processor_s
@@ -43,6 +68,8 @@ class Pass:
     wall_s: float
     processor_s: float | None
     memory_bytes: int | None
+    device_s: float | None = None
+    parts: tuple[PartTime, ...] = ()
 
 
 def _nothing() -> None:
@@ -53,8 +80,8 @@ def _nothing() -> None:
 class Device:
     """A device and how to time it.
 
-    synchronize waits until the device has finished; memory is its allocator's counter,
-    None where it has none.
+    synchronize waits until the device has finished; memory is its allocator's counter, and
+    event makes an event on its clock, None where it has none.
 
     Example:
         >>> timed = open_device("cpu").time(lambda: sum(range(1000)))
@@ -68,23 +95,63 @@ class Device:
     counts_processor_time: bool = False
     memory: MemoryCounter | None = None
     details: dict[str, object] = field(default_factory=dict)
+    event: Callable[[], Event] | None = None
 
-    def time(self, forward: Callable[[], object]) -> Pass:
-        """Run the pass once, from an idle device until the device is idle again."""
+    @property
+    def kind(self) -> str:
+        """The name without its index: cpu, cuda or mps."""
+        return self.name.partition(":")[0]
+
+    def time(self, *work: Callable[[], object]) -> Pass:
+        """Run the parts of a pass once, from an idle device until the device is idle again.
+
+        With several parts, the time at their borders is noted: by events where the device has
+        them, which do not make it wait, else once the device is idle.
+        """
         self.synchronize()
         held = self._start_peak()
-        processor, wall = time.process_time(), time.perf_counter()
-        forward()
-        self.synchronize()
-        wall_s, processor_s = time.perf_counter() - wall, time.process_time() - processor
+        moments = [] if self.event is None else [self.event() for _ in range(len(work) + 1)]
+        clocks = [_clock()]
+        if moments:
+            moments[0].record()
+        for index, part in enumerate(work, start=1):
+            part()
+            if moments:
+                moments[index].record()
+            if index == len(work) or not moments:
+                self.synchronize()
+            clocks.append(_clock())
         peak = None if self.memory is None else self.memory.max_memory_allocated() - held
-        return Pass(wall_s, processor_s if self.counts_processor_time else None, peak)
+        return self._pass(clocks, moments, peak)
+
+    def _pass(
+        self, clocks: list[tuple[float, float]], moments: list[Event], peak: int | None
+    ) -> Pass:
+        wall = [later[0] - now[0] for now, later in itertools.pairwise(clocks)]
+        ran = [later[1] - now[1] for now, later in itertools.pairwise(clocks)]
+        own = [now.seconds_until(later) for now, later in itertools.pairwise(moments)]
+        parts = (
+            PartTime(seconds, each if self.counts_processor_time else None)
+            for seconds, each in zip(own or wall, ran, strict=True)
+        )
+        return Pass(
+            clocks[-1][0] - clocks[0][0],
+            clocks[-1][1] - clocks[0][1] if self.counts_processor_time else None,
+            peak,
+            device_s=sum(own) if own else None,
+            parts=tuple(parts) if len(wall) > 1 else (),
+        )
 
     def _start_peak(self) -> int:
         if self.memory is None:
             return 0
         self.memory.reset_peak_memory_stats()
         return self.memory.memory_allocated()
+
+
+def _clock() -> tuple[float, float]:
+    """Return wall time and processor time."""
+    return time.perf_counter(), time.process_time()
 
 
 def open_device(name: str) -> Device:
@@ -129,6 +196,7 @@ def _open_cuda(index: int) -> Device:
         synchronize=lambda: torch.cuda.synchronize(device),
         memory=_CudaMemory(device),
         details=details,
+        event=lambda: _CudaEvent(device),
     )
 
 
@@ -165,6 +233,25 @@ class _CudaMemory:
         import torch
 
         torch.cuda.reset_peak_memory_stats(self.device)
+
+
+class _CudaEvent:
+    """An event on the current stream of a device."""
+
+    def __init__(self, device: torch.device) -> None:
+        import torch
+
+        self._device = device
+        self._event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+
+    def record(self) -> None:
+        import torch
+
+        self._event.record(torch.cuda.current_stream(self._device))
+
+    def seconds_until(self, later: Event) -> float:
+        assert isinstance(later, _CudaEvent)
+        return float(self._event.elapsed_time(later._event)) / 1e3
 
 
 def _absent(name: str) -> InputError:

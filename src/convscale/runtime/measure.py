@@ -1,82 +1,74 @@
-"""Time the forward passes of networks, interleaved in rounds."""
+"""Time networks, interleaved in rounds."""
 
 from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Unpack
 
 from convscale.errors import InputError
-from convscale.quantities import Resolution, check_count, check_positive
-from convscale.runtime.conditions import observe
-from convscale.runtime.devices import open_device
-from convscale.runtime.measurement import Conditions, Measurement
-from convscale.runtime.sitting import Sitting, seat
-from convscale.runtime.state import process_threads, undisturbed
+from convscale.quantities import Resolution, check_resolution
+from convscale.runtime.conditions import load_average, observe
+from convscale.runtime.devices import Device, open_device
+from convscale.runtime.measurement import Conditions, Failure, Measurement, Outcome, Part
+from convscale.runtime.rounds import Guest, Progress, Rounds, Stay, silent
+from convscale.runtime.running import backend
+from convscale.runtime.seating import seat
+from convscale.runtime.setting import BatchSize, Limits, Setting, SettingOptions
+from convscale.runtime.state import process_state
+from convscale.runtime.subject import Recipe, Subject
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from convscale.network.naming import NetworkLike
-
-Progress = Callable[[int, int], None]
-
-# However little time there is, a spread needs this many repeats.
-_FEWEST_ROUNDS = 3
-# Share of the time in which a network may run more than once to warm up.
-_WARM_UP = 0.25
-
-
-@dataclass(frozen=True)
-class Subject:
-    """A module to be timed at a resolution, and the name it is reported under.
-
-    Without in_chans, the input channels are read from the module's first convolution. `dims` is
-    the number of spatial dimensions, for a resolution that is one side.
-
-    Example:
-        >>> from torch import nn
-        >>> Subject("tiny", nn.Conv2d(3, 4, 1), resolution=16).name
-        'tiny'
-    """
-
-    name: str
-    module: nn.Module
-    resolution: Resolution
-    in_chans: int | None = None
-    dims: int = 2
 
 
 def measure(
     network: NetworkLike,
     *,
     resolution: Resolution | None = None,
-    batch_size: int = 1,
+    mode: str = "inference",
+    batch_size: BatchSize = 1,
     device: str = "cpu",
+    dtype: str | None = None,
+    channels_last: bool = False,
+    compile: bool = False,
     threads: int | None = None,
-    repeats: int = 20,
+    backend: str = "pytorch",
+    optimizer: str = "sgd",
+    repeats: int | None = None,
+    precision: float | None = None,
     time_limit_s: float = 30.0,
     num_classes: int | None = None,
     in_chans: int | None = None,
     progress: Progress | None = None,
 ) -> Measurement:
-    """Measure the latency of one network's forward pass in evaluation mode.
+    """Measure the time of one network's forward pass, or of one step of its training.
 
     Args:
         network: A name, a description of `convscale.families`, or a module, whose state is as
             before afterwards.
         resolution: Input side in px, or all sides; by default the network's own.
-        batch_size: Images in one forward pass.
+        mode: inference (a forward pass in evaluation mode), or training (forward, backward and
+            optimizer, on a copy).
+        batch_size: Images in one pass.
         device: cpu, cuda, cuda:1 or mps.
+        dtype: float32, bfloat16 or float16, the latter two under autocast; by default the
+            network's own.
+        channels_last: Whether weights and input are laid out with the channels last.
+        compile: Whether the network is compiled by `torch.compile`.
         threads: Threads of the processor; one by default, which repeats best.
-        repeats: Timed passes, after the warm-up.
+        backend: pytorch or onnxruntime.
+        optimizer: sgd (with momentum) or adamw, for training.
+        repeats: Timed passes, after the warm-up; by default as many as the precision asks for.
+        precision: Share of the median by which the ends of its 95 % interval may lie off; 0.02
+            by default where no number of repeats is given.
         time_limit_s: Stop after this time, but not before three timed passes.
         num_classes: Classes of a network made from a name.
         in_chans: Input channels of a network made from a name.
-        progress: Called with passes done and passes in all.
+        progress: Called with steps done and steps in all.
 
     Raises:
         InputError: If a value cannot be used, or the network does not run.
@@ -88,37 +80,43 @@ def measure(
         >>> measured.latency_ms.repeats, measured.latency_ms.median > 0, tiny.training
         (5, True, True)
     """
-    check_count(repeats, what="number of repeats")
-    check_setting(batch_size, threads, time_limit_s)
-    open_device(device)
+    setting = Setting(
+        mode, batch_size, device, dtype, channels_last, compile, threads, backend, optimizer
+    )
+    limits = Limits(repeats, precision, time_limit_s, counted="repeats")
+    check_setting(setting)
+    subject = _subject(network, resolution, num_classes=num_classes, in_chans=in_chans)
+    [found] = _measure([subject], setting, limits, progress=progress, seed=0)
+    if isinstance(found, Failure):
+        raise InputError(found.failed)
+    return found
+
+
+def _subject(network: NetworkLike, resolution: Resolution | None, **options: int | None) -> Subject:
+    """Find the network that is meant, and the resolution it is measured at."""
     from convscale.complexity.counting import known_resolution
     from convscale.scaling import resolve
 
-    found = resolve(network, resolution=resolution, num_classes=num_classes, in_chans=in_chans)
-    size, module = known_resolution(found, None), found.build("cpu")
-    subject = Subject(found.name, module, size, found.in_chans, found.dims or 2)
-    return measure_together(
-        [subject],
-        batch_size=batch_size,
-        device=device,
-        threads=threads,
-        rounds=repeats,
-        time_limit_s=time_limit_s,
-        progress=progress,
-    )[0]
+    if resolution is not None:
+        resolution = check_resolution(resolution)
+    found = resolve(network, resolution=resolution, **options)
+    size = known_resolution(found, None)
+    recipe = Recipe(network, resolution, **options) if isinstance(network, str) else None
+    return Subject(
+        found.name, found.build("cpu"), size, found.in_chans, found.dims or 2, recipe=recipe
+    )
 
 
 def measure_together(
     subjects: Sequence[Subject],
     *,
-    batch_size: int = 1,
-    device: str = "cpu",
-    threads: int | None = None,
-    rounds: int = 15,
+    rounds: int | None = None,
+    precision: float | None = None,
     time_limit_s: float = 90.0,
     progress: Progress | None = None,
     seed: int = 0,
-) -> list[Measurement]:
+    **setting: Unpack[SettingOptions],
+) -> list[Outcome]:
     """Measure several networks interleaved, so that a busy spell hits all of them alike.
 
     Every subject is warmed up; then each round visits each subject once, in a random
@@ -128,20 +126,22 @@ def measure_together(
 
     Args:
         subjects: The modules; their state is as before afterwards.
-        batch_size: Images in one forward pass.
-        device: cpu, cuda, cuda:1 or mps.
-        threads: Threads of the processor; one by default, which repeats best.
-        rounds: Timed passes of each subject.
+        rounds: Timed passes of each subject; by default as many as the precision asks for,
+            several at a visit.
+        precision: Share of each median by which the ends of its 95 % interval may lie off; 0.02
+            by default where no number of rounds is given.
         time_limit_s: Stop after this time in all, but not before three rounds.
-        progress: Called with passes done and passes in all; the latter may shrink when
+        progress: Called with steps done and steps in all; the latter may shrink when
             the time limit comes into view.
         seed: For the inputs and the order in the rounds.
+        setting: The fields of `Setting`: mode, batch_size, device, dtype, threads and so on.
 
     Returns:
-        One measurement a subject, in the order of the subjects.
+        One outcome a subject, in the order of the subjects: a `Measurement`, or a `Failure` with
+        the reason where a network does not run.
 
     Raises:
-        InputError: If a value cannot be used, or a network does not run.
+        InputError: If a value cannot be used.
 
     Example:
         >>> from torch import nn
@@ -149,100 +149,132 @@ def measure_together(
         >>> [m.latency_ms.repeats for m in measure_together(pair, rounds=3)]
         [3, 3]
     """
-    check_count(rounds, what="number of rounds")
-    check_setting(batch_size, threads, time_limit_s)
-    target = open_device(device)
-    started = time.monotonic()
-    with ExitStack() as stack:
-        count = stack.enter_context(process_threads(threads or 1))
-        conditions = observe(target, threads=count, subjects=len(subjects))
-        sittings = [seat(subject, target, batch_size=batch_size, seed=seed) for subject in subjects]
-        for sitting in sittings:
-            stack.enter_context(undisturbed(sitting.module))
-        _warm_up(sittings, rounds, started + _WARM_UP * time_limit_s, progress or _silent)
-        done = _run_rounds(
-            sittings, rounds, started + time_limit_s, progress or _silent, random.Random(seed)
-        )
-        conditions = replace(conditions, rounds=done)
-        return [_measurement(sitting, conditions, batch_size, asked=rounds) for sitting in sittings]
+    asked = Setting(**setting)
+    limits = Limits(rounds, precision, time_limit_s)
+    check_setting(asked)
+    return _measure(subjects, asked, limits, progress=progress, seed=seed)
 
 
-def check_setting(batch_size: int, threads: int | None, time_limit_s: float) -> None:
-    """Refuse a setting that cannot be used, before anything is built.
+def check_setting(setting: Setting) -> Device:
+    """Refuse a setting that cannot be used here, before anything is built.
 
     Raises:
-        InputError: If a number is below 1.
+        InputError: If this machine lacks the device, its dtype, or what the backend needs.
 
     Example:
-        >>> check_setting(1, None, 30.0)
+        >>> check_setting(Setting()).name
+        'cpu'
     """
-    check_count(batch_size, what="batch size")
-    if threads is not None:
-        check_count(threads, what="number of threads")
-    if check_positive(time_limit_s, what="time limit") < 1:
-        raise InputError(f"The time limit is {time_limit_s:g} s; it must be at least 1 s.")
+    device = open_device(setting.device)
+    backend(setting.backend).check(setting)
+    return device
 
 
-def _silent(done: int, total: int) -> None:
-    """Report nothing."""
+def _measure(
+    subjects: Sequence[Subject],
+    setting: Setting,
+    limits: Limits,
+    *,
+    progress: Progress | None,
+    seed: int,
+) -> list[Outcome]:
+    device, started = open_device(setting.device), time.monotonic()
+    with ExitStack() as stack:
+        threads = stack.enter_context(process_state(setting.threads or 1, device.name))
+        conditions = observe(device, threads=threads, subjects=len(subjects))
+        stays = [Stay(subject) for subject in subjects]
+        for stay in stays:
+            stack.callback(stay.close)
+            stay.attempt(lambda stay=stay: _invite(stay, device, setting, seed, len(subjects)))  # type: ignore[misc]
+        rounds = Rounds(
+            stays,
+            limits,
+            usable=min(threads, conditions.processors),
+            deadline=started + limits.time_limit_s,
+            order=random.Random(seed),
+            progress=progress or silent,
+        )
+        rounds.warm_up(started)
+        rounds.run()
+        done = rounds.repeats if len(stays) == 1 else rounds.done
+        ended = replace(conditions, rounds=done, load_average_after=load_average())
+        return [_outcome(stay, ended, setting, rounds) for stay in stays]
 
 
-def _warm_up(sittings: Sequence[Sitting], rounds: int, until: float, progress: Progress) -> None:
-    for done, sitting in enumerate(sittings, start=1):
-        sitting.warm_up(until)
-        progress(done, len(sittings) * (rounds + 1))
+def _invite(stay: Stay, device: Device, setting: Setting, seed: int, guests: int) -> None:
+    stay.guest = seat(stay.subject, device, setting, seed=seed, alone=guests == 1)
 
 
-def _run_rounds(
-    sittings: Sequence[Sitting],
-    rounds: int,
-    deadline: float,
-    progress: Progress,
-    order: random.Random,
-) -> int:
-    """Run rounds until all are done or the time is over; return how many."""
-    total = len(sittings) * (rounds + 1)
-    fewest = min(rounds, _FEWEST_ROUNDS)
-    for finished in range(rounds):
-        started = time.monotonic()
-        for index, sitting in enumerate(order.sample(sittings, len(sittings)), start=1):
-            sitting.visit()
-            progress(len(sittings) * (finished + 1) + index, total)
-        now = time.monotonic()
-        # A round that would end after the deadline is not begun.
-        left = int((deadline - now) / max(now - started, 1e-9))
-        planned = min(rounds, max(fewest, finished + 1 + max(left, 0)))
-        total = len(sittings) * (planned + 1)
-        if finished + 1 >= planned:
-            break
-    progress(total, total)
-    return finished + 1
-
-
-def _measurement(
-    sitting: Sitting, conditions: Conditions, batch_size: int, *, asked: int
-) -> Measurement:
-    subject = sitting.subject
-    wall_s = tuple(timed.wall_s for timed in sitting.passes)
-    processor_s = tuple(p.processor_s for p in sitting.passes if p.processor_s is not None)
-    own = replace(conditions, dtype=sitting.dtype, memory_format=sitting.memory_format)
+def _outcome(stay: Stay, conditions: Conditions, setting: Setting, rounds: Rounds) -> Outcome:
+    subject, guest = stay.subject, stay.guest
+    assert isinstance(setting.batch_size, int)
+    if guest is None:
+        assert stay.failed is not None
+        own = replace(conditions, dtype=setting.dtype or "", backend=setting.backend)
+        return Failure(
+            subject.name, subject.resolution, setting.batch_size, setting.mode, own, stay.failed
+        )
+    passes = guest.passes
     found = Measurement(
         subject.name,
         subject.resolution,
-        batch_size,
-        "inference",
-        own,
-        wall_s=wall_s,
-        processor_s=processor_s,
-        peak_memory_bytes=sitting.peak_memory_bytes,
+        setting.batch_size,
+        setting.mode,
+        _own(conditions, guest, setting),
+        wall_s=tuple(timed.wall_s for timed in passes),
+        processor_s=tuple(p.processor_s for p in passes if p.processor_s is not None),
+        peak_memory_bytes=guest.peak_memory_bytes,
+        device_s=tuple(timed.device_s for timed in passes if timed.device_s is not None),
+        parts=_parts(guest),
+        process_memory_bytes=guest.process_memory_bytes,
+        stopped_by=rounds.stopped_by,
     )
-    return replace(found, notes=tuple(_notes(found, asked)))
+    return replace(found, notes=tuple(_notes(found, rounds.limits)))
 
 
-def _notes(found: Measurement, asked: int) -> Iterator[str]:
+def _own(conditions: Conditions, guest: Guest, setting: Setting) -> Conditions:
+    """Add to the common conditions what is the network's own."""
+    facts = guest.facts
+    return replace(
+        conditions,
+        dtype=facts.dtype,
+        memory_format=facts.memory_format,
+        autocast=facts.autocast,
+        backend=setting.backend,
+        compiled=facts.compiled,
+        compile_s=facts.compile_s,
+        optimizer=facts.optimizer,
+        versions=dict(facts.versions),
+    )
+
+
+def _parts(guest: Guest) -> tuple[Part, ...]:
+    names = guest.facts.parts
+    if len(names) == 1:
+        return ()
+    columns = zip(*(timed.parts for timed in guest.passes), strict=True)
+    return tuple(
+        Part(
+            name,
+            tuple(part.seconds for part in column),
+            tuple(part.processor_s for part in column if part.processor_s is not None),
+        )
+        for name, column in zip(names, columns, strict=True)
+    )
+
+
+def _notes(found: Measurement, limits: Limits) -> Iterator[str]:
     """Say what makes the repeats fewer or less certain than asked for."""
-    if len(found.wall_s) < asked:
-        yield f"Stopped after {len(found.wall_s)} of {asked} repeats: the time limit was reached."
+    repeats, share = len(found.wall_s), found.precision
+    if limits.rounds is not None and repeats < limits.rounds and found.stopped_by == "time limit":
+        yield f"Stopped after {repeats} of {limits.rounds} repeats: the time limit was reached."
+    if limits.precision is not None and (share is None or share > limits.precision):
+        known = "not known from so few" if share is None else f"known within {100 * share:.2g} %"
+        why = "the time limit" if found.stopped_by == "time limit" else "the number of repeats"
+        yield (
+            f"Stopped by {why} after {repeats} repeats: the median is {known}, "
+            f"not within {100 * limits.precision:.2g} %."
+        )
     if found.contended and found.busy_share is not None:
         threads = found.conditions.threads
         ran = "Its thread ran" if threads == 1 else f"Its {threads} threads ran"

@@ -2,96 +2,29 @@
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 
 from convscale.quantities import Resolution
+from convscale.runtime.devices import Pass
+from convscale.runtime.interval import median_interval
+from convscale.runtime.spread import Spread, spread
 
 # Below this share of the wall time, processor time a thread no longer explains it.
 _EXPLAINED = 0.6
-_WIDE = 0.2
-
-# Times outside of this range are written with an exponent.
-_PLAIN_FROM_MS, _PLAIN_BELOW_MS = 1e-3, 1e6
-
-
-@dataclass(frozen=True)
-class Spread:
-    """The median and the interquartile range of repeats, in the unit of the repeats.
-
-    lower is the first quartile where it is known; the third is lower + iqr.
-
-    Example:
-        >>> Spread(median=12.5, iqr=0.4, repeats=15).as_document()
-        {'median': 12.5, 'iqr': 0.4, 'repeats': 15}
-    """
-
-    median: float
-    iqr: float
-    repeats: int
-    lower: float | None = field(default=None, repr=False)
-
-    def as_document(self) -> dict[str, object]:
-        """Return median, iqr and repeats as the command line's JSON has them."""
-        return {"median": self.median, "iqr": self.iqr, "repeats": self.repeats}
-
-    @property
-    def arms(self) -> tuple[float, float]:
-        """How far the quartiles lie below and above the median; half and half if not known."""
-        below = self.iqr / 2 if self.lower is None else self.median - self.lower
-        return below, self.iqr - below
-
-    @property
-    def wide(self) -> bool:
-        """Whether half of the repeats scatter over more than a fifth of the median."""
-        return self.iqr > _WIDE * self.median
-
-
-def spread(values: Sequence[float]) -> Spread:
-    """Summarise repeats, which must not be empty, by median and interquartile range.
-
-    Quartiles interpolate linearly between the repeats, as numpy's do by default.
-
-    Example:
-        >>> spread([4.0, 1.0, 2.0, 3.0, 100.0])
-        Spread(median=3.0, iqr=2.0, repeats=5)
-        >>> spread([7.0])
-        Spread(median=7.0, iqr=0.0, repeats=1)
-    """
-    if len(values) == 1:
-        return Spread(values[0], 0.0, 1, lower=values[0])
-    lower, median, upper = statistics.quantiles(values, n=4, method="inclusive")
-    return Spread(median, upper - lower, len(values), lower=lower)
-
-
-def format_ms(value: float, *, digits: int = 3) -> str:
-    """Write milliseconds to a few significant digits, however small or large they are.
-
-    Example:
-        >>> format_ms(4.1234), format_ms(61.27), format_ms(1234.5), format_ms(61.27, digits=2)
-        ('4.12', '61.3', '1230', '61')
-        >>> format_ms(0.01234), format_ms(0.000001), format_ms(0.0)
-        ('0.0123', '1.00e-06', '0')
-    """
-    if value == 0:
-        return "0"
-    # Rounding first: 9.999 has one digit before the point, and 10.0 has two.
-    rounded = float(f"{value:.{digits - 1}e}")
-    if not _PLAIN_FROM_MS <= abs(rounded) < _PLAIN_BELOW_MS:
-        return f"{value:.{digits - 1}e}"
-    decimals = digits - 1 - math.floor(math.log10(abs(rounded)))
-    return f"{rounded:.{max(0, decimals)}f}"
 
 
 @dataclass(frozen=True)
 class Conditions:
     """Where and how a latency was measured; without them it means nothing.
 
-    load_average is the machine's one-minute load when measuring began, null where the
-    system does not tell it. rounds says how often each network was visited, and details
-    holds what only this kind of device has.
+    load_average is the machine's one-minute load when measuring began and load_average_after
+    when it ended, null where the system does not tell it. rounds says how often each network
+    was visited, and details holds what only this kind of device has. dtype is what the network
+    computes in: under autocast not that of its weights. compile_s is the time from the first
+    call to the end of the compilation, null where nothing was compiled; versions holds those of
+    a backend other than PyTorch.
 
     Example:
         >>> Conditions("cpu", "x86_64", 8, "float32", 4, "contiguous", "2.6.0", "1.0.20").threads
@@ -113,6 +46,14 @@ class Conditions:
     interleaved_networks: int = 1
     rounds: int = 1
     details: dict[str, object] = field(default_factory=dict)
+    load_average_after: float | None = None
+    autocast: bool = False
+    backend: str = "pytorch"
+    compiled: bool = False
+    compile_s: float | None = None
+    optimizer: str | None = None
+    isolated: bool = False
+    versions: dict[str, str] = field(default_factory=dict)
 
     def as_document(self) -> dict[str, object]:
         """Return the fields as the command line's JSON has them."""
@@ -120,13 +61,116 @@ class Conditions:
 
 
 @dataclass(frozen=True)
-class Measurement:
-    """All timed forward passes of one network, and the conditions they were timed under.
+class Timings:
+    """Wall and processor times of repeats, in seconds, and what they say of each other.
 
-    wall_s and processor_s hold seconds a forward pass of the whole batch, in the order of
-    the repeats; processor_s sums over all threads and is empty on accelerators.
-    peak_memory_bytes is the device allocator's peak, weights and input included, or null
-    where the device has no such counter.
+    usable is the number of processors that the threads can use at once; processor_s sums over
+    all threads, and is empty where nothing tells it.
+
+    Example:
+        >>> Timings((0.1, 0.1, 0.1), (0.05, 0.04, 0.03), usable=1).decisive
+        'processor time'
+    """
+
+    wall_s: tuple[float, ...]
+    processor_s: tuple[float, ...] = ()
+    usable: int = 1
+
+    @classmethod
+    def of(cls, passes: Sequence[Pass], usable: int) -> Timings:
+        """Take the times of passes.
+
+        Example:
+            >>> Timings.of([Pass(0.2, None, None)], 1).wall_s
+            (0.2,)
+        """
+        ran = tuple(each.processor_s for each in passes if each.processor_s is not None)
+        return cls(tuple(each.wall_s for each in passes), ran, usable)
+
+    @property
+    def busy_share(self) -> float | None:
+        """Share of the wall time that the threads ran, 1 where they always did.
+
+        A pass that keeps its threads busy takes wall time x threads of processor time.
+        """
+        if not self.processor_s:
+            return None
+        return statistics.median(self.processor_s) / self.usable / statistics.median(self.wall_s)
+
+    @property
+    def contended(self) -> bool:
+        """Whether processor time lies grossly below what the wall time would allow."""
+        share = self.busy_share
+        return share is not None and share < _EXPLAINED
+
+    @property
+    def decisive(self) -> str:
+        """Which of them is held against the precision that was asked for.
+
+        Wall time is what is asked for. Where it is grossly longer than the threads ran, it is
+        that of others as well as the network's own, and the processor time decides.
+        """
+        return "processor time" if self.contended else "wall time"
+
+    @property
+    def precision(self) -> float | None:
+        """How far the farther end of the median's 95 % interval lies off, as a share of it."""
+        values = self.processor_s if self.contended else self.wall_s
+        interval = median_interval(values)
+        return None if interval is None else interval.off(statistics.median(values))
+
+
+@dataclass(frozen=True)
+class Part:
+    """The repeats of one part of a pass, such as backward, in seconds.
+
+    seconds is wall time, and on CUDA the device's own; processor_s is empty on accelerators.
+
+    Example:
+        >>> Part("backward", (0.02, 0.04, 0.03)).latency_ms.median
+        30.0
+    """
+
+    name: str
+    seconds: tuple[float, ...]
+    processor_s: tuple[float, ...] = ()
+
+    @property
+    def latency_ms(self) -> Spread:
+        """The part's time, in milliseconds."""
+        return _in_ms(self.seconds)
+
+    @property
+    def processor_ms(self) -> Spread | None:
+        """The part's processor time over all threads, in milliseconds."""
+        return _in_ms(self.processor_s) if self.processor_s else None
+
+    def as_document(self) -> dict[str, object]:
+        """Return the part as the command line's JSON has it."""
+        processor = self.processor_ms
+        return {
+            "latency_ms": self.latency_ms.as_document(),
+            "processor_ms": processor.as_document() if processor else None,
+            "seconds": list(self.seconds),
+            "processor_s": list(self.processor_s),
+        }
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """All timed passes of one network, and the conditions they were timed under.
+
+    wall_s and processor_s hold seconds a pass of the whole batch, in the order of the repeats;
+    processor_s sums over all threads and is empty on accelerators. device_s is the time between
+    two events of the device (CUDA), empty elsewhere. parts splits a training step.
+
+    peak_memory_bytes is the peak of what PyTorch's allocator held for the network: weights,
+    input, and all that a pass allocates (gradients and optimizer state too where it trains); on
+    the CPU as the allocations of one untimed pass add up. It leaves out the workspaces that
+    kernel libraries take elsewhere, and is null where nothing tells it. process_memory_bytes is
+    the most memory that a process of the network's own was given, null without one.
+
+    stopped_by says what ended the repeats: precision, time limit or repeats.
 
     Example:
         >>> here = Conditions("cpu", "x86_64", 8, "float32", 2, "contiguous", "2.6.0")
@@ -146,35 +190,52 @@ class Measurement:
     processor_s: tuple[float, ...] = ()
     peak_memory_bytes: int | None = None
     notes: tuple[str, ...] = ()
+    device_s: tuple[float, ...] = ()
+    parts: tuple[Part, ...] = ()
+    process_memory_bytes: int | None = None
+    energy_joules_per_image: float | None = None
+    stopped_by: str = "repeats"
+
+    @property
+    def failed(self) -> None:
+        """Nothing: the network ran (see `Failure`)."""
+        return None
 
     @property
     def latency_ms(self) -> Spread:
-        """Wall time of a forward pass, in milliseconds."""
-        return spread([1e3 * seconds for seconds in self.wall_s])
+        """Wall time of a pass, in milliseconds."""
+        return _in_ms(self.wall_s)
 
     @property
     def processor_ms(self) -> Spread | None:
-        """Processor time of a forward pass over all threads, in milliseconds."""
-        if not self.processor_s:
-            return None
-        return spread([1e3 * seconds for seconds in self.processor_s])
+        """Processor time of a pass over all threads, in milliseconds."""
+        return _in_ms(self.processor_s) if self.processor_s else None
+
+    @property
+    def device_ms(self) -> Spread | None:
+        """Time of a pass between two events of the device, in milliseconds."""
+        return _in_ms(self.device_s) if self.device_s else None
+
+    @property
+    def timings(self) -> Timings:
+        """The times by themselves."""
+        usable = min(self.conditions.threads, self.conditions.processors)
+        return Timings(self.wall_s, self.processor_s, usable)
 
     @property
     def busy_share(self) -> float | None:
-        """Share of the wall time that the threads ran, 1 where they always did.
-
-        A pass that keeps its threads busy takes wall time x threads of processor time.
-        """
-        if not self.processor_s:
-            return None
-        usable = min(self.conditions.threads, self.conditions.processors)
-        return statistics.median(self.processor_s) / usable / statistics.median(self.wall_s)
+        """Share of the wall time that the threads ran, 1 where they always did."""
+        return self.timings.busy_share
 
     @property
     def contended(self) -> bool:
         """Whether processor time lies grossly below what the wall time would allow."""
-        share = self.busy_share
-        return share is not None and share < _EXPLAINED
+        return self.timings.contended
+
+    @property
+    def precision(self) -> float | None:
+        """How far the decisive median's interval reaches, as a share of the median."""
+        return self.timings.precision
 
     @property
     def images_per_second(self) -> float:
@@ -183,7 +244,7 @@ class Measurement:
 
     def as_document(self) -> dict[str, object]:
         """Return the JSON document of the command line."""
-        processor = self.processor_ms
+        processor, device = self.processor_ms, self.device_ms
         return {
             "schema_version": 1,
             "network": self.network,
@@ -193,9 +254,57 @@ class Measurement:
             "conditions": self.conditions.as_document(),
             "latency_ms": self.latency_ms.as_document(),
             "processor_ms": processor.as_document() if processor else None,
+            "device_ms": device.as_document() if device else None,
             "images_per_second": self.images_per_second,
             "peak_memory_bytes": self.peak_memory_bytes,
+            "process_memory_bytes": self.process_memory_bytes,
+            "energy_joules_per_image": self.energy_joules_per_image,
+            "stopped_by": self.stopped_by,
+            "precision": self.precision,
+            "precision_of": self.timings.decisive,
+            "parts": {part.name: part.as_document() for part in self.parts},
             "wall_s": list(self.wall_s),
             "processor_s": list(self.processor_s),
+            "device_s": list(self.device_s),
+            "failed": None,
             "notes": list(self.notes),
         }
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A network that could not be measured, why, and under which conditions.
+
+    Example:
+        >>> here = Conditions("cpu", "x86_64", 8, "float32", 2, "contiguous", "2.6.0")
+        >>> Failure("net", 224, 4, "inference", here, "net ran out of memory.").failed
+        'net ran out of memory.'
+    """
+
+    network: str
+    resolution: Resolution
+    batch_size: int
+    mode: str
+    conditions: Conditions
+    failed: str
+
+    def as_document(self) -> dict[str, object]:
+        """Return the JSON document of the command line."""
+        return {
+            "schema_version": 1,
+            "network": self.network,
+            "resolution": self.resolution,
+            "batch_size": self.batch_size,
+            "mode": self.mode,
+            "conditions": self.conditions.as_document(),
+            "latency_ms": None,
+            "failed": {"reason": self.failed},
+            "notes": [],
+        }
+
+
+Outcome = Measurement | Failure
+
+
+def _in_ms(seconds: Sequence[float]) -> Spread:
+    return spread([1e3 * each for each in seconds])

@@ -2,37 +2,51 @@
 
 from __future__ import annotations
 
-import copy
 import time
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from convscale.errors import InputError
-from convscale.quantities import format_resolution, sides
+from convscale.errors import ConvscaleError, InputError
+from convscale.quantities import format_resolution
 from convscale.runtime.devices import Device, Pass
+from convscale.runtime.memory import allocations, repeated_peak
+from convscale.runtime.running import Runner
+from convscale.runtime.setting import Setting
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from convscale.runtime.measure import Subject
+    from convscale.runtime.subject import Subject
 
 # A network this short runs once untimed at each visit; longer ones do not notice.
 _SHORT_S = 0.05
 _MOST_WARM_UPS = 5
 # Warm-up has settled once a pass is no longer this much faster than the one before.
 _SETTLED = 0.9
-# What a forward pass raises where input and network do not fit, or memory is short.
-_FAILURES = (
-    RuntimeError,
-    ValueError,
-    TypeError,
-    AssertionError,
-    AttributeError,
-    ArithmeticError,
-    LookupError,
-    MemoryError,
-)
+
+
+@dataclass(frozen=True)
+class Facts:
+    """How a seated network computes, and what it took to get there.
+
+    compile_s is the first pass where it compiles; parts are the names of the parts of a pass.
+
+    Example:
+        >>> Facts("float32", "contiguous").autocast
+        False
+    """
+
+    dtype: str
+    memory_format: str
+    autocast: bool = False
+    compiled: bool = False
+    compile_s: float | None = None
+    optimizer: str | None = None
+    versions: dict[str, str] = field(default_factory=dict)
+    parts: tuple[str, ...] = ("forward",)
 
 
 @dataclass
@@ -42,142 +56,122 @@ class Sitting:
     Example:
         >>> from torch import nn
         >>> from convscale.runtime import Subject, open_device
+        >>> from convscale.runtime.seating import seat
         >>> sitting = seat(Subject("conv", nn.Conv2d(3, 4, 1), 8), open_device("cpu"))
         >>> sitting.visit()
-        >>> len(sitting.passes), sitting.dtype, sitting.peak_memory_bytes
-        (1, 'float32', None)
+        >>> len(sitting.passes), sitting.facts.dtype
+        (1, 'float32')
     """
 
     subject: Subject
     device: Device
+    setting: Setting
     module: nn.Module
     images: torch.Tensor
-    memory_format: str
+    runner: Runner
+    facts: Facts
     held_bytes: int = 0
+    alone: bool = False
     passes: list[Pass] = field(default_factory=list)
     last_s: float = 0.0
+    recorded_bytes: int | None = None
+    stack: ExitStack = field(default_factory=ExitStack)
 
-    @property
-    def dtype(self) -> str:
-        """The input's type, as torch spells it without its package."""
-        return str(self.images.dtype).removeprefix("torch.")
+    process_memory_bytes: int | None = None
 
     @property
     def peak_memory_bytes(self) -> int | None:
-        """The allocator's peak over all passes, or None where there is no counter."""
+        """The allocator's peak over all passes, or None where nothing tells it."""
         peaks = [timed.memory_bytes for timed in self.passes if timed.memory_bytes is not None]
-        return self.held_bytes + max(peaks) if peaks else None
+        if peaks:
+            return self.held_bytes + max(peaks)
+        return None if self.recorded_bytes is None else self.held_bytes + self.recorded_bytes
 
-    def warm_up(self, until: float) -> None:
-        """Run once, then until passes get no faster, five have run or the time has come."""
-        before = self._run().wall_s
+    def warm_up(self, until: float, most: int) -> None:
+        """Run until passes get no faster, five have run or the time has come.
+
+        The first pass is slow by itself: it compiles, allocates and chooses kernels. The passes
+        that show that they get no faster are as warm as any; if nothing else runs in between,
+        they are repeats already, of which there are to be no more than most.
+        """
+        before, warm = self._first(), list[Pass]()
         for _ in range(_MOST_WARM_UPS - 1):
             if time.monotonic() > until:
-                break
-            now = self._run().wall_s
-            if now > _SETTLED * before:
-                break
-            before = now
+                return
+            timed = self._run()
+            if timed.wall_s > _SETTLED * before:
+                self.passes += [*warm, timed][-most:] if self.alone else []
+                return
+            before, warm = timed.wall_s, [timed]
 
-    def visit(self) -> None:
-        """Time one pass, after an untimed one if the network is short."""
-        if self.last_s < _SHORT_S:
+    def visit(self, passes: int = 1) -> None:
+        """Time passes, after an untimed one if the network is short and not alone."""
+        if self.last_s < _SHORT_S and not self.alone:
             self._run()
-        self.passes.append(self._run())
+        for _ in range(passes):
+            self.passes.append(self._run())
+
+    def close(self) -> None:
+        """Give the module back as it was, and what the backend took."""
+        self.stack.close()
+
+    def _first(self) -> float:
+        """Run the pass that compiles, and the one whose allocations are recorded."""
+        if self.facts.compiled:
+            self.facts = replace(self.facts, compile_s=self._run().wall_s)
+        if self.device.kind == "cpu" and self.setting.backend == "pytorch":
+            return self._recorded()
+        memory = self.device.memory
+        before = 0 if memory is None else memory.memory_allocated()
+        wall_s = self._run().wall_s
+        # What a first pass leaves, as an optimizer's state, is held from then on.
+        self.held_bytes += 0 if memory is None else memory.memory_allocated() - before
+        return wall_s
+
+    def _recorded(self) -> float:
+        started = time.perf_counter()
+        with self._refused():
+            parts = [allocations(part) for part in self.runner.parts.values()]
+        self.recorded_bytes = repeated_peak(parts)
+        self.last_s = time.perf_counter() - started
+        return self.last_s
 
     def _run(self) -> Pass:
-        import torch
-
-        try:
-            with torch.inference_mode():
-                timed = self.device.time(lambda: self.module(self.images))
-        except _FAILURES as error:
-            raise _refusal(self.subject, len(self.images), error) from error
+        with self._refused():
+            timed = self.device.time(*self.runner.parts.values())
         self.last_s = timed.wall_s
         return timed
 
+    @contextmanager
+    def _refused(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            raise refusal(self.subject, len(self.images), error) from error
 
-def seat(subject: Subject, device: Device, *, batch_size: int = 1, seed: int = 0) -> Sitting:
-    """Bring a subject and a random normal input to the device.
 
-    A module that is elsewhere is copied there, so that the caller's stays where it is.
-
-    Raises:
-        InputError: If the module has no weights, or does not fit.
+def refusal(subject: Subject, batch_size: int, error: BaseException) -> InputError:
+    """Say in one line which network does not run, and why.
 
     Example:
         >>> from torch import nn
-        >>> from convscale.runtime import Subject, open_device
-        >>> subject = Subject("conv", nn.Conv2d(1, 4, 1), (8, 4), in_chans=1)
-        >>> tuple(seat(subject, open_device("cpu"), batch_size=2).images.shape)
-        (2, 1, 8, 4)
+        >>> from convscale.runtime import Subject
+        >>> refusal(Subject("net", nn.ReLU(), 8), 4, ValueError("too small")).line
+        'net does not run at resolution 8 with batch size 4: too small'
     """
-    import torch
-
-    tensors = [*subject.module.parameters(), *subject.module.buffers()]
-    if any(tensor.is_meta for tensor in tensors):
-        raise InputError(
-            f"{subject.name} is on the meta device and has no weights to run. Build it on the cpu."
-        )
-    memory_format = _memory_format(tensors)
-    held = device.memory.memory_allocated() if device.memory else 0
-    try:
-        module = _module_on(subject.module, tensors, torch.device(device.name))
-        images = _images(subject, batch_size, _dtype(tensors), seed)
-        images = images.to(device.name, memory_format=memory_format)
-    except (RuntimeError, MemoryError) as error:
-        raise _refusal(subject, batch_size, error) from error
-    if device.memory:
-        held = device.memory.memory_allocated() - held
-        if module is subject.module:
-            held += sum(tensor.nbytes for tensor in tensors)
-    name = "contiguous" if memory_format is torch.contiguous_format else "channels_last"
-    return Sitting(subject, device, module, images, name, held_bytes=held)
-
-
-def _module_on(module: nn.Module, tensors: list[torch.Tensor], device: torch.device) -> nn.Module:
-    if all(tensor.device == device for tensor in tensors):
-        return module
-    return copy.deepcopy(module).to(device)
-
-
-def _images(subject: Subject, batch_size: int, dtype: torch.dtype, seed: int) -> torch.Tensor:
-    import torch
-
-    from convscale.network.inputs import input_channels, input_shape
-
-    chans = subject.in_chans if subject.in_chans is not None else input_channels(subject.module)
-    generator = torch.Generator().manual_seed(seed)
-    shape = input_shape(chans, sides(subject.resolution, subject.dims), batch=batch_size)
-    return torch.randn(shape, generator=generator).to(dtype)
-
-
-def _dtype(tensors: list[torch.Tensor]) -> torch.dtype:
-    import torch
-
-    floating = (tensor.dtype for tensor in tensors if tensor.dtype.is_floating_point)
-    return next(floating, torch.float32)
-
-
-def _memory_format(tensors: list[torch.Tensor]) -> torch.memory_format:
-    """Return the layout that the first convolution weight to tell has."""
-    import torch
-
-    layouts = {4: torch.channels_last, 5: torch.channels_last_3d}
-    for tensor in tensors:
-        layout = layouts.get(tensor.dim())
-        if layout is None:
-            continue
-        last = tensor.is_contiguous(memory_format=layout)
-        if tensor.is_contiguous() != last:
-            return layout if last else torch.contiguous_format
-    return torch.contiguous_format
-
-
-def _refusal(subject: Subject, batch_size: int, error: BaseException) -> InputError:
+    if isinstance(error, ConvscaleError):
+        return InputError(f"{subject.name}: {error.line}")
     said = str(error).strip().splitlines()
     reason = said[0] if said else type(error).__name__
-    return InputError(
-        f"{subject.name} does not run at resolution {format_resolution(subject.resolution)} "
-        f"with batch size {batch_size}: {reason}"
-    )
+    at = f"at resolution {format_resolution(subject.resolution)} with batch size {batch_size}"
+    if _out_of_memory(error):
+        return InputError(f"{subject.name} runs out of memory {at}. Use a smaller batch size.")
+    return InputError(f"{subject.name} does not run {at}: {reason}")
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    import torch
+
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)

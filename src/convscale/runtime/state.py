@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+_CUDNN_FLAGS = ("benchmark", "deterministic", "allow_tf32", "enabled")
+
 
 @contextmanager
 def undisturbed(module: nn.Module) -> Iterator[None]:
@@ -59,22 +61,30 @@ def _put_back(
 
 
 @contextmanager
-def process_threads(count: int) -> Iterator[int]:
+def process_state(threads: int, device: str = "cpu") -> Iterator[int]:
     """Give torch this many threads in the process, and yield how many it has.
 
-    Afterwards their number and the random state are as before.
+    Afterwards their number, the random states of processor and device, the default dtype and
+    the flags of cuDNN are as before.
 
     Example:
-        >>> with process_threads(1) as threads:
+        >>> with process_state(1) as threads:
         ...     threads
         1
     """
     import torch
 
-    before = torch.get_num_threads()
-    with torch.random.fork_rng(devices=[]):
+    before, dtype = torch.get_num_threads(), torch.get_default_dtype()
+    flags = {name: getattr(torch.backends.cudnn, name) for name in _CUDNN_FLAGS}
+    kind, _, index = device.partition(":")
+    devices = [] if kind == "cpu" else [int(index or 0)]
+    with torch.random.fork_rng(devices=devices, device_type="cuda" if kind == "cpu" else kind):
         try:
-            torch.set_num_threads(count)
+            torch.set_num_threads(threads)
             yield torch.get_num_threads()
         finally:
             torch.set_num_threads(before)
+            torch.set_default_dtype(dtype)
+            for name, value in flags.items():
+                if getattr(torch.backends.cudnn, name) != value:
+                    setattr(torch.backends.cudnn, name, value)

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from convscale.errors import InputError
 from convscale.quantities import check_positive, format_count
-from convscale.runtime.measurement import Spread, format_ms
+from convscale.runtime.spread import Spread, format_ms
 from convscale.selection.correlation import Costed
 
 STAND_IN = "flops stand in for accuracy"

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Literal, Protocol
 
 from convscale.complexity.complexity import METRICS
-from convscale.runtime.measurement import Spread
+from convscale.runtime.spread import Spread
 
 Time = Literal["latency", "processor"]
 TIMES: tuple[Time, ...] = ("latency", "processor")

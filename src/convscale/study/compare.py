@@ -7,9 +7,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from convscale.quantities import Resolution, check_count
-from convscale.runtime import Measurement, measure_together, open_device
-from convscale.runtime.measure import check_setting
+from convscale.errors import InputError
+from convscale.quantities import Resolution
+from convscale.runtime import (
+    Failure,
+    Limits,
+    Measurement,
+    Outcome,
+    Setting,
+    check_setting,
+    measure_together,
+)
 from convscale.strategy import Strategy
 from convscale.study.comparison import Comparison, Row
 from convscale.study.trials import Progress, Trial, plan_of, scale_all
@@ -69,9 +77,8 @@ def compare(
     """
     if measure:
         # Refuse what cannot be measured before minutes are spent on scaling.
-        open_device(device)
-        check_setting(batch_size, threads, time_limit_s)
-        check_count(rounds, what="number of rounds")
+        check_setting(Setting(batch_size=batch_size, device=device, threads=threads))
+        Limits(rounds, time_limit_s=time_limit_s)
     plan = plan_of(
         networks,
         strategies=strategies,
@@ -125,14 +132,18 @@ def _silent(done: int, total: int) -> None:
     """Report nothing."""
 
 
-def _with_times(counted: Comparison, measured: Sequence[Measurement], *, asked: int) -> Comparison:
-    """Add to each row the times of the measurement in its place."""
+def _with_times(counted: Comparison, outcomes: Sequence[Outcome], *, asked: int) -> Comparison:
+    """Add to each row the times of the measurement in its place; say what could not run."""
+    measured = [found for found in outcomes if isinstance(found, Measurement)]
+    failed = [found.failed for found in outcomes if isinstance(found, Failure)]
+    if not measured:
+        raise InputError(failed[0])
     return replace(
         counted,
-        rows=tuple(_timed(row, found) for row, found in zip(counted.rows, measured, strict=True)),
+        rows=tuple(_timed(row, found) for row, found in zip(counted.rows, outcomes, strict=True)),
         conditions=measured[0].conditions,
         batch_size=measured[0].batch_size,
-        notes=(*counted.notes, *_time_notes(measured, asked=asked)),
+        notes=(*counted.notes, *failed, *_time_notes(measured, asked=asked)),
     )
 
 
@@ -156,5 +167,7 @@ def _time_notes(measured: Sequence[Measurement], *, asked: int) -> Iterator[str]
         )
 
 
-def _timed(row: Row, measured: Measurement) -> Row:
-    return replace(row, latency=measured.latency_ms, processor=measured.processor_ms)
+def _timed(row: Row, found: Outcome) -> Row:
+    if isinstance(found, Failure):
+        return row
+    return replace(row, latency=found.latency_ms, processor=found.processor_ms)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from convscale.complexity.complexity import METRICS
 from convscale.quantities import Resolution, format_resolution
-from convscale.runtime.measurement import Conditions, Spread
+from convscale.runtime.measurement import Conditions
+from convscale.runtime.spread import Spread
 from convscale.selection import correlation
 from convscale.strategy import Strategy
 from convscale.strategy.registry import is_entry

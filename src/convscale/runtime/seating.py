@@ -1,0 +1,161 @@
+"""Bring a module and its input to the device, as the setting asks."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+from convscale.errors import InputError
+from convscale.quantities import sides
+from convscale.runtime.devices import Device
+from convscale.runtime.running import Runner, backend
+from convscale.runtime.setting import Setting
+from convscale.runtime.sitting import Facts, Sitting, refusal
+from convscale.runtime.state import undisturbed
+from convscale.runtime.subject import Subject
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+
+def seat(
+    subject: Subject,
+    device: Device,
+    setting: Setting | None = None,
+    *,
+    seed: int = 0,
+    alone: bool = False,
+) -> Sitting:
+    """Bring a subject and a random normal input to the device.
+
+    The caller's module stays where it is and as it is: what is to train, to compile, or to be
+    laid out or placed otherwise is a copy.
+
+    Args:
+        subject: The module.
+        device: Where it runs.
+        setting: How it runs; its batch size is a number.
+        seed: For the input.
+        alone: Whether no other network runs between its passes.
+
+    Raises:
+        InputError: If the module has no weights, or does not fit.
+
+    Example:
+        >>> from torch import nn
+        >>> from convscale.runtime import Setting, Subject, open_device
+        >>> subject = Subject("conv", nn.Conv2d(1, 4, 1), (8, 4), in_chans=1)
+        >>> tuple(seat(subject, open_device("cpu"), Setting(batch_size=2)).images.shape)
+        (2, 1, 8, 4)
+    """
+    import torch
+
+    setting = Setting() if setting is None else setting
+    assert isinstance(setting.batch_size, int)
+    given = subject.build()
+    _require_weights(subject, given)
+    memory = device.memory
+    before = 0 if memory is None else memory.memory_allocated()
+    with ExitStack() as stack:
+        try:
+            module = _placed(given, device, setting)
+            images = _images(subject, module, setting, seed).to(device.name)
+            layout = _channels_last(images) if setting.channels_last else _memory_format(module)
+            images = images.to(memory_format=layout)
+            if setting.mode == "training":
+                module.train()
+            else:
+                stack.enter_context(undisturbed(module))
+            runner = backend(setting.backend).prepare(module, images, setting)
+        except Exception as error:
+            raise refusal(subject, setting.batch_size, error) from error
+        stack.callback(runner.close)
+        held = _bytes(module) + images.nbytes
+        if memory is not None and module is not given:
+            held = memory.memory_allocated() - before
+        facts = _facts(runner, plain=layout is torch.contiguous_format)
+        kept = stack.pop_all()
+    return Sitting(
+        subject, device, setting, module, images, runner, facts, held, alone=alone, stack=kept
+    )
+
+
+def _require_weights(subject: Subject, module: nn.Module) -> None:
+    if any(tensor.is_meta for tensor in [*module.parameters(), *module.buffers()]):
+        raise InputError(
+            f"{subject.name} is on the meta device and has no weights to run. Build it on the cpu."
+        )
+
+
+def _placed(module: nn.Module, device: Device, setting: Setting) -> nn.Module:
+    """Return the module, or a copy of it that is on the device and may be changed."""
+    import torch
+
+    from convscale.network.copies import full_copy
+
+    target = torch.device(device.name)
+    tensors = [*module.parameters(), *module.buffers()]
+    there = all(tensor.device == target for tensor in tensors)
+    changed = setting.mode == "training" or setting.channels_last or setting.compile
+    if there and not changed:
+        return module
+    copied = full_copy(module).to(target)
+    if setting.channels_last:
+        for tensor in [*copied.parameters(), *copied.buffers()]:
+            tensor.data = tensor.data.contiguous(memory_format=_channels_last(tensor))
+    return copied
+
+
+def _channels_last(tensor: torch.Tensor) -> torch.memory_format:
+    """Return the layout with channels last, where a tensor's dimensions have one."""
+    import torch
+
+    layouts = {4: torch.channels_last, 5: torch.channels_last_3d}
+    return layouts.get(tensor.dim(), torch.contiguous_format)
+
+
+def _bytes(module: nn.Module) -> int:
+    tensors = {id(t): t.nbytes for t in [*module.parameters(), *module.buffers()]}
+    return sum(tensors.values())
+
+
+def _facts(runner: Runner, *, plain: bool) -> Facts:
+    return Facts(
+        runner.dtype,
+        "contiguous" if plain else "channels_last",
+        autocast=runner.autocast,
+        compiled=runner.compiled,
+        optimizer=runner.optimizer,
+        versions=runner.versions,
+        parts=runner.names,
+    )
+
+
+def _images(subject: Subject, module: nn.Module, setting: Setting, seed: int) -> torch.Tensor:
+    import torch
+
+    from convscale.network.inputs import input_channels, input_shape
+
+    assert isinstance(setting.batch_size, int)
+    chans = subject.in_chans if subject.in_chans is not None else input_channels(module)
+    generator = torch.Generator().manual_seed(seed)
+    lengths = sides(subject.resolution, subject.dims)
+    shape = input_shape(chans, lengths, batch=setting.batch_size)
+    floating = (p.dtype for p in [*module.parameters(), *module.buffers()])
+    dtype = next((found for found in floating if found.is_floating_point), torch.float32)
+    return torch.randn(shape, generator=generator).to(dtype)
+
+
+def _memory_format(module: nn.Module) -> torch.memory_format:
+    """Return the layout that the first convolution weight to tell has."""
+    import torch
+
+    for tensor in [*module.parameters(), *module.buffers()]:
+        layout = _channels_last(tensor)
+        if layout is torch.contiguous_format:
+            continue
+        last = tensor.is_contiguous(memory_format=layout)
+        if tensor.is_contiguous() != last:
+            return layout if last else torch.contiguous_format
+    return torch.contiguous_format
