@@ -16,8 +16,8 @@ import typer
 
 from benchmarks.coverage_page import page
 from benchmarks.coverage_rows import (
-    FACTORS,
     STRATEGIES,
+    Case,
     Row,
     cases,
     code_version,
@@ -51,16 +51,18 @@ def all_names(architectures: Path) -> list[str]:
     return [f"timm:{name}" for name in architectures.read_text().split()] + torchvision_names()
 
 
-def tasks(names: Iterable[str], done: Iterable[Row], strategies: Sequence[str]) -> tuple[Task, ...]:
-    """Return what is still to do.
+def tasks(
+    names: Iterable[str], done: Iterable[Row], wanted: Sequence[Case], *, with_pass: bool = False
+) -> tuple[Task, ...]:
+    """Return what is still to do; with a pass, also what was done without.
 
     Example:
-        >>> tasks(["a"], [Row("a", "w", 2.0, "right")], ["w"])
-        (Task(network='a', cases=(('w', 0.5), ('w', 4.0))),)
+        >>> tasks(["a"], [Row("a", "w", 2.0, "right")], [("w", 2.0), ("w", 4.0)])
+        (Task(network='a', cases=(('w', 4.0),), with_pass=False),)
     """
-    known = {row.key for row in done}
+    known = {row.key for row in done if not with_pass or row.passed or not row.scaled}
     left = (
-        Task(name, tuple(case for case in cases(strategies) if (name, *case) not in known))
+        Task(name, tuple(case for case in wanted if (name, *case) not in known), with_pass)
         for name in names
     )
     return tuple(task for task in left if task.cases)
@@ -69,7 +71,12 @@ def tasks(names: Iterable[str], done: Iterable[Row], strategies: Sequence[str]) 
 def main(
     networks: Annotated[Path | None, typer.Option(help="A file of names, one a line.")] = None,
     sample: Annotated[int, typer.Option(min=1, help="Take every n-th network only.")] = 1,
-    strategies: Annotated[str, typer.Option(help="Strategies, by commas.")] = ",".join(STRATEGIES),
+    wanted: Annotated[
+        str, typer.Option("--cases", help="Strategies (all factors) or STRATEGY:FACTOR, by commas.")
+    ] = ",".join(STRATEGIES),
+    with_pass: Annotated[
+        bool, typer.Option("--pass", help="Run scaled networks forward and backward too.")
+    ] = False,
     processes: Annotated[int, typer.Option(min=1, help="Networks at a time.")] = 2,
     seconds: Annotated[int, typer.Option(min=1, help="Processor time a network (s).")] = 600,
     folder: Annotated[Path, typer.Option(help="Where the rows are kept.")] = ROOT / "coverage",
@@ -80,30 +87,35 @@ def main(
         sys.exit(f"There is no list of architectures at {LIST}. Give one: --networks FILE.")
     names = all_names(LIST) if networks is None else networks.read_text().split()
     names = names[::sample]
-    chosen = strategies.split(",")
+    try:
+        chosen = tuple(cases(wanted.split(",")))
+    except ValueError as error:
+        sys.exit(str(error))
     code = code_version(ROOT / "src" / "convscale")
     store = folder / "rows.jsonl"
-    left = tasks(names, read_rows(store, code), chosen)
+    left = tasks(names, read_rows(store, code), chosen, with_pass=with_pass)
     with progress("Scaling networks") as report:
         for done, rows in enumerate(
             run_tasks(left, processes=processes, limits=Limits(seconds)), start=1
         ):
             write_rows(store, code, rows)
             report(done, len(left))
-    wanted = {(name, *case) for name in names for case in cases(chosen)}
-    rows = [row for row in read_rows(store, code) if row.key in wanted]
-    whole = networks is None and sample == 1
+    keys = {(name, *case) for name in names for case in chosen}
+    rows = [row for row in read_rows(store, code) if row.key in keys]
+    whole = networks is None and sample == 1 and chosen == tuple(cases(STRATEGIES))
     target = output or (ROOT / "docs" / "coverage.md" if whole else folder / "sample.md")
     target.write_text(page(sorted(rows, key=lambda row: row.key), _title(names, chosen, sample)))
     print(f"{len(rows)} rows; the page is {target}.")
 
 
-def _title(names: Sequence[str], strategies: Sequence[str], sample: int) -> str:
+def _title(names: Sequence[str], chosen: Sequence[Case], sample: int) -> str:
     versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "timm", "torchvision"))
-    factors = ", ".join(f"{factor:g}" for factor in sorted(FACTORS))
     part = "" if sample == 1 else f", one in {sample} of the list"
-    listed = ", ".join(strategies)
-    return f"{len(names)} networks{part}; strategies {listed}; factors {factors}; {versions}."
+    by_strategy: dict[str, list[str]] = {}
+    for strategy, factor in sorted(chosen, key=lambda case: case[1]):
+        by_strategy.setdefault(strategy, []).append(f"{factor:g}")
+    listed = "; ".join(f"{name} by {', '.join(by_strategy[name])}" for name in by_strategy)
+    return f"{len(names)} networks{part}; {listed}; {versions}."
 
 
 if __name__ == "__main__":

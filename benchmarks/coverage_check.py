@@ -6,12 +6,14 @@ import math
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from typing import Any
+from functools import partial
+from typing import Any, Literal
 
 import torch
 from torch import nn
 
-from benchmarks.coverage_rows import Row
+from benchmarks.coverage_pass import check_pass
+from benchmarks.coverage_rows import Case, Row
 from convscale.complexity.complexity import LayerCount
 from convscale.complexity.counting import Counting
 from convscale.errors import ConvscaleError
@@ -19,18 +21,20 @@ from convscale.network import resolve_base
 from convscale.network.copies import meta_copy
 from convscale.network.execution import run
 from convscale.network.inputs import example_inputs
+from convscale.network.sources import Network
 from convscale.quantities import Resolution
 from convscale.scaling import ScaledNetwork, Scaler
 
 Shape = tuple[int, ...]
 
 
-def check_network(name: str, cases: Iterable[tuple[str, float]]) -> Iterator[Row]:
+def check_network(name: str, cases: Iterable[Case], *, with_pass: bool = False) -> Iterator[Row]:
     """Yield a row for each strategy and factor; the network is traced once for all of them.
 
     Args:
         name: The network's name.
         cases: Strategies and factors.
+        with_pass: Whether scaled networks are run forward and backward too.
 
     Example:
         >>> [row.outcome for row in check_network("timm:resnet18", [("w", 2.0)])]
@@ -42,17 +46,22 @@ def check_network(name: str, cases: Iterable[tuple[str, float]]) -> Iterator[Row
         network = resolve_base(name)
         module = network.build("meta")
         built = time.process_time()
-        scaler = Scaler(replace(network, build=lambda _: meta_copy(module)))
+        scaler = Scaler(replace(network, build=partial(_built, network, module)))
         traced = time.process_time()
         outputs, layers = _observed(module, scaler.resolution, network.in_chans)
     except Exception as error:  # noqa: BLE001 - a row, whatever it was
         yield from (_failed(name, case, error) for case in cases)
         return
     for case in cases:
-        row = _scaled(scaler, module, case, outputs, layers)
+        row = _scaled(scaler, module, case, outputs, layers, with_pass=with_pass)
         yield replace(
             row, network=name, build_seconds=built - started, trace_seconds=traced - built
         )
+
+
+def _built(network: Network, module: nn.Module, device: Literal["cpu", "meta"]) -> nn.Module:
+    """Build a network, for the meta device from the one that is there."""
+    return meta_copy(module) if device == "meta" else network.build(device)
 
 
 def _failed(name: str, case: tuple[str, float], error: Exception) -> Row:
@@ -94,6 +103,8 @@ def _scaled(
     case: tuple[str, float],
     outputs: tuple[Shape, ...],
     layers: dict[str, LayerCount],
+    *,
+    with_pass: bool,
 ) -> Row:
     strategy, factor = case
     started = time.process_time()
@@ -118,6 +129,12 @@ def _scaled(
     faults = tuple(_faults(scaled, outputs, found, share, features))
     if faults:
         return replace(row, outcome="wrong", reason="; ".join(faults))
+    if with_pass:
+        try:
+            row = replace(row, passed=check_pass(scaled))
+        except Exception as error:  # noqa: BLE001 - a row, whatever it was
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            return replace(row, outcome="wrong", reason=f"forward and backward: {reason}")
     if factor == 2 and not _near(row.ratio):
         return replace(row, outcome="noted", reason=_cause(scaled))
     return row

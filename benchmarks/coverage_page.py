@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from typing import TypeVar
 
 import numpy as np
 
 from benchmarks.coverage_rows import FACTORS, OUTCOMES, STRATEGIES, Row
+
+Key = TypeVar("Key", bound=Hashable)
 
 INTRODUCTION = """# Coverage
 
@@ -21,6 +24,11 @@ at their own default resolution. A network is scaled *right* if
 - at least 95 % of the scalable flops lie in layers at the requested width to rounding.
 
 Seconds are of processor time, on one core of a machine that had other work."""
+
+
+PASSES = """Scaled networks with weights, in training mode, a batch of 2, at the least side at
+which they run: outputs and gradients are finite. Where training would need more than 8 GiB, the
+pass is made on the meta device, which tells shapes only. Those that failed are *wrong* above."""
 
 
 def page(rows: Sequence[Row], title: str) -> str:
@@ -37,6 +45,8 @@ def page(rows: Sequence[Row], title: str) -> str:
     parts = [INTRODUCTION, title, "## Networks scaled", _outcomes(rows)]
     for name, group in _by(rows, lambda row: row.network.split(":")[0]).items():
         parts += [f"Of {name}, at all factors:", _strategies(group)]
+    if any(row.passed for row in rows):
+        parts += ["## Forward and backward passes", PASSES, _passes(rows)]
     parts += ["## Processor time (s)", _seconds(rows)]
     parts += ["## Achieved over requested flops, minus 1", _errors(rows)]
     parts += ["## What failed, and why", _failures(rows)]
@@ -44,8 +54,8 @@ def page(rows: Sequence[Row], title: str) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _by(rows: Iterable[Row], key: Callable[[Row], str]) -> dict[str, list[Row]]:
-    groups: dict[str, list[Row]] = defaultdict(list)
+def _by(rows: Iterable[Row], key: Callable[[Row], Key]) -> dict[Key, list[Row]]:
+    groups: dict[Key, list[Row]] = defaultdict(list)
     for row in rows:
         groups[key(row)].append(row)
     return groups
@@ -77,6 +87,14 @@ def _outcomes(rows: Sequence[Row]) -> str:
                     )
                 )
     return _table(("", "networks", "scaled", *OUTCOMES), body)
+
+
+def _passes(rows: Sequence[Row]) -> str:
+    body = []
+    for (strategy, factor), group in _by(rows, lambda row: (row.strategy, row.factor)).items():
+        counts = [sum(row.passed == how for row in group) for how in ("real", "meta")]
+        body.append((f"{strategy} ×{factor:g}", *map(str, counts)))
+    return _table(("", "with weights", "on the meta device"), body)
 
 
 def _strategies(rows: Sequence[Row]) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 STRATEGIES = ("dWr", "w", "d", "r", "dwr")  # the one that needs most of the trace comes first
 FACTORS = (2.0, 0.5, 4.0)
+Case = tuple[str, float]
 OUTCOMES = ("right", "noted", "wrong", "refused", "defect", "killed")
 
 
@@ -28,7 +29,9 @@ class Row:
 
     `ratio` is achieved over base flops, `share` the part of the scalable flops in layers at the
     requested width. Seconds are of processor time: of building the network on the meta device,
-    of tracing it, and of this scaling, for which the trace was reused.
+    of tracing it, and of this scaling, for which the trace was reused. `passed` tells, where it was
+    asked for, how a forward and a backward pass was made: "real" with weights, finite, or "meta"
+    on the meta device, where training would need more than 8 GiB.
 
     Example:
         >>> Row("timm:resnet18", "w", 2.0, "right").key
@@ -45,6 +48,7 @@ class Row:
     build_seconds: float | None = None
     trace_seconds: float | None = None
     scale_seconds: float | None = None
+    passed: str = ""
 
     @property
     def key(self) -> tuple[str, str, float]:
@@ -101,14 +105,28 @@ def write_rows(path: Path, version: str, rows: Iterable[Row]) -> None:
         file.write(text.encode())
 
 
-def cases(strategies: Iterable[str]) -> Iterator[tuple[str, float]]:
+def cases(wanted: Iterable[str]) -> Iterator[Case]:
     """Yield strategies and factors in the order in which a network is scaled.
 
+    Args:
+        wanted: Strategies, which stand for all factors, or such with a factor.
+
+    Raises:
+        ValueError: If one is none of the study's.
+
     Example:
-        >>> list(cases(["w"]))
-        [('w', 2.0), ('w', 0.5), ('w', 4.0)]
+        >>> list(cases(["w", "dWr:2"]))
+        [('dWr', 2.0), ('w', 2.0), ('w', 0.5), ('w', 4.0)]
     """
-    wanted = set(strategies)
-    for strategy in STRATEGIES:
-        if strategy in wanted:
-            yield from ((strategy, factor) for factor in FACTORS)
+    known = [(strategy, factor) for strategy in STRATEGIES for factor in FACTORS]
+    chosen = set()
+    for text in wanted:
+        strategy, _, factor = text.partition(":")
+        found = {c for c in known if c[0] == strategy and factor in ("", f"{c[1]:g}")}
+        if not found:
+            raise ValueError(
+                f"No case {text!r}. Write {', '.join(STRATEGIES)}, alone or with one of the "
+                f"factors {', '.join(f'{factor:g}' for factor in FACTORS)}, as in w:2."
+            )
+        chosen |= found
+    yield from (case for case in known if case in chosen)

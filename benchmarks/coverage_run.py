@@ -10,15 +10,14 @@ from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
-from benchmarks.coverage_rows import Row
+from benchmarks.coverage_rows import Case, Row
 
-Case = tuple[str, float]
 PRELOADED = ("benchmarks.coverage_check", "timm", "torchvision")
 
 
 @dataclass(frozen=True)
 class Task:
-    """The cases of one network that are still to be answered.
+    """The cases of one network that are still to be answered, with a pass or without.
 
     Example:
         >>> Task("timm:resnet18", (("w", 2.0),)).network
@@ -27,6 +26,7 @@ class Task:
 
     network: str
     cases: tuple[Case, ...]
+    with_pass: bool = False
 
 
 @dataclass(frozen=True)
@@ -107,6 +107,6 @@ def _work(sender: Connection, task: Task, limits: Limits) -> None:
     torch.set_num_threads(1)
     resource.setrlimit(resource.RLIMIT_CPU, (limits.seconds, limits.seconds + 5))
     resource.setrlimit(resource.RLIMIT_AS, (limits.memory_bytes, limits.memory_bytes))
-    for row in check_network(task.network, task.cases):
+    for row in check_network(task.network, task.cases, with_pass=task.with_pass):
         sender.send(row)
     sender.close()

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from torch import nn
 
+import convscale as cs
 from benchmarks.coverage import all_names, tasks
 from benchmarks.coverage_check import check_network
 from benchmarks.coverage_page import page
+from benchmarks.coverage_pass import FaultError, check_pass
 from benchmarks.coverage_rows import FACTORS, STRATEGIES, Row, cases, read_rows, write_rows
 from benchmarks.coverage_run import Limits, Task, run_tasks
 
@@ -37,12 +41,50 @@ def test_a_half_written_row_is_done_again(tmp_path):
 
 def test_only_what_is_missing_is_done():
     names = ["timm:a", "timm:b"]
-    left = tasks(names, [RIGHT], ["w"])
+    left = tasks(names, [RIGHT], tuple(cases(["w"])))
     assert left == (
         Task("timm:a", (("w", 0.5), ("w", 4.0))),
         Task("timm:b", (("w", 2.0), ("w", 0.5), ("w", 4.0))),
     )
     assert len(tuple(cases(STRATEGIES))) == len(STRATEGIES) * len(FACTORS)
+
+
+def test_cases_are_strategies_or_strategies_with_a_factor():
+    assert tuple(cases(["w:2", "dWr:2"])) == (("dWr", 2.0), ("w", 2.0))
+    with pytest.raises(ValueError, match=re.escape("No case 'w:3'.")):
+        tuple(cases(["w:3"]))
+
+
+def test_what_was_done_without_a_pass_is_done_again_with_one():
+    failed = replace(RIGHT, factor=4.0, outcome="refused")
+    passed = replace(RIGHT, factor=0.5, passed="real")
+    wanted = tuple(cases(["w"]))
+    assert tasks(["timm:a"], [RIGHT, failed, passed], wanted) == ()
+    left = tasks(["timm:a"], [RIGHT, failed, passed], wanted, with_pass=True)
+    assert left == (Task("timm:a", (("w", 2.0),), with_pass=True),)
+
+
+def test_a_scaled_network_passes_with_weights_or_where_memory_is_short_without():
+    scaled = cs.scale("timm:resnet10t", strategy="w", factor=2, weights=False)
+    assert check_pass(scaled) == "real"
+    assert check_pass(scaled, limit_bytes=1 << 20) == "meta"
+    (row,) = check_network("timm:resnet10t", [("w", 2.0)], with_pass=True)
+    assert (row.outcome, row.passed) == ("right", "real")
+
+
+class Overflowing(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.fc = nn.Conv2d(3, 16, 3), nn.Linear(16, 10)
+
+    def forward(self, x):
+        return self.fc(self.conv(x).mean((2, 3)) * float("inf"))
+
+
+def test_numbers_that_are_not_finite_are_a_fault():
+    scaled = cs.scale(Overflowing(), strategy="w", factor=2, resolution=32)
+    with pytest.raises(FaultError, match="an output is not finite"):
+        check_pass(scaled)
 
 
 @pytest.mark.skipif(not LIST.exists(), reason="the list of architectures is not at hand")
