@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from types import SimpleNamespace
+
 import pytest
 import torch
 from hypothesis import given
@@ -96,7 +99,36 @@ class Gathered(nn.Module):
         return self.exit(x.mean((2, 3)))
 
 
-@pytest.mark.parametrize("network", [Attention, SplitSizes, Shuffle, Gathered])
+@dataclass(frozen=True)
+class Widths:
+    """What a network was configured with."""
+
+    kept: int = 16
+    by_stage: tuple[int, ...] = (16, 48)
+
+
+class Configured(nn.Module):
+    """Widths in a dictionary, in an object, in one nested in a list, and a `narrow`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.entry = nn.Conv2d(3, 48, 3, padding=1)
+        self.cfg = {"name": "configured", "sizes": [{"parts": (16, 32)}]}
+        self.space = SimpleNamespace(flat=48 * 4)
+        self.widths = Widths()
+        self.second = nn.Conv2d(32, 32, 3, padding=1)
+        self.exit = nn.Linear(48 * 4, 10)
+        self.aside = nn.Linear(16, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        a, b = torch.split(self.entry(x), self.cfg["sizes"][0]["parts"], dim=1)
+        y = torch.cat([a, self.second(b)], 1)
+        kept = y.narrow(1, 0, self.widths.kept).mean((2, 3))
+        y = nn.functional.adaptive_avg_pool2d(y, 2).reshape(-1, self.space.flat)
+        return self.exit(y) + self.aside(kept)
+
+
+@pytest.mark.parametrize("network", [Attention, SplitSizes, Shuffle, Gathered, Configured])
 @pytest.mark.parametrize("factor", [0.25, 2.0, 4.0])
 def test_attributes_follow_the_widths(network, factor):
     base = network()
@@ -119,6 +151,17 @@ def test_split_sizes_slices_and_checks_follow():
     module = cs.scale(SplitSizes(), strategy="w", factor=4.0, resolution=16).module
     assert (module.parts, module.keep, module.expected) == ([64, 32], 48, 32)
     assert all(type(part) is int for part in module.parts)
+
+
+def test_widths_in_configurations_follow_and_come_back(tmp_path):
+    base = Configured()
+    scaled = cs.scale(base, strategy="w", factor=4.0, resolution=16)
+    for module in (scaled.module, cs.load(scaled.save(tmp_path / "net"), base=base).module):
+        assert module.cfg == {"name": "configured", "sizes": [{"parts": (32, 64)}]}
+        assert (module.space.flat, module.widths.kept) == (96 * 4, 32)
+        assert type(module.space.flat) is int
+    assert base.cfg["sizes"] == [{"parts": (16, 32)}]
+    assert (base.space.flat, base.widths) == (48 * 4, Widths())
 
 
 def test_attributes_come_back_with_a_saved_network(tmp_path):

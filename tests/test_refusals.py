@@ -35,6 +35,10 @@ def sliced(x):
     return torch.cat([gated, gated], 1)
 
 
+def narrowed(x):
+    return torch.cat([x.narrow(1, 0, 32).sigmoid(), x.narrow(1, start=32, length=32)], 1)
+
+
 def padded(x):
     return functional.pad(x[:, :32], (0, 0, 0, 0, 16, 16))
 
@@ -50,7 +54,14 @@ def network(how):
 
 
 @pytest.mark.parametrize(
-    ("how", "call"), [(viewed, "view"), (split, "split"), (sliced, "a slice"), (padded, "pad")]
+    ("how", "call"),
+    [
+        (viewed, "view"),
+        (split, "split"),
+        (sliced, "a slice"),
+        (narrowed, "narrow"),
+        (padded, "pad"),
+    ],
 )
 def test_a_width_that_the_code_writes_out_stays_and_is_named(how, call):
     scaled = cs.scale(network(how), strategy="w", factor=4, resolution=32)

@@ -17,8 +17,10 @@ from typing import Any
 from torch import nn
 
 from convscale.network.functions import held_numbers, hold_number
+from convscale.network.holders import Keys, replaced, with_entry
 
 # Asked where a forward pass branches on a number: number, question (== or %), other, answer.
+Index = int | str | Keys | None
 Watch = Callable[["Number", str, Any, bool], bool]
 
 _OPERATORS = {"+": add, "-": sub, "*": mul, "//": floordiv}
@@ -26,10 +28,11 @@ _OPERATORS = {"+": add, "-": sub, "*": mul, "//": floordiv}
 
 @dataclass(frozen=True)
 class Place:
-    """An attribute of a module, or one entry of an attribute that is a list or tuple.
+    """An attribute of a module, or what keys lead to in an attribute that holds more than one.
 
     Of an attribute that is a function the index is the name of a variable that it closes over,
-    or of an argument that it has a value for.
+    or of an argument that it has a value for; of a list an index, of anything nested the keys,
+    indices and names one after the other.
 
     Example:
         >>> Place("attn", "head_dim", None).attribute
@@ -38,7 +41,7 @@ class Place:
 
     module: str
     attribute: str
-    index: int | str | None
+    index: Index
 
 
 class Number(int):
@@ -241,13 +244,15 @@ def install(module: nn.Module, watch: Watch | None = None) -> None:
 
 
 def _numbered(value: Any, path: str, name: str, watch: Watch | None) -> Any:
-    if type(value) is int:
-        return Number.at(value, Place(path, name, None), watch)
-    plain = type(value) in (list, tuple) and value and all(type(entry) is int for entry in value)
-    if not plain:
-        return value
-    entries = [Number.at(entry, Place(path, name, i), watch) for i, entry in enumerate(value)]
-    return type(value)(entries)
+    """Return an attribute's value with numbers for the integers in it."""
+
+    def number(entry: int, keys: Keys) -> Number:
+        index: Index = keys if len(keys) > 1 else None
+        if len(keys) == 1:
+            index = keys[0] if isinstance(keys[0], int) else keys
+        return Number.at(entry, Place(path, name, index), watch)
+
+    return value if type(value) in (bool, float, str) else replaced(value, number)
 
 
 def set_place(module: nn.Module, place: Place, value: int | float) -> None:
@@ -267,6 +272,6 @@ def set_place(module: nn.Module, place: Place, value: int | float) -> None:
     if isinstance(place.index, str):
         hold_number(getattr(owner, place.attribute), place.index, int(value))
         return
-    entries = list(getattr(owner, place.attribute))
-    entries[place.index] = value
-    setattr(owner, place.attribute, type(getattr(owner, place.attribute))(entries))
+    keys = place.index if isinstance(place.index, tuple) else (place.index,)
+    held = getattr(owner, place.attribute)
+    setattr(owner, place.attribute, with_entry(held, keys, value))

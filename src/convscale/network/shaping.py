@@ -20,7 +20,8 @@ SLICES = frozenset(("__getitem__",))
 PADS = frozenset(("pad",))
 FILLS = frozenset(("zeros", "ones", "full", "new_zeros", "new_ones", "new_full"))
 TILES = frozenset(("repeat",))
-SHAPING = RESHAPES | SPLITS | SLICES | PADS | TILES | FILLS
+NARROWS = frozenset(("narrow",))
+SHAPING = RESHAPES | SPLITS | SLICES | PADS | TILES | FILLS | NARROWS
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,10 @@ def shaped_call(ties: Ties, function: str, args: Sequence[Any], output: Any) -> 
         return _parted(ties, function, args, output)
     if function in SLICES and isinstance(output, torch.Tensor):
         return _sliced(ties, function, args)
+    if function in NARROWS and isinstance(args[2], int):
+        x, dim, start, length = args
+        index = (*((slice(None),) * (dim % x.ndim)), slice(int(start), int(start) + int(length)))
+        return _sliced(ties, function, (x, index))
     if function in PADS and isinstance(output, torch.Tensor):
         return _padded(ties, function, args, output)
     if function in TILES and isinstance(output, torch.Tensor):

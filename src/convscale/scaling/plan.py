@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from convscale.errors import InputError
+from convscale.network.numbers import Index
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class DepthEdit:
 
 @dataclass(frozen=True)
 class Attribute:
-    """A new value for an attribute of a module, or for an entry of a list, tuple or function.
+    """A new value for an attribute of a module, or for what an index or keys lead to in it.
 
     Example:
         >>> Attribute("attn", "head_dim", None, 48).value
@@ -60,7 +61,7 @@ class Attribute:
 
     module: str
     name: str
-    index: int | str | None
+    index: Index
     value: int | float
 
 
@@ -129,9 +130,15 @@ def _attribute(document: dict[str, Any]) -> Attribute:
     return Attribute(
         module=str(document["module"]),
         name=str(document["name"]),
-        index=index if index is None or isinstance(index, str) else int(index),
+        index=_index(index),
         value=value if isinstance(value, int) else float(value),
     )
+
+
+def _index(value: Any) -> Index:
+    if isinstance(value, list | tuple):
+        return tuple(key if isinstance(key, str) else int(key) for key in value)
+    return value if value is None or isinstance(value, str) else int(value)
 
 
 def _description(document: dict[str, Any]) -> Description:

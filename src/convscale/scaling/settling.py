@@ -21,6 +21,7 @@ from convscale.network.inputs import example_inputs
 from convscale.network.numbers import Number, Place, Solution, install, set_place
 from convscale.network.shaping import (
     FILLS,
+    NARROWS,
     PADS,
     RESHAPES,
     SHAPING,
@@ -120,6 +121,8 @@ class _Settler:
             args, kwargs = self._reshape(args, kwargs, wanted)
         elif name in SLICES:
             args = self._slice(args, wanted)
+        elif name in NARROWS:
+            args, kwargs = self._narrow(args, kwargs, wanted)
         elif name in FILLS:
             args = self._filled(args, wanted)
         elif name in PADS:
@@ -174,6 +177,13 @@ class _Settler:
             new[id(entry)] = slice(start, stop)
         changed = tuple(new.get(id(entry), entry) for entry in index)
         return (args[0], changed if isinstance(args[1], tuple) else changed[0])
+
+    def _narrow(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], wanted: tuple[int, ...]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        given = [*args, *kwargs.values()]
+        new = [self._corrected(given[2 + i], size, i) for i, size in enumerate(wanted)]
+        return (*given[:2], *new), {}
 
     def _split(
         self, args: tuple[Any, ...], kwargs: dict[str, Any], wanted: tuple[int, ...]
