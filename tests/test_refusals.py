@@ -47,6 +47,16 @@ def weighted(x):
     return x * torch.linspace(0, 1, 64, device=x.device).view(1, 64, 1, 1)
 
 
+def repeated(x):
+    return x + torch.cat((x.mean(1, keepdim=True),) * 64, 1)
+
+
+def checked(x):
+    if x.shape[1] != 64:
+        raise ValueError("64 channels, please")
+    return x
+
+
 def network(how):
     return nn.Sequential(
         conv(3, 32), conv(32, 64, 3, 2), Mixed(how), conv(64, 96, 3, 2), conv(96, 96), head(96)
@@ -73,12 +83,35 @@ def test_a_width_that_the_code_writes_out_stays_and_is_named(how, call):
     assert scaled.module(torch.randn(2, 3, 32, 32)).shape == (2, 10)
 
 
+@pytest.mark.parametrize(
+    ("how", "call"), [(weighted, "mul"), (repeated, "add"), (checked, "a size")]
+)
+def test_a_width_that_a_call_fails_with_otherwise_stays_and_is_named(how, call):
+    scaled = cs.scale(network(how), strategy="dw", factor=4, resolution=32)
+    expected = f"Widths kept of 1.0, 2.query: what reads them does not follow ({call} in 2)."
+    assert expected in scaled.notes
+    assert scaled.module[2].query.weight.shape == (64, 64, 1, 1)
+    assert scaled.module[-2][0].weight.shape[:2] == (136, 136)
+    assert scaled.module(torch.randn(2, 3, 32, 32)).shape == (2, 10)
+
+
+class Sealed(Mixed):
+    """A part that refuses weights of another width."""
+
+    def forward(self, x):
+        if self.query.weight.shape[0] != 64:
+            raise ValueError("64 channels, please")
+        return super().forward(x)
+
+
 def test_a_refusal_names_the_module_to_freeze_and_freezing_it_helps():
+    base = network(weighted)
+    base[2] = Sealed(torch.relu)
     with pytest.raises(
-        cs.UnscalableNetworkError, match=r"\(in 2, a Mixed\)\. .*--freeze '2'\), or use a strategy"
+        cs.UnscalableNetworkError, match=r"\(in 2, a Sealed\)\. .*--freeze '2'\), or use a strategy"
     ):
-        cs.scale(network(weighted), strategy="w", factor=4, resolution=32)
-    scaled = cs.scale(network(weighted), strategy="w", factor=4, resolution=32, freeze=("2",))
+        cs.scale(base, strategy="w", factor=4, resolution=32)
+    scaled = cs.scale(base, strategy="w", factor=4, resolution=32, freeze=("2",))
     assert scaled.module[2].query.weight.shape == (64, 64, 1, 1)
     assert scaled.module[4][0].weight.shape[:2] == (192, 192)
 

@@ -169,13 +169,15 @@ def _hooked(module: nn.Module, stack: list[str], observers: tuple[Observer, ...]
 
         def enter(part: nn.Module, inputs: tuple[Any, ...], path: str = path) -> None:
             stack.append(path)
-            for observer in observers:
-                observer.enter(path, part, inputs)
+            with torch._C.DisableTorchFunction():  # what observers read is no call of the network
+                for observer in observers:
+                    observer.enter(path, part, inputs)
 
         def leave(part: nn.Module, inputs: tuple[Any, ...], output: Any, path: str = path) -> None:
             stack.pop()
-            for observer in observers:
-                observer.leave(path, part, inputs, output)
+            with torch._C.DisableTorchFunction():
+                for observer in observers:
+                    observer.leave(path, part, inputs, output)
 
         handles.append(part.register_forward_pre_hook(enter))
         handles.append(part.register_forward_hook(leave))

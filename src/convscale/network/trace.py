@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -95,6 +95,18 @@ class Border:
     output_units: Label | None
 
 
+class Read(NamedTuple):
+    """A call of a function of PyTorch: its name, and the labels of the maps that it reads.
+
+    Example:
+        >>> Read("relu", ()).function
+        'relu'
+    """
+
+    function: str
+    labels: Labels
+
+
 @dataclass(frozen=True)
 class Trace:
     """What one run of a network shows.
@@ -103,7 +115,8 @@ class Trace:
     module path, the input units of its grouped convolution and the units of a group (None
     for depthwise); `normalized` the units of layer norms; `adapted` those that attributes of
     layers with an adapter count; `shaped` the calls that name sizes
-    and `compared` the outcomes of comparisons with attributes, in their order. `features` holds
+    and `compared` the outcomes of comparisons with attributes, in their order; `reads` every call
+    of a function with the labels of the maps that it reads. `features` holds
     for each output the dimension of its channels where it is a feature map, whose channels
     scale, and None where it stays. `trains` tells that parts run in training only, and that a
     training pass was followed too. `kept` lists the layers that an operator keeps at their width.
@@ -126,6 +139,7 @@ class Trace:
     adapted: dict[str, dict[str, Label]]
     shaped: dict[str, list[Shaped | None]]
     compared: dict[str, list[bool]]
+    reads: dict[str, list[Read]]
     channels: Channels
     trains: bool = False
     kept: tuple[Kept, ...] = ()
@@ -152,6 +166,7 @@ class _Recorder(Observer):
         self.adapted: dict[str, dict[str, Label]] = {}
         self.shaped: dict[str, list[Shaped | None]] = {}
         self.compared: dict[str, list[bool]] = {}
+        self.reads: dict[str, list[Read]] = {}
         self.untouched = {id(p): p for p in module.parameters()}
         self.aside = False  # while aside, units are tied, but what runs is no part of the trace
         self._paused = self._inside = False
@@ -191,6 +206,8 @@ class _Recorder(Observer):
     def handle(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], path: str) -> Any:
         """Make a call, and note the sizes that it names."""
         name = getattr(func, "__name__", "")
+        if not self.aside:
+            self.reads.setdefault(path, []).append(Read(name, self._read(args)))
         if name in _ELEMENTWISE:
             self._paused = True  # its operators move channels about, and give them back
             output = func(*args, **kwargs)
@@ -209,6 +226,16 @@ class _Recorder(Observer):
             if not self.aside:
                 self.shaped.setdefault(path, []).append(found)
         return output
+
+    def _read(self, args: Sequence[Any]) -> Labels:
+        """Return the labels of maps among arguments; it is asked at every call."""
+        found: Labels = ()
+        for value in args:
+            if isinstance(value, torch.Tensor):
+                found += () if type(value) is nn.Parameter else self.ties.labels(value)
+            elif type(value) in (list, tuple):
+                found += self._read(value)
+        return found
 
     def _repeat_as(self, output: torch.Tensor, other: torch.Tensor) -> None:
         """Let a tensor have as many channels as another, along what it is repeated."""
@@ -342,6 +369,7 @@ def trace_module(
         adapted=recorder.adapted,
         shaped=recorder.shaped,
         compared=recorder.compared,
+        reads=recorder.reads,
         channels=channels,
         trains=trains,
         kept=kept_layers(ties, channels, layers),

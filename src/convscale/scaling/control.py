@@ -21,7 +21,8 @@ class Control:
     writes them, whose tensors keep their shapes. `stage_depth` and `stage_width` hold a number
     for each stage, by which the factor of the strategy is multiplied there. `literals` are sizes
     that the code writes out: the path of a module, the number of its call that names sizes, and
-    which of the sizes it is.
+    which of the sizes it is. `unfollowed` are calls that fail where what they read has another
+    width: the path of a module, and the number of its call of a function.
 
     Raises:
         InputError: If a part is unknown or a stage's factor is not positive and finite.
@@ -38,6 +39,7 @@ class Control:
     stage_depth: tuple[float, ...] = ()
     stage_width: tuple[float, ...] = ()
     literals: tuple[tuple[str, int, int], ...] = ()
+    unfollowed: tuple[tuple[str, int], ...] = ()
 
     def __post_init__(self) -> None:
         for axis, factors in (("depth", self.stage_depth), ("width", self.stage_width)):

@@ -129,7 +129,7 @@ def _held(blueprint: Blueprint, strategy: Strategy) -> list[str]:
     control = blueprint.control
     notes = []
     kept = [*control.keep, *control.freeze]
-    if control.literals and strategy.width and not kept:
+    if (control.literals or control.unfollowed) and strategy.width and not kept:
         others = bound_layers(blueprint.trace, blueprint.base().channels, control, blueprint.stages)
         notes.append(f"Widths kept of {_few(others)}: {written(blueprint)}.")
     if kept and strategy.width:

@@ -122,6 +122,10 @@ def held(
         units = call.dims[dim] if call is not None else None
         if units is not None:
             groups |= {group for group, _ in channels.composition(units)}
+    for path, position in control.unfollowed:
+        for read in trace.reads.get(path, [])[position : position + 1]:
+            for label in read.labels:
+                groups |= {group for group, _ in channels.composition(label.reshape(-1))}
     if not groups:
         return channels
     fixed = channels.fixed.copy()

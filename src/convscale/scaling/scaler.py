@@ -34,21 +34,35 @@ from convscale.scaling.notes import notes_on
 from convscale.scaling.plan import Attribute, Plan
 from convscale.scaling.scaled import ScaledNetwork
 from convscale.scaling.search import Candidate, candidate_at, check_axes, nearer, solve
-from convscale.scaling.settling import settle
+from convscale.scaling.settling import Settlement, settle
 from convscale.strategy import AXES, Step, Strategy, parse_strategy, without
 from convscale.strategy.rules import ROUNDINGS as SINGLE_ROUNDINGS
 from convscale.strategy.step import own_factors
 
 ROUNDINGS = (*SINGLE_ROUNDINGS, "reference")  # the last for paper families alone
+_HELD = 16  # calls that may fail one after the other, each of which is tried again
 TARGETS = ("factor", *METRICS)
 
 
 class _WrittenError(UnscalableNetworkError):
-    """Refuse a network whose code writes widths out as numbers."""
+    """Refuse a network whose code does not follow its widths; what is held then may help."""
 
-    def __init__(self, message: str, literals: tuple[tuple[str, int, int], ...]) -> None:
+    def __init__(self, message: str, settlement: Settlement) -> None:
         super().__init__(message)
-        self.literals = literals
+        self._settlement = settlement
+
+    def held(self, control: Control) -> Control | None:
+        """Return a control under which more stays; None where that is no help.
+
+        What the code writes out stays; else what is read by the call that failed.
+        """
+        more = set(self._settlement.literals) - set(control.literals)
+        if more:
+            return replace(control, literals=(*control.literals, *sorted(more)))
+        last, known = self._settlement.last, control.unfollowed
+        if self._settlement.failure is None or last is None or last in known:
+            return None
+        return replace(control, unfollowed=(*known, last)) if len(known) < _HELD else None
 
 
 class Scaler:
@@ -153,11 +167,11 @@ class Scaler:
         while True:
             try:
                 return self._scaled(rule, control, (target, value), notes, strict, seed, weights)
-            except _WrittenError as error:  # what the code writes out stays, and is tried again
-                more = set(error.literals) - set(control.literals)
-                if not more:
+            except _WrittenError as error:  # what does not follow stays, and all is tried again
+                more = error.held(control)
+                if more is None:
                     raise
-                control = replace(control, literals=(*control.literals, *sorted(more)))
+                control = more
 
     def _scaled(
         self,
@@ -280,7 +294,7 @@ class Scaler:
             try:
                 achieved = self._checked(module, found)
             except UnscalableNetworkError as error:
-                raise _WrittenError(str(error), settlement.literals) from error
+                raise _WrittenError(str(error), settlement) from error
         if found.variant.trace.trains:
             self._check_training(module, found)
         return plan, module, achieved

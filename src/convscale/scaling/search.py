@@ -161,7 +161,7 @@ def _no_depth(blueprint: Blueprint) -> str:
 def _no_width(blueprint: Blueprint) -> str:
     if blueprint.control.keep or blueprint.control.freeze:
         return "every width stays with what is kept or frozen"
-    if blueprint.control.literals:
+    if blueprint.control.literals or blueprint.control.unfollowed:
         return f"none is left, as {written(blueprint)}"
     trace = blueprint.trace
     unknown = [f"{op} in {path or 'the network'}" for path, op in trace.opaque]
@@ -174,14 +174,33 @@ def _no_width(blueprint: Blueprint) -> str:
 
 
 def written(blueprint: Blueprint) -> str:
-    """Name the calls in which the network's code writes sizes out as numbers."""
-    shaped = blueprint.trace.shaped
-    calls = {
-        f"{call.function.replace('__getitem__', 'a slice')} in {path or 'the network'}"
-        for path, position, _ in blueprint.control.literals
-        if (call := (shaped.get(path, []) + [None] * (position + 1))[position]) is not None
-    }
-    return f"the code writes their sizes out ({', '.join(sorted(calls)[:3])})"
+    """Name the calls in which the network's code writes sizes out, or fails with others."""
+    control, trace = blueprint.control, blueprint.trace
+    named = [
+        (call.function, path)
+        for path, position, _ in control.literals
+        for call in trace.shaped.get(path, [])[position : position + 1]
+        if call is not None
+    ]
+    failed = [
+        (read.function, path)
+        for path, position in control.unfollowed
+        for read in trace.reads.get(path, [])[position : position + 1]
+    ]
+    told = (
+        f"{reason} ({', '.join(sorted({_called(*call) for call in calls})[:3])})"
+        for reason, calls in (
+            ("the code writes their sizes out", named),
+            ("what reads them does not follow", failed),
+        )
+        if calls
+    )
+    return ", ".join(told)
+
+
+def _called(function: str, path: str) -> str:
+    name = {"__getitem__": "a slice", "__get__": "a size"}.get(function, function.strip("_"))
+    return f"{name} in {path or 'the network'}"
 
 
 def _instead(strategy: Strategy, axis: str) -> str:

@@ -62,15 +62,15 @@ def settle(
         >>> trace = trace_module(nn.Conv2d(3, 8, 1), 8)
         >>> net = nn.Conv2d(3, 8, 1, device="meta")
         >>> settle(net, trace, trace.channels.sizes, 8, in_chans=3, model_path=str)
-        Settlement(found={}, failure=None, literals=())
+        Settlement(found={}, failure=None, literals=(), last=('', 1))
     """
     settler = _Settler(module, trace, sizes, model_path)
     inputs = example_inputs(module, resolution, in_chans=in_chans)
     try:
         run(module, inputs, *watch, handle=settler.handle)
     except ForwardError as error:
-        return Settlement(settler.found, error.reason, tuple(settler.literals))
-    return Settlement(settler.found, None, tuple(settler.literals))
+        return Settlement(settler.found, error.reason, tuple(settler.literals), settler.last)
+    return Settlement(settler.found, None, tuple(settler.literals), settler.last)
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,8 @@ class Settlement:
     """New values of attributes, why the run failed if it did, and sizes that the code writes out.
 
     Of these the path of a module (in the trace), the number of its call that names sizes, and
-    which of the sizes it is.
+    which of the sizes it is. `last` is the last call of a function that was made, the one that
+    failed if one did: the path of a module (in the trace), and the number of its call.
 
     Example:
         >>> Settlement({}, None).failure is None
@@ -88,6 +89,7 @@ class Settlement:
     found: dict[Place, int | float]
     failure: str | None
     literals: tuple[tuple[str, int, int], ...] = ()
+    last: tuple[str, int] | None = None
 
 
 class _Settler:
@@ -104,11 +106,15 @@ class _Settler:
         self._settled: set[Place] = set()
         self.literals: list[tuple[str, int, int]] = []
         self._at = ("", 0)
+        self._made: Counter[str] = Counter()
+        self.last: tuple[str, int] | None = None
         install(module, self._compare)
 
     def handle(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], path: str) -> Any:
         """Make a call; where it names sizes, make it with those that the widths ask for."""
         name = getattr(func, "__name__", "")
+        self.last = (self._model_path(path), self._made[path])
+        self._made[path] += 1
         if name in _CONVOLUTIONS:
             args, kwargs = self._regroup(args, kwargs)
         if name not in SHAPING:
