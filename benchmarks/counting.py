@@ -110,7 +110,7 @@ def meta_counters(name: str) -> dict[str, Counter]:
     from torch.utils.flop_counter import FlopCounterMode
 
     import convscale as cs
-    from convscale.complexity.counting import Counting
+    from convscale.complexity.tally import Counting
     from convscale.network.execution import run
 
     side = _side(name)

@@ -15,7 +15,7 @@ from torch import nn
 from benchmarks.coverage_pass import check_pass
 from benchmarks.coverage_rows import Case, Row
 from convscale.complexity.complexity import LayerCount
-from convscale.complexity.counting import Counting
+from convscale.complexity.tally import Counting
 from convscale.errors import ConvscaleError
 from convscale.network import resolve_base
 from convscale.network.copies import meta_copy

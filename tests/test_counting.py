@@ -136,7 +136,7 @@ def test_grayscale_modules_tell_their_input_channels():
         ({"resolution": 0}, "The resolution is 0; it must be at least 1."),
         (
             {"resolution": 32, "convention": "half"},
-            "Unknown convention 'half'. Use default, pycls.",
+            "Unknown convention 'half'. Use default, pycls, fvcore, torch.",
         ),
         ({}, "Nothing tells the input resolution of module:Plain. Give one: --resolution 224.*"),
         ({"resolution": 8, "num_classes": 5}, "num_classes and in_chans apply to names.*"),

@@ -99,7 +99,10 @@ def test_stages_without_blocks_at_the_end_cost_nothing():
             "The candidates have 3 stages, but 2 strides .*",
         ),
         ({"widths": [8, 8, 8]}, "The widths of candidates have the shape \\(3,\\), .* depths."),
-        ({"convention": "half"}, "Unknown convention 'half'. Use default, pycls."),
+        (
+            {"convention": "half"},
+            "The closed form of paper families does not count in the convention 'half'. Use .*",
+        ),
         ({"bottleneck_multipliers": np.inf}, "Widths, group widths and .* positive and finite, .*"),
         ({"bottleneck_multipliers": 1e30}, "The inner widths of candidates reach 1.28e\\+32; .*"),
         (

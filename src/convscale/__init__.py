@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     )
     from convscale.network.adapters import Adapter
     from convscale.runtime import measure
-    from convscale.scaling import count, load, operators, scale, stages
+    from convscale.scaling import count, count_conventions, load, operators, scale, stages
     from convscale.scaling.resolving import build
     from convscale.strategy import Strategy
     from convscale.strategy import named_strategies as strategies
@@ -49,6 +49,7 @@ __all__ = [
     "build",
     "compare",
     "count",
+    "count_conventions",
     "diff",
     "families",
     "fit_exponents",
@@ -73,6 +74,7 @@ _ORIGIN = {
     "build": "convscale.scaling.resolving:build",
     "compare": "convscale.study:compare",
     "count": "convscale.scaling:count",
+    "count_conventions": "convscale.scaling:count_conventions",
     "diff": "convscale.study:diff",
     "fit_exponents": "convscale.strategy.fitting:fit_exponents",
     "laws": "convscale.study.laws:laws",

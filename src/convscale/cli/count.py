@@ -11,7 +11,7 @@ from convscale.quantities import parse_resolution
 def count(
     network: options.Network,
     resolution: options.Resolution = None,
-    convention: options.Convention = "default",
+    convention: options.CountConvention = "default",
     layers: options.Layers = False,
     num_classes: options.NumClasses = None,
     in_chans: options.InChans = None,
@@ -27,9 +27,15 @@ def count(
     classes = optional_whole_number(num_classes, what="number of classes")
     channels = optional_whole_number(in_chans, what="number of input channels")
 
-    from convscale.report import tables
+    from convscale.report import conventions, tables
     from convscale.scaling import count as count_network
+    from convscale.scaling import count_conventions
 
+    if convention == "all":
+        every = count_conventions(network, resolution=side, num_classes=classes, in_chans=channels)
+        if json:
+            return conventions.conventions_document(every, layers=layers)
+        return [conventions.conventions_table(every, layers=layers)]
     found = count_network(
         network, resolution=side, convention=convention, num_classes=classes, in_chans=channels
     )

@@ -41,7 +41,17 @@ InChans = Annotated[
 Convention = Annotated[
     str,
     typer.Option(
-        "--convention", metavar="NAME", help="How the edges are counted: default or pycls."
+        "--convention",
+        metavar="NAME",
+        help="How the edges are counted: default, pycls, fvcore or torch.",
+    ),
+]
+CountConvention = Annotated[
+    str,
+    typer.Option(
+        "--convention",
+        metavar="NAME",
+        help="How the edges are counted: default, pycls, fvcore or torch; all for each of them.",
     ),
 ]
 Json = Annotated[

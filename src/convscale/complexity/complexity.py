@@ -67,6 +67,20 @@ class Uncounted:
 
 
 @dataclass(frozen=True)
+class EdgeCount:
+    """What a convention added to the products of a network for one of its edges.
+
+    Example:
+        >>> EdgeCount("outputs of max-pooling", flops=0, acts=200704).acts
+        200704
+    """
+
+    what: str
+    flops: int
+    acts: int
+
+
+@dataclass(frozen=True)
 class Count(Complexity):
     """The complexity of a network at a resolution, and what was not counted.
 
@@ -82,6 +96,7 @@ class Count(Complexity):
     excluded: dict[str, int] = field(default_factory=dict)
     layers: tuple[LayerCount, ...] = field(default=(), repr=False)
     notes: tuple[str, ...] = ()
+    edges: tuple[EdgeCount, ...] = ()
 
     def as_document(self, *, layers: bool = False) -> dict[str, object]:
         """Return the JSON document of the command line."""
@@ -100,7 +115,7 @@ class Count(Complexity):
         return document
 
 
-def as_row(value: LayerCount | Uncounted) -> dict[str, object]:
+def as_row(value: LayerCount | Uncounted | EdgeCount) -> dict[str, object]:
     """Return a small value's fields by name.
 
     Example:

@@ -2,104 +2,22 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 from torch import nn
 
-from convscale.complexity.complexity import Count, LayerCount, Uncounted
+from convscale.complexity.complexity import Count
+from convscale.complexity.conventions import CONVENTIONS, convention_named
+from convscale.complexity.tally import Counting, listen
 from convscale.errors import InputError
 from convscale.network.copies import full_copy
-from convscale.network.execution import ForwardError, Observer, run
+from convscale.network.execution import ForwardError, run
 from convscale.network.inputs import convolution_inputs, example_inputs
 from convscale.network.probing import with_input
-from convscale.network.products import (
-    Product,
-    bind,
-    edges,
-    first_shape,
-    is_free,
-    may_multiply,
-    product,
-)
+from convscale.network.products import OwnRule
 from convscale.network.sources import Network
 from convscale.quantities import EXAMPLES, Resolution, check_resolution, exact, format_resolution
-
-CONVENTIONS = ("default", "pycls")
-
-
-class Counting(Observer):
-    """Add up the products of one run, by module, and note what was not counted.
-
-    Example:
-        >>> import torch
-        >>> net, counting = nn.Conv2d(3, 8, 3, device="meta"), Counting()
-        >>> out = run(net, (torch.empty(1, 3, 8, 8, device="meta"),), counting)
-        >>> counting.count(net, 8).acts
-        288
-    """
-
-    def __init__(self, convention: str = "default") -> None:
-        self.convention = convention
-        self.products: dict[str, Product] = {}
-        self.shapes: dict[str, tuple[int, ...]] = {}  # in the order of execution
-        self.excluded: Counter[str] = Counter()
-        self.uncounted: Counter[tuple[str, str]] = Counter()
-
-    def visit(
-        self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any, path: str
-    ) -> None:
-        """Add up a call that multiplies, and note one that does not."""
-        bound = bind(func, args, kwargs)
-        found = product(func, bound, output)
-        if self.convention == "pycls":
-            added = edges(func, bound, output)
-            if added != Product(0, 0):
-                own = found or Product(0, 0)
-                found = Product(own.flops + added.flops, own.acts + added.acts)
-        operator = f"{func.namespace}.{func._opname}"
-        if found is not None:
-            before = self.products.get(path, Product(0, 0))
-            self.products[path] = Product(before.flops + found.flops, before.acts + found.acts)
-            self.shapes.setdefault(path, first_shape(output))
-        elif may_multiply(func):
-            self.uncounted[operator, path] += 1
-        elif not is_free(func):
-            self.excluded[operator] += 1
-
-    def leave(self, path: str, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-        """Note the shape that a module with parameters puts out."""
-        del inputs
-        if module._parameters or path in self.products:
-            self.shapes[path] = first_shape(output)
-
-    def count(
-        self,
-        module: nn.Module,
-        resolution: Resolution,
-        *,
-        name: str = "",
-        notes: tuple[str, ...] = (),
-    ) -> Count:
-        """Return the count of the module that was run at a resolution (px)."""
-        layers = _layers(module, self)
-        return Count(
-            flops=sum(layer.flops for layer in layers),
-            params=sum(parameter.numel() for parameter in module.parameters()),
-            acts=sum(layer.acts for layer in layers),
-            network=name,
-            resolution=resolution,
-            convention=self.convention,
-            uncounted=tuple(
-                Uncounted(operator, calls, path)
-                for (operator, path), calls in self.uncounted.items()
-            ),
-            excluded=dict(self.excluded),
-            layers=layers,
-            notes=notes,
-        )
 
 
 def check_convention(convention: str) -> str:
@@ -112,13 +30,15 @@ def check_convention(convention: str) -> str:
         >>> check_convention("default")
         'default'
     """
-    if convention not in CONVENTIONS:
-        raise InputError(f"Unknown convention {convention!r}. Use {', '.join(CONVENTIONS)}.")
-    return convention
+    return convention_named(convention).name
 
 
 def count_network(
-    network: Network, *, resolution: Resolution | None = None, convention: str = "default"
+    network: Network,
+    *,
+    resolution: Resolution | None = None,
+    convention: str = "default",
+    rules: Mapping[str, OwnRule] | None = None,
 ) -> Count:
     """Count flops, params and acts of a network: one image, one forward pass.
 
@@ -126,6 +46,7 @@ def count_network(
         network: The network.
         resolution: Input side, or all sides, in px; the network's own by default.
         convention: The convention of the count.
+        rules: Rules for operators, beside those that the network brings.
 
     Returns:
         The totals, each module's share, and what was met and not counted.
@@ -138,19 +59,58 @@ def count_network(
         >>> count_network(resolve_base("timm:resnet50")).flops
         4089184256
     """
-    check_convention(convention)
+    counted = _counted(network, resolution, (convention,), rules)
+    return counted[0]
+
+
+def count_conventions(
+    network: Network,
+    *,
+    resolution: Resolution | None = None,
+    rules: Mapping[str, OwnRule] | None = None,
+) -> dict[str, Count]:
+    """Count a network in every convention, in one run.
+
+    Args:
+        network: The network.
+        resolution: Input side, or all sides, in px; the network's own by default.
+        rules: Rules for operators, beside those that the network brings.
+
+    Returns:
+        The count in each convention, by its name.
+
+    Raises:
+        InputError: If the resolution is missing, or the network cannot run at it.
+
+    Example:
+        >>> from convscale.network import resolve_base
+        >>> found = count_conventions(resolve_base("timm:resnet50"))
+        >>> [(name, one.flops) for name, one in found.items()]
+        [('default', 4089184256), ('pycls', 4089185256), ('fvcore', 4111512576),
+         ('torch', 8178368512)]
+    """
+    counted = _counted(network, resolution, tuple(CONVENTIONS), rules)
+    return {one.convention: one for one in counted}
+
+
+def _counted(
+    network: Network,
+    resolution: Resolution | None,
+    conventions: Sequence[str],
+    rules: Mapping[str, OwnRule] | None,
+) -> list[Count]:
+    counters = [Counting(name, rules={**network.rules, **(rules or {})}) for name in conventions]
     size = known_resolution(network, resolution)
     network = with_input(network, size)
-    module = network.build("meta")
-    found = count_module(
-        module,
+    found = _count_module(
+        network.build("meta"),
         exact(size, network.dims or 2),
+        counters,
         name=network.name,
         in_chans=network.in_chans,
         weights=lambda: network.build("cpu"),
-        convention=convention,
     )
-    return replace(found, resolution=size)
+    return [replace(one, resolution=size) for one in found]
 
 
 def known_resolution(network: Network, resolution: Resolution | None) -> Resolution:
@@ -183,6 +143,7 @@ def count_module(
     in_chans: int | None = None,
     weights: Callable[[], nn.Module] | None = None,
     convention: str = "default",
+    rules: Mapping[str, OwnRule] | None = None,
 ) -> Count:
     """Count a module of our own (a copy); fall back to real tensors where meta ones fail.
 
@@ -193,6 +154,7 @@ def count_module(
         in_chans: Input channels; read from the module if not given.
         weights: Builds the module with real weights, for networks that need them to run.
         convention: The convention of the count.
+        rules: Rules for operators.
 
     Raises:
         InputError: If the network cannot run at the resolution.
@@ -201,27 +163,43 @@ def count_module(
         >>> count_module(nn.Conv2d(3, 8, 3, device="meta"), 8).acts
         288
     """
+    counters = [Counting(convention, rules=rules)]
+    return _count_module(
+        module, resolution, counters, name=name, in_chans=in_chans, weights=weights
+    )[0]
+
+
+def _count_module(
+    module: nn.Module,
+    resolution: Resolution,
+    counters: Sequence[Counting],
+    *,
+    name: str,
+    in_chans: int | None,
+    weights: Callable[[], nn.Module] | None,
+) -> list[Count]:
+    """Let counters see one run; a second, with real tensors, where the first fails."""
     notes: tuple[str, ...] = ()
     try:
-        counter = _run(module, resolution, in_chans, convention)
+        _run(module, resolution, in_chans, counters)
     except ForwardError as error:
         if weights is None:
             raise cannot_run(name, resolution, error, module) from error
+        for counter in counters:
+            counter.clear()
         try:
-            counter = _run(full_copy(weights()), resolution, in_chans, convention)
+            _run(full_copy(weights()), resolution, in_chans, counters)
         except ForwardError as second:
             raise cannot_run(name, resolution, second, module) from second
         notes = (f"Counted by a real forward pass: the meta device fails ({error.reason}).",)
-    return counter.count(module, resolution, name=name, notes=notes)
+    return [one.count(module, resolution, name=name, notes=notes) for one in counters]
 
 
 def _run(
-    module: nn.Module, resolution: Resolution, in_chans: int | None, convention: str
-) -> Counting:
-    counter = Counting(convention)
+    module: nn.Module, resolution: Resolution, in_chans: int | None, counters: Sequence[Counting]
+) -> None:
     inputs = example_inputs(module, resolution, in_chans=in_chans)
-    run(module, inputs, counter)
-    return counter
+    run(module, inputs, *counters, handle=listen(counters))
 
 
 def cannot_run(
@@ -245,28 +223,3 @@ def cannot_run(
         f"{name or 'The network'} cannot run at {format_resolution(resolution)} px: "
         f"{error.reason}. {advice}"
     )
-
-
-def _layers(module: nn.Module, counter: Counting) -> tuple[LayerCount, ...]:
-    """List what each module executed itself, in the order of execution, and what it owns."""
-    parts = dict(module.named_modules())
-    unused = [
-        path for path, part in parts.items() if part._parameters and path not in counter.shapes
-    ]
-    seen: set[int] = set()
-    layers = []
-    for path in (*counter.shapes, *unused):
-        own = [p for p in parts[path]._parameters.values() if p is not None and id(p) not in seen]
-        seen.update(id(parameter) for parameter in own)
-        found = counter.products.get(path, Product(0, 0))
-        layers.append(
-            LayerCount(
-                path=path,
-                kind=type(parts[path]).__name__,
-                output_shape=counter.shapes.get(path, ()),
-                flops=found.flops,
-                params=sum(parameter.numel() for parameter in own),
-                acts=found.acts,
-            )
-        )
-    return tuple(layers)

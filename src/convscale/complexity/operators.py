@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from math import prod
 from typing import Any
 
@@ -10,15 +11,17 @@ import torch
 from torch import nn
 
 from convscale.complexity.calls import OperatorCall
+from convscale.complexity.conventions import convention_named
 from convscale.complexity.counting import cannot_run, check_convention, known_resolution
 from convscale.complexity.kinds import geometry_of, kind_of, reads_part, written_only
+from convscale.complexity.tally import listen
 from convscale.complexity.views import Operators
 from convscale.errors import InputError
 from convscale.network.copies import full_copy
 from convscale.network.execution import ForwardError, Observer, run
 from convscale.network.inputs import example_inputs
 from convscale.network.probing import with_input
-from convscale.network.products import Product, bind, edges, product
+from convscale.network.products import bind
 from convscale.network.sources import Network
 from convscale.network.ties import tensors_in
 from convscale.quantities import Resolution, check_count, exact
@@ -65,7 +68,8 @@ class Recorder(Observer):
     ) -> None:
         self.calls: list[OperatorCall] = []
         self._item_bytes = item_bytes
-        self._convention = convention
+        self.convention = convention_named(convention)
+        self._inside = 0  # functions that the convention counts as a whole, and that are running
         self._data = {_storage(tensor) for tensor in inputs}
         self._params: dict[int, dict[int, int]] = {}  # by storage: parameters that are in it
         for parameter in module.parameters():
@@ -86,7 +90,7 @@ class Recorder(Observer):
             return
         bound = bind(func, args, kwargs)
         geometry = geometry_of(func, bound, output)
-        found = _cost(self._convention, func, bound, output)
+        found = self.convention.cost(func, bound, output, edges=not self._inside)
         read = {
             place: self._bytes(func, tensor, results)
             for place, tensor in enumerate(operands)
@@ -108,6 +112,24 @@ class Recorder(Observer):
                 geometry=geometry,
             )
         )
+
+    def begin(self) -> None:
+        """Enter a function that the convention counts as a whole."""
+        self._inside += 1
+
+    def end(self) -> None:
+        """Leave it."""
+        self._inside -= 1
+
+    def add_function(self, function: str, bound: dict[str, Any], output: Any, path: str) -> None:
+        """Add what the convention counts of a function to the last call that it made."""
+        del path
+        edge = self.convention.of_function(function)
+        if edge is not None and self.calls:
+            last, more = self.calls[-1], edge.rule(bound, output)
+            self.calls[-1] = replace(
+                last, flops=last.flops + more.flops, acts=last.acts + more.acts
+            )
 
     def _follow(
         self, operands: list[torch.Tensor], results: list[torch.Tensor], *, of_weights: bool
@@ -155,14 +177,6 @@ class Recorder(Observer):
         if tensor.is_complex():
             return 2 * self._item_bytes
         return self._item_bytes if tensor.is_floating_point() else tensor.element_size()
-
-
-def _cost(convention: str, func: Any, bound: dict[str, Any], output: Any) -> Product:
-    found = product(func, bound, output) or Product(0, 0)
-    if convention != "pycls":
-        return found
-    added = edges(func, bound, output)
-    return Product(found.flops + added.flops, found.acts + added.acts)
 
 
 def _storage(tensor: torch.Tensor) -> int:
@@ -254,7 +268,7 @@ def record_network(
             module, exact(size, network.dims or 2), in_chans=network.in_chans, batch=batch_size
         )
         recorder = Recorder(module, images, item_bytes=ITEM_BYTES[dtype], convention=convention)
-        run(module, images, recorder)
+        run(module, images, recorder, handle=listen([recorder]))
         return recorder.calls
 
     calls, notes = _with_fallback(network, module, size, record)

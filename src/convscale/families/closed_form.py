@@ -57,6 +57,22 @@ class Cost(NamedTuple):
         return self.flops, self.params, self.acts
 
 
+def check_closed_form(convention: str) -> None:
+    """Refuse a convention in which descriptions are not counted in closed form.
+
+    Raises:
+        InputError: If it is not default or pycls.
+
+    Example:
+        >>> check_closed_form("pycls")
+    """
+    if convention not in CONVENTIONS:
+        raise InputError(
+            f"The closed form of paper families does not count in the convention {convention!r}. "
+            f"Use {' or '.join(CONVENTIONS)}, or count the network itself (convscale count)."
+        )
+
+
 def count(
     description: Description,
     *,
@@ -78,8 +94,7 @@ def count(
         >>> count(named("ResNet-50"))
         Complexity(flops=4089184256, params=25557032, acts=11114984)
     """
-    if convention not in CONVENTIONS:
-        raise InputError(f"Unknown convention {convention!r}. Use {', '.join(CONVENTIONS)}.")
+    check_closed_form(convention)
     side = check_resolution(description.resolution if resolution is None else resolution, dims=2)
     if isinstance(description, EfficientNet):
         cost = _efficientnet(description, side)

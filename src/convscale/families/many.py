@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from convscale.errors import InputError
-from convscale.families.closed_form import CONVENTIONS, Number, Stage, anynet_cost
+from convscale.families.closed_form import Number, Stage, anynet_cost, check_closed_form
 from convscale.families.description import GROUPED, AnyNet
 from convscale.families.regnet import MOST_BLOCKS, WIDTH_MULTIPLE, Floats, Ints, RegNet, stages
 from convscale.quantities import Resolution, check_resolution, sides, whole
@@ -216,8 +216,7 @@ def _in_chunks(
     size: int = CHUNK,
 ) -> Costs:
     """Count chunk by chunk, so that memory is bounded by the answer."""
-    if convention not in CONVENTIONS:
-        raise InputError(f"Unknown convention {convention!r}. Use {', '.join(CONVENTIONS)}.")
+    check_closed_form(convention)
     side = check_resolution(like.resolution if resolution is None else resolution, dims=2)
     out = np.empty((3, total), np.int64)
     for start in range(0, total, size):

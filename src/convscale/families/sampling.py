@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from convscale.errors import BudgetError, InputError
-from convscale.families.closed_form import CONVENTIONS, anynet_cost
+from convscale.families.closed_form import anynet_cost, check_closed_form
 from convscale.families.description import MOST_CHANNELS
 from convscale.families.many import check_largest, fitted_stages
 from convscale.families.regnet import (
@@ -242,8 +242,7 @@ def sample(
     Source: arXiv 2003.13678, section 3.4.
     """
     count = check_count(count, what="number of networks")
-    if convention not in CONVENTIONS:
-        raise InputError(f"Unknown convention {convention!r}. Use {', '.join(CONVENTIONS)}.")
+    check_closed_form(convention)
     chosen = Space() if space is None else space
     side = check_resolution(chosen.like.resolution if resolution is None else resolution, dims=2)
     ranges = (

@@ -1,18 +1,32 @@
 """The operators that multiply and add: their flops (multiply-adds) and acts.
 
 One image and one forward pass; a multiply-accumulate counts once. Acts are the elements of the
-operator's output. Fused attention counts both of its products, as if it were not fused.
+operator's output. Fused operators count all of their products, as if they were not fused.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from math import prod
 from typing import Any
 
+from convscale.errors import InputError
+from convscale.network.contractions import ATTENTION, RULES, Contraction
 from convscale.network.ties import tensors_in
+
+__all__ = [
+    "ATTENTION",
+    "Product",
+    "bind",
+    "checked_rules",
+    "contractions",
+    "first_shape",
+    "is_free",
+    "may_multiply",
+    "name_of",
+    "product",
+]
 
 
 @dataclass(frozen=True)
@@ -28,54 +42,25 @@ class Product:
     acts: int
 
 
-def _convolution(bound: dict[str, Any], output: Any) -> Product:
-    weight = bound["weight"]
-    positions = bound["input"].numel() if bound["transposed"] else output.numel()
-    return Product(positions * prod(weight.shape[1:]), output.numel())
+# A rule of the user's: from a call's arguments by name, and its result, to flops and acts.
+OwnRule = Callable[[dict[str, Any], Any], "Product | tuple[int, int]"]
 
-
-def _matrix(bound: dict[str, Any], output: Any) -> Product:
-    left = next(bound[name] for name in ("mat1", "batch1", "self") if name in bound)
-    return Product(output.numel() * left.shape[-1], output.numel())
-
-
-def _attention(bound: dict[str, Any], _output: Any) -> Product:
-    query, key, value = bound["query"], bound["key"], bound["value"]
-    scores = prod(query.shape[:-1]) * key.shape[-2]
-    mixed = prod(query.shape[:-1]) * value.shape[-1]
-    return Product(
-        scores * query.shape[-1] + mixed * key.shape[-2],
-        scores + mixed,
-    )
-
-
-# Fused attention, by device.
-ATTENTION = (
-    "_scaled_dot_product_flash_attention_for_cpu",
-    "_scaled_dot_product_flash_attention",
-    "_scaled_dot_product_efficient_attention",
-    "_scaled_dot_product_cudnn_attention",
-    "_scaled_dot_product_attention_math",
-    "_scaled_dot_product_fused_attention_overrideable",
-)
-
-PRODUCTS: dict[str, Callable[[dict[str, Any], Any], Product]] = {
-    "convolution": _convolution,
-    **dict.fromkeys(("mm", "addmm", "bmm", "baddbmm"), _matrix),
-    **dict.fromkeys(ATTENTION, _attention),
-}
-
-# Operators of PyTorch that multiply by weights or sum products, and have no rule here.
+# Operators of PyTorch that multiply by weights or sum products, and have no rule.
 UNRULED = frozenset(
     (
-        "addbmm addmv mv dot vdot addr ger _int_mm _scaled_mm linear matmul einsum _conv_tbc "
-        "lstm gru rnn_tanh rnn_relu _thnn_fused_lstm_cell _thnn_fused_gru_cell mkldnn_rnn_layer "
-        "quantized_lstm _cdist_forward _trilinear bilinear _embedding_bag "
-        "_embedding_bag_forward_only linalg_lstsq linalg_inv_ex linalg_svd _linalg_svd fft "
-        "_fft_r2c _fft_c2r _fft_c2c mkldnn_convolution mkldnn_linear cudnn_convolution "
-        "slow_conv3d slow_conv_dilated2d slow_conv_dilated3d _weight_int4pack_mm"
+        "linear matmul einsum bilinear _linalg_svd linalg_svd linalg_lstsq linalg_inv_ex "
+        "_linalg_solve_ex linalg_qr linalg_cholesky_ex cholesky_solve linalg_matrix_exp "
+        "_linalg_eigh linalg_eig linalg_lu_factor_ex linalg_lu_solve linalg_solve_triangular "
+        "triangular_solve linalg_householder_product _fft_r2c _fft_c2r _fft_c2c "
+        "_sparse_addmm _sparse_mm _sparse_sparse_matmul sspaddmm hspmm _grouped_mm "
+        "_scaled_grouped_mm _weight_int4pack_mm _weight_int8pack_mm _flash_attention_forward "
+        "_efficient_attention_forward _cudnn_attention_forward lstm gru rnn_tanh rnn_relu "
+        "quantized_lstm quantized_gru mkldnn_linear"
     ).split()
 )
+
+# Operators of torchvision that choose and interpolate, and multiply by no weights.
+_PICKING = frozenset("nms roi_align roi_pool ps_roi_align ps_roi_pool".split())
 
 # Operators that compute nothing: views, and tensors made from nothing.
 _FREE = frozenset(
@@ -85,13 +70,43 @@ _FREE = frozenset(
         "empty empty_like new_empty empty_strided new_empty_strided lift_fresh unsqueeze_ "
         "squeeze_ zeros ones full arange zeros_like ones_like full_like new_zeros new_ones "
         "new_full scalar_tensor lift diagonal _assert_async _assert_scalar sym_size sym_numel "
-        "sym_stride"
+        "sym_stride unsafe_split unsafe_split_with_sizes unsafe_chunk"
     ).split()
 )
 
 
+def name_of(func: Any) -> str:
+    """Return the name of an operator of the dispatcher.
+
+    Example:
+        >>> import torch
+        >>> name_of(torch.ops.aten.mm.default)
+        'aten::mm'
+    """
+    return f"{func.namespace}::{func._opname}"
+
+
+def contractions(func: Any, bound: dict[str, Any], output: Any) -> tuple[Contraction, ...]:
+    """Return the sums of products that a call makes; none where the operator has no rule.
+
+    Args:
+        func: The operator of the dispatcher.
+        bound: Its arguments by name.
+        output: Its result.
+
+    Example:
+        >>> import torch
+        >>> left, right = torch.zeros(2, 3), torch.zeros(3, 4)
+        >>> found = contractions(torch.ops.aten.mm.default, {"self": left}, left @ right)
+        >>> [one.inner.number for one in found]
+        [3]
+    """
+    rule = RULES.get(name_of(func))
+    return (rule(bound, output) if rule is not None else None) or ()
+
+
 def product(func: Any, bound: dict[str, Any], output: Any) -> Product | None:
-    """Return the flops and acts of a call, or None where the operator has no rule.
+    """Return the flops and acts of a call, or None where it has none.
 
     Args:
         func: The operator of the dispatcher.
@@ -104,30 +119,68 @@ def product(func: Any, bound: dict[str, Any], output: Any) -> Product | None:
         >>> product(torch.ops.aten.mm.default, {"self": left, "mat2": right}, left @ right)
         Product(flops=24, acts=8)
     """
-    rule = PRODUCTS.get(func._opname) if func.namespace == "aten" else None
-    return rule(bound, output) if rule is not None else None
+    found = contractions(func, bound, output)
+    if not found:
+        return None
+    return Product(sum(one.flops for one in found), sum(one.acts for one in found))
 
 
-def edges(func: Any, bound: dict[str, Any], output: Any) -> Product:
-    """Return what the convention `pycls` adds for a call.
+def checked_rules(rules: Mapping[str, OwnRule] | None) -> dict[str, OwnRule]:
+    """Return rules of the user's by the names of their operators in the dispatcher.
 
-    A flop for each output of a convolution or linear layer with biases, and the outputs of
-    max-pooling as acts.
+    Raises:
+        InputError: If a name or a rule is of another form.
 
     Example:
-        >>> import torch
-        >>> left, right = torch.zeros(2, 3), torch.zeros(3, 4)
-        >>> edges(torch.ops.aten.addmm.default, {}, left @ right)
-        Product(flops=8, acts=0)
+        >>> list(checked_rules({"mylib.scale": lambda arguments, output: (0, 0)}))
+        ['mylib::scale']
     """
-    if func.namespace != "aten":
-        return Product(0, 0)
-    name = func._opname
-    if name == "addmm" or (name == "convolution" and bound["bias"] is not None):
-        return Product(output.numel(), 0)
-    if name.startswith("max_pool") and name.endswith("_with_indices"):
-        return Product(0, output[0].numel())
-    return Product(0, 0)
+    if rules is not None and not isinstance(rules, Mapping):
+        raise InputError(
+            f"The rules are a {type(rules).__name__}. Give a mapping from operators to rules, as "
+            "in {'mylib::scale': rule}."
+        )
+    found: dict[str, OwnRule] = {}
+    for name, rule in (rules or {}).items():
+        parts = str(name).replace("::", ".").split(".")
+        if len(parts) != 2 or not all(part.isidentifier() for part in parts):
+            raise InputError(
+                f"{name!r} names no operator. Write namespace::name, as in mylib::scale."
+            )
+        if not callable(rule):
+            raise InputError(
+                f"The rule of {name} is a {type(rule).__name__}. Give a function of a call's "
+                "arguments by name and its result, that returns flops and acts."
+            )
+        found["::".join(parts)] = rule
+    return found
+
+
+def own_product(name: str, rule: OwnRule, bound: dict[str, Any], output: Any) -> Product:
+    """Return the flops and acts of a call by a rule of the user's.
+
+    Raises:
+        InputError: If the rule fails, or returns anything but two whole numbers.
+
+    Example:
+        >>> own_product("mylib::scale", lambda arguments, output: (2, 1), {}, None)
+        Product(flops=2, acts=1)
+    """
+    try:
+        found = rule(bound, output)
+    except Exception as error:
+        raise InputError(f"The rule of {name} failed: {type(error).__name__}: {error}.") from error
+    pair = (found.flops, found.acts) if isinstance(found, Product) else found
+    if not (
+        isinstance(pair, tuple)
+        and len(pair) == 2
+        and all(isinstance(value, int) and value >= 0 for value in pair)
+    ):
+        raise InputError(
+            f"The rule of {name} returned {found!r}. It must return flops and acts, two whole "
+            "numbers, as in (4096, 512)."
+        )
+    return Product(*pair)
 
 
 def is_free(func: Any) -> bool:
@@ -153,6 +206,8 @@ def may_multiply(func: Any) -> bool:
     """
     if func.namespace == "aten":
         return func._opname in UNRULED
+    if func.namespace == "torchvision":
+        return func._opname not in _PICKING
     return func.namespace not in ("prims", "prim")
 
 

@@ -7,7 +7,7 @@ import inspect
 import re
 import sys
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -19,9 +19,13 @@ from convscale.errors import ConvscaleError, InputError, UnknownNetworkError, ne
 from convscale.families import Description
 from convscale.families.documents import as_document
 from convscale.network.copies import meta_copy
+from convscale.network.products import OwnRule, checked_rules
 from convscale.quantities import Resolution, check_count, sides
 
 Device = Literal["cpu", "meta"]
+
+# The mapping in a file of the user's that says how operators of its own are counted.
+RULES_NAME = "CONVSCALE_RULES"
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,8 @@ class Network:
     px, None where nothing tells it; `family` the description where it is a paper family's;
     `dims` the number of spatial dimensions, None where it is not known yet; `remake` is
     None where nothing that takes options made the network. `seen` is a module that may be looked
-    at and never changed, where one is at hand: it spares a build.
+    at and never changed, where one is at hand: it spares a build. `rules` count operators of
+    its own.
 
     Example:
         >>> Network("module:Linear", None, None, lambda device: nn.Linear(2, 3)).name
@@ -82,6 +87,7 @@ class Network:
     remake: Remake | None = None
     dims: int | None = None
     seen: nn.Module | None = None
+    rules: Mapping[str, OwnRule] = field(default_factory=dict)
 
     def look(self) -> nn.Module:
         """Return a module to look at, which must not be changed."""
@@ -238,10 +244,13 @@ def from_file(path: Path, factory: str, options: dict[str, int]) -> Network:
             f"{path} has no callable {factory!r}.{near_names(factory, known)} "
             "Write path/to/file.py:factory."
         )
-    return _from_callable(f"{path}:{factory}", make, options)
+    rules = checked_rules(getattr(module, RULES_NAME, None))
+    return _from_callable(f"{path}:{factory}", make, options, rules)
 
 
-def _from_callable(name: str, make: Callable[..., Any], options: dict[str, Any]) -> Network:
+def _from_callable(
+    name: str, make: Callable[..., Any], options: dict[str, Any], rules: Mapping[str, OwnRule]
+) -> Network:
     def create() -> nn.Module:
         try:
             network = make(**options)
@@ -255,9 +264,9 @@ def _from_callable(name: str, make: Callable[..., Any], options: dict[str, Any])
             )
         return network
 
-    again = Remake(make, lambda more: _from_callable(name, make, {**options, **more}))
+    again = Remake(make, lambda more: _from_callable(name, make, {**options, **more}, rules))
     origin, chans = Origin(name, options), options.get("in_chans")
-    return Network(name, None, chans, _builder(create), origin, remake=again)
+    return Network(name, None, chans, _builder(create), origin, remake=again, rules=rules)
 
 
 def _execute(path: Path) -> types.ModuleType:

@@ -14,13 +14,14 @@ from torch import nn
 from convscale.errors import UnscalableNetworkError
 from convscale.network.adapters import adapter_of, tie_adapted
 from convscale.network.channels import Channels, find_channels
+from convscale.network.contractions import Contraction, Extent
 from convscale.network.execution import ForwardError, Observer, run
 from convscale.network.inputs import example_inputs
 from convscale.network.keeping import Kept, kept_layers
 from convscale.network.labels import Label, Labels, find_along, varying, vector
 from convscale.network.numbers import Number, Size, install
 from convscale.network.outputs import Scores
-from convscale.network.products import bind, is_free, product
+from convscale.network.products import bind, contractions, is_free
 from convscale.network.relations import (
     RULES,
     VIEWS,
@@ -200,8 +201,8 @@ class _Recorder(Observer):
         self.scores.visit(self.ties, func._opname, bound, output)
         self._note_sizes(func._opname, bound, path)
         self.ties.here = None
-        if not self.aside and product(func, bound, output) is not None:
-            self.terms += _terms(self.ties, func._opname, bound, output, path)
+        if not self.aside and (found := contractions(func, bound, output)):
+            self.terms += _terms(self.ties, func._opname, found, path)
 
     def handle(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], path: str) -> Any:
         """Make a call, and note the sizes that it names."""
@@ -436,32 +437,14 @@ def _label_tensors(ties: Ties, module: nn.Module) -> tuple[TensorAxes, ...]:
     return tuple(found)
 
 
-def _terms(ties: Ties, operator: str, bound: dict[str, Any], output: Any, path: str) -> list[Term]:
+def _terms(ties: Ties, operator: str, found: Sequence[Contraction], path: str) -> list[Term]:
     """Write the flops and acts of a call as constants times numbers of units."""
-    if operator == "convolution":
-        weight = bound["weight"]
-        positions = bound["input"] if bound["transposed"] else output
-        inner = _factors(ties, weight, dims=range(1, weight.ndim))
-        return [_term(path, operator, _factors(ties, positions), inner, _factors(ties, output))]
-    if operator.startswith("_scaled_dot_product"):
-        return _attention_terms(ties, operator, bound, path)
-    left = next(bound[name] for name in ("mat1", "batch1", "self") if name in bound)
-    result = _factors(ties, output)
-    inner = _factors(ties, left, dims=[left.ndim - 1])
-    return [_term(path, operator, result, inner, result)]
-
-
-def _attention_terms(ties: Ties, operator: str, bound: dict[str, Any], path: str) -> list[Term]:
-    query, key, value = bound["query"], bound["key"], bound["value"]
-    positions, keys = prod(query.shape[:-1]), key.shape[-2]
-    scores: _Factors = (positions * keys, ())
-    heads = _factors(ties, query, dims=[query.ndim - 1])
-    mixed = _factors(ties, value, dims=[value.ndim - 1])
-    result = (positions * mixed[0], mixed[1])
-    return [
-        _term(path, operator, scores, heads, scores),
-        _term(path, operator, result, (keys, ()), result),
-    ]
+    terms = []
+    for one in found:
+        outer = _factors(ties, one.outer)
+        put_out = outer if one.put_out is None else _factors(ties, one.put_out)
+        terms.append(_term(path, operator, outer, _factors(ties, one.inner), put_out))
+    return terms
 
 
 _Factors = tuple[int, tuple[Label, ...]]
@@ -473,10 +456,13 @@ def _term(path: str, operator: str, outer: _Factors, inner: _Factors, acts: _Fac
     )
 
 
-def _factors(ties: Ties, tensor: torch.Tensor, dims: Sequence[int] | None = None) -> _Factors:
-    """Write the product of some sizes of a tensor as a constant times numbers of units."""
-    chosen = set(range(tensor.ndim) if dims is None else dims)
-    constant, units = 1, []
+def _factors(ties: Ties, extent: Extent) -> _Factors:
+    """Write an extent as a constant times numbers of units."""
+    tensor = extent.tensor
+    if tensor is None:
+        return extent.scale, ()
+    chosen = set(range(tensor.ndim) if extent.dims is None else extent.dims)
+    constant, units = extent.scale, []
     for label in _restricted(ties.labels(tensor), set(chosen)):
         covered = varying(label)
         if covered <= chosen:  # of several labels along one dimension, one tells its size

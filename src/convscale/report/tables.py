@@ -57,13 +57,18 @@ def count_table(count: Count, *, layers: bool = False) -> RenderableType:
         _add(totals, metric, f"{value:,}", format_count(value))
     parts: list[RenderableType] = [_titled(title, totals)]
     if layers:
-        parts.append(_layers_table(count))
-    if count.uncounted:
-        parts.append(_uncounted_table(count))
-    return Group(*parts, *_notes(count.notes))
+        parts.append(layers_table(count))
+    return Group(*parts, *uncounted_parts(count), *_notes(count.notes))
 
 
-def _layers_table(count: Count) -> Group:
+def layers_table(count: Count) -> Group:
+    """Show what each layer executed and owns itself.
+
+    Example:
+        >>> from convscale.complexity.complexity import Count
+        >>> plain_lines(layers_table(Count(1, 1, 1, "net", 8)))[0]
+        'Layers'
+    """
     table = _table("path", "kind", "output", "flops<", "params<", "acts<")
     for layer in count.layers:
         shape = "x".join(map(str, layer.output_shape))
@@ -72,11 +77,27 @@ def _layers_table(count: Count) -> Group:
     return _titled("Layers", table)
 
 
-def _uncounted_table(count: Count) -> Group:
+def uncounted_parts(count: Count) -> list[RenderableType]:
+    """Show the operators that were met and not counted, and how to count them.
+
+    Example:
+        >>> from convscale.complexity.complexity import Count
+        >>> uncounted_parts(Count(1, 1, 1, "net", 8))
+        []
+    """
+    if not count.uncounted:
+        return []
     table = _table("operator", "calls<", "first met in")
     for entry in count.uncounted:
         _add(table, entry.operator, str(entry.calls), entry.path or "the network itself")
-    return _titled("Met and not counted", table)
+    name = count.uncounted[0].operator.replace(".", "::")
+    return [
+        _titled("Met and not counted", table),
+        Text(
+            f'Rules count them: CONVSCALE_RULES = {{"{name}": rule}} in the file of the network, '
+            f"or rules={{...}} in Python; rule(arguments, output) returns flops and acts."
+        ),
+    ]
 
 
 def scaled_table(scaled: ScaledNetwork) -> RenderableType:

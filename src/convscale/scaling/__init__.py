@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from convscale.complexity.counting import check_convention
 from convscale.families.scaling import group_rule
 from convscale.network.naming import NetworkLike
+from convscale.network.products import OwnRule
 from convscale.quantities import Resolution
-from convscale.scaling.family import scale_family, with_convention
-from convscale.scaling.resolving import count, resolve
+from convscale.scaling.family import scale_family
+from convscale.scaling.recounting import recounted
+from convscale.scaling.resolving import count, count_conventions, resolve
 from convscale.scaling.scaled import ScaledNetwork
 from convscale.scaling.scaler import Scaler, check_rounding, split_keep, target_of
 from convscale.scaling.staging import StageRow, StageTable, stages
@@ -23,6 +25,7 @@ __all__ = [
     "StageRow",
     "StageTable",
     "count",
+    "count_conventions",
     "load",
     "operators",
     "resolve",
@@ -54,6 +57,7 @@ def scale(
     in_chans: int | None = None,
     group_width: str | None = None,
     convention: str = "default",
+    rules: Mapping[str, OwnRule] | None = None,
 ) -> ScaledNetwork:
     """Scale a network to exactly one target: a factor, or a budget of flops, params or acts.
 
@@ -83,7 +87,8 @@ def scale(
         in_chans: Input channels, for names and factories.
         group_width: follow, to scale group width like width, or named, only where the
             strategy names g; named under the rounding reference, else follow.
-        convention: The convention of base and achieved: default or pycls.
+        convention: The convention of base and achieved: default, pycls, fvcore or torch.
+        rules: Rules for operators of base and achieved: see `count`.
 
     Returns:
         The scaled network: module, resolution, requested, achieved, notes.
@@ -110,7 +115,7 @@ def scale(
     rule = group_rule(chosen, group_width, rounding=rounding)
     base = resolve(network, resolution=resolution, num_classes=num_classes, in_chans=in_chans)
     if rounding == "reference" or (rounding == "efficientnet" and base.family is not None):
-        return scale_family(
+        found = scale_family(
             base,
             rule,
             targets,
@@ -123,6 +128,7 @@ def scale(
             strict=strict,
             weights=weights,
         )
+        return recounted(found, base, convention, rules)
     found = Scaler(base, width_multiple=width_multiple).scale(
         rule,
         factor=factor,
@@ -138,4 +144,4 @@ def scale(
         strict=strict,
         weights=weights,
     )
-    return with_convention(found, base, convention)
+    return recounted(found, base, convention, rules)

@@ -1,4 +1,4 @@
-"""Scale a paper family's network by the authors' rule, and count in other conventions."""
+"""Scale a paper family's network by the authors' rule."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from convscale.complexity.complexity import Complexity
 from convscale.complexity.counting import count_module, count_network, known_resolution
 from convscale.errors import BudgetError, InputError
 from convscale.families import AnyNet, Description, solved
+from convscale.families.closed_form import check_closed_form
 from convscale.families.description import GROUPED
 from convscale.families.documents import as_document
 from convscale.families.rounding import rescaled
 from convscale.families.scaling import by_factors, check_rules
-from convscale.network.copies import meta_copy
 from convscale.network.sources import Network, Origin, from_family
-from convscale.quantities import exact, format_count, format_miss, sides
+from convscale.quantities import format_count, format_miss, sides
 from convscale.scaling.control import Control
 from convscale.scaling.plan import Plan
 from convscale.scaling.scaled import ScaledNetwork
@@ -78,6 +78,7 @@ def scale_family(
     check_rules(strategy, rounding)
     factor = value
     if target != "factor":
+        check_closed_form(convention)
         factor = solved(
             base,
             strategy,
@@ -195,32 +196,3 @@ def _grouped(base: Description, net: Description) -> tuple[str, ...]:
         if any(old == 1 and new > 1 for old, new in pairs):
             return ("The rule scales a group width of 1 like any other.",)
     return ()
-
-
-def with_convention(found: ScaledNetwork, base: Network, convention: str) -> ScaledNetwork:
-    """Return a scaled network whose counts are in a convention.
-
-    Example:
-        >>> import convscale as cs
-        >>> cs.scale("resnet18", strategy="w", factor=2, weights=False,
-        ...          convention="pycls").base.flops
-        1814074344
-    """
-    if convention == found.base.convention:
-        return found
-    counted = count_module(
-        meta_copy(found.module),
-        exact(found.resolution, found.dims),
-        name=found.network,
-        in_chans=found.in_chans,
-        convention=convention,
-    )
-    notes = found.notes
-    if "factor" not in found.requested:
-        notes = (*notes, "The budget was solved for in the convention default.")
-    return replace(
-        found,
-        base=count_network(base, resolution=found.base_resolution, convention=convention),
-        achieved=Complexity(counted.flops, counted.params, counted.acts),
-        notes=notes,
-    )

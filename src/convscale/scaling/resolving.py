@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from torch import nn
 
+from convscale.complexity import counting
 from convscale.complexity.complexity import Count
 from convscale.complexity.counting import check_convention, count_network
 from convscale.errors import InputError
@@ -15,6 +17,7 @@ from convscale.network.naming import (
     resolve_base,
     split_scaled,
 )
+from convscale.network.products import OwnRule
 from convscale.network.sizing import fitted
 from convscale.network.sources import Network
 from convscale.quantities import Resolution, check_resolution, parse_number
@@ -73,6 +76,7 @@ def count(
     convention: str = "default",
     num_classes: int | None = None,
     in_chans: int | None = None,
+    rules: Mapping[str, OwnRule] | None = None,
 ) -> Count:
     """Count flops, params and acts of a network: one image, one forward pass.
 
@@ -82,9 +86,12 @@ def count(
         network: A name, `file.py:factory`, a saved folder, `NAME@STRATEGY:FACTOR`, a
             description of `convscale.families`, or a module.
         resolution: Base input side, or all sides, in px; required for modules.
-        convention: default, or pycls, which adds biases to flops and max-pooling to acts.
+        convention: default, pycls, fvcore or torch; `convscale.complexity.conventions` says
+            what each adds.
         num_classes: Classes of the classifier, for names and factories.
         in_chans: Input channels, for names and factories.
+        rules: For operators of one's own, namespace::name to a function that takes a call's
+            arguments by name and its result, and returns flops and acts.
 
     Returns:
         The totals, each module's share, and what was met and not counted.
@@ -99,7 +106,39 @@ def count(
     """
     check_convention(convention)
     found = resolve(network, resolution=resolution, num_classes=num_classes, in_chans=in_chans)
-    return count_network(found, convention=convention)
+    return count_network(found, convention=convention, rules=rules)
+
+
+def count_conventions(
+    network: NetworkLike,
+    *,
+    resolution: Resolution | None = None,
+    num_classes: int | None = None,
+    in_chans: int | None = None,
+    rules: Mapping[str, OwnRule] | None = None,
+) -> dict[str, Count]:
+    """Count a network in every convention, in one run.
+
+    Args:
+        network: As `count` takes it.
+        resolution: Base input side, or all sides, in px; required for modules.
+        num_classes: Classes of the classifier, for names and factories.
+        in_chans: Input channels, for names and factories.
+        rules: Rules for operators of one's own, as `count` takes them.
+
+    Returns:
+        The count in each convention, by its name.
+
+    Raises:
+        InputError: If an argument is wrong, or the network cannot run at the resolution.
+
+    Example:
+        >>> found = count_conventions("resnet18")
+        >>> {name: one.flops - found["default"].flops for name, one in found.items()}
+        {'default': 0, 'pycls': 1000, 'fvcore': 4992512, 'torch': 1814073344}
+    """
+    found = resolve(network, resolution=resolution, num_classes=num_classes, in_chans=in_chans)
+    return counting.count_conventions(found, rules=rules)
 
 
 def build(

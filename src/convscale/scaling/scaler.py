@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from convscale.complexity.complexity import METRICS, Complexity, Count
-from convscale.complexity.counting import Counting, count_module, known_resolution
+from convscale.complexity.counting import count_module, known_resolution
+from convscale.complexity.tally import Counting
 from convscale.errors import BudgetError, InputError, UnscalableNetworkError
 from convscale.network.copies import meta_copy
 from convscale.network.execution import ForwardError, run

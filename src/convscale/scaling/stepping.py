@@ -46,7 +46,16 @@ def stepped(base: Network, steps: Steps, *, name: str, resolution: Resolution | 
 
     origin = replace(base.origin, steps=(*base.origin.steps, *steps))
     remake = None if base.remake is None else Remake(base.remake.factory, again)
-    return Network(name, resolution, base.in_chans, make, origin, remake=remake, dims=base.dims)
+    return Network(
+        name,
+        resolution,
+        base.in_chans,
+        make,
+        origin,
+        remake=remake,
+        dims=base.dims,
+        rules=base.rules,
+    )
 
 
 def applied(module: nn.Module, steps: Steps) -> nn.Module:

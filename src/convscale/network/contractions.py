@@ -1,0 +1,217 @@
+"""What operators multiply and add: sums of products, as sizes of the tensors at hand.
+
+A contraction makes `outer` sums of `inner` products each. Its extents name the tensors whose
+sizes they are, so that the same rule counts a call and tells how the count grows with the widths.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import prod
+from typing import Any, NamedTuple
+
+import torch
+
+Bound = dict[str, Any]  # the arguments of a call by name
+
+
+class Extent(NamedTuple):
+    """A number: a constant times the sizes of some dimensions of a tensor (None for all).
+
+    Example:
+        >>> Extent(torch.zeros(2, 3, 5), (0, -1), scale=7).number
+        70
+    """
+
+    tensor: torch.Tensor | None = None
+    dims: tuple[int, ...] | None = None
+    scale: int = 1
+
+    @property
+    def number(self) -> int:
+        """The number itself."""
+        if self.tensor is None:
+            return self.scale
+        if self.dims is None:
+            return self.scale * self.tensor.numel()
+        shape = self.tensor.shape
+        return self.scale * prod([shape[dim] for dim in self.dims])
+
+
+class Contraction(NamedTuple):
+    """So many sums of so many products, and the elements that are put out (outer, if None).
+
+    Example:
+        >>> Contraction(Extent(scale=6), Extent(scale=5)).flops
+        30
+    """
+
+    outer: Extent
+    inner: Extent
+    put_out: Extent | None = None
+
+    @property
+    def flops(self) -> int:
+        """Multiply-adds: a multiply-accumulate counts once."""
+        return self.outer.number * self.inner.number
+
+    @property
+    def acts(self) -> int:
+        """Elements that are put out."""
+        return (self.put_out or self.outer).number
+
+
+Rule = Callable[[Bound, Any], tuple[Contraction, ...] | None]
+
+
+def _convolution(bound: Bound, output: Any) -> tuple[Contraction, ...]:
+    weight = bound["weight"]
+    inner = Extent(weight, tuple(range(1, weight.ndim)))
+    if bound.get("transposed", False):
+        return (Contraction(Extent(bound["input"]), inner, Extent(output)),)
+    return (Contraction(Extent(output), inner),)
+
+
+def _transposed(bound: Bound, output: Any) -> tuple[Contraction, ...]:
+    x = bound["input"] if "input" in bound else bound["self"]
+    return _convolution({**bound, "input": x, "transposed": True}, output)
+
+
+def _over_time(bound: Bound, output: Any) -> tuple[Contraction, ...]:
+    """Weights of (kernel, input channels, output channels)."""
+    return (Contraction(Extent(output), Extent(bound["weight"], (0, 1))),)
+
+
+def _matrix(bound: Bound, output: Any) -> tuple[Contraction, ...]:
+    left = next(bound[name] for name in ("mat1", "batch1", "mat", "self") if name in bound)
+    return (Contraction(Extent(output), Extent(left, (left.ndim - 1,))),)
+
+
+def _summed_batch(bound: Bound, output: Any) -> tuple[Contraction, ...]:
+    """Add up the products of a batch."""
+    return (Contraction(Extent(output), Extent(bound["batch1"], (0, 2))),)
+
+
+def _outer(_bound: Bound, output: Any) -> tuple[Contraction, ...]:
+    return (Contraction(Extent(output), Extent()),)
+
+
+def _attention(bound: Bound, _output: Any) -> tuple[Contraction, ...]:
+    """Both products of fused attention, queries with keys and scores with values."""
+    query, key, value = bound["query"], bound["key"], bound["value"]
+    positions, keys = prod(query.shape[:-1]), key.shape[-2]
+    return (
+        Contraction(Extent(scale=positions * keys), Extent(query, (query.ndim - 1,))),
+        Contraction(Extent(value, (value.ndim - 1,), scale=positions), Extent(scale=keys)),
+    )
+
+
+def _distances(bound: Bound, output: Any) -> tuple[Contraction, ...]:
+    """Square and add a difference, for each coordinate of each pair."""
+    x = bound["x1"] if "x1" in bound else bound["self"]
+    return (Contraction(Extent(output), Extent(x, (x.ndim - 1,))),)
+
+
+def _trilinear(bound: Bound, output: Any) -> tuple[Contraction, ...]:
+    """Products of three factors, added up: one multiply-add for each of them."""
+    operands = []
+    for name, expand in (("i1", "expand1"), ("i2", "expand2"), ("i3", "expand3")):
+        shape = list(bound[name].shape)
+        for dim in sorted(bound[expand]):
+            shape.insert(dim, 1)
+        operands.append(shape)
+    every = prod(max(sizes) for sizes in zip(*operands, strict=True))
+    return (Contraction(Extent(scale=every), Extent(), Extent(output)),)
+
+
+def _weighted_bags(bound: Bound, output: Any) -> tuple[Contraction, ...] | None:
+    """Rows of a table times their weights, added up; without weights nothing is multiplied."""
+    if bound["per_sample_weights"] is None:
+        return None
+    rows = bound["indices"].numel()
+    width = Extent(bound["weight"], (1,), scale=rows)
+    return (Contraction(width, Extent(), Extent(output[0])),)
+
+
+def _recurrent(bound: Bound, _output: Any) -> tuple[Contraction, ...]:
+    """Every weight matrix once a step, as where the layer runs step by step."""
+    weights = bound.get("weight") or [bound[f"weight{index}"] for index in range(4)]
+    steps = prod(bound["input"].shape[:-1])
+    return tuple(_projected(steps, matrix) for matrix in weights if matrix.ndim == 2)
+
+
+def _projected(positions: int, weight: torch.Tensor) -> Contraction:
+    return Contraction(Extent(weight, (0,), scale=positions), Extent(weight, (1,)))
+
+
+def _heads(bound: Bound, query: torch.Tensor, keys: int, heads: int) -> tuple[Contraction, ...]:
+    """Projections of queries, keys, values and outputs, and the attention between them."""
+    positions, width = prod(query.shape[:-1]), query.shape[-1]
+    scores = Extent(scale=positions * heads * keys)
+    return (
+        _projected(positions, bound["qkv_weight"]),
+        Contraction(scores, Extent(scale=width // heads)),
+        Contraction(Extent(scale=positions * width), Extent(scale=keys)),
+        _projected(positions, bound["proj_weight"]),
+    )
+
+
+def _attention_layer(bound: Bound, _output: Any) -> tuple[Contraction, ...]:
+    return _heads(bound, bound["query"], bound["key"].shape[1], bound["num_head"])
+
+
+def _encoder_layer(bound: Bound, _output: Any) -> tuple[Contraction, ...]:
+    x = bound["src"]
+    positions = prod(x.shape[:-1])
+    return (
+        *_heads(bound, x, x.shape[1], bound["num_heads"]),
+        _projected(positions, bound["ffn_weight_1"]),
+        _projected(positions, bound["ffn_weight_2"]),
+    )
+
+
+# Fused attention, by device.
+ATTENTION = (
+    "_scaled_dot_product_flash_attention_for_cpu",
+    "_scaled_dot_product_flash_attention",
+    "_scaled_dot_product_efficient_attention",
+    "_scaled_dot_product_cudnn_attention",
+    "_scaled_dot_product_attention_math",
+    "_scaled_dot_product_attention_math_for_mps",
+    "_scaled_dot_product_fused_attention_overrideable",
+)
+_CONVOLUTIONS = (
+    "convolution _convolution convolution_overrideable cudnn_convolution cudnn_convolution_relu "
+    "cudnn_convolution_add_relu miopen_convolution miopen_depthwise_convolution "
+    "mkldnn_convolution _conv_depthwise2d conv_depthwise3d _slow_conv2d_forward slow_conv3d "
+    "slow_conv3d_forward slow_conv_dilated2d slow_conv_dilated3d"
+)
+_TRANSPOSED = (
+    "cudnn_convolution_transpose miopen_convolution_transpose slow_conv_transpose2d "
+    "slow_conv_transpose3d"
+)
+
+# Rules of operators by their names in the dispatcher.
+RULES: dict[str, Rule] = {
+    **{f"aten::{name}": _convolution for name in _CONVOLUTIONS.split()},
+    **{f"aten::{name}": _transposed for name in _TRANSPOSED.split()},
+    "aten::conv_tbc": _over_time,
+    "torchvision::deform_conv2d": _convolution,
+    **{
+        f"aten::{name}": _matrix
+        for name in "mm addmm bmm baddbmm mv addmv dot vdot _int_mm _scaled_mm".split()
+    },
+    "aten::addbmm": _summed_batch,
+    "aten::addr": _outer,
+    **{f"aten::{name}": _attention for name in ATTENTION},
+    "aten::_native_multi_head_attention": _attention_layer,
+    "aten::_transformer_encoder_layer_fwd": _encoder_layer,
+    **{
+        f"aten::{name}": _distances
+        for name in "_cdist_forward _euclidean_dist _pdist_forward".split()
+    },
+    "aten::_trilinear": _trilinear,
+    "aten::_embedding_bag": _weighted_bags,
+    "aten::_embedding_bag_forward_only": _weighted_bags,
+    **{f"aten::{name}": _recurrent for name in "mkldnn_rnn_layer _cudnn_rnn miopen_rnn".split()},
+}
