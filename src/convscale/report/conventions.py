@@ -29,7 +29,7 @@ def conventions_table(counts: Mapping[str, Count], *, layers: bool = False) -> R
         >>> from convscale.report.layout import plain_lines
         >>> counts = {"default": Count(6, 3, 2, "net", 8), "torch": Count(12, 3, 2, "net", 8)}
         >>> plain_lines(conventions_table(counts))[-1]
-        'torch 12 3 2'
+        'torch a multiply-add 2 flops 6 0'
     """
     from convscale.complexity.conventions import CONVENTIONS
 
