@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from convscale.strategy import named_strategies as strategies
     from convscale.strategy.fitting import fit_exponents
     from convscale.study import compare, diff
+    from convscale.study.correlate import correlate
     from convscale.study.laws import laws
 
     __version__: str
@@ -48,6 +49,7 @@ __all__ = [
     "__version__",
     "build",
     "compare",
+    "correlate",
     "count",
     "count_conventions",
     "diff",
@@ -73,6 +75,7 @@ _ORIGIN = {
     "UnscalableNetworkError": "convscale.errors:UnscalableNetworkError",
     "build": "convscale.scaling.resolving:build",
     "compare": "convscale.study:compare",
+    "correlate": "convscale.study.correlate:correlate",
     "count": "convscale.scaling:count",
     "count_conventions": "convscale.scaling:count_conventions",
     "diff": "convscale.study:diff",

@@ -16,6 +16,7 @@ from typer.core import TyperCommand, TyperGroup
 import convscale
 from convscale.cli.answer import Answer, Page, publish
 from convscale.cli.compare import compare
+from convscale.cli.correlate import correlate
 from convscale.cli.count import count
 from convscale.cli.diff import diff
 from convscale.cli.failure import DEFECT, INTERRUPTED, Failure, failure_of
@@ -84,6 +85,7 @@ _EXAMPLES: dict[Callable[..., Answer], str] = {
     scale: "scale resnet50 --strategy dWr --factor 4",
     compare: "compare resnet50 --measure --latency-budget 2.5x --html report.html",
     measure: "measure resnet50 --batch-size 1",
+    correlate: "correlate resnet50 efficientnet_b0 --factors 1,2,4 --plot runtime.html",
     stages: "stages resnet50",
     diff: "diff resnet50 resnet50@dWr:4",
     strategies: "strategies",

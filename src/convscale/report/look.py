@@ -10,7 +10,7 @@ from typing import Any
 from convscale.report.frames import BASE
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8A6FBF", "#7A5C3A")
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8A6FBF", "#7A5C3A")
 _BASE_COLOUR = "#374151"
 INK, _GRID, _MUTED = "#1f2933", "#e4e7eb", "#6b7280"
 _SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "star", "x", "pentagon")
@@ -36,7 +36,7 @@ class Palette:
         """Return the colour of a strategy, or of the base networks."""
         if strategy == BASE:
             return _BASE_COLOUR
-        return _COLOURS[self.strategies.index(strategy) % len(_COLOURS)]
+        return COLOURS[self.strategies.index(strategy) % len(COLOURS)]
 
     def symbol(self, network: str) -> str:
         """Return the symbol of a network."""
@@ -108,8 +108,13 @@ def linear_ticks(top: float) -> list[float]:
     return [i * step for i in range(math.floor(top / step) + 1)]
 
 
-def _log_ticks(low: float, high: float) -> list[float]:
-    """Return round numbers in a range: three to eight of them where possible."""
+def log_ticks(low: float, high: float) -> list[float]:
+    """Return round numbers in a range: three to eight of them where possible.
+
+    Example:
+        >>> log_ticks(0.9, 150.0)
+        [1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0]
+    """
     powers = range(math.floor(math.log10(low)) - 1, math.ceil(math.log10(high)) + 2)
     ticks: list[float] = []
     for steps in ((1.0,), (1.0, 2.0, 5.0), (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)):
@@ -140,7 +145,7 @@ def log_axis(
     """
     known = [value for value in values if value and value > 0]
     low, high = min(known) / 1.25, max(known) * 1.25
-    ticks = _log_ticks(low, high)
+    ticks = log_ticks(low, high)
     place = {"row": where[0], "col": where[1]} if where else {}
     update(
         type="log",

@@ -1,0 +1,558 @@
+"""Which metric tells the time: statistics, visits in rounds, study files, table and figure."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from scipy import optimize, stats
+from torch import nn
+
+from convscale.cli.main import run
+from convscale.errors import InputError
+from convscale.report.association import (
+    agreement_sentence,
+    association_frame,
+    format_estimate,
+    scatter_frame,
+    verdict,
+)
+from convscale.report.correlations import correlations_markdown, correlations_table
+from convscale.report.layout import plain_lines
+from convscale.report.scatter import scatter_drawing, scatter_figure
+from convscale.runtime import Conditions, Setting, Spread, Subject
+from convscale.selection.association import BOTH, PREDICTORS, associate
+from convscale.selection.statistics import (
+    COEFFICIENTS,
+    estimate,
+    log_pearson,
+    non_negative_fit,
+    pearson,
+    resamples,
+    spearman,
+)
+from convscale.study.comparison import Row
+from convscale.study.correlate import correlate
+from convscale.study.parking import Parked
+from convscale.study.runtime_study import ALL_NETWORKS, RuntimeStudy, TimedNetwork
+from convscale.study.study_file import continued, read_study, write_study
+from convscale.study.trials import Trial
+from convscale.study.visiting import Rounds, invite, lacking_memory
+
+HERE = Conditions("cpu", "x86_64", 2, "float32", 1, "contiguous", "2.6.0")
+
+
+def costed(flops, params, acts, wall_ms):
+    return SimpleNamespace(
+        flops=flops, params=params, acts=acts, latency=Spread(wall_ms, 0, 3), processor=None
+    )
+
+
+class Net(nn.Module):
+    """Two convolutions of a width, large enough that their weights are parked."""
+
+    def __init__(self, width: int = 32, *, fails: bool = False) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, width, 3, padding=1)
+        self.norm = nn.BatchNorm2d(width)
+        self.conv = nn.Conv2d(width, width, 3, padding=1)
+        self.head = nn.Linear(width, 10)
+        self.fails = fails
+
+    def forward(self, images):
+        if self.fails and images.device.type != "meta":
+            raise RuntimeError("no such luck")
+        return self.head(self.conv(self.norm(self.stem(images))).mean((2, 3)))
+
+
+@pytest.fixture(scope="module")
+def study() -> RuntimeStudy:
+    return correlate(
+        [Net(32), Net(64)],
+        strategies=["w", "r"],
+        factors=[1, 4, 16],
+        resolution=32,
+        rounds=3,
+        passes=2,
+    )
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_coefficients_are_those_of_scipy(seed):
+    rng = np.random.default_rng(seed)
+    x = rng.lognormal(size=20).round(1) + 0.1  # some are equal
+    y = x * rng.lognormal(size=20)
+    assert float(pearson(x, y)) == pytest.approx(stats.pearsonr(x, y).statistic)
+    logs = stats.pearsonr(np.log(x), np.log(y)).statistic
+    assert float(log_pearson(x, y)) == pytest.approx(logs)
+    assert float(spearman(x, y)) == pytest.approx(stats.spearmanr(x, y).statistic)
+
+
+@pytest.mark.parametrize("name", COEFFICIENTS)
+def test_many_pairs_at_once_are_correlated_as_one_by_one(name):
+    rng = np.random.default_rng(3)
+    x, y = rng.lognormal(size=(2, 7, 12))
+    one_by_one = [float(COEFFICIENTS[name](a, b)) for a, b in zip(x, y, strict=True)]
+    assert COEFFICIENTS[name](x, y).tolist() == pytest.approx(one_by_one)
+
+
+@pytest.mark.parametrize("name", COEFFICIENTS)
+def test_what_does_not_vary_has_no_correlation(name):
+    assert np.isnan(COEFFICIENTS[name](np.full(5, 7.1), np.arange(1.0, 6.0)))
+
+
+def test_logarithms_of_zero_have_no_correlation():
+    assert np.isnan(log_pearson(np.array([0.0, 1.0, 2.0]), np.array([1.0, 2.0, 3.0])))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_fit_is_that_of_another_solver_with_bounds(seed):
+    rng = np.random.default_rng(seed)
+    columns, values = rng.normal(size=(15, 3)), rng.normal(size=15)
+    other = optimize.lsq_linear(columns, values, bounds=(0, np.inf), tol=1e-12)
+    assert non_negative_fit(columns, values) == pytest.approx(other.x, abs=1e-6)
+
+
+def test_the_model_of_flops_and_acts_finds_the_law_behind_the_times():
+    rng = np.random.default_rng(0)
+    flops, acts = rng.integers(10**8, 10**10, 12), rng.integers(10**6, 10**8, 12)
+    rows = [costed(f, 1, a, 2e-8 * f + 3e-7 * a + 4) for f, a in zip(flops, acts, strict=True)]
+    found = associate(rows)
+    model = found.model
+    assert (model.ms_per_flop, model.ms_per_act, model.constant_ms) == pytest.approx(
+        (2e-8, 3e-7, 4)
+    )
+    assert model.mean_error == pytest.approx(0, abs=1e-9)
+    assert found.r[BOTH]["linear"].value == pytest.approx(1)
+    assert found.lead.best == BOTH
+
+
+def test_the_interval_of_many_pairs_is_that_of_fisher():
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=400)
+    y = x + rng.normal(size=400)
+    drawn = resamples(400)
+    found = estimate(float(pearson(x, y)), pearson(x[drawn], y[drawn]))
+    fisher = stats.pearsonr(x, y).confidence_interval(0.95)
+    assert (found.low, found.high) == pytest.approx((fisher.low, fisher.high), abs=0.015)
+
+
+def test_the_interval_covers_the_true_r_about_as_often_as_it_says():
+    rng = np.random.default_rng(2)
+    true_r, trials, covered = 0.9, 200, 0
+    drawn = resamples(48)[:500]
+    for _ in range(trials):
+        x, noise = rng.normal(size=(2, 48))
+        y = true_r * x + (1 - true_r**2) ** 0.5 * noise
+        found = estimate(float(pearson(x, y)), pearson(x[drawn], y[drawn]))
+        covered += found.low <= true_r <= found.high
+    assert 0.88 * trials <= covered <= 0.99 * trials
+
+
+def test_few_networks_have_no_interval_and_two_no_correlation():
+    rows = [costed(f, f, f, f) for f in (100, 200, 400, 900)]
+    found = associate(rows)
+    assert found.r["flops"]["log"].value == pytest.approx(1)
+    assert found.r["flops"]["log"].low is None
+    assert not found.lead.beyond_noise
+    assert associate(rows[:2]).r["flops"]["log"] is None
+
+
+def rows_of(acts, flops, times):
+    params = np.random.default_rng(9).lognormal(10, 1, len(acts))
+    return [
+        costed(1e6 * f, p, 1e3 * a, t)
+        for f, p, a, t in zip(flops, params, acts, times, strict=True)
+    ]
+
+
+def test_a_metric_that_tells_far_more_leads_beyond_the_noise():
+    rng = np.random.default_rng(4)
+    acts = rng.lognormal(10, 1, 40)
+    times = acts * rng.lognormal(0, 0.1, 40)
+    flops = np.full(40, 7.0)
+    found = associate(rows_of(acts, flops, times))
+    assert found.r["flops"]["log"] is None
+    assert found.lead.best in ("acts", BOTH)
+    without = {p: r["log"].value for p, r in found.r.items() if r["log"] is not None}
+    assert min(without["acts"], without[BOTH]) - without["params"] > 0.5
+
+
+def test_metrics_that_tell_equally_much_are_within_the_noise():
+    rng = np.random.default_rng(4)
+    acts = rng.lognormal(10, 1, 40)
+    times = acts * rng.lognormal(0, 0.3, 40)
+    flops = acts * rng.lognormal(0, 0.02, 40)
+    found = associate(rows_of(acts, flops, times))
+    assert abs(found.lead.difference.value) < 0.01
+    assert not found.lead.beyond_noise
+    assert "within the noise" in verdict(found, of="wall time")
+
+
+def test_a_lead_that_all_resamples_show_is_beyond_the_noise():
+    rng = np.random.default_rng(5)
+    flops, acts = rng.lognormal(10, 1, (2, 40))
+    found = associate(rows_of(acts, flops, 3 * flops + 5 * acts))
+    assert found.lead.best == BOTH
+    assert found.lead.beyond_noise
+    assert "which is beyond the noise" in verdict(found, of="wall time")
+
+
+def test_parking_frees_large_weights_and_draws_like_ones():
+    torch.manual_seed(0)
+    net = Net(64).eval()
+    with torch.no_grad():
+        net.conv.weight.mul_(3).add_(0.5)
+    small = {n: p.detach().clone() for n, p in net.named_parameters() if p.numel() <= 4096}
+    buffers = {name: buffer.clone() for name, buffer in net.named_buffers()}
+    weight = net.conv.weight
+    mean, deviation = float(weight.detach().mean()), float(weight.detach().std())
+    parked = Parked(net)
+    assert parked.bytes == 4 * 64 * 64 * 9
+    for _ in range(2):
+        assert weight.untyped_storage().nbytes() == 0
+        with parked.in_use() as module:
+            assert module.conv.weight is weight
+            assert float(weight.detach().mean()) == pytest.approx(mean, abs=0.002)
+            assert float(weight.detach().std()) == pytest.approx(deviation, rel=0.02)
+            module(torch.randn(1, 3, 8, 8)).sum().backward()
+        assert all(parameter.grad is None for parameter in net.parameters())
+    assert all(torch.equal(p, small[n]) for n, p in net.named_parameters() if n in small)
+    assert all(torch.equal(buffer, buffers[name]) for name, buffer in net.named_buffers())
+
+
+def test_weights_that_two_layers_share_are_parked_once_and_stay_shared():
+    net = nn.Sequential(nn.Conv2d(64, 64, 3), nn.Conv2d(64, 64, 3))
+    net[1].weight = net[0].weight
+    parked = Parked(net)
+    assert parked.bytes == 4 * 64 * 64 * 9
+    with parked.in_use() as module:
+        assert torch.equal(module[0].weight, module[1].weight)
+
+
+def test_constant_weights_stay_constant():
+    net = nn.Conv2d(64, 64, 3)
+    nn.init.constant_(net.weight, 0.25)
+    with Parked(net).in_use() as module:
+        assert torch.equal(module.weight, torch.full_like(module.weight, 0.25))
+
+
+def test_there_is_one_row_at_factor_1_for_each_base(study):
+    asked = [(None, 1.0), ("w", 4.0), ("w", 16.0), ("r", 4.0), ("r", 16.0)]
+    assert study.bases == ("module:Net", "module:Net#2")
+    for base in study.bases:
+        assert [(r.strategy, r.factor) for r in study.rows if r.network == base] == asked
+
+
+def test_every_network_has_all_its_passes_by_round(study):
+    assert study.rounds == 3
+    for network in study.networks:
+        assert [len(visit) for visit in network.wall_s] == [2, 2, 2]
+        assert [len(visit) for visit in network.processor_s] == [2, 2, 2]
+        passes = [1e3 * s for visit in network.wall_s for s in visit]
+        assert network.timed.latency.median == pytest.approx(np.median(passes))
+    assert study.conditions.interleaved_networks == 10
+
+
+def test_a_network_of_sixteen_times_the_pixels_takes_longer(study):
+    for base in study.bases:
+        rows = {(row.strategy, row.factor): row for row in study.rows if row.network == base}
+        assert rows["r", 16.0].processor.median > rows[None, 1.0].processor.median
+
+
+def test_the_base_network_is_as_before():
+    net = Net()
+    state = {name: (t, t.clone()) for name, t in net.state_dict(keep_vars=True).items()}
+    correlate([net], strategies=["w"], factors=[2], resolution=16, rounds=3, mode="training")
+    for name, tensor in net.state_dict(keep_vars=True).items():
+        assert tensor is state[name][0]
+        assert torch.equal(tensor, state[name][1])
+    assert net.training
+    assert all(parameter.grad is None for parameter in net.parameters())
+
+
+def test_a_training_step_takes_longer_than_a_forward_pass():
+    # Three products of matrices for each of the forward pass.
+    times = {}
+    for mode in ("inference", "training"):
+        options = {"strategies": ["w"], "factors": [2], "resolution": 64, "mode": mode}
+        found = correlate([Net(64)], rounds=3, **options)
+        times[mode] = found.rows[0].processor.median
+        assert found.settings["mode"] == mode
+    assert times["training"] > 1.5 * times["inference"]
+
+
+def guests(*nets):
+    trials = [
+        Trial(Row(name, "w", 2.0, 8, 9, 9, 9), Subject(name, net, 8))
+        for name, net in zip("abcdefgh", nets, strict=False)
+    ]
+    return [invite(trial) for trial in trials]
+
+
+def blank(invited) -> RuntimeStudy:
+    return RuntimeStudy(tuple(TimedNetwork(guest.trial.row) for guest in invited), {})
+
+
+def test_each_round_visits_all_in_an_order_of_its_own(monkeypatch):
+    from convscale.study import visiting
+
+    seen: list[str] = []
+
+    def visit(guest, setting, **limits):
+        seen.append(guest.trial.row.network)
+        return original(guest, setting, **limits)
+
+    original = visiting.visit
+    monkeypatch.setattr(visiting, "visit", visit)
+    invited = guests(*(Net() for _ in range(6)))
+    Rounds(invited, Setting(), rounds=4, passes=1, limit_s=60).run(blank(invited))
+    orders = [tuple(seen[i : i + 6]) for i in range(0, 24, 6)]
+    assert [sorted(order) for order in orders] == [list("abcdef")] * 4
+    assert len(set(orders)) > 1
+
+
+def test_a_network_that_fails_is_a_row_and_not_the_end():
+    invited = guests(Net(), Net(fails=True), Net())
+    found = Rounds(invited, Setting(), rounds=3, passes=1, limit_s=60).run(blank(invited))
+    good, bad, other = found.networks
+    assert good.passes == other.passes == 3
+    assert bad.passes == 0
+    assert bad.failed.endswith("no such luck")
+    assert [row.network for row in found.rows] == ["a", "c"]
+
+
+def test_a_network_beyond_the_memory_is_a_row_and_not_the_end(monkeypatch):
+    from convscale.study import visiting
+
+    small, large = guests(Net(32), Net(128))
+    monkeypatch.setattr(visiting, "available_bytes", lambda: large.parked.bytes)
+    found = Rounds([small, large], Setting(mode="training"), rounds=3, passes=1, limit_s=60).run(
+        blank([small, large])
+    )
+    assert found.networks[0].passes == 3
+    assert found.networks[1].failed.startswith("b@w:2 needs about 2.3 MiB, and 576 KiB are")
+
+
+def test_the_memory_of_a_training_step_grows_with_weights_and_batch():
+    [guest] = guests(Net(128))
+    need = 4 * (4 * 128 * 128 * 9) + 3 * 4 * 5 * 9  # weights and gradients; activations
+    setting = Setting(mode="training", batch_size=5)
+    assert lacking_memory(guest, setting, need) is None
+    assert lacking_memory(guest, setting, need - 1).startswith("a@w:2 needs about")
+
+
+def test_the_time_limit_ends_the_rounds_but_not_before_the_third():
+    invited = guests(Net())
+    found = Rounds(invited, Setting(), rounds=50, passes=1, limit_s=1e-9).run
+    with pytest.raises(InputError, match="time limit"):
+        found(blank(invited))
+
+
+def test_a_study_stops_at_its_time_limit_and_says_so():
+    found = correlate(
+        [Net()], strategies=["w"], factors=[2], resolution=32, rounds=5000, time_limit_s=2
+    )
+    assert 3 <= found.rounds < 5000
+    assert found.notes[-1] == (
+        f"Stopped after {found.rounds} of 5000 rounds: the time limit was reached."
+    )
+
+
+def test_a_study_is_read_from_its_file_as_it_was(study, tmp_path):
+    path = tmp_path / "deep" / "study.json"
+    write_study(study, path)
+    found = read_study(path)
+    assert found.as_document() == study.as_document()
+    assert found.networks == study.networks
+    assert found.conditions == study.conditions
+    assert [file.name for file in path.parent.iterdir()] == ["study.json"]
+
+
+def test_an_interrupted_study_keeps_its_rounds_and_goes_on(tmp_path):
+    path = tmp_path / "study.json"
+    asked = {"strategies": ["w"], "factors": [2], "resolution": 16, "rounds": 4, "file": path}
+
+    def interrupt(done, total):
+        if done > 2 + 2 * 2:  # two are built, and two rounds of two are over
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        correlate([Net()], progress=interrupt, **asked)
+    before = read_study(path)
+    assert before.rounds == 2
+    found = correlate([Net()], **asked)
+    assert found.rounds == 4
+    for old, new in zip(before.networks, found.networks, strict=True):
+        assert new.wall_s[:2] == old.wall_s
+        assert len(new.wall_s) == 4
+    with pytest.raises(InputError, match=r"holds a study that differs in batch_size\. Ask"):
+        correlate([Net()], **asked, batch_size=2)
+    with pytest.raises(InputError, match="differs in the networks' complexity"):
+        correlate([Net(40)], **asked)
+
+
+def test_a_study_does_not_go_on_under_another_version(study, tmp_path):
+    path = tmp_path / "study.json"
+    write_study(study, path)
+    said = f"torch {study.conditions.torch}, now 9.9. Name another file."
+    with pytest.raises(InputError, match=re.escape(said)):
+        continued(study, path, replace(study.conditions, torch="9.9"))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[", "is no study: it is not JSON"),
+        ("[]", "is no study (TypeError"),
+        ('{"rows": [], "settings": {}}', "is no study (KeyError: 'conditions'). Give a file that"),
+    ],
+)
+def test_what_is_no_study_gets_one_line(tmp_path, text, said):
+    path = tmp_path / "study.json"
+    path.write_text(text)
+    with pytest.raises(InputError, match=re.escape(said)) as caught:
+        read_study(path)
+    assert "\n" not in caught.value.line
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"factors": [1]}, "The only factor is 1, the base network. Write others too, as in"),
+        ({"networks": []}, "The list of networks is empty. Give at least one."),
+        ({"rounds": 0}, "The number of rounds is 0; it must be at least 1."),
+        ({"passes": 0}, "The number of passes is 0; it must be at least 1."),
+        ({"batch_size": "max"}, "The batch size is max: networks of one study need one batch"),
+        ({"mode": "test"}, "Unknown mode 'test'. Use inference or training."),
+        ({"device": "tpu"}, "Unknown device 'tpu'."),
+        ({"time_limit_s": 0.1}, "The time limit is 0.1 s; it must be at least 1 s."),
+    ],
+)
+def test_bad_values_get_one_line(options, said):
+    asked = {"networks": [Net()], "strategies": ["w"], "factors": [2], "resolution": 16}
+    with pytest.raises(InputError, match=f"^{re.escape(said)}"):
+        correlate(**{**asked, **options})
+
+
+def timed(flops, acts, wall_s, processor_s, *, network="net", strategy="w") -> TimedNetwork:
+    row = Row(network, strategy, 2.0, 8, flops, flops, acts)
+    return TimedNetwork(row, ((wall_s,),), ((processor_s,),))
+
+
+def test_processor_time_answers_where_most_networks_waited():
+    quiet = [timed(10**8 * k, 10**6 * k, 0.01 * k, 0.01 * k) for k in range(1, 6)]
+    acts = [3, 1, 4, 2, 5]
+    loaded = [timed(10**8 * k, 10**6 * a, 0.09 * a, 0.01 * k) for k, a in enumerate(acts, start=1)]
+    calm = RuntimeStudy(tuple(quiet), {}, HERE)
+    busy = RuntimeStudy(tuple(loaded), {}, HERE)
+    assert (calm.time, busy.time) == ("latency", "processor")
+    assert calm.agreement == pytest.approx(1)
+    assert agreement_sentence(calm).startswith("Wall time is used: 0% of the networks waited")
+    said = agreement_sentence(busy)
+    assert said.startswith("Processor time is used: 100% of the networks waited")
+    assert "They disagree: wall time names acts" in said
+
+
+def test_the_table_of_correlations_holds_every_coefficient_in_every_scope(study):
+    frame = association_frame(study)
+    assert set(frame["scope"]) == {ALL_NETWORKS, *study.bases}
+    assert len(frame) == 2 * 3 * len(PREDICTORS) * 3
+    for (time, scope, predictor), lines in frame.groupby(["time", "scope", "predictor"]):
+        by_name = study.associations[time][scope].r[predictor]
+        for line in lines.to_dict("records"):
+            known = by_name[line["coefficient"]]
+            assert np.isnan(line["r"]) if known is None else line["r"] == known.value
+
+
+def test_the_scatter_is_drawn_from_its_table(study):
+    frame = scatter_frame(study)
+    assert len(frame) == len(PREDICTORS) * len(study.rows)
+    for predictor in ("flops", "params", "acts"):
+        lines = frame[frame["predictor"] == predictor]
+        assert list(lines["value"]) == [getattr(row, predictor) for row in study.rows]
+        spent = [getattr(row, study.time).median for row in study.rows]
+        assert list(lines["time_ms"]) == spent
+    figure = scatter_figure(frame, {}, time="wall time")
+    drawing = scatter_drawing(frame, {}, time="wall time")
+    asked = sorted(zip(frame["value"], frame["time_ms"], strict=True))
+    drawn = [(x, y) for trace in figure.data for x, y in zip(trace.x, trace.y, strict=True)]
+    assert sorted(drawn) == asked
+    marked = [point for axes in drawing.axes for line in axes.lines for point in line.get_xydata()]
+    assert sorted(map(tuple, marked)) == asked
+
+
+def test_a_colour_is_a_base_and_a_symbol_a_strategy(study):
+    figure = scatter_figure(scatter_frame(study), {}, time="wall time")
+    marks = {trace.name: (trace.marker.color, trace.marker.symbol) for trace in figure.data}
+    names = [(base, strategy) for base in study.bases for strategy in ("base", "w", "r")]
+    assert set(marks) == {", ".join(name) for name in names}
+    for base, strategy in names:
+        colour, symbol = marks[f"{base}, {strategy}"]
+        assert colour == marks[f"{base}, base"][0]
+        assert symbol == marks[f"{study.bases[0]}, {strategy}"][1]
+    assert len({marks[f"{base}, base"][0] for base in study.bases}) == 2
+    assert len({marks[f"{study.bases[0]}, {s}"][1] for s in ("base", "w", "r")}) == 3
+
+
+def test_table_and_markdown_say_the_same(study):
+    shown = " ".join(plain_lines(correlations_table(study), width=200))
+    written = correlations_markdown(study)
+    for by_name in study.associations[study.time][ALL_NETWORKS].r.values():
+        for found in by_name.values():
+            assert format_estimate(found) in shown
+            assert format_estimate(found) in written
+    assert "3 rounds of 10 networks interleaved" in shown
+    assert "2 a visit" in written
+
+
+def test_the_command_measures_and_shows_the_study_again(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    asked = ["resnet18", "--strategies", "w,r", "--factors", "1,2", "--resolution", "64"]
+    asked += ["--rounds", "3", "--passes", "1", "--out", "s.json", "--json"]
+    assert run(["correlate", *asked]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["network"] == "timm:resnet18"
+    assert [(r["strategy"], r["factor"]) for r in document["rows"]] == [
+        (None, 1.0),
+        ("w", 2.0),
+        ("r", 2.0),
+    ]
+    assert set(document["correlations"]["latency"][ALL_NETWORKS]["r"]) == set(PREDICTORS)
+    assert json.loads(Path("s.json").read_text()) == document
+    again = ["correlate", "--from", "s.json", "--csv", "s.csv", "--plot", "s.svg"]
+    assert run(again) == 0
+    shown = capsys.readouterr().out
+    assert "Over these 3 networks" in shown
+    assert "Written: s.svg" in shown
+    assert Path("s.csv").read_text().count("\n") == 4
+    assert Path("s.svg").read_text().lstrip().startswith("<?xml")
+    first = Path("s.svg").read_bytes()
+    assert run([*again[:-1], "s.html"]) == 0
+    assert "<script src" not in Path("s.html").read_text()
+    assert first.startswith(b"<?xml")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "No network was named. Write at least one, or --from FILE."),
+        (["x", "--from", "y"], "A study that is shown again measures nothing. Name no network."),
+        (["--from", "no.json"], "Cannot read 'no.json': No such file or directory."),
+        (["resnet18", "--plot", "a.gif"], "Cannot draw 'a.gif'. End the name in .html, .png, .svg"),
+        (["resnet18", "--factors", "1"], "The only factor is 1, the base network."),
+        (["resnet18", "--rounds", "no"], "Cannot read 'no' as the number of rounds."),
+    ],
+)
+def test_the_command_refuses_bad_input_in_one_line(arguments, said, capsys):
+    assert run(["correlate", *arguments]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith(f"convscale: {said}")
+    assert captured.err.count("\n") == 1
