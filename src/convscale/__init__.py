@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from convscale.network.adapters import Adapter
     from convscale.runtime import measure
     from convscale.scaling import count, count_conventions, load, operators, scale, stages
+    from convscale.scaling.memory import memory
     from convscale.scaling.resolving import build
     from convscale.strategy import Strategy
     from convscale.strategy import named_strategies as strategies
@@ -58,6 +59,7 @@ __all__ = [
     "laws",
     "load",
     "measure",
+    "memory",
     "operators",
     "scale",
     "stages",
@@ -84,6 +86,7 @@ _ORIGIN = {
     "load": "convscale.scaling:load",
     "measure": "convscale.runtime:measure",
     "operators": "convscale.scaling:operators",
+    "memory": "convscale.scaling.memory:memory",
     "scale": "convscale.scaling:scale",
     "stages": "convscale.scaling:stages",
     "strategies": "convscale.strategy:named_strategies",

@@ -19,6 +19,8 @@ MOST_PX, _MOST_POSITIONS = 1 << 24, 1 << 48  # beyond, no tensor holds a map wit
 _SUFFIX = {"": 1.0, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
 _NUMBER = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?)([kmgt]?)", re.IGNORECASE)
 
+_BYTES = re.compile(r"(\d+\.?\d*|\.\d+)\s*(?:([kmgt]?)(i?)b)?", re.IGNORECASE)
+
 
 def parse_number(text: str, *, what: str = "number") -> float:
     """Read a positive number with an optional suffix K, M, G or T (powers of 1000).
@@ -38,6 +40,38 @@ def parse_number(text: str, *, what: str = "number") -> float:
         raise InputError(f"Cannot read {text!r} as a {what}. Write 1600000000, 1.6e9 or 1.6G.")
     value = float(match[1]) * _SUFFIX[match[2].upper()]
     return check_positive(value, what=what)
+
+
+def parse_bytes(text: str, *, what: str = "memory") -> int:
+    """Read an amount of memory: bytes, or with a unit kB, MB, GB (1000) or KiB, MiB, GiB (1024).
+
+    Raises:
+        InputError: If the text is none, or the amount is below one byte.
+
+    Example:
+        >>> parse_bytes("8GB"), parse_bytes("1.5 GiB"), parse_bytes("4096")
+        (8000000000, 1610612736, 4096)
+    """
+    match = _BYTES.fullmatch(text.strip())
+    if match is None:
+        raise InputError(f"Cannot read {text!r} as {what}. Write 8GB, 7.5GiB or 8000000000.")
+    step = 1024 if match[3] else 1000
+    size = float(match[1]) * step ** "_KMGT".index((match[2] or "_").upper())
+    if not 1 <= size < 2**63:
+        raise InputError(f"The {what} is {text}; it must be at least 1 byte and below 2^63.")
+    return int(size)
+
+
+def format_bytes(size: float) -> str:
+    """Write an amount of memory in MiB, or in GiB from 1 GiB on.
+
+    Example:
+        >>> format_bytes(102_441_032), format_bytes(8_000_000_000)
+        ('97.7 MiB', '7.45 GiB')
+    """
+    if size >= 1 << 30:
+        return f"{size / (1 << 30):.2f} GiB"
+    return f"{size / (1 << 20):.1f} MiB"
 
 
 def check_positive(value: float, *, what: str) -> float:

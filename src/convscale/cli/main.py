@@ -23,6 +23,7 @@ from convscale.cli.failure import DEFECT, INTERRUPTED, Failure, failure_of
 from convscale.cli.fit import fit
 from convscale.cli.laws import laws
 from convscale.cli.measure import measure
+from convscale.cli.memory import memory
 from convscale.cli.quiet import collected_warnings, stdout_kept_clean
 from convscale.cli.scale import scale
 from convscale.cli.stages import stages
@@ -86,6 +87,7 @@ _EXAMPLES: dict[Callable[..., Answer], str] = {
     compare: "compare resnet50 --measure --latency-budget 2.5x --html report.html",
     measure: "measure resnet50 --batch-size 1",
     correlate: "correlate resnet50 efficientnet_b0 --factors 1,2,4 --plot runtime.html",
+    memory: "memory resnet50 --batch-size 32 --optimizer adamw --precision mixed",
     stages: "stages resnet50",
     diff: "diff resnet50 resnet50@dWr:4",
     strategies: "strategies",

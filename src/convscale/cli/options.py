@@ -60,6 +60,37 @@ Json = Annotated[
 BatchSize = Annotated[
     str, typer.Option("--batch-size", metavar="N", help="Images in one forward pass.")
 ]
+BatchSizeOrNone = Annotated[
+    str | None,
+    typer.Option("--batch-size", metavar="N", help="Images in one pass; 1 if not given."),
+]
+StepOptimizer = Annotated[
+    str,
+    typer.Option(
+        "--optimizer", metavar="NAME", help="sgd (with momentum), adamw, or none: inference alone."
+    ),
+]
+StepPrecision = Annotated[
+    str | None,
+    typer.Option(
+        "--precision",
+        metavar="NAME",
+        help="float32, bfloat16, float16 or mixed (weights in float32, automatic casts to "
+        "bfloat16); by default that of the network's weights.",
+    ),
+]
+Checkpointing = Annotated[
+    bool,
+    typer.Option(
+        "--checkpointing", metavar="", help="Run each block again instead of saving what it made."
+    ),
+]
+MemoryLimit = Annotated[
+    str | None,
+    typer.Option(
+        "--limit", metavar="SIZE", help="Find the largest batch that fits: 8GB, 7.5GiB or bytes."
+    ),
+]
 BatchSizeOrMax = Annotated[
     str,
     typer.Option(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -83,6 +83,19 @@ def full_copy(module: nn.Module) -> nn.Module:
         True
     """
     return _copy(module, {id(t): t.detach().clone() for t in _tensors(module) if not t.is_leaf})
+
+
+def converted_copy(module: nn.Module, convert: Callable[[torch.Tensor], torch.Tensor]) -> nn.Module:
+    """Copy a module with another tensor for each of its own.
+
+    Raises:
+        InputError: If the module cannot be copied.
+
+    Example:
+        >>> converted_copy(nn.Linear(2, 3), lambda tensor: tensor.detach() * 0).bias
+        tensor([0., 0., 0.])
+    """
+    return _copy(module, {id(tensor): convert(tensor) for tensor in _tensors(module)})
 
 
 def _copy(module: nn.Module, memo: dict[int, Any]) -> nn.Module:

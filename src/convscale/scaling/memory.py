@@ -1,0 +1,106 @@
+"""The memory that a network needs, by any of its names; the largest batch that fits."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from convscale.complexity.batches import largest
+from convscale.complexity.dryrun import DryRun, check_optimizer, check_precision
+from convscale.complexity.memory import Memory
+from convscale.errors import BudgetError, InputError
+from convscale.network.naming import NetworkLike
+from convscale.quantities import Resolution, check_count, check_positive, format_bytes, parse_bytes
+from convscale.scaling.resolving import resolve
+
+
+def memory(
+    network: NetworkLike,
+    *,
+    resolution: Resolution | None = None,
+    batch_size: int = 1,
+    optimizer: str | None = "sgd",
+    precision: str | None = None,
+    checkpointing: bool = False,
+    limit: int | str | None = None,
+    num_classes: int | None = None,
+    in_chans: int | None = None,
+) -> Memory:
+    """Predict the peak memory of inference and of a training step; nothing is computed for it.
+
+    Args:
+        network: A name, `file.py:factory`, a saved folder, `NAME@STRATEGY:FACTOR`, a
+            description of `convscale.families`, or a module, which is not changed.
+        resolution: Base input side, or all sides, in px; required for modules.
+        batch_size: Images in one forward pass.
+        optimizer: sgd (with momentum), adamw, or None for inference alone.
+        precision: float32, bfloat16 or float16, the weights too; or mixed: weights in float32
+            and automatic casts to bfloat16. By default the dtype of the network's weights.
+        checkpointing: Whether each block of a stage is run again in the backward pass.
+        limit: Memory in bytes, or as text such as "8GB": the batch size is then the largest
+            whose training step, or inference without an optimizer, needs no more.
+        num_classes: Classes of the classifier, for names and factories.
+        in_chans: Input channels, for names and factories.
+
+    Returns:
+        The bytes at the peaks, what they consist of and where they are.
+
+    Raises:
+        InputError: If an argument is wrong, or the network cannot run so.
+        BudgetError: If not even the smallest batch is within the limit.
+
+    Example:
+        >>> found = memory("resnet18", resolution=64, batch_size=2)
+        >>> found.inference.weights_bytes, found.training.gradients_bytes
+        (46797088, 46758048)
+    """
+    check_count(batch_size, what="batch size")
+    check_optimizer(optimizer)
+    check_precision(precision)
+    bound = None if limit is None else _limit_bytes(limit)
+    if optimizer is None and checkpointing:
+        raise InputError("Checkpointing is for training. Give an optimizer: sgd or adamw.")
+    found = resolve(network, resolution=resolution, num_classes=num_classes, in_chans=in_chans)
+    run = DryRun(found, batch_size=batch_size, precision=precision, checkpointing=checkpointing)
+    if bound is None:
+        return _memory(run, optimizer)
+    batch = _largest(run, optimizer, bound)
+    return replace(_memory(run.with_batch(batch), optimizer), limit_bytes=bound)
+
+
+def _limit_bytes(limit: int | str) -> int:
+    if isinstance(limit, str):
+        return parse_bytes(limit, what="memory limit")
+    return int(check_positive(limit, what="memory limit"))
+
+
+def _memory(run: DryRun, optimizer: str | None) -> Memory:
+    return Memory(
+        network=run.network.name,
+        resolution=run.resolution,
+        batch_size=run.batch_size,
+        precision=run.precision,
+        optimizer=optimizer,
+        checkpoints=run.checkpoints,
+        inference=run.inference(),
+        training=None if optimizer is None else run.training(optimizer),
+        notes=run.notes(),
+    )
+
+
+def _largest(run: DryRun, optimizer: str | None, limit: int) -> int:
+    def peak(batch: int) -> int:
+        at = run.with_batch(batch)
+        return (at.inference() if optimizer is None else at.training(optimizer)).peak_bytes
+
+    least = 1
+    try:
+        peak(least)
+    except InputError:
+        least = 2  # norms over a batch of single values need two images
+    batch = largest(peak, limit=limit, least=least)
+    if batch is None:
+        raise BudgetError(
+            f"{run.network.name} needs {format_bytes(peak(least))} at batch size {least}; the "
+            f"limit is {format_bytes(limit)}. Give a higher limit, or a smaller network."
+        )
+    return batch
