@@ -6,7 +6,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: help install demo test lint types verify coverage clean
+.PHONY: help install demo test lint types verify coverage memory clean
 
 help:             ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -37,6 +37,9 @@ verify: $(STAMP)  ## the whole matrix of networks, strategies and factors, train
 
 coverage: $(STAMP) ## scale all networks of the list and write docs/coverage.md (hours; resumable)
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.coverage $(ARGS)
+
+memory: $(STAMP)  ## predicted against measured memory of twenty networks (an hour)
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.memory $(ARGS)
 
 clean:            ## remove what the targets made
 	rm -rf $(VENV) demo .mypy_cache .ruff_cache .pytest_cache .hypothesis

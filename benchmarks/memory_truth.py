@@ -56,10 +56,10 @@ class StorageCount(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return output
 
     def _look(self, tensors: Iterable[torch.Tensor]) -> None:
-        self._live = {ref: size for ref, size in self._live.items() if not ref.expired()}
+        self._live = {ref: size for ref, size in self._live.items() if not ref.expired()}  # type: ignore[no-untyped-call]
         for tensor in tensors:
             storage = tensor.untyped_storage()
-            self._live[StorageWeakRef(storage)] = storage.nbytes()
+            self._live[StorageWeakRef(storage)] = storage.nbytes()  # type: ignore[no-untyped-call]
         self.peak = max(self.peak, sum(self._live.values()))
 
 
@@ -106,7 +106,7 @@ class Loop:
             self._stepper = self.optimizer(self.module.parameters(), **self.options)
         for path in self.checkpoints:
             block = self.module.get_submodule(path)
-            block.forward = _checkpointed(block.forward)  # type: ignore[method-assign]
+            block.forward = _checkpointed(block.forward)
 
     def measure(self) -> Truth:
         """Run once to make what stays, then once in each of the two ways of counting."""

@@ -21,6 +21,7 @@ LAYERS = (
     "complexity.complexity",
     "complexity.calls",
     "complexity.views",
+    "complexity.memory",
     "families",
     "network",
     "complexity",
@@ -40,6 +41,7 @@ LIGHT = (
     "complexity.complexity",
     "complexity.calls",
     "complexity.views",
+    "complexity.memory",
     "families",
 )
 HEAVY = ("torch", "torchvision", "timm")

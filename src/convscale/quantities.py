@@ -62,16 +62,17 @@ def parse_bytes(text: str, *, what: str = "memory") -> int:
     return int(size)
 
 
-def format_bytes(size: float) -> str:
-    """Write an amount of memory in MiB, or in GiB from 1 GiB on.
+def format_bytes(size: int) -> str:
+    """Write an amount of memory in bytes, KiB, MiB or GiB (powers of 1024).
 
     Example:
-        >>> format_bytes(102_441_032), format_bytes(8_000_000_000)
-        ('97.7 MiB', '7.45 GiB')
+        >>> format_bytes(102_441_032), format_bytes(8_000_000_000), format_bytes(0)
+        ('97.7 MiB', '7.45 GiB', '0 bytes')
     """
-    if size >= 1 << 30:
-        return f"{size / (1 << 30):.2f} GiB"
-    return f"{size / (1 << 20):.1f} MiB"
+    for power, unit, digits in ((3, "GiB", 2), (2, "MiB", 1), (1, "KiB", 1)):
+        if size >= 1024**power:
+            return f"{size / 1024**power:.{digits}f} {unit}"
+    return f"{size} bytes"
 
 
 def check_positive(value: float, *, what: str) -> float:

@@ -25,7 +25,7 @@ def memory(
 
     Example:
         >>> memory("resnet18", optimizer="none", json=True)["inference"]["weights_bytes"]
-        46797088
+        46796608
     """
     side = None if resolution is None else parse_resolution(resolution)
     if limit is not None and batch_size is not None:

@@ -62,7 +62,7 @@ class DryRun:
         >>> from convscale.network import resolve_base
         >>> run = DryRun(resolve_base("timm:resnet18"), 64, batch_size=2)
         >>> run.inference().weights_bytes
-        46797088
+        46796608
     """
 
     def __init__(

@@ -92,7 +92,7 @@ def converted_copy(module: nn.Module, convert: Callable[[torch.Tensor], torch.Te
         InputError: If the module cannot be copied.
 
     Example:
-        >>> converted_copy(nn.Linear(2, 3), lambda tensor: tensor.detach() * 0).bias
+        >>> converted_copy(nn.Linear(2, 3), lambda tensor: torch.zeros_like(tensor)).bias
         tensor([0., 0., 0.])
     """
     return _copy(module, {id(tensor): convert(tensor) for tensor in _tensors(module)})

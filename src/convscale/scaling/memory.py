@@ -51,7 +51,7 @@ def memory(
     Example:
         >>> found = memory("resnet18", resolution=64, batch_size=2)
         >>> found.inference.weights_bytes, found.training.gradients_bytes
-        (46797088, 46758048)
+        (46796608, 46758048)
     """
     check_count(batch_size, what="batch size")
     check_optimizer(optimizer)
