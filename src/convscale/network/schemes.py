@@ -143,7 +143,8 @@ def _called_stages(module: nn.Module, trace: Trace) -> tuple[Stage, ...]:
     """Find blocks of one class, wherever they stand, in the order in which they run.
 
     Of all classes the one that holds most of the weights; a stage is a row of blocks that
-    put out one shape.
+    put out one shape. Of those that come to it from other positions it holds the first alone: they
+    may be branches side by side, none of which can be left out.
     """
     blocks: dict[type, list[str]] = defaultdict(list)
     for path, part in module.named_modules():
@@ -169,8 +170,9 @@ def _called_stages(module: nn.Module, trace: Trace) -> tuple[Stage, ...]:
     for path in chosen:
         border = trace.borders[path]
         if not stages or trace.borders[stages[-1][-1]].output_shape != border.output_shape:
-            stages.append([])
-        stages[-1].append(path)
+            stages.append([path])
+        elif border.input_shape[2:] == border.output_shape[2:]:
+            stages[-1].append(path)
     return tuple(_chained(module, paths, trace) for paths in stages)
 
 

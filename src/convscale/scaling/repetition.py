@@ -225,6 +225,8 @@ class _Shapes:
         composition: Composition = self._trace.channels.composition(units)
         if composition in (self._inner, self._outer):
             return self._after
+        if {group for group, _ in composition} <= {group for group, _ in self._outer}:
+            return size  # a part of the output, which is put together as the last block's is
         if dim == 1 and name in self._grouped:
             return size
         model = self._axes.get(f"{self._model}.{name.removeprefix(self._source + '.')}")

@@ -15,6 +15,8 @@ from typing import NamedTuple
 _NEAR = 3
 # What a part off its step costs, each time that the step must be halved, against one off by ratio.
 _UNEVEN = 0.02
+# A part that is off its request by more than this ratio is far off.
+_FAR = 0.03
 
 
 class Width(NamedTuple):
@@ -105,7 +107,10 @@ def reconciled(
     factor: float,
     held: Iterable[Width] = (),
 ) -> dict[Width, int]:
-    """Return widths of which the sums are as they should be, the narrowest first.
+    """Return widths of which the sums are as they should be.
+
+    They are met one after the other, the narrowest first. Where that leaves a part far off its
+    request, it is done again with each part a step wider or narrower, and the best is taken.
 
     Args:
         widths: The widths, each rounded by itself.
@@ -121,6 +126,43 @@ def reconciled(
         >>> list(reconciled(new, [parts], Steps(steps, steps), 2**0.5).values())
         [14, 42, 56]
     """
+    ways = tuple(sums)
+    new = _met(widths, ways, steps, factor, held)
+    if not any(_is_far(part, new, steps, factor) for way in ways for part, _ in way.parts):
+        return new
+    options = [new]
+    for part in sorted({part for way in ways for part, _ in way.parts} - set(held)):
+        for size in (widths[part] - steps.own[part], widths[part] + steps.own[part]):
+            if size > 0:
+                asked = {**widths, part: size}
+                options.append(_met(asked, ways, steps, factor, [*held, part]))
+    return min(options, key=lambda option: _amiss(option, ways, factor))
+
+
+def _is_far(part: Width, widths: Mapping[Width, int], steps: Steps, factor: float) -> bool:
+    """Tell whether a part is off its request by more than a step, and by much."""
+    off = abs(widths[part] - part.request(factor))
+    return off > max(steps.own[part], _FAR * part.request(factor))
+
+
+def _amiss(widths: Mapping[Width, int], sums: Iterable[Sum], factor: float) -> tuple[int, float]:
+    """Return how many sums do not hold, and by how much widths are off their requests."""
+    ways = list(sums)
+    own = {part for way in ways for part, _ in way.parts} | {
+        way.whole for way in ways if way.whole in widths
+    }
+    off = sum(w.base * abs(log(widths[w] / w.request(factor))) ** 2 for w in own)
+    return sum(not way.holds(widths) for way in ways), off
+
+
+def _met(
+    widths: Mapping[Width, int],
+    sums: Iterable[Sum],
+    steps: Steps,
+    factor: float,
+    held: Iterable[Width],
+) -> dict[Width, int]:
+    """Meet the sums one after the other; what one has settled stays for the next."""
     new, settled = dict(widths), set(held)
     ways: dict[Width, list[Sum]] = defaultdict(list)
     for entry in sums:

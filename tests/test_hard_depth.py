@@ -1,0 +1,122 @@
+"""Depth where blocks stand side by side, or put together what they give from parts."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+import convscale as cs
+from convscale.scaling.sums import Steps, Sum, Width, reconciled
+from tests import checks
+
+
+class Branch(nn.Module):
+    def __init__(self, ins, outs, stride=1):
+        super().__init__()
+        self.act, self.conv = nn.ReLU(), nn.Conv2d(ins, outs, 3, stride, 1, bias=False)
+        self.norm = nn.BatchNorm2d(outs)
+
+    def forward(self, x):
+        return self.norm(self.conv(self.act(x)))
+
+
+class Cell(nn.Module):
+    """Two branches side by side that halve the map, and two that go on."""
+
+    def __init__(self, ins, outs, stride):
+        super().__init__()
+        self.left, self.right = Branch(ins, outs, stride), Branch(ins, outs, stride)
+        self.then, self.last = Branch(outs, outs), Branch(outs, outs)
+
+    def forward(self, x, other):
+        y = self.left(x) + self.right(other)
+        return self.last(y + self.then(y))
+
+
+class Cells(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.entry = nn.Conv2d(3, 32, 3, padding=1)
+        self.a, self.b = Cell(32, 48, 2), Cell(48, 64, 2)
+        self.exit = nn.Linear(64, 10)
+
+    def forward(self, x):
+        x = self.entry(x)
+        y = self.a(x, x)
+        return self.exit(self.b(y, y).mean((2, 3)))
+
+
+@pytest.mark.parametrize("factor", [0.25, 0.5, 2.0])
+def test_branches_side_by_side_that_halve_the_map_are_never_taken_away(factor):
+    base = Cells()
+    scaled = cs.scale(base, strategy="d", factor=factor, resolution=32)
+    checks.check_state_dict_keys(base, scaled)
+    checks.check_runs_forward_and_backward(scaled.module, 32)
+    checks.check_added_blocks_matter(scaled, 32)
+    for cell in (scaled.module.a, scaled.module.b):
+        assert all(isinstance(branch, Branch) for branch in (cell.left, cell.right))
+    changed = [name for group in checks.changed_blocks(scaled) for name in group]
+    assert changed
+    assert not any("left" in name or "right" in name for name in changed)
+
+
+class Grow(nn.Module):
+    def __init__(self, ins, grown):
+        super().__init__()
+        self.conv = nn.Conv2d(ins, grown, 3, padding=1)
+
+    def forward(self, x):
+        return torch.cat([x, self.conv(x).relu()], 1)
+
+
+def growing(ins, start, grown, count):
+    """A transition to a narrow width, which dense blocks widen step by step."""
+    blocks = [Grow(start + i * grown, grown) for i in range(count)]
+    return nn.Sequential(nn.Conv2d(ins, start, 1), nn.BatchNorm2d(start), nn.Sequential(*blocks))
+
+
+class Growing(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.entry = nn.Conv2d(3, 64, 3, 2, 1)
+        self.stages = nn.Sequential(
+            growing(64, 56, 24, 2),  # gives 104
+            growing(104, 64, 24, 2),  # gives 112
+            nn.MaxPool2d(2),
+            growing(112, 64, 24, 2),  # gives 112, as it takes
+            growing(112, 64, 24, 2),
+            growing(112, 72, 24, 2),  # gives 120
+        )
+        self.exit = nn.Linear(120, 10)
+
+    def forward(self, x):
+        return self.exit(self.stages(self.entry(x)).mean((2, 3)))
+
+
+@pytest.mark.parametrize("strategy", ["d", "dWr", "dw"])
+@pytest.mark.parametrize("factor", [0.5, 2.0, 4.0])
+def test_what_an_added_block_puts_together_follows_as_that_of_the_last_block(strategy, factor):
+    base = Growing()
+    scaled = cs.scale(base, strategy=strategy, factor=factor, resolution=32)
+    checks.check_state_dict_keys(base, scaled)
+    checks.check_added_blocks_matter(scaled, 32)
+    assert scaled.achieved.flops == checks.torch_flops(scaled.module, scaled.resolution)
+
+
+def test_sums_that_share_parts_are_met_together():
+    """2048 as twice 1024, and 2560 as 512 more and as twice 1280, which moves by 40.
+
+    Met alone, 1024 · √2 = 1448 comes to 1456, so that 512 has 2 · 1800 - 2 · 1456 = 688 left, which
+    is 5 % off 724; with 1440 it has 720.
+    """
+    thin, half, even, whole, total = map(Width, (512, 1024, 1280, 2048, 2560))
+    steps = {thin: 8, half: 16, even: 40, whole: 8, total: 40}
+    sums = [
+        Sum(whole, ((half, 2),)),
+        Sum(total, ((thin, 1), (whole, 1))),
+        Sum(total, ((even, 2),)),
+    ]
+    alone = {thin: 728, half: 1456, even: 1800, whole: 2896, total: 3600}
+    new = reconciled(alone, sums, Steps(steps, steps), 2**0.5)
+    assert new == {thin: 720, half: 1440, even: 1800, whole: 2880, total: 3600}
