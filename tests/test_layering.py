@@ -17,6 +17,7 @@ LAYERS = (
     "errors",
     "reading",
     "quantities",
+    "input_sizes",
     "strategy",
     "complexity.complexity",
     "complexity.calls",

@@ -14,7 +14,7 @@ Resolution = int | tuple[int, ...]
 # What a user may write, by the number of spatial dimensions.
 EXAMPLES: dict[int, Resolution] = {1: 16000, 2: 224, 3: (16, 112, 112)}
 
-MOST_PX, _MOST_POSITIONS = 1 << 24, 1 << 48  # beyond, no tensor holds a map with its channels
+MOST_PX, MOST_POSITIONS = 1 << 24, 1 << 48  # beyond, no tensor holds a map with its channels
 
 _SUFFIX = {"": 1.0, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
 _NUMBER = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?)([kmgt]?)", re.IGNORECASE)
@@ -186,7 +186,7 @@ def check_resolution(value: Resolution, *, dims: int | None = None, of: str = ""
 
 def _within_reach(value: Resolution) -> Resolution:
     given = sides(value, 1)
-    if max(given) > MOST_PX or math.prod(given) > _MOST_POSITIONS:
+    if max(given) > MOST_PX or math.prod(given) > MOST_POSITIONS:
         raise InputError(
             f"The resolution is {format_resolution(value)}; a side must be at most {MOST_PX} px, "
             "and all sides together at most 2^48 positions."

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
+import torch
 from torch import nn
 
 from convscale.complexity.complexity import Count
 from convscale.complexity.conventions import CONVENTIONS, convention_named
+from convscale.complexity.failing import cannot_run, real_pass
 from convscale.complexity.tally import Counting, listen
 from convscale.errors import InputError
-from convscale.network.copies import full_copy
+from convscale.network.copies import full_copy, without_foreign_hooks
 from convscale.network.execution import ForwardError, run
 from convscale.network.inputs import convolution_inputs, example_inputs
 from convscale.network.probing import with_input
@@ -188,10 +190,11 @@ def _count_module(
         for counter in counters:
             counter.clear()
         try:
-            _run(full_copy(weights()), resolution, in_chans, counters)
+            with torch.random.fork_rng():  # the user's numbers go on as if nothing had run
+                _run(without_foreign_hooks(full_copy(weights())), resolution, in_chans, counters)
         except ForwardError as second:
             raise cannot_run(name, resolution, second, module) from second
-        notes = (f"Counted by a real forward pass: the meta device fails ({error.reason}).",)
+        notes = (real_pass(error),)
     return [one.count(module, resolution, name=name, notes=notes) for one in counters]
 
 
@@ -200,26 +203,3 @@ def _run(
 ) -> None:
     inputs = example_inputs(module, resolution, in_chans=in_chans)
     run(module, inputs, *counters, handle=listen(counters))
-
-
-def cannot_run(
-    name: str, resolution: Resolution, error: ForwardError, module: nn.Module
-) -> InputError:
-    """Say in one line that a network cannot run at a resolution, and why.
-
-    Example:
-        >>> error = ForwardError("stem", "Conv2d", ValueError("too small"))
-        >>> cannot_run("net", 3, error, nn.Conv2d(3, 8, 5)).line
-        'net cannot run at 3 px: ValueError: too small (in stem, a Conv2d). Give another ...'
-    """
-    advice = "Give another resolution."
-    if not convolution_inputs(module):
-        advice = "It has no convolution; give a convolutional network."
-    elif "required positional argument" in error.reason and not error.path:
-        advice = "It must take one tensor: wrap it in a module that makes the others."
-    elif "meta tensor" in error.reason:
-        advice = "What its forward pass does must follow from shapes, not from values of tensors."
-    return InputError(
-        f"{name or 'The network'} cannot run at {format_resolution(resolution)} px: "
-        f"{error.reason}. {advice}"
-    )

@@ -12,7 +12,8 @@ from torch import nn
 
 from convscale.complexity.calls import OperatorCall
 from convscale.complexity.conventions import convention_named
-from convscale.complexity.counting import cannot_run, check_convention, known_resolution
+from convscale.complexity.counting import check_convention, known_resolution
+from convscale.complexity.failing import cannot_run
 from convscale.complexity.kinds import geometry_of, kind_of, reads_part, written_only
 from convscale.complexity.tally import listen
 from convscale.complexity.views import Operators

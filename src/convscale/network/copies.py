@@ -13,6 +13,7 @@ from torch import nn
 
 from convscale.errors import InputError
 from convscale.network.functions import is_own, own_copy
+from convscale.network.wrappers import check_readable
 
 _PLAIN = frozenset((int, float, bool, str, type(None)))
 # The tables that every module has for itself.
@@ -29,9 +30,22 @@ def meta_copy(module: nn.Module) -> nn.Module:
         >>> next(meta_copy(nn.Linear(2, 3)).parameters()).device.type
         'meta'
     """
-    copied = _copy(module, {id(tensor): _as_meta(tensor) for tensor in _tensors(module)})
+    check_readable(module)  # before its tensors are asked for, which it may not show
+    memo = {id(tensor): _as_meta(tensor) for tensor in _tensors(module)}
+    return without_foreign_hooks(_copy(module, memo))
+
+
+def without_foreign_hooks(copied: nn.Module) -> nn.Module:
+    """Take away from a copy what the user hooked on: it sees the user's own runs only.
+
+    Example:
+        >>> net = nn.ReLU()
+        >>> handle = net.register_forward_hook(lambda *seen: print(seen))
+        >>> without_foreign_hooks(full_copy(net))(torch.zeros(1))
+        tensor([0.])
+    """
     owned = {id(value) for part in copied.modules() for value in (part, *vars(part).values())}
-    for part in copied.modules():  # a user's hooks see the user's own runs only
+    for part in copied.modules():
         for key, hook in list(part._forward_hooks.items()):
             owner = hook_owner(hook)
             if owner is None or id(owner) not in owned:
@@ -99,8 +113,7 @@ def converted_copy(module: nn.Module, convert: Callable[[torch.Tensor], torch.Te
 
 
 def _copy(module: nn.Module, memo: dict[int, Any]) -> nn.Module:
-    if isinstance(module, torch.jit.ScriptModule):
-        raise InputError("A scripted module cannot be traced. Give the nn.Module it was made from.")
+    check_readable(module)
     try:
         return _cloned(module, memo)
     except Exception as error:
@@ -160,6 +173,8 @@ def _value(value: Any, memo: dict[int, Any]) -> Any:
     if kind in (list, set) and all(type(entry) in _PLAIN for entry in value):
         copied = memo[id(value)] = value.copy()
         return copied
+    if kind.__module__.startswith("torch._library"):  # a custom operator is one for all
+        return value
     if is_own(value):
         return own_copy(value, lambda held: _held(held, memo), memo)
     return copy.deepcopy(value, memo)

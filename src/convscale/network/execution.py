@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from itertools import islice
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from convscale.errors import ConvscaleError
 from convscale.network.copies import blank_like
+from convscale.network.dependence import dependence, place, without_meta
 
 Handle = Callable[[Any, tuple[Any, ...], dict[str, Any], str], Any]
 
@@ -30,7 +32,25 @@ class ForwardError(Exception):
         where = f"in {path}, a {kind}" if path else f"in {kind}"
         self.path = path
         self.reason = f"{type(error).__name__}: {first} ({where})"
+        self._does, self._lacks = dependence(error), without_meta(error)
+        self._line = place(error)
+        self._who = f"{path}, a {kind}," if path else kind
         super().__init__(self.reason)
+
+    @property
+    def needs_values(self) -> str | None:
+        """What the module did that follows from the values of tensors, and where; or None."""
+        return None if self._does is None else self._said(self._does)
+
+    @property
+    def lacks_shapes(self) -> str | None:
+        """Which operator without a form for the meta device the module called; or None."""
+        if self._lacks is None:
+            return None
+        return self._said(f"calls {self._lacks}, which has no form that computes shapes alone")
+
+    def _said(self, does: str) -> str:
+        return f"{self._who} {does}" + (f" ({self._line})" if self._line else "")
 
 
 class Observer:
@@ -119,8 +139,9 @@ class _Functions(TorchFunctionMode):
 
 def run(
     module: nn.Module,
-    inputs: tuple[torch.Tensor, ...],
+    inputs: tuple[Any, ...],
     *observers: Observer,
+    keywords: Mapping[str, Any] | None = None,
     handle: Handle | None = None,
     training: bool = False,
 ) -> Any:
@@ -128,8 +149,9 @@ def run(
 
     Args:
         module: The module; hooks are registered on it for the time of the run.
-        inputs: Input tensors, on the module's device.
+        inputs: The arguments of its forward pass, tensors on the module's device.
         observers: They see each operator and the border of each module.
+        keywords: Keyword arguments of its forward pass.
         handle: Makes each call of a function: handle(function, args, kwargs, path) returns
             its result.
         training: Whether it runs as it does in training; in evaluation mode if not.
@@ -147,19 +169,27 @@ def run(
     """
     module.train(training)
     stack = [""]
-    device = inputs[0].device
+    given = dict(keywords or {})
+    device = _device(module, (*inputs, *given.values()))
     with _hooked(module, stack, observers), torch.no_grad(), torch.device(device):
         try:
             with (
                 _Dispatch(observers, stack),
                 _Functions(handle, stack) if handle else nullcontext(),
             ):
-                return module(*inputs)
+                return module(*inputs, **given)
         except ConvscaleError:
             raise  # an observer's own refusal
         except Exception as error:
             failed = module.get_submodule(stack[-1])
             raise ForwardError(stack[-1], type(failed).__name__, error) from error
+
+
+def _device(module: nn.Module, values: tuple[Any, ...]) -> torch.device:
+    """Return where a module runs: where its first input is, or its first tensor."""
+    given = (value for value in values if isinstance(value, torch.Tensor))
+    tensors = (*given, *islice(module.parameters(), 1), *islice(module.buffers(), 1))
+    return tensors[0].device if tensors else torch.device("cpu")
 
 
 @contextmanager

@@ -1,11 +1,42 @@
-"""Input tensors that a network takes, and whether it runs on them."""
+"""Input tensors that a network takes: one image, or what the user says."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
 import torch
 from torch import nn
+from torch.utils import _pytree as pytree
 
+from convscale.errors import InputError
+from convscale.input_sizes import InputSize
+from convscale.network.copies import blank_like
 from convscale.quantities import Resolution, sides
+
+# A tensor, an InputSize in place of one, a tuple of inputs, or a dictionary of keyword arguments;
+# inside a tuple or a dictionary anything that a forward pass takes.
+ExampleInputs = torch.Tensor | InputSize | tuple[Any, ...] | Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The arguments of a forward pass.
+
+    Example:
+        >>> Inputs((torch.zeros(1, 3, 8, 8),)).tensors[0].shape
+        torch.Size([1, 3, 8, 8])
+    """
+
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def tensors(self) -> tuple[torch.Tensor, ...]:
+        """The tensors among them, those in lists and dictionaries too."""
+        leaves = pytree.tree_leaves((self.args, dict(self.kwargs)))
+        return tuple(leaf for leaf in leaves if isinstance(leaf, torch.Tensor))
 
 
 def input_channels(module: nn.Module) -> int:
@@ -51,9 +82,7 @@ def example_inputs(
         >>> example_inputs(nn.Conv1d(1, 8, 3), (32,))[0].shape
         torch.Size([1, 1, 32])
     """
-    weight = next((p for p in module.parameters() if p.is_floating_point()), None)
-    device = weight.device if weight is not None else torch.device("cpu")
-    dtype = weight.dtype if weight is not None else torch.float32
+    device, dtype = _place(module)
     channels = in_chans if in_chans is not None else input_channels(module)
     shape = input_shape(channels, sides(resolution), batch=batch)
     return (torch.zeros(shape, device=device, dtype=dtype),)
@@ -67,3 +96,84 @@ def input_shape(channels: int, lengths: tuple[int, ...], *, batch: int) -> tuple
         ((1, 3, 32, 32), (2, 16000))
     """
     return (batch, channels, *lengths) if channels else (batch, *lengths)
+
+
+def given_inputs(module: nn.Module, example: object, *, batch: int = 1) -> Inputs:
+    """Return the inputs that the user says, on the module's device.
+
+    Tensors keep their values where the module has values, and their shapes alone on the meta
+    device; an `InputSize` becomes zeros, with an axis of the batch before its sizes.
+
+    Args:
+        module: The module.
+        example: A tensor, an `InputSize`, a tuple of inputs or a dictionary of keyword arguments.
+        batch: Images at once, for inputs given by their size.
+
+    Raises:
+        InputError: If it is anything else.
+
+    Example:
+        >>> found = given_inputs(nn.Linear(2, 3), (torch.zeros(1, 2), InputSize((), "int64")))
+        >>> [(tuple(tensor.shape), tensor.dtype) for tensor in found.tensors]
+        [((1, 2), torch.float32), ((1,), torch.int64)]
+    """
+    device, dtype = _place(module)
+
+    def made(value: Any) -> Any:
+        if isinstance(value, InputSize):
+            kind = getattr(torch, value.dtype) if value.dtype else dtype
+            return torch.zeros((batch, *value.sizes), dtype=kind, device=device)
+        return _moved(value, device) if isinstance(value, torch.Tensor) else value
+
+    args, kwargs = _arguments(example)
+    return Inputs(pytree.tree_map(made, args), pytree.tree_map(made, kwargs))
+
+
+def _arguments(example: object) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Part inputs into positional and keyword arguments."""
+    if isinstance(example, Mapping) and all(isinstance(key, str) for key in example):
+        return (), dict(example)
+    entries = example if isinstance(example, tuple) else (example,)
+    if not entries or not isinstance(example, torch.Tensor | InputSize | tuple):
+        raise InputError(
+            f"example_inputs is {type(example).__name__}; give a tensor, a tuple with one entry "
+            "for each argument, as in (image, ids), or a dict of keyword arguments."
+        )
+    named = {e.name: e for e in entries if isinstance(e, InputSize) and e.name is not None}
+    return tuple(e for e in entries if not (isinstance(e, InputSize) and e.name)), named
+
+
+def _moved(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    if device.type == "meta":
+        return blank_like(tensor)
+    return (
+        torch.zeros_like(tensor, device=device)
+        if tensor.is_meta
+        else tensor.detach().clone().to(device)
+    )
+
+
+def image_sides(module: nn.Module, inputs: Inputs) -> Resolution | None:
+    """Return the sides of the first image among inputs (px), None where there is none.
+
+    An image is a floating tensor with as many spatial dimensions as a convolution of the module
+    has; as many as an image has, two, where there is no convolution.
+
+    Example:
+        >>> image_sides(nn.Conv2d(3, 8, 3), Inputs((torch.zeros(1, 2), torch.zeros(1, 3, 8, 8))))
+        8
+    """
+    kinds = convolution_inputs(module) or {2: 3}
+    for tensor in inputs.tensors:
+        if tensor.ndim - 2 in kinds and tensor.is_floating_point():
+            lengths = tuple(tensor.shape[2:])
+            return lengths[0] if len(lengths) == 2 and len(set(lengths)) == 1 else lengths
+    return None
+
+
+def _place(module: nn.Module) -> tuple[torch.device, torch.dtype]:
+    """Return the device and the floating dtype of a module."""
+    weight = next((p for p in module.parameters() if p.is_floating_point()), None)
+    if weight is None:
+        return torch.device("cpu"), torch.float32
+    return weight.device, weight.dtype

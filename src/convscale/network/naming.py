@@ -60,6 +60,8 @@ def resolve_base(
         return _from_description(network, options)
     if not isinstance(network, str):
         inside = isinstance(getattr(network, "module", None), nn.Module)
+        if type(network).__name__ == "ExportedProgram":
+            raise InputError("An ExportedProgram is no network. Give its module: program.module().")
         came = f"A {type(network).__name__}" if inside else repr(network)
         raise InputError(
             f"{came} is no network. Give {'its module, ' if inside else ''}a name, an nn.Module, "

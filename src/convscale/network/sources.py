@@ -20,6 +20,7 @@ from convscale.families import Description
 from convscale.families.documents import as_document
 from convscale.network.copies import meta_copy
 from convscale.network.products import OwnRule, checked_rules
+from convscale.network.wrappers import unwrapped
 from convscale.quantities import Resolution, check_count, sides
 
 Device = Literal["cpu", "meta"]
@@ -118,18 +119,19 @@ def from_family(name: str, description: Description, options: dict[str, int]) ->
 
 
 def from_module(module: nn.Module) -> Network:
-    """Describe a module in hand.
+    """Describe a module in hand; a compiled or data-parallel one as the module it was made from.
 
     Example:
         >>> from_module(nn.Conv2d(3, 8, 3)).name
         'module:Conv2d'
     """
+    own = unwrapped(module)
 
     def build(device: Device) -> nn.Module:
-        return meta_copy(module) if device == "meta" else module
+        return meta_copy(own) if device == "meta" else own
 
-    name = f"module:{type(module).__name__}"
-    return Network(name, None, None, build, Origin(name, {}), seen=module)
+    name = f"module:{type(own).__name__}"
+    return Network(name, None, None, build, Origin(name, {}), seen=own)
 
 
 def from_timm(name: str, options: dict[str, Any]) -> Network:

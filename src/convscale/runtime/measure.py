@@ -94,6 +94,8 @@ def measure(
 
 def _subject(network: NetworkLike, resolution: Resolution | None, **options: int | None) -> Subject:
     """Find the network that is meant, and the resolution it is measured at."""
+    from torch import nn
+
     from convscale.complexity.counting import known_resolution
     from convscale.scaling import resolve
 
@@ -102,9 +104,10 @@ def _subject(network: NetworkLike, resolution: Resolution | None, **options: int
     found = resolve(network, resolution=resolution, **options)
     size = known_resolution(found, None)
     recipe = Recipe(network, resolution, **options) if isinstance(network, str) else None
-    return Subject(
-        found.name, found.build("cpu"), size, found.in_chans, found.dims or 2, recipe=recipe
-    )
+    name, module = found.name, found.build("cpu")
+    if isinstance(network, nn.Module):  # a compiled one is not what it was made from
+        name, module = f"module:{type(network).__name__}", network
+    return Subject(name, module, size, found.in_chans, found.dims or 2, recipe=recipe)
 
 
 def measure_together(

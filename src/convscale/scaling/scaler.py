@@ -110,7 +110,7 @@ class Scaler:
         except ForwardError as error:
             self._count(meta_copy(module), self._size)  # says so if it does not run at all
             raise UnscalableNetworkError(
-                f"{network.name} cannot be traced: {error.reason}."
+                f"{network.name} cannot be traced: {error.needs_values or error.reason}."
             ) from error
         self.base = counting.count(module, self.resolution, name=network.name)
 

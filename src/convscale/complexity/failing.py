@@ -1,0 +1,67 @@
+"""Say why a network did not run on the meta device, or did not run at all."""
+
+from __future__ import annotations
+
+import re
+
+from torch import nn
+
+from convscale.errors import InputError
+from convscale.network.execution import ForwardError
+from convscale.network.inputs import convolution_inputs
+from convscale.quantities import Resolution, format_resolution
+
+_LACKS_INPUTS = re.compile(r"required (?:positional|keyword-only) argument")
+_DEVICE = re.compile(r"NVIDIA|CUDA|Torch not compiled with|different devices|same device")
+
+
+def real_pass(error: ForwardError) -> str:
+    """Say in a note why a network ran with values, and what that means for the count.
+
+    Example:
+        >>> real_pass(ForwardError("stem", "Conv2d", ValueError("too small")))
+        'Counted by a real forward pass: the meta device fails (ValueError: too small (in stem, ...'
+    """
+    said = "Counted by a real forward pass: the meta device fails"
+    if error.lacks_shapes is not None:
+        return f"{said}, since {error.lacks_shapes}."
+    if error.needs_values is None:
+        return f"{said} ({error.reason})."
+    return f"{said}, since {error.needs_values}. Other values may execute other operators."
+
+
+def cannot_run(
+    name: str, resolution: Resolution | None, error: ForwardError, module: nn.Module
+) -> InputError:
+    """Say in one line that a network cannot run at a resolution, or on inputs given, and why.
+
+    Example:
+        >>> error = ForwardError("stem", "Conv2d", ValueError("too small"))
+        >>> cannot_run("net", 3, error, nn.Conv2d(3, 8, 5)).line
+        'net cannot run at 3 px: ValueError: too small (in stem, a Conv2d). Give another ...'
+    """
+    where = "on these inputs" if resolution is None else f"at {format_resolution(resolution)} px"
+    if error.needs_values is not None:
+        where = "on the meta device"
+    return InputError(
+        f"{name or 'The network'} cannot run {where}: {error.needs_values or error.reason}. "
+        f"{_advice(error, module, given=resolution is None)}"
+    )
+
+
+def _advice(error: ForwardError, module: nn.Module, *, given: bool) -> str:
+    if _LACKS_INPUTS.search(error.reason) and not error.path:
+        return (
+            "Count it with all its inputs, as in --input-size 3x224x224 --input-size 10:int64, or "
+            "example_inputs=(image, ids) in Python; elsewhere wrap it in a module that makes the "
+            "others."
+        )
+    if "Guard failed" in error.reason:
+        return "An exported module runs at the sizes it was exported with."
+    if not given and not convolution_inputs(module):
+        return "It has no convolution; give a convolutional network."
+    if error.needs_values is not None:
+        return "What its forward pass does must follow from shapes, not from values of tensors."
+    if _DEVICE.search(error.reason):
+        return "Its forward pass asks for a device that is not there."
+    return "Give other inputs." if given else "Give another resolution."

@@ -1,0 +1,56 @@
+"""Modules that stand for another one: compiled, copied to several devices, scripted, sharded."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from convscale.errors import InputError
+
+# The attribute in which a wrapper holds the module that it stands for, by the wrapper's class.
+_HOLDERS = {
+    "OptimizedModule": "_orig_mod",  # torch.compile
+    "DataParallel": "module",
+    "DistributedDataParallel": "module",
+}
+# Classes whose parameters are parts of those that the network has.
+_SHARDED = {"FullyShardedDataParallel", "FSDPModule"}
+
+
+def unwrapped(module: nn.Module) -> nn.Module:
+    """Return the module that a compiled or data-parallel one stands for; others as they are.
+
+    Example:
+        >>> net = nn.Conv2d(3, 8, 3)
+        >>> unwrapped(nn.DataParallel(torch.compile(net))) is net
+        True
+    """
+    while (holder := _HOLDERS.get(type(module).__name__)) is not None:
+        inner = getattr(module, holder, None)
+        if not type(module).__module__.startswith("torch.") or not isinstance(inner, nn.Module):
+            break
+        module = inner
+    return module
+
+
+def check_readable(module: nn.Module) -> None:
+    """Refuse a module whose forward pass or whose parameters are not to be seen.
+
+    Raises:
+        InputError: If it, or a part of it, is scripted or sharded.
+
+    Example:
+        >>> check_readable(nn.Conv2d(3, 8, 3))
+    """
+    for path, part in module.named_modules():
+        what = f"Its part {path}, a {type(part).__name__}," if path else f"A {type(part).__name__}"
+        if isinstance(part, torch.jit.ScriptModule):
+            what = f"Its part {path} is scripted: it" if path else "A scripted module"
+            raise InputError(f"{what} cannot be traced. Give the nn.Module it was made from.")
+        tensors = (*part._parameters.values(), *part._buffers.values())
+        spread = any(type(tensor).__name__ == "DTensor" for tensor in tensors)
+        if spread or _SHARDED & {kind.__name__ for kind in type(part).__mro__}:
+            raise InputError(
+                f"{what} has its parameters spread over processes. Give the module as it was "
+                "before it was sharded."
+            )

@@ -1,0 +1,196 @@
+"""Modules that stand for another one, or that are made in an unusual way: counted or refused."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+import torchvision
+from torch import nn
+from torch.ao.quantization import get_default_qat_qconfig_mapping
+from torch.ao.quantization.quantize_fx import prepare_qat_fx
+from torch.nn.utils import parametrizations, prune
+
+import convscale as cs
+from convscale.errors import InputError
+from tests.networks import Contraption
+
+SIDE = 32
+BASES = {
+    "small": Contraption,
+    "torchvision": lambda: torchvision.models.resnet18(weights=None),
+}
+
+
+def image() -> torch.Tensor:
+    return torch.zeros(1, 3, SIDE, SIDE)
+
+
+def layers(module: nn.Module) -> list[nn.Module]:
+    return [part for part in module.modules() if isinstance(part, nn.Conv2d | nn.Linear)]
+
+
+def compiled_and_run(module: nn.Module) -> nn.Module:
+    module.eval().compile(backend="eager")
+    module(image())
+    return module
+
+
+def compiled_inside(module: nn.Module) -> nn.Module:
+    name, part = next(iter(module.named_children()))
+    setattr(module, name, torch.compile(part, backend="eager"))
+    return module
+
+
+def pruned(module: nn.Module) -> nn.Module:
+    for part in layers(module):
+        prune.l1_unstructured(part, "weight", 0.5)
+    return module
+
+
+def on_two_devices(module: nn.Module) -> nn.Module:
+    layers(module)[-1].to("meta")
+    return module
+
+
+def changed_in_place_by_hooks(module: nn.Module) -> nn.Module:
+    module.register_forward_pre_hook(lambda _, given: (given[0].add_(1),))
+    layers(module)[0].register_forward_hook(lambda _, __, output: output.mul_(2))
+    return module
+
+
+# Each makes a module of another that executes the same, with the same parameters.
+SAME = {
+    "compiled": torch.compile,
+    "compiled twice over": lambda m: torch.compile(nn.DataParallel(m)),
+    "compiled in place, and run": compiled_and_run,
+    "a part compiled": compiled_inside,
+    "data-parallel": nn.DataParallel,
+    "exported": lambda m: torch.export.export(m.eval(), (image(),)).module(),
+    "symbolically traced": torch.fx.symbolic_trace,
+    "prepared for quantisation": lambda m: prepare_qat_fx(
+        m.train(), get_default_qat_qconfig_mapping("fbgemm"), (image(),)
+    ),
+    "half": nn.Module.half,
+    "bfloat16": nn.Module.bfloat16,
+    "double": nn.Module.double,
+    "channels last": lambda m: m.to(memory_format=torch.channels_last),
+    "pruned": pruned,
+    "on two devices": on_two_devices,
+    "with hooks": changed_in_place_by_hooks,
+    "on the meta device": lambda m: m.to("meta"),
+    "averaged": torch.optim.swa_utils.AveragedModel,
+    "frozen": lambda m: m.requires_grad_(False),
+}
+
+
+@pytest.mark.parametrize("base", BASES)
+@pytest.mark.parametrize("way", SAME)
+def test_a_module_made_from_another_counts_as_that(way, base):
+    module = BASES[base]()
+    plain = cs.count(copy.deepcopy(module), resolution=SIDE)
+    found = cs.count(SAME[way](module), resolution=SIDE)
+    assert found.as_dict() == plain.as_dict()
+    assert found.uncounted == ()
+    assert found.notes == ()
+
+
+@pytest.mark.parametrize("base", BASES)
+def test_a_compiled_module_has_the_paths_and_the_name_of_its_original(base):
+    module = BASES[base]()
+    plain = cs.count(module, resolution=SIDE)
+    assert cs.count(torch.compile(module), resolution=SIDE) == plain
+    assert cs.count(nn.DataParallel(module), resolution=SIDE) == plain
+
+
+def test_a_compiled_module_scales_as_its_original():
+    module = Contraption()
+    arguments = {"strategy": "w", "factor": 2, "resolution": SIDE}
+    scaled = cs.scale(torch.compile(module), **arguments)
+    assert scaled.achieved == cs.scale(module, **arguments).achieved
+    assert type(scaled.module) is Contraption
+
+
+def test_a_compiled_module_is_measured_as_it_is():
+    calls = []
+
+    def backend(graph, _inputs):
+        return lambda *values: calls.append(1) or graph(*values)
+
+    measured = cs.measure(torch.compile(Contraption(), backend=backend), resolution=16, repeats=3)
+    assert measured.network == "module:OptimizedModule"
+    assert len(calls) >= 3
+
+
+def test_weight_norms_own_parameters_beside_the_same_flops():
+    module = Contraption()
+    plain = cs.count(module, resolution=SIDE)
+    more = sum(part.weight.shape[0] for part in layers(module))  # the length of each filter
+    for part in layers(module):
+        parametrizations.weight_norm(part)
+    found = cs.count(module, resolution=SIDE)
+    assert (found.flops, found.acts) == (plain.flops, plain.acts)
+    assert found.params == plain.params + more
+
+
+def scripted_inside(module: nn.Module) -> nn.Module:
+    name, part = next(iter(module.named_children()))
+    setattr(module, name, torch.jit.script(part))
+    return module
+
+
+SCRIPTED = r"cannot be traced\. Give the nn\.Module it was made from\."
+REFUSED = {
+    "scripted": (torch.jit.script, rf"^A scripted module {SCRIPTED}$"),
+    "traced": (lambda m: torch.jit.trace(m.eval(), image()), rf"^A scripted module {SCRIPTED}$"),
+    "a part scripted": (scripted_inside, rf"^Its part \w+ is scripted: it {SCRIPTED}$"),
+    "an exported program": (
+        lambda m: torch.export.export(m.eval(), (image(),)),
+        r"^An ExportedProgram is no network\. Give its module: program\.module\(\)\.$",
+    ),
+    "exported for another size": (
+        lambda m: torch.export.export(m.eval(), (torch.zeros(1, 3, 48, 48),)).module(),
+        r"^module:GraphModule cannot run at 32 px: AssertionError: Guard failed: .* An exported "
+        r"module runs at the sizes it was exported with\.$",
+    ),
+    "lazy": (
+        lambda m: nn.Sequential(m, nn.LazyLinear(3)),
+        r"^The network has lazy parameters without a shape\. Run it once before it is given\.$",
+    ),
+}
+
+
+@pytest.mark.parametrize("base", BASES)
+@pytest.mark.parametrize("way", REFUSED)
+def test_what_cannot_be_seen_into_is_refused_in_one_line(way, base):
+    make, message = REFUSED[way]
+    module = make(BASES[base]())
+    with pytest.raises(InputError, match=message):
+        cs.count(module, resolution=SIDE)
+
+
+@pytest.fixture
+def _one_process(tmp_path):
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{tmp_path}/meeting", rank=0, world_size=1
+    )
+    yield
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.usefixtures("_one_process")
+@pytest.mark.parametrize("base", BASES)
+def test_a_module_of_several_processes_is_counted_where_it_is_whole(base):
+    from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
+
+    module = BASES[base]()
+    plain = cs.count(module, resolution=SIDE)
+    assert cs.count(nn.parallel.DistributedDataParallel(module), resolution=SIDE) == plain
+    mesh = torch.distributed.init_device_mesh("cpu", (1,))
+    message = r"has its parameters spread over processes\. Give the module as it was before"
+    sharded = FullyShardedDataParallel(BASES[base](), device_id=torch.device("cpu"))
+    with pytest.raises(InputError, match=message):
+        cs.count(sharded, resolution=SIDE)
+    with pytest.raises(InputError, match=message):
+        cs.count(fully_shard(BASES[base](), mesh=mesh), resolution=SIDE)
