@@ -194,3 +194,11 @@ def test_a_module_of_several_processes_is_counted_where_it_is_whole(base):
         cs.count(sharded, resolution=SIDE)
     with pytest.raises(InputError, match=message):
         cs.count(fully_shard(BASES[base](), mesh=mesh), resolution=SIDE)
+
+
+def test_copies_stay_fast_after_something_was_compiled():
+    from convscale.network.copies import _is_ordinary
+
+    torch.compile(nn.Sequential(nn.ReLU()), backend="eager")(torch.zeros(1))
+    assert _is_ordinary(nn.Sequential)
+    assert _is_ordinary(Contraption)

@@ -146,11 +146,14 @@ def _cloned(module: nn.Module, memo: dict[int, Any]) -> nn.Module:
 def _is_ordinary(kind: type[nn.Module]) -> bool:
     """Tell whether modules of a class are copied attribute by attribute.
 
-    PyTorch's own layers override what sets their state only to read old pickles.
+    PyTorch's own layers override what sets their state only to read old pickles, and its compiler
+    replaces it to mark what was copied.
     """
     return (
         kind.__reduce_ex__ is object.__reduce_ex__
-        and kind.__setstate__.__module__.startswith("torch.nn.modules.")
+        and kind.__setstate__.__module__.startswith(
+            ("torch.nn.modules.", "torch._dynamo.mutation_guard")
+        )
         and not hasattr(kind, "__deepcopy__")
         and not hasattr(kind, "__getnewargs_ex__")
         and kind.__getstate__ in (nn.Module.__getstate__, object.__getstate__)
