@@ -22,7 +22,8 @@ from torch._subclasses.fake_tensor import (
 )
 
 from convscale.complexity.backward import StepCost
-from convscale.complexity.counting import cannot_run, known_resolution
+from convscale.complexity.counting import known_resolution
+from convscale.complexity.failing import cannot_run
 from convscale.complexity.liveness import BACKWARD, FORWARD, OPTIMIZER, Liveness, Whereabouts
 from convscale.complexity.memory import (
     ACTIVATIONS,
