@@ -260,3 +260,40 @@ Html = Annotated[
     typer.Option("--html", metavar="FILE", help="Write a report with the tables and plots."),
 ]
 Layers = Annotated[bool, typer.Option("--layers", metavar="", help="Count layer by layer too.")]
+By = Annotated[
+    str | None,
+    typer.Option(
+        "--by",
+        metavar="VIEW",
+        help="Where it sits: total, layer, stage, kind (of operator) or operator, with the bytes "
+        "that are read and written.",
+    ),
+]
+Csv = Annotated[
+    str | None,
+    typer.Option("--csv", metavar="FILE", help="Write the view of --by (else the total) as CSV."),
+]
+Plot = Annotated[
+    str | None,
+    typer.Option(
+        "--plot",
+        metavar="FILE",
+        help="Draw flops, params and acts along the network: .html, .png, .svg or .pdf.",
+    ),
+]
+Dtype = Annotated[
+    str | None,
+    typer.Option(
+        "--dtype",
+        metavar="DTYPE",
+        help="Dtype of the tensors whose bytes are counted; by default float32.",
+    ),
+]
+ViewBatchSize = Annotated[
+    str | None,
+    typer.Option(
+        "--batch-size",
+        metavar="N",
+        help="Images in the forward pass whose bytes are counted; by default 1.",
+    ),
+]

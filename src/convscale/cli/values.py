@@ -156,7 +156,7 @@ def new_folder(text: str) -> Path:
     return path
 
 
-def report_file(text: str) -> Path:
+def report_file(text: str, *, example: str = "--html report.html") -> Path:
     """Return the path of a file that can be written there, over an older one if need be.
 
     Raises:
@@ -168,7 +168,7 @@ def report_file(text: str) -> Path:
     """
     path = Path(text)
     if not text or path.is_dir() or text.endswith(("/", os.sep)):
-        raise InputError(f"{text!r} is no file name. Write one, as in --html report.html.")
+        raise InputError(f"{text!r} is no file name. Write one, as in {example}.")
     _check_parent(path)
     return path
 

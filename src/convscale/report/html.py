@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import html
-import os
-import tempfile
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
@@ -14,6 +12,7 @@ from convscale.complexity.complexity import METRICS
 from convscale.errors import InputError
 from convscale.report import parts
 from convscale.report.figures import decision_figure, growth_figure, latency_figure
+from convscale.report.files import write_whole
 from convscale.report.frames import decision_frame, growth_frame, latency_frame, law_frame
 from convscale.report.look import Palette
 from convscale.report.markup import section, tag
@@ -61,6 +60,7 @@ def write_report(comparison: Comparison, choices: Sequence[Choice], path: str | 
         InputError: If nothing can be written there.
 
     Example:
+        >>> import tempfile
         >>> from convscale.study import Comparison, Row
         >>> comparison = Comparison((Row("timm:net", None, 1.0, 8, 4000, 20, 7),))
         >>> with tempfile.TemporaryDirectory() as folder:
@@ -69,13 +69,7 @@ def write_report(comparison: Comparison, choices: Sequence[Choice], path: str | 
         True
     """
     target = check_report_path(path)
-    text = render_report(comparison, choices)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        _replace(target, text)
-    except OSError as error:
-        raise InputError(f"Cannot write {target}: {error.strerror or error}.") from error
-    return target
+    return write_whole(target, render_report(comparison, choices))
 
 
 def render_report(comparison: Comparison, choices: Sequence[Choice]) -> str:
@@ -89,33 +83,24 @@ def render_report(comparison: Comparison, choices: Sequence[Choice]) -> str:
     """
     *others, last = comparison.networks or ("nothing",)
     title = f"Scaling {', '.join(others)} and {last}" if others else f"Scaling {last}"
-    style = resources.files("convscale.report").joinpath("style.css").read_text(encoding="utf-8")
     body = _header(title, comparison), *_sections(comparison, choices)
+    return page(title, body)
+
+
+def page(title: str, body: Sequence[str]) -> str:
+    """Return the text of a page: its title, and its body, which is HTML.
+
+    Example:
+        >>> page("a < b", ["<p>c</p>"]).count("a &lt; b")
+        1
+    """
+    style = resources.files("convscale.report").joinpath("style.css").read_text(encoding="utf-8")
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f'<link rel="icon" href="data:,"><title>{html.escape(title)}</title>'
         f"<style>\n{style}</style></head>\n<body><main>\n{chr(10).join(body)}\n</main></body></html>\n"
     )
-
-
-def _replace(target: Path, text: str) -> None:
-    """Write beside the target and rename, so that nobody meets half a file."""
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
-    beside = Path(name)
-    try:
-        with open(handle, "w", encoding="utf-8") as stream:
-            stream.write(text)
-        beside.chmod(0o666 & ~_umask())
-        os.replace(beside, target)
-    finally:
-        beside.unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _header(title: str, comparison: Comparison) -> str:
@@ -129,7 +114,7 @@ def _header(title: str, comparison: Comparison) -> str:
 
 
 def _sections(comparison: Comparison, choices: Sequence[Choice]) -> list[str]:
-    figures = _Figures()
+    figures = Figures()
     palette = Palette(
         [row.strategy for row in comparison.rows if row.strategy is not None], comparison.networks
     )
@@ -144,8 +129,13 @@ def _sections(comparison: Comparison, choices: Sequence[Choice]) -> list[str]:
     ]
 
 
-class _Figures:
-    """Turn figures into HTML; the first brings plotly's script along, inline."""
+class Figures:
+    """Turn figures into HTML; the first brings plotly's script along, inline.
+
+    Example:
+        >>> Figures().written
+        0
+    """
 
     def __init__(self) -> None:
         self.written = 0
@@ -163,7 +153,7 @@ class _Figures:
 
 
 def _what_to_build(
-    comparison: Comparison, choices: Sequence[Choice], palette: Palette, figures: _Figures
+    comparison: Comparison, choices: Sequence[Choice], palette: Palette, figures: Figures
 ) -> list[str]:
     if not choices:
         said = "No latency budget is given, so that nothing is recommended."
@@ -186,7 +176,7 @@ def _what_to_build(
     ]
 
 
-def _what_predicts(comparison: Comparison, palette: Palette, figures: _Figures) -> list[str]:
+def _what_predicts(comparison: Comparison, palette: Palette, figures: Figures) -> list[str]:
     title, said = "Which metric predicts latency", prediction_sentence(comparison)
     if not comparison.measured:
         return [section(title, tag("p", said, classes="lead"))]
@@ -203,7 +193,7 @@ def _what_predicts(comparison: Comparison, palette: Palette, figures: _Figures) 
     ]
 
 
-def _how_acts_grow(comparison: Comparison, palette: Palette, figures: _Figures) -> list[str]:
+def _how_acts_grow(comparison: Comparison, palette: Palette, figures: Figures) -> list[str]:
     frame = growth_frame(comparison)
     if not len(frame):
         return []

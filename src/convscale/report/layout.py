@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from rich import box
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.table import Table
 from rich.text import Text
+
+_UNLIMITED = 10_000  # columns, more than any table has
 
 
 def table_of(*heads: str) -> Table:
@@ -29,7 +31,7 @@ def table_of(*heads: str) -> Table:
     return table
 
 
-def titled(title: str, table: Table) -> Group:
+def titled(title: str, table: RenderableType) -> Group:
     """Put a bold title over a table.
 
     Example:
@@ -59,6 +61,25 @@ def noted(notes: Iterable[str]) -> list[Text]:
         'Note: Depth kept.'
     """
     return [Text(f"Note: {note}") for note in notes]
+
+
+class Widest:
+    """Show the wide table where it fits the window, else the narrow one.
+
+    Example:
+        >>> both = Widest(table_of("a rather wide head"), table_of("narrow"))
+        >>> plain_lines(both), plain_lines(both, width=10)
+        (['a rather wide head'], ['narrow'])
+    """
+
+    def __init__(self, wide: Table, narrow: Table) -> None:
+        self.wide, self.narrow = wide, narrow
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Choose for rich, which knows the window."""
+        unlimited = options.update(max_width=_UNLIMITED)
+        needed = console.measure(self.wide, options=unlimited).maximum
+        yield self.wide if needed <= options.max_width else self.narrow
 
 
 def plain_lines(renderable: RenderableType, *, width: int = 160) -> list[str]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from convscale.complexity.complexity import METRICS
 from convscale.quantities import format_count, format_resolution
+from convscale.report.layout import Widest
 from convscale.report.layout import add_row as _add
 from convscale.report.layout import noted as _notes
 from convscale.report.layout import plain_lines as plain_lines
@@ -34,9 +35,6 @@ if TYPE_CHECKING:
     from convscale.strategy import Published, Rules, Strategy
     from convscale.strategy.fitting import Fit
     from convscale.study import Comparison, Row
-
-
-_UNLIMITED = 10_000  # columns, more than any table has
 
 
 def count_table(count: Count, *, layers: bool = False) -> RenderableType:
@@ -157,7 +155,7 @@ def _rows_table(comparison: Comparison, choices: Sequence[Choice]) -> Renderable
     narrow = _filled(comparison, choices, heads)
     if not any(row.processor for row in comparison.rows):
         return narrow
-    return _Widest(_filled(comparison, choices, [*heads, "processor ms<"]), narrow)
+    return Widest(_filled(comparison, choices, [*heads, "processor ms<"]), narrow)
 
 
 def _filled(comparison: Comparison, choices: Sequence[Choice], heads: Sequence[str]) -> Table:
@@ -183,19 +181,6 @@ def _row_cells(row: Row) -> list[str]:
         format_spread(row.latency),
         format_spread(row.processor),
     ]
-
-
-class _Widest:
-    """Show the wide table where it fits the window, else the narrow one."""
-
-    def __init__(self, wide: Table, narrow: Table) -> None:
-        self.wide, self.narrow = wide, narrow
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """Choose for rich, which knows the window."""
-        unlimited = options.update(max_width=_UNLIMITED)
-        needed = console.measure(self.wide, options=unlimited).maximum
-        yield self.wide if needed <= options.max_width else self.narrow
 
 
 def correlation_table(comparison: Comparison) -> RenderableType:
