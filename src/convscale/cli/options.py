@@ -281,7 +281,7 @@ Plot = Annotated[
         help="Draw flops, params and acts along the network: .html, .png, .svg or .pdf.",
     ),
 ]
-Dtype = Annotated[
+ViewDtype = Annotated[
     str | None,
     typer.Option(
         "--dtype",
