@@ -356,3 +356,43 @@ def test_frames_hold_numbers_with_their_conditions():
     assert (first["kernel"], first["stride"], first["in_channels"]) == ("7x7", "2x2", 3)
     assert first["input_shapes"] == "2x3x224x224 64x3x7x7"
     assert list(found.frame("stage")["stage"]) == [part.name for part in found.by_stage()]
+
+
+@pytest.mark.parametrize("convention", ["pycls", "fvcore", "torch"])
+@pytest.mark.parametrize("name", ["timm:resnet18", "timm:vgg16", "timm:coatnet_0_224"])
+def test_views_follow_the_convention(name, convention):
+    count = cs.count(name, convention=convention)
+    parts = cs.operators(name, convention=convention).by_kind()
+    assert sum(part.flops for part in parts) == count.flops
+    assert sum(part.acts for part in parts) == count.acts
+
+
+def test_an_operator_with_a_rule_of_ones_own_counts_by_it():
+    rules = {"aten::_fft_r2c": lambda bound, output: (1000, 10)}
+    network = Uses(lambda x: torch.fft.rfft2(x).real)
+    call = next(c for c in cs.operators(network, resolution=8).calls if "fft_r2c" in c.operator)
+    assert (call.kind, call.flops) == ("without a rule", 0)
+    found = cs.operators(network, resolution=8, rules=rules)
+    call = next(c for c in found.calls if "fft_r2c" in c.operator)
+    assert (call.kind, call.flops, call.acts) == ("other product", 1000, 10)
+    # complex numbers are twice as wide: 4 channels of 8 x 5
+    assert call.bytes_written == 8 * 4 * 8 * 5
+
+
+def test_deformable_convolutions_and_matrix_times_vector_have_kinds():
+    from torchvision.ops import DeformConv2d
+
+    class Deformed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.offset = nn.Conv2d(3, 18, 3, padding=1)
+            self.deform = DeformConv2d(3, 8, 3, padding=1)
+            self.vector = nn.Parameter(torch.ones(64))
+
+        def forward(self, x):
+            return torch.mv(self.deform(x, self.offset(x)).flatten(2)[0], self.vector)
+
+    calls = [call for call in cs.operators(Deformed(), resolution=8).calls if call.flops]
+    kinds = [call.kind for call in calls]
+    assert kinds == ["convolution kxk", "convolution deformable", "linear"]
+    assert (calls[2].flops, calls[2].geometry.rows, calls[2].params) == (8 * 64, 8, 64)

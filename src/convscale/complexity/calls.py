@@ -14,14 +14,17 @@ CONVOLUTIONS = (
     "convolution grouped",
     "convolution depthwise",
     "convolution transposed",
+    "convolution deformable",
 )
 LINEAR, MATRIX_PRODUCT, FUSED_ATTENTION = "linear", "matrix product", "fused attention"
-WITHOUT_RULE = "without a rule"
+RECURRENT, OTHER_PRODUCT, WITHOUT_RULE = "recurrent", "other product", "without a rule"
 KINDS = (
     *CONVOLUTIONS,
     LINEAR,
     MATRIX_PRODUCT,
     FUSED_ATTENTION,
+    RECURRENT,
+    OTHER_PRODUCT,
     WITHOUT_RULE,
     "norm",
     "activation",

@@ -11,10 +11,13 @@ from convscale.complexity.calls import (
     FUSED_ATTENTION,
     LINEAR,
     MATRIX_PRODUCT,
+    OTHER_PRODUCT,
+    RECURRENT,
     WITHOUT_RULE,
     Geometry,
 )
-from convscale.network.products import ATTENTION, may_multiply
+from convscale.network.contractions import ATTENTION, RULES
+from convscale.network.products import may_multiply, name_of
 
 _NAMES = {
     "activation": "relu relu6 hardtanh leaky_relu elu celu selu silu mish gelu glu sigmoid tanh "
@@ -33,6 +36,11 @@ _NAMES = {
     "constant": "zeros ones full arange linspace eye scalar_tensor zeros_like ones_like full_like "
     "new_zeros new_ones new_full fill zero rand randn rand_like randn_like bernoulli",
     "elementwise": "dropout native_dropout where masked_fill",
+}
+_PRODUCT_KINDS = {
+    "torchvision::deform_conv2d": "convolution deformable",
+    **{f"aten::{name}": FUSED_ATTENTION for name in ATTENTION},
+    **{f"aten::{name}": RECURRENT for name in ("mkldnn_rnn_layer", "_cudnn_rnn", "miopen_rnn")},
 }
 _KIND = {name: kind for kind, names in _NAMES.items() for name in names.split()}
 _STARTS = {
@@ -63,15 +71,15 @@ def kind_of(func: Any, geometry: Geometry | None, *, weights: bool = True) -> st
         >>> kind_of(torch.ops.aten.convolution.default, Geometry(8, 8, 4, (3, 3), groups=8))
         'convolution depthwise'
     """
-    name = func._opname.rstrip("_") if func.namespace == "aten" else ""
     if geometry is not None and geometry.kernel:
         return _convolution_kind(geometry)
     if geometry is not None:
         return LINEAR if weights else MATRIX_PRODUCT
-    if name in ATTENTION:
-        return FUSED_ATTENTION
+    if name_of(func) in RULES:
+        return _PRODUCT_KINDS.get(name_of(func), OTHER_PRODUCT)
     if may_multiply(func):
         return WITHOUT_RULE
+    name = func._opname.rstrip("_")
     return _KIND.get(name) or _by_pattern(name) or _by_tag(func)
 
 
@@ -136,13 +144,14 @@ def geometry_of(func: Any, bound: dict[str, Any], output: Any) -> Geometry | Non
     if func._opname == "convolution":
         return _convolution(bound, output)
     if func._opname in _PRODUCTS:
-        left = next(bound[name] for name in ("mat1", "batch1", "self") if name in bound)
-        rows = output.numel() // max(output.shape[-1], 1)
-        return Geometry(left.shape[-1], output.shape[-1], rows)
+        left = next(bound[name] for name in ("mat1", "batch1", "mat", "self") if name in bound)
+        outs = 1 if func._opname in _VECTOR else output.shape[-1]
+        return Geometry(left.shape[-1], outs, output.numel() // max(outs, 1))
     return None
 
 
-_PRODUCTS = ("mm", "addmm", "bmm", "baddbmm")
+_PRODUCTS = frozenset("mm addmm bmm baddbmm mv addmv _int_mm _scaled_mm".split())
+_VECTOR = frozenset(("mv", "addmv"))
 
 
 def _convolution(bound: dict[str, Any], output: Any) -> Geometry:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from math import prod
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from convscale.complexity.calls import OperatorCall
+from convscale.complexity.calls import OTHER_PRODUCT, OperatorCall
 from convscale.complexity.conventions import convention_named
 from convscale.complexity.counting import check_convention, known_resolution
 from convscale.complexity.failing import cannot_run
@@ -22,7 +22,14 @@ from convscale.network.copies import full_copy
 from convscale.network.execution import ForwardError, Observer, run
 from convscale.network.inputs import example_inputs
 from convscale.network.probing import with_input
-from convscale.network.products import bind
+from convscale.network.products import (
+    OwnRule,
+    Product,
+    bind,
+    checked_rules,
+    name_of,
+    own_product,
+)
 from convscale.network.sources import Network
 from convscale.network.ties import tensors_in
 from convscale.quantities import Resolution, check_count, exact
@@ -50,6 +57,7 @@ class Recorder(Observer):
         inputs: What it is run on.
         item_bytes: Bytes of a floating element.
         convention: The convention of flops and acts.
+        rules: Rules for operators of the user's own.
 
     Example:
         >>> net, x = nn.Conv2d(3, 8, 3, device="meta"), torch.empty(1, 3, 8, 8, device="meta")
@@ -66,8 +74,10 @@ class Recorder(Observer):
         *,
         item_bytes: int = 4,
         convention: str = "default",
+        rules: Mapping[str, OwnRule] | None = None,
     ) -> None:
         self.calls: list[OperatorCall] = []
+        self._rules = checked_rules(rules)
         self._item_bytes = item_bytes
         self.convention = convention_named(convention)
         self._inside = 0  # functions that the convention counts as a whole, and that are running
@@ -91,7 +101,9 @@ class Recorder(Observer):
             return
         bound = bind(func, args, kwargs)
         geometry = geometry_of(func, bound, output)
-        found = self.convention.cost(func, bound, output, edges=not self._inside)
+        own = self._rules.get(name_of(func))
+        found = self._cost(func, own, bound, output)
+        kind = kind_of(func, geometry, weights=self._has_weights(bound))
         read = {
             place: self._bytes(func, tensor, results)
             for place, tensor in enumerate(operands)
@@ -101,7 +113,7 @@ class Recorder(Observer):
             OperatorCall(
                 path=path,
                 operator=f"{func.namespace}.{func._opname}",
-                kind=kind_of(func, geometry, weights=self._has_weights(bound)),
+                kind=kind if own is None else OTHER_PRODUCT,
                 flops=found.flops,
                 params=params,
                 acts=found.acts,
@@ -113,6 +125,13 @@ class Recorder(Observer):
                 geometry=geometry,
             )
         )
+
+    def _cost(self, func: Any, own: OwnRule | None, bound: dict[str, Any], output: Any) -> Product:
+        """Return flops and acts of a call, by the user's rule where there is one."""
+        if own is None:
+            return self.convention.cost(func, bound, output, edges=not self._inside)
+        found = own_product(name_of(func), own, bound, output)
+        return Product(self.convention.flops_per_multiply_add * found.flops, found.acts)
 
     def begin(self) -> None:
         """Enter a function that the convention counts as a whole."""
@@ -167,8 +186,8 @@ class Recorder(Observer):
 
     def _has_weights(self, bound: dict[str, Any]) -> bool:
         """Tell whether a matrix of a product is made of weights alone."""
-        names = ["mat1", "mat2", "batch1", "batch2"]
-        if "mat1" not in bound and "batch1" not in bound:  # else self is what is added
+        names = ["mat1", "mat2", "batch1", "batch2", "mat", "vec"]
+        if not {"mat1", "batch1", "mat"} & bound.keys():  # else self is what is added
             names.append("self")
         matrices = (bound[name] for name in names if name in bound)
         return any(_storage(matrix) not in self._data for matrix in matrices)
@@ -239,6 +258,7 @@ def record_network(
     convention: str = "default",
     dtype: str = "float32",
     batch_size: int = 1,
+    rules: Mapping[str, OwnRule] | None = None,
 ) -> Operators:
     """Record the operators of one forward pass of a batch, without memory for weights.
 
@@ -248,6 +268,7 @@ def record_network(
         convention: The convention of flops and acts.
         dtype: The dtype of every floating tensor, which gives its bytes.
         batch_size: Images in the forward pass.
+        rules: Rules for operators, beside those that the network brings.
 
     Raises:
         InputError: If an argument is wrong, or the network cannot run at the resolution.
@@ -268,7 +289,13 @@ def record_network(
         images = example_inputs(
             module, exact(size, network.dims or 2), in_chans=network.in_chans, batch=batch_size
         )
-        recorder = Recorder(module, images, item_bytes=ITEM_BYTES[dtype], convention=convention)
+        recorder = Recorder(
+            module,
+            images,
+            item_bytes=ITEM_BYTES[dtype],
+            convention=convention,
+            rules={**network.rules, **(rules or {})},
+        )
         run(module, images, recorder, handle=listen([recorder]))
         return recorder.calls
 

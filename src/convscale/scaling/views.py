@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from convscale.complexity.calls import StageSpan
@@ -9,6 +10,7 @@ from convscale.complexity.counting import check_convention
 from convscale.complexity.operators import check_dtype, record_network
 from convscale.complexity.views import Operators
 from convscale.network.naming import NetworkLike
+from convscale.network.products import OwnRule
 from convscale.network.sources import Network
 from convscale.network.stages import join
 from convscale.quantities import Resolution, check_count
@@ -27,6 +29,7 @@ def operators(
     stages: bool = False,
     num_classes: int | None = None,
     in_chans: int | None = None,
+    rules: Mapping[str, OwnRule] | None = None,
 ) -> Operators:
     """Record every operator of a forward pass: flops, params, acts, and the bytes it moves.
 
@@ -40,6 +43,7 @@ def operators(
         stages: Whether to look for the stages, for the view by stage.
         num_classes: Classes of the classifier, for names and factories.
         in_chans: Input channels, for names and factories.
+        rules: Rules for operators of one's own, as `count` takes them.
 
     Returns:
         The calls in the order in which they run, with their views.
@@ -59,7 +63,9 @@ def operators(
     check_dtype(dtype)
     check_count(batch_size, what="batch size")
     base = resolve(network, resolution=resolution, num_classes=num_classes, in_chans=in_chans)
-    found = record_network(base, convention=convention, dtype=dtype, batch_size=batch_size)
+    found = record_network(
+        base, convention=convention, dtype=dtype, batch_size=batch_size, rules=rules
+    )
     if not stages:
         return found
     spans = stage_spans(base)
