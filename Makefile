@@ -6,7 +6,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: help install demo test lint types verify coverage memory clean
+.PHONY: help install demo test lint types verify coverage memory runtime-study ordering clean
 
 help:             ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -40,6 +40,12 @@ coverage: $(STAMP) ## scale all networks of the list and write docs/coverage.md 
 
 memory: $(STAMP)  ## predicted against measured memory of twenty networks (an hour)
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.memory $(ARGS)
+
+runtime-study: $(STAMP) ## measure which metric tells the time here: docs/runtime-study.md (hours; resumable)
+	$(BIN)/python -m benchmarks.runtime_study $(ARGS)
+
+ordering: $(STAMP) ## put ten networks in order on a loaded machine (20 min)
+	$(BIN)/python -m benchmarks.ordering $(ARGS)
 
 clean:            ## remove what the targets made
 	rm -rf $(VENV) demo .mypy_cache .ruff_cache .pytest_cache .hypothesis

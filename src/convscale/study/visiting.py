@@ -16,9 +16,10 @@ from convscale.study.trials import Progress, Trial
 
 # However little time there is, a spread needs this many rounds.
 _FEWEST_ROUNDS = 3
-# A training step holds the weights, a copy that it trains, their gradients and their momenta;
-# and of each activation what backward needs of the convolution, the norm and the nonlinearity.
-_WEIGHTS_IN_TRAINING, _KEPT_ACTIVATIONS = 4, 3
+# A training step holds the weights, a copy that it trains, their gradients and their momenta
+# (adamw: two); and of each activation what backward needs of the convolution, the norm and the
+# nonlinearity.
+_WEIGHTS_IN_TRAINING, _KEPT_ACTIVATIONS = {"sgd": 4, "adamw": 5}, 3
 _FLOAT_BYTES = 4
 
 
@@ -94,7 +95,9 @@ def lacking_memory(guest: Guest, setting: Setting, available: int | None) -> str
     """
     training = setting.mode == "training"
     batch = setting.batch_size if isinstance(setting.batch_size, int) else 1
-    weights = guest.parked.bytes * (_WEIGHTS_IN_TRAINING if training else 1)
+    copied = setting.channels_last or setting.compile
+    held = _WEIGHTS_IN_TRAINING[setting.optimizer] if training else 1 + copied
+    weights = guest.parked.bytes * held
     kept = _KEPT_ACTIVATIONS if training else 1
     need = weights + kept * _FLOAT_BYTES * batch * guest.trial.row.acts
     if available is None or need <= available:
