@@ -215,8 +215,13 @@ def main() -> None:
             lines += run(asked, rounds=options.rounds, seed=seed)
         print(f"run {seed}: load {os.getloadavg()[0]:.1f}", flush=True)
         if options.out is not None:
-            document = {"options": {**vars(options), "out": None}, "sides": found.sides}
-            document |= {"milliseconds": found.milliseconds, "load_before": before, "runs": lines}
+            document: dict[str, object] = {
+                "options": {**vars(options), "out": None},
+                "sides": found.sides,
+                "milliseconds": found.milliseconds,
+                "load_before": before,
+                "runs": lines,
+            }
             options.out.write_text(json.dumps(document, indent=1) + "\n")
     print(table(lines))
 
