@@ -396,3 +396,17 @@ def test_deformable_convolutions_and_matrix_times_vector_have_kinds():
     kinds = [call.kind for call in calls]
     assert kinds == ["convolution kxk", "convolution deformable", "linear"]
     assert (calls[2].flops, calls[2].geometry.rows, calls[2].params) == (8 * 64, 8, 64)
+
+
+def test_the_document_says_the_intensity_of_the_ends_of_resnet50():
+    one, many = (cs.operators("timm:resnet50", batch_size=size) for size in (1, 64))
+    stem, head = one.calls[0], one.calls[-1]
+    assert (stem.bytes_read, stem.bytes_written) == (4 * (150_528 + 9_408), 4 * 802_816)
+    assert (stem.flops, stem.bytes_moved) == (118_013_952, 3_851_008)
+    assert head.flops == 2_048_000
+    assert head.weight_bytes == many.calls[-1].weight_bytes == 4 * 2_049_000
+    classifiers = [found.by_layer()[-1].flops_per_byte for found in (one, many)]
+    assert classifiers == [
+        pytest.approx(2_048_000 / (4 * (2048 + 2_049_000 + 1000))),
+        pytest.approx(64 * 2_048_000 / (4 * (64 * 2048 + 2_049_000 + 64 * 1000))),
+    ]
