@@ -59,7 +59,7 @@ def refused(arguments: list[str], capsys) -> str:
 def test_the_table_by_stage_shows_shares_where_there_is_room():
     wide = plain_lines(view_table(made_up(), "stage"), width=120)
     assert wide[0] == "By stage, one forward pass of 1 image in float32"
-    assert wide[1] == "stage calls flops % params % acts % bytes weights flops / byte"
+    assert wide[1] == "stage calls flops % params % acts % bytes weights flops/byte"
     assert wide[2] == "stem 2 100 20.0 10 10.0 50 59.5 1.00K 40 0.10"
     assert wide[-2] == "unused 0 0 0.0 6 6.0 0 0.0 0 0 –"
     assert wide[-1] == "total 6 500 100.0 100 100.0 84 100.0 1.95K 376 0.26"
@@ -89,7 +89,7 @@ def test_what_is_moved_stands_in_a_table():
         "bytes read 1,336 1.34K",
         "of them weights 376 376",
         "bytes written 616 616",
-        "flops / byte 0.2561",
+        "flops/byte 0.2561",
     ]
 
 

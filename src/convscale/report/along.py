@@ -354,7 +354,7 @@ def along_page(found: Operators) -> str:
 
 def _parts(parts: Sequence[Part], total: Part) -> str:
     heads = ["part", "calls<", *(f"{metric}<" for metric in METRICS)]
-    heads += ["bytes read<", "bytes written<", "flops / byte<"]
+    heads += ["bytes read<", "bytes written<", "flops/byte<"]
     rows = []
     for part in (*parts, total):
         cells = [Cell("total" if part is total else part.name, classes=""), Cell(str(part.calls))]

@@ -36,8 +36,8 @@ def view_table(found: Operators, view: str) -> RenderableType:
     if view == "total":
         return Group(moved_table(found), *noted(found.notes))
     if view == "operator":
-        calls = titled(f"Operators, {conditions(found)}", _calls_table(found))
-        return Group(calls, *noted(found.notes))
+        both = Widest(_calls_table(found, wide=True), _calls_table(found, wide=False))
+        return Group(titled(f"Operators, {conditions(found)}", both), *noted(found.notes))
     parts, total = found.by(view), found.total
     both = Widest(_wide(view, parts, total), _narrow(view, parts, total))
     title = f"{_TITLES[view]}, {conditions(found)}"
@@ -75,23 +75,26 @@ def moved_table(found: Operators) -> RenderableType:
     ):
         add_row(table, name, f"{value:,}", format_count(value))
     intensity = total.flops_per_byte
-    add_row(table, "flops / byte", "–" if intensity is None else f"{intensity:.4g}", "")
+    add_row(table, "flops/byte", "–" if intensity is None else f"{intensity:.4g}", "")
     return titled(f"Moved, {conditions(found)}", table)
 
 
 def _narrow(view: str, parts: Sequence[Part], total: Part) -> Table:
-    table = table_of(view, "calls<", *(f"{m}<" for m in METRICS), "bytes<", "flops / byte<")
+    """Leave out the shares; and the number of calls where names of layers need the room."""
+    counted = () if view == "layer" else ("calls<",)
+    table = table_of(view, *counted, *(f"{m}<" for m in METRICS), "bytes<", "flops/byte<")
     for part in (*parts, total):
         values = (part.flops, part.params, part.acts, part.bytes_moved)
         _close(table, part, total)
-        cells = (format_count(value) for value in values)
-        add_row(table, _name(part, total), str(part.calls), *cells, _intensity(part))
+        cells = [format_count(value) for value in values]
+        calls = [str(part.calls)] if counted else []
+        add_row(table, _name(part, total), *calls, *cells, _intensity(part))
     return table
 
 
 def _wide(view: str, parts: Sequence[Part], total: Part) -> Table:
     heads = (head for metric in METRICS for head in (f"{metric}<", "%<"))
-    table = table_of(view, "calls<", *heads, "bytes<", "weights<", "flops / byte<")
+    table = table_of(view, "calls<", *heads, "bytes<", "weights<", "flops/byte<")
     for part in (*parts, total):
         cells = []
         for metric in METRICS:
@@ -117,12 +120,16 @@ def _intensity(part: Part) -> str:
     return "–" if value is None else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
-def _calls_table(found: Operators) -> Table:
-    heads = ("path", "kind", "output", *(f"{m}<" for m in METRICS), "bytes<", "flops / byte<")
-    table = table_of(*heads)
+def _calls_table(found: Operators, *, wide: bool) -> Table:
+    """Show a line a call; where the window is narrow without its output and its params."""
+    metrics = [metric for metric in METRICS if wide or metric != "params"]
+    output = ("output",) if wide else ()
+    table = table_of("path", "kind", *output, *(f"{m}<" for m in metrics), "bytes<", "flops/byte<")
     for call, part in zip(found.calls, found.by("operator"), strict=True):
-        shape = "x".join(map(str, call.output_shapes[0])) if call.output_shapes else ""
-        values = (format_count(v) for v in (call.flops, call.params, call.acts, call.bytes_moved))
+        first = next(iter(call.output_shapes), ())
+        shape = ["x".join(map(str, first))] if wide else []
+        values = (*(getattr(call, metric) for metric in metrics), call.bytes_moved)
+        cells = (format_count(value) for value in values)
         path = call.path or "the network itself"
-        add_row(table, path, call.kind, shape, *values, _intensity(part))
+        add_row(table, path, call.kind, *shape, *cells, _intensity(part))
     return table
