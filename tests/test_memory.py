@@ -373,3 +373,77 @@ def test_the_command_refuses_in_one_line(arguments, status, line, capsys):
     assert captured.out == ""
     assert captured.err.startswith(f"convscale: {line}")
     assert captured.err.count("\n") == 1
+
+
+BUDGETS = [
+    ("resnet18", "w", cs.MemoryBudget(300_000_000, batch_size=8)),
+    ("resnet18", "dWr", cs.MemoryBudget(400_000_000, 8, "adamw", "mixed")),
+    ("regnety_002", "dwr", cs.MemoryBudget(40_000_000, batch_size=8, optimizer=None)),
+    ("resnet18", "w", cs.MemoryBudget(250_000_000, 4, checkpointing=True)),
+]
+
+
+@pytest.mark.parametrize(("name", "strategy", "budget"), BUDGETS, ids=str)
+def test_a_network_scaled_to_a_budget_of_memory_fits_and_leaves_little(name, strategy, budget):
+    scaled = cs.scale(name, strategy=strategy, memory=budget, resolution=64, weights=False)
+    found = cs.memory(
+        scaled.module,
+        resolution=scaled.resolution,
+        batch_size=budget.batch_size,
+        optimizer=budget.optimizer,
+        precision=budget.precision,
+        checkpointing=budget.checkpointing,
+    )
+    assert scaled.memory.peak_bytes == found.peak_bytes
+    assert 0.95 * budget.limit_bytes < found.peak_bytes <= budget.limit_bytes
+    assert scaled.requested == {"memory": budget.limit_bytes}
+    assert scaled.as_document()["memory"]["batch_size"] == budget.batch_size
+
+
+def test_a_network_with_weights_is_scaled_to_memory_and_saved(tmp_path):
+    budget = cs.MemoryBudget(60_000_000, batch_size=2, optimizer=None)
+    scaled = cs.scale("resnet18", strategy="w", memory=budget, resolution=64)
+    assert not any(p.is_meta for p in scaled.module.parameters())
+    again = cs.load(scaled.save(tmp_path / "fitting"))
+    assert again.requested == scaled.requested
+
+
+def test_depth_alone_leaves_what_a_block_needs_and_says_so():
+    budget = cs.MemoryBudget(300_000_000, batch_size=2)
+    scaled = cs.scale("resnet18", strategy="d", memory=budget, weights=False)
+    left = 1 - scaled.memory.peak_bytes / 300_000_000
+    assert left > 0.03
+    assert f"{left:.1%} of the memory is left; the next larger network needs more." in scaled.notes
+    with pytest.raises(BudgetError, match="^The largest network of strategy 'd' that was found .*"):
+        cs.scale("resnet18", strategy="d", memory=budget, weights=False, strict=True)
+
+
+def test_a_budget_that_nothing_fits_into_is_an_error():
+    with pytest.raises(BudgetError, match="^No network of strategy 'dWr' was found to fit into .*"):
+        cs.scale("resnet18", strategy="dWr", memory="50kB", resolution=64, weights=False)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "line"),
+    [
+        (["--memory", "8GB", "--factor", "2"], 2, "2 targets were given"),
+        (["--memory", "8 barrels"], 2, "Cannot read '8 barrels' as memory budget."),
+        (["--factor", "2", "--batch-size", "8"], 2, "--batch-size, --optimizer, --precision"),
+        (["--memory", "8GB", "--precision", "half"], 2, "Unknown precision 'half'."),
+    ],
+)
+def test_scaling_to_memory_refuses_in_one_line(arguments, status, line, capsys):
+    assert run_command(["scale", "resnet18", "--strategy", "w", *arguments]) == status
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith(f"convscale: {line}")
+
+
+def test_the_command_scales_to_memory(capsys):
+    options = ["--memory", "250MB", "--batch-size", "4", "--optimizer", "adamw"]
+    assert (
+        run_command(["scale", "resnet18", "--strategy", "w", "--resolution", "64", *options]) == 0
+    )
+    shown = capsys.readouterr().out
+    assert "Requested memory 238.4 MiB." in shown
+    assert "A training step by adamw at batch size 4, float32, needs 23" in shown

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from convscale import families
     from convscale.complexity.complexity import Complexity
+    from convscale.complexity.memory import MemoryBudget
     from convscale.errors import (
         BudgetError,
         ConvscaleError,
@@ -44,6 +45,7 @@ __all__ = [
     "Complexity",
     "ConvscaleError",
     "InputError",
+    "MemoryBudget",
     "Strategy",
     "UnknownNetworkError",
     "UnscalableNetworkError",
@@ -72,6 +74,7 @@ _ORIGIN = {
     "Complexity": "convscale.complexity.complexity:Complexity",
     "ConvscaleError": "convscale.errors:ConvscaleError",
     "InputError": "convscale.errors:InputError",
+    "MemoryBudget": "convscale.complexity.memory:MemoryBudget",
     "Strategy": "convscale.strategy:Strategy",
     "UnknownNetworkError": "convscale.errors:UnknownNetworkError",
     "UnscalableNetworkError": "convscale.errors:UnscalableNetworkError",

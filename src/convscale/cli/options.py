@@ -175,6 +175,49 @@ Acts = Annotated[
     str | None,
     typer.Option("--acts", metavar="NUMBER", help="Such as 12M.", rich_help_panel=_TARGET),
 ]
+_FITTING = "What must fit into --memory"
+Memory = Annotated[
+    str | None,
+    typer.Option(
+        "--memory",
+        metavar="SIZE",
+        help="Such as 8GB: a training step, or inference, needs no more.",
+        rich_help_panel=_TARGET,
+    ),
+]
+FittingBatch = Annotated[
+    str | None,
+    typer.Option(
+        "--batch-size", metavar="N", help="Images; 1 by default.", rich_help_panel=_FITTING
+    ),
+]
+FittingOptimizer = Annotated[
+    str | None,
+    typer.Option(
+        "--optimizer",
+        metavar="NAME",
+        help="sgd (the default), adamw, or none: inference alone.",
+        rich_help_panel=_FITTING,
+    ),
+]
+FittingPrecision = Annotated[
+    str | None,
+    typer.Option(
+        "--precision",
+        metavar="NAME",
+        help="float32, bfloat16, float16 or mixed.",
+        rich_help_panel=_FITTING,
+    ),
+]
+FittingCheckpoints = Annotated[
+    bool,
+    typer.Option(
+        "--checkpointing",
+        metavar="",
+        help="Run each block again in the backward pass.",
+        rich_help_panel=_FITTING,
+    ),
+]
 Out = Annotated[
     str | None,
     typer.Option("--out", metavar="FOLDER", help="Save the scaled network in a new folder."),

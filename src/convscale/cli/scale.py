@@ -16,6 +16,7 @@ from convscale.cli.values import (
     whole_number,
     writing,
 )
+from convscale.complexity.memory import MemoryBudget
 from convscale.errors import InputError
 from convscale.quantities import parse_resolution
 from convscale.strategy import Step, Strategy, parse_strategy
@@ -32,6 +33,11 @@ def scale(
     flops: options.Flops = None,
     params: options.Params = None,
     acts: options.Acts = None,
+    memory: options.Memory = None,
+    batch_size: options.FittingBatch = None,
+    optimizer: options.FittingOptimizer = None,
+    precision: options.FittingPrecision = None,
+    checkpointing: options.FittingCheckpoints = False,
     out: options.Out = None,
     resolution: options.Resolution = None,
     rounding: options.Rounding = None,
@@ -59,7 +65,10 @@ def scale(
     widths = numbers(stage_width, what="width factors of stages", example="1,1,2,2")
     chosen = parse_strategy(strategy)
     by_stage = bool(depths or widths)
-    target = _target(chosen, by_stage, factor=factor, flops=flops, params=params, acts=acts)
+    target = _target(
+        chosen, by_stage, factor=factor, flops=flops, params=params, acts=acts, memory=memory
+    )
+    budget = _budget(target, batch_size, optimizer, precision, checkpointing)
     side = None if resolution is None else parse_resolution(resolution)
     kept = () if keep is None else listed(keep, what="what to keep", example="r,stem")
     multiple = whole_number(width_multiple, what="width multiple")
@@ -77,6 +86,7 @@ def scale(
         flops=target.get("flops"),
         params=target.get("params"),
         acts=target.get("acts"),
+        memory=budget,
         resolution=side,
         rounding=rounding,
         width_multiple=multiple,
@@ -102,6 +112,26 @@ def _target(strategy: Strategy, by_stage: bool, **given: str | None) -> dict[str
             raise InputError(own_factors(strategy))
         return {}
     return one_target(optional=by_stage, **given)
+
+
+def _budget(
+    target: dict[str, float],
+    batch_size: str | None,
+    optimizer: str | None,
+    precision: str | None,
+    checkpointing: bool,
+) -> MemoryBudget | None:
+    """Return the budget of memory, where that is the target."""
+    if "memory" not in target:
+        if checkpointing or any(text is not None for text in (batch_size, optimizer, precision)):
+            raise InputError(
+                "--batch-size, --optimizer, --precision and --checkpointing say what must fit "
+                "into a budget of memory. Write --memory 8GB with them, or leave them out."
+            )
+        return None
+    batch = optional_whole_number(batch_size, what="batch size")
+    steps = None if optimizer == "none" else optimizer or "sgd"
+    return MemoryBudget(int(target["memory"]), batch or 1, steps, precision, checkpointing)
 
 
 def _answer(found: ScaledNetwork, folder: Path | None, *, json: bool) -> Answer:

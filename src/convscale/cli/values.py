@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from convscale.errors import InputError
-from convscale.quantities import parse_number
+from convscale.quantities import parse_bytes, parse_number
 
 
 def whole_number(text: str, *, what: str, minimum: int = 1) -> int:
@@ -134,6 +134,8 @@ def one_target(*, optional: bool = False, **given: str | None) -> dict[str, floa
         came = " and ".join(f"--{name} {text}" for name, text in texts.items())
         raise InputError(f"{len(texts)} targets were given: {came}. {rule}.")
     ((name, text),) = texts.items()
+    if name == "memory":
+        return {name: parse_bytes(text, what="memory budget")}
     what = name if name == "factor" else f"{name} budget"
     return {name: parse_number(text, what=what)}
 

@@ -266,3 +266,21 @@ class Memory:
             "training": training,
             "notes": list(self.notes),
         }
+
+
+@dataclass(frozen=True)
+class MemoryBudget:
+    """An upper limit of memory (bytes), and what must fit into it.
+
+    Without an optimizer it is inference, else a training step.
+
+    Example:
+        >>> MemoryBudget(8_000_000_000, batch_size=32, optimizer="adamw").precision is None
+        True
+    """
+
+    limit_bytes: int
+    batch_size: int = 1
+    optimizer: str | None = "sgd"
+    precision: str | None = None
+    checkpointing: bool = False

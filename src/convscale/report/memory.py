@@ -46,6 +46,22 @@ def memory_table(memory: Memory) -> RenderableType:
     return Group(titled(title, _parts(memory)), *map(Text, said), *noted(m.notes))
 
 
+def memory_sentence(memory: Memory) -> str:
+    """Say what a scaled network needs, where memory was the target.
+
+    Example:
+        >>> from convscale.complexity.memory import Inference, Parts
+        >>> run = Inference(1 << 20, Peak("forward", "stem", Parts(1 << 19, 0, 0, 1 << 19)))
+        >>> memory_sentence(Memory("net", 224, 8, "float32", None, run))
+        'Inference at batch size 8, float32, needs 1.0 MiB.'
+    """
+    what = "Inference" if memory.training is None else f"A training step by {memory.optimizer}"
+    how = f"at batch size {memory.batch_size}, {memory.precision}"
+    if memory.checkpoints:
+        how += ", with checkpoints"
+    return f"{what} {how}, needs {format_bytes(memory.peak_bytes)}."
+
+
 def _parts(memory: Memory) -> Table:
     peaks = [memory.inference.peak]
     heads = ["at the peak", "inference<", "share<"]

@@ -10,13 +10,14 @@ from rich.table import Table
 from rich.text import Text
 
 from convscale.complexity.complexity import METRICS
-from convscale.quantities import format_count, format_resolution
+from convscale.quantities import format_bytes, format_count, format_resolution
 from convscale.report.layout import Widest
 from convscale.report.layout import add_row as _add
 from convscale.report.layout import noted as _notes
 from convscale.report.layout import plain_lines as plain_lines
 from convscale.report.layout import table_of as _table
 from convscale.report.layout import titled as _titled
+from convscale.report.memory import memory_sentence
 from convscale.report.sentences import (
     conditions_text,
     format_r,
@@ -117,7 +118,7 @@ def scaled_table(scaled: ScaledNetwork) -> RenderableType:
         _add(table, metric, format_count(base), format_count(achieved), ratio)
     before, after = scaled.base_resolution, scaled.resolution
     _add(table, "resolution (px)", format_resolution(before), format_resolution(after), "")
-    asked = ", ".join(f"{name} {_number(value)}" for name, value in scaled.requested.items())
+    asked = ", ".join(_asked(name, value) for name, value in scaled.requested.items())
     if entry:
         asked = scaled.strategy.name
     f = scaled.factors
@@ -125,7 +126,8 @@ def scaled_table(scaled: ScaledNetwork) -> RenderableType:
         f"Requested {asked}. Factors before rounding: depth {f.depth:.3f}, width {f.width:.3f}, "
         f"group width {f.group_width:.3f}, resolution {f.resolution:.3f}."
     )
-    return Group(_titled(title, table), Text(factors), *_notes(scaled.notes))
+    fitting = [] if scaled.memory is None else [Text(memory_sentence(scaled.memory))]
+    return Group(_titled(title, table), Text(factors), *fitting, *_notes(scaled.notes))
 
 
 def comparison_table(comparison: Comparison, choices: Sequence[Choice] = ()) -> RenderableType:
@@ -285,6 +287,10 @@ def _rules(rules: Rules) -> str:
 
 def _power(exponent: float) -> str:
     return "1" if exponent == 0 else "s" if exponent == 1 else f"s^{exponent:.3g}"
+
+
+def _asked(name: str, value: float) -> str:
+    return f"{name} {format_bytes(int(value)) if name == 'memory' else _number(value)}"
 
 
 def _number(value: float) -> str:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from convscale.complexity.counting import check_convention
+from convscale.complexity.memory import MemoryBudget
 from convscale.families.scaling import group_rule
 from convscale.network.naming import NetworkLike
 from convscale.network.products import OwnRule
 from convscale.quantities import Resolution
 from convscale.scaling.family import scale_family
+from convscale.scaling.memory import budget_of
 from convscale.scaling.recounting import recounted
 from convscale.scaling.resolving import count, count_conventions, resolve
 from convscale.scaling.scaled import ScaledNetwork
@@ -17,6 +19,7 @@ from convscale.scaling.scaler import Scaler, check_rounding, split_keep, target_
 from convscale.scaling.staging import StageRow, StageTable, stages
 from convscale.scaling.storage import load, save
 from convscale.scaling.views import operators
+from convscale.scaling.within import scale_within
 from convscale.strategy import Strategy, parse_strategy
 
 __all__ = [
@@ -43,6 +46,7 @@ def scale(
     flops: float | None = None,
     params: float | None = None,
     acts: float | None = None,
+    memory: int | str | MemoryBudget | None = None,
     resolution: Resolution | None = None,
     rounding: str | None = None,
     width_multiple: int = 8,
@@ -71,6 +75,8 @@ def scale(
         flops: Budget of flops (multiply-adds).
         params: Budget of params.
         acts: Budget of acts.
+        memory: Upper limit of memory: bytes or text such as "8GB", for a training step of one
+            image by SGD; a `MemoryBudget` says what else must fit. It is never exceeded.
         resolution: Base input side, or all sides, in px; required for modules.
         rounding: nearest, efficientnet, tinynet or yolo; by default the strategy's own, which
             is nearest unless its source has another. For paper families also reference, the
@@ -107,41 +113,55 @@ def scale(
     keep, freeze = tuple(keep), tuple(freeze)
     stage_depth, stage_width = tuple(stage_depth), tuple(stage_width)
     axes, control = split_keep(keep, freeze, stage_depth, stage_width)
+    budget = None if memory is None else budget_of(memory)
     targets = {"factor": factor, "flops": flops, "params": params, "acts": acts}
-    target_of(chosen, targets, default=control.default_factor)
+    given = {**targets, "memory": None if budget is None else budget.limit_bytes}
+    target_of(chosen, given, default=control.default_factor)
     if rounding is not None:
         check_rounding(rounding)
     check_convention(convention)
     rule = group_rule(chosen, group_width, rounding=rounding)
     base = resolve(network, resolution=resolution, num_classes=num_classes, in_chans=in_chans)
-    if rounding == "reference" or (rounding == "efficientnet" and base.family is not None):
-        found = scale_family(
-            base,
-            rule,
-            targets,
-            rounding=rounding,
-            keep=axes,
-            control=control,
-            width_multiple=width_multiple,
-            convention=convention,
-            seed=seed,
-            strict=strict,
-            weights=weights,
-        )
+    by_rule = rounding == "reference" or (rounding == "efficientnet" and base.family is not None)
+    scaler = None if by_rule else Scaler(base, width_multiple=width_multiple)
+
+    def made(targets: dict[str, float | None], weights: bool) -> ScaledNetwork:
+        if scaler is None:
+            assert rounding is not None
+            found = scale_family(
+                base,
+                rule,
+                targets,
+                rounding=rounding,
+                keep=axes,
+                control=control,
+                width_multiple=width_multiple,
+                convention=convention,
+                seed=seed,
+                strict=strict,
+                weights=weights,
+            )
+        else:
+            found = scaler.scale(
+                rule,
+                **targets,
+                keep=keep,
+                rounding=rounding,
+                freeze=freeze,
+                stage_depth=stage_depth,
+                stage_width=stage_width,
+                seed=seed,
+                strict=strict,
+                weights=weights,
+            )
         return recounted(found, base, convention, rules)
-    found = Scaler(base, width_multiple=width_multiple).scale(
+
+    if budget is None:
+        return made(targets, weights)
+    return scale_within(
+        lambda factor, weights: made({"factor": factor}, weights),
         rule,
-        factor=factor,
-        flops=flops,
-        params=params,
-        acts=acts,
-        keep=keep,
-        rounding=rounding,
-        freeze=freeze,
-        stage_depth=stage_depth,
-        stage_width=stage_width,
-        seed=seed,
+        budget,
         strict=strict,
         weights=weights,
     )
-    return recounted(found, base, convention, rules)

@@ -6,9 +6,10 @@ from dataclasses import replace
 
 from convscale.complexity.batches import largest
 from convscale.complexity.dryrun import DryRun, check_optimizer, check_precision
-from convscale.complexity.memory import Memory
+from convscale.complexity.memory import Memory, MemoryBudget
 from convscale.errors import BudgetError, InputError
 from convscale.network.naming import NetworkLike
+from convscale.network.sources import Network
 from convscale.quantities import Resolution, check_count, check_positive, format_bytes, parse_bytes
 from convscale.scaling.resolving import resolve
 
@@ -53,21 +54,81 @@ def memory(
         >>> found.inference.weights_bytes, found.training.gradients_bytes
         (46796608, 46758048)
     """
-    check_count(batch_size, what="batch size")
-    check_optimizer(optimizer)
-    check_precision(precision)
-    bound = None if limit is None else _limit_bytes(limit)
-    if optimizer is None and checkpointing:
-        raise InputError("Checkpointing is for training. Give an optimizer: sgd or adamw.")
+    bound = None if limit is None else limit_bytes(limit)
+    budget = MemoryBudget(bound or 0, batch_size, optimizer, precision, checkpointing)
+    check_budget(budget)
     found = resolve(network, resolution=resolution, num_classes=num_classes, in_chans=in_chans)
-    run = DryRun(found, batch_size=batch_size, precision=precision, checkpointing=checkpointing)
     if bound is None:
-        return _memory(run, optimizer)
+        return memory_of(found, budget)
+    run = _dry_run(found, budget)
     batch = _largest(run, optimizer, bound)
     return replace(_memory(run.with_batch(batch), optimizer), limit_bytes=bound)
 
 
-def _limit_bytes(limit: int | str) -> int:
+def memory_of(network: Network, budget: MemoryBudget) -> Memory:
+    """Predict the memory of a network as a budget describes it, whatever its limit.
+
+    Example:
+        >>> found = memory_of(resolve("resnet18", resolution=64), MemoryBudget(1, batch_size=2))
+        >>> found.training.gradients_bytes
+        46758048
+    """
+    return _memory(_dry_run(network, budget), budget.optimizer)
+
+
+def _dry_run(network: Network, budget: MemoryBudget) -> DryRun:
+    return DryRun(
+        network,
+        batch_size=budget.batch_size,
+        precision=budget.precision,
+        checkpointing=budget.checkpointing,
+    )
+
+
+def check_budget(budget: MemoryBudget) -> MemoryBudget:
+    """Return a budget whose settings exist.
+
+    Raises:
+        InputError: Otherwise.
+
+    Example:
+        >>> check_budget(MemoryBudget(8_000_000_000)).batch_size
+        1
+    """
+    check_count(budget.batch_size, what="batch size")
+    check_optimizer(budget.optimizer)
+    check_precision(budget.precision)
+    if budget.optimizer is None and budget.checkpointing:
+        raise InputError("Checkpointing is for training. Give an optimizer: sgd or adamw.")
+    return budget
+
+
+def budget_of(memory: int | str | MemoryBudget) -> MemoryBudget:
+    """Return a budget of memory: of one image and SGD, where only the limit is given.
+
+    Raises:
+        InputError: If it is none.
+
+    Example:
+        >>> budget_of("8GB").limit_bytes
+        8000000000
+    """
+    if isinstance(memory, MemoryBudget):
+        check_positive(memory.limit_bytes, what="memory limit")
+        return check_budget(memory)
+    return MemoryBudget(limit_bytes(memory))
+
+
+def limit_bytes(limit: int | str) -> int:
+    """Return a limit of memory in bytes.
+
+    Raises:
+        InputError: If it is none.
+
+    Example:
+        >>> limit_bytes("8GB"), limit_bytes(4096)
+        (8000000000, 4096)
+    """
     if isinstance(limit, str):
         return parse_bytes(limit, what="memory limit")
     return int(check_positive(limit, what="memory limit"))

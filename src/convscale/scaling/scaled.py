@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from convscale.complexity.complexity import METRICS, Complexity, Count
+from convscale.complexity.memory import Memory
 from convscale.families.rounding import rescaled
 from convscale.network.family_modules import FamilyNet, described
 from convscale.network.sources import Network, Origin
@@ -50,6 +51,7 @@ class ScaledNetwork:
     plan: Plan = field(repr=False)
     dims: int = 2  # spatial dimensions
     source: Network | None = field(default=None, repr=False, compare=False)
+    memory: Memory | None = None  # where memory was the target
 
     @property
     def ratio(self) -> dict[str, float | None]:
@@ -74,6 +76,7 @@ class ScaledNetwork:
             "ratio": self.ratio,
             "notes": list(self.notes),
             "convention": self.base.convention,
+            **({} if self.memory is None else {"memory": self.memory.as_document()}),
             **self._family(),
         }
 

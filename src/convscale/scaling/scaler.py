@@ -42,7 +42,7 @@ from convscale.strategy.step import own_factors
 
 ROUNDINGS = (*SINGLE_ROUNDINGS, "reference")  # the last for paper families alone
 _HELD = 16  # calls that may fail one after the other, each of which is tried again
-TARGETS = ("factor", *METRICS)
+TARGETS = ("factor", *METRICS, "memory")
 
 
 class _WrittenError(UnscalableNetworkError):
