@@ -410,3 +410,23 @@ def test_the_document_says_the_intensity_of_the_ends_of_resnet50():
         pytest.approx(2_048_000 / (4 * (2048 + 2_049_000 + 1000))),
         pytest.approx(64 * 2_048_000 / (4 * (64 * 2048 + 2_049_000 + 64 * 1000))),
     ]
+
+
+class Asking(nn.Module):
+    """What it runs depends on values, which the meta device has none of."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.entry = nn.Conv2d(3, 4, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.entry(x)
+        return x.relu() if bool(x.sum() < 1e9) else x
+
+
+def test_a_network_that_needs_values_is_recorded_by_a_real_pass():
+    found = cs.operators(Asking(), resolution=8, batch_size=2)
+    assert found.notes[0].startswith("Counted by a real forward pass: the meta device fails")
+    conv, *_, relu = found.calls
+    assert moved(conv) == (4 * (2 * 3 * 64 + 16), 4 * 2 * MAP, 4 * 16)
+    assert (relu.kind, relu.bytes_written) == ("activation", 4 * 2 * MAP)

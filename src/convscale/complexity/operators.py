@@ -13,12 +13,12 @@ from torch import nn
 from convscale.complexity.calls import OTHER_PRODUCT, OperatorCall
 from convscale.complexity.conventions import convention_named
 from convscale.complexity.counting import check_convention, known_resolution
-from convscale.complexity.failing import cannot_run
+from convscale.complexity.failing import cannot_run, real_pass
 from convscale.complexity.kinds import geometry_of, kind_of, reads_part, written_only
 from convscale.complexity.tally import listen
 from convscale.complexity.views import Operators
 from convscale.errors import InputError
-from convscale.network.copies import full_copy
+from convscale.network.copies import full_copy, without_foreign_hooks
 from convscale.network.execution import ForwardError, Observer, run
 from convscale.network.inputs import example_inputs
 from convscale.network.probing import with_input
@@ -323,8 +323,8 @@ def _with_fallback(
         return record(module), ()
     except ForwardError as error:
         try:
-            calls = record(full_copy(network.build("cpu")))
+            with torch.random.fork_rng():  # the user's numbers go on as if nothing had run
+                calls = record(without_foreign_hooks(full_copy(network.build("cpu"))))
         except ForwardError as second:
             raise cannot_run(network.name, size, second, module) from second
-        reason = f"Counted by a real forward pass: the meta device fails ({error.reason})."
-        return calls, (reason,)
+        return calls, (real_pass(error),)

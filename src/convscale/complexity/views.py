@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -78,7 +78,7 @@ class Operators:
     dtype: str = "float32"
     batch_size: int = 1
     params: int = 0
-    calls: tuple[OperatorCall, ...] = ()
+    calls: tuple[OperatorCall, ...] = field(default=(), repr=False)
     stages: tuple[StageSpan, ...] | None = None
     notes: tuple[str, ...] = ()
 
