@@ -32,8 +32,8 @@ types: $(STAMP)   ## static types, strict
 test: lint types  ## lint, types and the whole test suite; what CI runs
 	$(BIN)/pytest --numprocesses 2
 
-verify: $(STAMP)  ## the whole matrix of networks, strategies and factors, trained one step (30 min)
-	$(BIN)/pytest --numprocesses 2 -m slow tests/test_matrix.py
+verify: $(STAMP)  ## train the whole matrix one step, and export many networks to ONNX (30 min)
+	$(BIN)/pytest --numprocesses 2 -m slow tests/test_matrix.py tests/test_export.py
 
 coverage: $(STAMP) ## scale all networks of the list and write docs/coverage.md (hours; resumable)
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.coverage $(ARGS)
