@@ -160,3 +160,17 @@ def test_what_a_scaled_network_tells_is_saved_and_loaded(tmp_path):
     listed = FeatureListNet(loaded.module.eval(), out_indices=(2, 4))
     maps = listed(torch.zeros(1, 3, side, side))
     assert listed.feature_info.channels() == [out.shape[1] for out in maps]
+
+
+@pytest.mark.parametrize("name", ["vgg11_bn", "dpn68"])
+@pytest.mark.parametrize("factor", [0.5, 2.0])
+def test_features_are_taken_where_the_stages_of_a_deepened_network_end(name, factor):
+    base = meta(name).eval()
+    module = cs.scale(base, strategy="d", factor=factor, resolution=64, weights=False).module
+    image = torch.zeros(1, 3, 64, 64, device="meta")
+    with torch.no_grad():
+        before = base.forward_intermediates(image, intermediates_only=True)
+        after = module.forward_intermediates(image, intermediates_only=True)
+    assert module.feature_ends != base.feature_ends
+    assert [map_.shape[2:] for map_ in after] == [map_.shape[2:] for map_ in before]
+    assert [map_.shape[1] for map_ in after] == [entry["num_chs"] for entry in module.feature_info]

@@ -48,8 +48,8 @@ TO_ONNX = [
 # More of them, and sides (px) of those that do not run at 64.
 MORE_TO_ONNX = """
 timm:regnety_002 timm:efficientnet_b0 timm:densenet121 timm:ghostnet_050 timm:res2net50_26w_4s
-timm:skresnet18 timm:nfnet_l0 timm:hrnet_w18_small timm:resnest14d timm:coatnet_pico_rw_224@224 timm:fastvit_t8
-timm:vgg11_bn torchvision:shufflenet_v2_x0_5 torchvision:lraspp_mobilenet_v3_large
+timm:skresnet18 timm:nfnet_l0 timm:hrnet_w18_small timm:resnest14d timm:coatnet_pico_rw_224@224
+timm:fastvit_t8 timm:vgg11_bn torchvision:shufflenet_v2_x0_5 torchvision:lraspp_mobilenet_v3_large
 torchvision:fcn_resnet50 torchvision:deeplabv3_mobilenet_v3_large timm:botnet26t_256@256
 timm:efficientvit_b0 timm:mobilevit_xxs@256 timm:repvgg_a0 timm:dpn48b timm:dla34
 """.split()

@@ -1,11 +1,11 @@
 """What a network says about its features, brought up to date: an adapter for published interfaces.
 
 Backbones describe themselves, so that a head can be put on. timm keeps in `feature_info` the
-channels and the module of every feature, in `num_features` and `head_hidden_size` what a
-classifier takes, and in its configuration the input's shape; torchvision reads `out_channels`;
-both name in `return_layers` the modules whose outputs are features. No forward pass ties these to
-widths, so that nothing but their names tells what they mean. The new values are those of the
-places that they describe.
+channels and the module of every feature, in `feature_ends` where in a container these stand, in
+`num_features` and `head_hidden_size` what a classifier takes, and in its configuration the input's
+shape; torchvision reads `out_channels`; both name in `return_layers` the modules whose outputs are
+features. No forward pass ties these to widths, so that nothing but their names tells what they
+mean. The new values are those of the places that they describe.
 """
 
 from __future__ import annotations
@@ -50,6 +50,7 @@ def described(blueprint: Blueprint, variant: Variant, widths: Widths) -> tuple[D
             continue  # PyTorch's own follow their weights
         found += _widths(part, path, path, places)
         found += _features(blueprint.module, path, part, places)
+        found += _ends(path, part, variant, renamed_in=blueprint.module)
         found += _returned(blueprint.module, path, part, variant)
         found += _inputs(blueprint, path, part, variant)
     for original, path in _copied(blueprint.module, variant):
@@ -164,6 +165,39 @@ def _features(
             name = str(entry["module"])
             told = moved.removeprefix(path.removesuffix(name)) if path.endswith(name) else name
             yield Description(owner, (*way, index, "module"), told)
+
+
+def _ends(
+    owner: str, part: nn.Module, variant: Variant, *, renamed_in: nn.Module
+) -> Iterator[Description]:
+    """Update where features stand among the children of the container that holds them."""
+    ends, info = vars(part).get("feature_ends"), vars(part).get("feature_info")
+    if not isinstance(ends, list) or not isinstance(info, list) or len(ends) != len(info):
+        return
+    for name, container in part.named_children():
+        children = list(container._modules)
+        told = [str(entry.get("module", "")).split(".") for entry in info]
+        if not any(
+            keys[0] == name and keys[1:2] == children[end : end + 1]
+            for keys, end in zip(told, ends, strict=True)
+            if end >= 0
+        ):
+            continue
+        after = _children(children, join(owner, name), variant)
+        for index, end in enumerate(ends):
+            if 0 <= end < len(children):
+                path = renamed(renamed_in, join(join(owner, name), children[end]), variant)
+                new = after.index(path.removeprefix(join(owner, name) + "."))
+                if new != end:
+                    yield Description(owner, ("feature_ends", index), new)
+
+
+def _children(names: list[str], container: str, variant: Variant) -> list[str]:
+    """Return the names of a container's children in a variant, in their order."""
+    edits = [edit for edit in variant.edits if edit.container == container]
+    gone = {name for edit in edits for name in edit.removed}
+    added = {edit.after: edit.added for edit in edits}
+    return [new for name in names if name not in gone for new in (name, *added.get(name, ()))]
 
 
 def _returned(
