@@ -174,3 +174,25 @@ def test_features_are_taken_where_the_stages_of_a_deepened_network_end(name, fac
     assert module.feature_ends != base.feature_ends
     assert [map_.shape[2:] for map_ in after] == [map_.shape[2:] for map_ in before]
     assert [map_.shape[1] for map_ in after] == [entry["num_chs"] for entry in module.feature_info]
+
+
+class Embedding(nn.Module):
+    """Scores, and beside them the features that they are made from."""
+
+    def __init__(self):
+        super().__init__()
+        self.body, self.exit = timm.create_model("resnet18", num_classes=0), nn.Linear(512, 10)
+
+    def forward(self, x):
+        features = self.body(x)
+        return self.exit(features), features
+
+
+def test_an_embedding_beside_scores_stays_and_a_note_says_so():
+    with torch.device("meta"):
+        base = Embedding()
+    scaled = cs.scale(base, strategy="w", factor=2, resolution=64, weights=False)
+    note = "Outputs taken for embeddings keep their width, as what puts them out: output 2 (1×512)."
+    assert note in scaled.notes
+    assert scaled.module.exit.in_features == 512
+    assert not any("embeddings" in note for note in scaled_up(meta("resnet18")).notes)

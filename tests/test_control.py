@@ -205,3 +205,12 @@ def test_the_command_line_takes_factors_of_stages_without_a_target(capsys):
     # two blocks in stage 3 become six: four of 2 · 9 · 256² parameters and 4 · 256 of norms
     added = 4 * (2 * 9 * 256**2 + 4 * 256)
     assert document["achieved"]["params"] == document["base"]["params"] + added
+
+
+@pytest.mark.parametrize(
+    ("axis", "factors"),
+    [("w", {"stage_width": (1, 1, 2, 1)}), ("d", {"stage_depth": (1, 1, 2, 1)})],
+)
+def test_an_axis_is_not_kept_and_given_factors_at_once(axis, factors):
+    with pytest.raises(cs.InputError, match=f"^The axis {axis} cannot be kept where stages have"):
+        cs.scale("timm:resnet18", strategy="dWr", factor=2, keep=(axis,), **factors)

@@ -213,3 +213,11 @@ def test_the_command_shows_law_fit_and_difference_for_a_network(capsys):
 def test_an_entry_of_a_table_follows_no_law():
     with pytest.raises(InputError, match=r"is one step and follows no law\. Use a formula, such"):
         cs.laws("resnet18", strategies=["efficientnet-table@b1"])
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("--resolution", "128"), ("--num-classes", "10"), ("--in-chans", "1")]
+)
+def test_the_law_itself_takes_no_option_of_a_network(option, value, capsys):
+    assert run(["laws", option, value]) == 2
+    assert capsys.readouterr().err.startswith(f"convscale: {option} came without a network;")

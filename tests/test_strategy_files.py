@@ -122,6 +122,12 @@ def test_what_is_no_mapping_is_one_line_and_exit_status_2(text, written, capsys)
     assert len(err.splitlines()) == 1
 
 
+def test_entries_that_mean_the_same_stand_twice(written):
+    path = written("name: mine\nsteps:\n  1: {depth: 2}\n  yes: {depth: 3}\n")
+    with pytest.raises(InputError, match="1 and yes are one entry, which stands twice, in lines 3"):
+        parse_strategy(path)
+
+
 def test_entries_that_stand_twice_are_mistakes(written):
     path = written("name: mine\nname: other\nweights:\n  d: 1\n  w: 2\n  d: 3\ncolour: red\n")
     with pytest.raises(InputError) as caught:

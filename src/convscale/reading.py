@@ -12,6 +12,7 @@ from convscale.errors import InputError
 
 # YAML 1.1 has a number with an exponent only behind a point and before a sign.
 _EXPONENT = re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+")
+_MARKS = frozenset(("tag:yaml.org,2002:merge", "tag:yaml.org,2002:value"))  # << and =
 
 
 class _Loader(yaml.SafeLoader):  # type: ignore[misc]
@@ -22,13 +23,17 @@ class _Loader(yaml.SafeLoader):  # type: ignore[misc]
         self.repeated: list[str] = []
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: dict[str, int] = {}
+        seen: dict[Any, tuple[str, int]] = {}
         for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
             line = key.start_mark.line + 1
-            if key.value in seen:
-                first = seen[key.value]
-                self.repeated.append(f"{key.value} stands twice, in lines {first} and {line}")
-            seen[key.value] = line
+            value = key.value if key.tag in _MARKS else self.construct_object(key)
+            if value in seen:
+                text, first = seen[value]
+                twice = f"{key.value} stands twice"
+                if text != key.value:  # such as 1 and yes
+                    twice = f"{text} and {key.value} are one entry, which stands twice"
+                self.repeated.append(f"{twice}, in lines {first} and {line}")
+            seen[value] = key.value, line
         found: dict[Any, Any] = super().construct_mapping(node, deep)
         return found
 

@@ -10,6 +10,7 @@ import typer
 from convscale.cli import options
 from convscale.cli.answer import Answer
 from convscale.cli.values import optional_whole_number
+from convscale.errors import InputError
 from convscale.quantities import parse_resolution
 from convscale.strategy import Strategy, named_strategies, parse_strategy
 
@@ -48,6 +49,16 @@ def laws(
     channels = optional_whole_number(in_chans, what="number of input channels")
     chosen = _chosen(strategies)
     if network is None:
+        for option, value in (
+            ("--resolution", side),
+            ("--num-classes", classes),
+            ("--in-chans", channels),
+        ):
+            if value is not None:
+                raise InputError(
+                    f"{option} came without a network; the law's own exponents are the same for "
+                    f"all. Name a network, or leave {option} out."
+                )
         return _theory(chosen, json=json)
 
     from convscale.study.laws import laws as fit_laws

@@ -43,6 +43,7 @@ class Scores:
         self._neutral = {id(tensor): tensor for tensor in weights}
         self._scores: dict[int, torch.Tensor] = {}
         self._read: list[Label] = []
+        self.embeddings: tuple[int, ...] = ()  # outputs that layers read too, and that stay
 
     def visit(self, ties: Ties, operator: str, bound: dict[str, Any], output: Any) -> None:
         """See a call of an operator."""
@@ -84,14 +85,28 @@ class Scores:
             axis is not None and self.is_score(tensor)
             for axis, tensor in zip(axes, results, strict=True)
         ]
-        if any(unsure):
+        flat = [
+            axis is None and bool(ties.labels(tensor)) and not self.is_score(tensor)
+            for axis, tensor in zip(axes, results, strict=True)
+        ]
+        if any(unsure) or any(flat):
             classes = classes_of(ties)
             read = np.unique(classes[np.concatenate(self._read)]) if self._read else classes[:0]
-            for position, tensor in enumerate(results):
-                if unsure[position]:
-                    own = classes[ties.labels(tensor)[0].reshape(-1)]
-                    if not np.isin(own, read).all() and not _is_deepest(axes, results, position):
-                        axes[position] = None
+            own = [
+                classes[np.concatenate([label.reshape(-1) for label in ties.labels(tensor)])]
+                if unsure[position] or flat[position]
+                else classes[:0]
+                for position, tensor in enumerate(results)
+            ]
+            for position in range(len(results)):
+                alone = unsure[position] and not np.isin(own[position], read).all()
+                if alone and not _is_deepest(axes, results, position):
+                    axes[position] = None
+            self.embeddings = tuple(
+                position
+                for position, is_flat in enumerate(flat)
+                if is_flat and np.isin(own[position], read).all()
+            )
         for axis, tensor in zip(axes, results, strict=True):
             if axis is None:
                 ties.pin_tensor(tensor)

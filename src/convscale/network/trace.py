@@ -120,7 +120,8 @@ class Trace:
     of a function with the labels of the maps that it reads. `features` holds
     for each output the dimension of its channels where it is a feature map, whose channels
     scale, and None where it stays. `trains` tells that parts run in training only, and that a
-    training pass was followed too. `kept` lists the layers that an operator keeps at their width.
+    training pass was followed too. `kept` lists the layers that an operator keeps at their width,
+    `embeddings` the outputs (from 0) that stay though other layers read them too.
 
     Example:
         >>> trace_module(nn.Conv2d(3, 8, 3), 8).terms[0].path
@@ -144,6 +145,7 @@ class Trace:
     channels: Channels
     trains: bool = False
     kept: tuple[Kept, ...] = ()
+    embeddings: tuple[int, ...] = ()
 
     @property
     def flops(self) -> int:
@@ -347,6 +349,7 @@ def trace_module(
         raise UnscalableNetworkError(f"{type(module).__name__} returned no tensor.")
     ties.settle_merged(results)
     features = recorder.scores.settle(ties, results)
+    embeddings = recorder.scores.embeddings
     more = example_inputs(module, resolution, in_chans=in_chans, batch=2)
     trains = bool(recorder.untouched) and _follow_training(
         recorder, module, _labelled(ties, more, bare=in_chans == 0)
@@ -374,6 +377,7 @@ def trace_module(
         channels=channels,
         trains=trains,
         kept=kept_layers(ties, channels, layers),
+        embeddings=embeddings,
     )
 
 

@@ -55,6 +55,7 @@ def notes_on(
         notes += _uneven(blueprint)
         notes += _fixed(blueprint)
         notes += _outputs(blueprint)
+        notes += _embeddings(blueprint)
     notes += _miss(blueprint, strategy, found, requested)
     return tuple(notes)
 
@@ -105,6 +106,20 @@ def _outputs(blueprint: Blueprint) -> list[str]:
         return []
     listed = ", ".join(maps[:6]) + (f" and {len(maps) - 6} more" if len(maps) > 6 else "")
     return [f"Outputs taken for feature maps scale with the width: {listed}."]
+
+
+def _embeddings(blueprint: Blueprint) -> list[str]:
+    """Say which outputs that are neither scores nor maps stay, and the layers before them so."""
+    trace = blueprint.trace
+    listed = [
+        f"output {position + 1} ({'×'.join(map(str, trace.output_shapes[position]))})"
+        for position in trace.embeddings
+    ]
+    if not listed:
+        return []
+    return [
+        f"Outputs taken for embeddings keep their width, as what puts them out: {_few(listed)}."
+    ]
 
 
 def _fixed(blueprint: Blueprint) -> list[str]:

@@ -388,7 +388,7 @@ def split_keep(
     """Tell the axes to keep from the parts to keep, and return these with what else stays.
 
     Raises:
-        InputError: If something is no axis and no part.
+        InputError: If something is no axis and no part, or an axis that stages have factors for.
 
     Example:
         >>> split_keep(("r", "stem"))[0]
@@ -403,7 +403,17 @@ def split_keep(
             )
     axes = tuple(name for name in names if name in AXES)
     parts = tuple(name for name in names if name in PARTS)
-    return axes, Control(parts, tuple(freeze), tuple(stage_depth), tuple(stage_width))
+    stage_depth, stage_width = tuple(stage_depth), tuple(stage_width)
+    for axis, option, factors in (
+        ("d", "--stage-depth", stage_depth),
+        ("w", "--stage-width", stage_width),
+    ):
+        if axis in axes and factors:
+            raise InputError(
+                f"The axis {axis} cannot be kept where stages have factors of their own for it. "
+                f"Leave out --keep {axis}, or {option}."
+            )
+    return axes, Control(parts, tuple(freeze), stage_depth, stage_width)
 
 
 def one_target(
