@@ -6,7 +6,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: help install demo test lint types verify coverage memory runtime-study ordering clean
+.PHONY: help install demo test lint types verify coverage memory runtime-study ordering agreement clean
 
 help:             ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -46,6 +46,9 @@ runtime-study: $(STAMP) ## measure which metric tells the time here: docs/runtim
 
 ordering: $(STAMP) ## put ten networks in order on a loaded machine (20 min)
 	$(BIN)/python -m benchmarks.ordering $(ARGS)
+
+agreement: $(STAMP) ## compare counts with PyTorch's counter and timm's tables, write docs/agreement.md
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.agreement $(ARGS)
 
 clean:            ## remove what the targets made
 	rm -rf $(VENV) demo .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -17,7 +17,7 @@ from convscale.network.copies import full_copy, without_foreign_hooks
 from convscale.network.execution import ForwardError, run
 from convscale.network.inputs import convolution_inputs, example_inputs
 from convscale.network.probing import with_input
-from convscale.network.products import OwnRule
+from convscale.network.products import OwnRule, checked_rules
 from convscale.network.sources import Network
 from convscale.quantities import EXAMPLES, Resolution, check_resolution, exact, format_resolution
 
@@ -101,7 +101,8 @@ def _counted(
     conventions: Sequence[str],
     rules: Mapping[str, OwnRule] | None,
 ) -> list[Count]:
-    counters = [Counting(name, rules={**network.rules, **(rules or {})}) for name in conventions]
+    every = {**network.rules, **checked_rules(rules)}
+    counters = [Counting(name, rules=every) for name in conventions]
     size = known_resolution(network, resolution)
     network = with_input(network, size)
     found = _count_module(

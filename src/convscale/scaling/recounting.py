@@ -8,7 +8,7 @@ from dataclasses import replace
 from convscale.complexity.complexity import Complexity, Uncounted
 from convscale.complexity.counting import count_module, count_network
 from convscale.network.copies import meta_copy
-from convscale.network.products import OwnRule
+from convscale.network.products import OwnRule, checked_rules
 from convscale.network.sources import Network
 from convscale.quantities import exact
 from convscale.scaling.scaled import ScaledNetwork
@@ -31,7 +31,7 @@ def recounted(
         ...          convention="pycls").base.flops
         1814074344
     """
-    every = {**base.rules, **(rules or {})}
+    every = {**base.rules, **checked_rules(rules)}
     if convention == found.base.convention and not every:
         return replace(found, notes=(*found.notes, *_unseen(found.base.uncounted)))
     counted = count_module(
