@@ -126,6 +126,26 @@ Optimizer = Annotated[
     str,
     typer.Option("--optimizer", metavar="NAME", help="For training: sgd (momentum) or adamw."),
 ]
+Energy = Annotated[
+    bool,
+    typer.Option("--energy", metavar="", help="Measure joules an image too (NVML or RAPL)."),
+]
+MemoryLimit = Annotated[
+    str | None,
+    typer.Option(
+        "--memory-limit",
+        metavar="BYTES",
+        help="What a batch of size max may take, such as 8G; by default what is left.",
+    ),
+]
+Isolate = Annotated[
+    bool,
+    typer.Option(
+        "--isolate",
+        metavar="",
+        help="Run the network in a process of its own, so that a crash is one line.",
+    ),
+]
 Precision = Annotated[
     str | None,
     typer.Option(

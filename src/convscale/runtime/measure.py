@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import functools
 import random
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Unpack
 
 from convscale.errors import InputError
 from convscale.quantities import Resolution, check_resolution
+from convscale.runtime.batch import require_room
 from convscale.runtime.conditions import load_average, observe
 from convscale.runtime.devices import Device, open_device
+from convscale.runtime.isolation import Lodger, lodge
+from convscale.runtime.largest import fitted_batch
 from convscale.runtime.measurement import Conditions, Failure, Measurement, Outcome, Part
 from convscale.runtime.rounds import Guest, Progress, Rounds, Stay, silent
 from convscale.runtime.running import backend
 from convscale.runtime.seating import seat
-from convscale.runtime.setting import BatchSize, Limits, Setting, SettingOptions
+from convscale.runtime.setting import MAX, BatchSize, Limits, Setting, SettingOptions
 from convscale.runtime.state import process_state
 from convscale.runtime.subject import Recipe, Subject
 
@@ -41,6 +45,9 @@ def measure(
     repeats: int | None = None,
     precision: float | None = None,
     time_limit_s: float = 30.0,
+    isolate: bool = False,
+    energy: bool = False,
+    memory_bytes: int | None = None,
     num_classes: int | None = None,
     in_chans: int | None = None,
     progress: Progress | None = None,
@@ -66,6 +73,10 @@ def measure(
         precision: Share of the median by which the ends of its 95 % interval may lie off; 0.02
             by default where no number of repeats is given.
         time_limit_s: Stop after this time, but not before three timed passes.
+        isolate: Whether it runs in a process of its own, whose crash is an error like others; a
+            module must be one that pickle takes.
+        energy: Whether the energy of a pass is measured too, in some seconds of further passes.
+        memory_bytes: What a batch of size max may take; by default what the machine has left.
         num_classes: Classes of a network made from a name.
         in_chans: Input channels of a network made from a name.
         progress: Called with steps done and steps in all.
@@ -85,14 +96,26 @@ def measure(
     )
     limits = Limits(repeats, precision, time_limit_s, counted="repeats")
     check_setting(setting)
-    subject = _subject(network, resolution, num_classes=num_classes, in_chans=in_chans)
-    [found] = _measure([subject], setting, limits, progress=progress, seed=0)
+    subject = _subject(
+        network, resolution, isolate=isolate, num_classes=num_classes, in_chans=in_chans
+    )
+    fitted = None
+    if setting.batch_size == MAX:
+        device_found = open_device(device)
+        fitted = fitted_batch(
+            subject, device_found, setting, time_limit_s=time_limit_s, memory_bytes=memory_bytes
+        )
+        setting, isolate = replace(setting, batch_size=fitted.batch_size), True
+    host = _Host(setting, limits, isolate=isolate, energy=energy)
+    [found] = _measure([subject], host, progress)
     if isinstance(found, Failure):
         raise InputError(found.failed)
-    return found
+    return found if fitted is None else replace(found, notes=(fitted.note, *found.notes))
 
 
-def _subject(network: NetworkLike, resolution: Resolution | None, **options: int | None) -> Subject:
+def _subject(
+    network: NetworkLike, resolution: Resolution | None, *, isolate: bool, **options: int | None
+) -> Subject:
     """Find the network that is meant, and the resolution it is measured at."""
     from torch import nn
 
@@ -104,9 +127,12 @@ def _subject(network: NetworkLike, resolution: Resolution | None, **options: int
     found = resolve(network, resolution=resolution, **options)
     size = known_resolution(found, None)
     recipe = Recipe(network, resolution, **options) if isinstance(network, str) else None
-    name, module = found.name, found.build("cpu")
+    module: nn.Module | None
     if isinstance(network, nn.Module):  # a compiled one is not what it was made from
         name, module = f"module:{type(network).__name__}", network
+    else:  # where another process builds it by name, this one need not
+        name = found.name
+        module = None if isolate and recipe is not None else found.build("cpu")
     return Subject(name, module, size, found.in_chans, found.dims or 2, recipe=recipe)
 
 
@@ -116,6 +142,7 @@ def measure_together(
     rounds: int | None = None,
     precision: float | None = None,
     time_limit_s: float = 90.0,
+    isolate: bool = False,
     progress: Progress | None = None,
     seed: int = 0,
     **setting: Unpack[SettingOptions],
@@ -134,6 +161,7 @@ def measure_together(
         precision: Share of each median by which the ends of its 95 % interval may lie off; 0.02
             by default where no number of rounds is given.
         time_limit_s: Stop after this time in all, but not before three rounds.
+        isolate: Whether each runs in a process of its own, so that a crash is a `Failure`.
         progress: Called with steps done and steps in all; the latter may shrink when
             the time limit comes into view.
         seed: For the inputs and the order in the rounds.
@@ -155,7 +183,10 @@ def measure_together(
     asked = Setting(**setting)
     limits = Limits(rounds, precision, time_limit_s)
     check_setting(asked)
-    return _measure(subjects, asked, limits, progress=progress, seed=seed)
+    if asked.batch_size == MAX:
+        raise InputError("The batch size max is for one network. Write a number for several.")
+    host = _Host(asked, limits, isolate=isolate, seed=seed, alone=len(subjects) == 1)
+    return _measure(subjects, host, progress)
 
 
 def check_setting(setting: Setting) -> Device:
@@ -173,43 +204,60 @@ def check_setting(setting: Setting) -> Device:
     return device
 
 
-def _measure(
-    subjects: Sequence[Subject],
-    setting: Setting,
-    limits: Limits,
-    *,
-    progress: Progress | None,
-    seed: int,
-) -> list[Outcome]:
-    device, started = open_device(setting.device), time.monotonic()
+@dataclass(frozen=True)
+class _Host:
+    """How subjects are brought to where they run, and what is asked of them there."""
+
+    setting: Setting
+    limits: Limits
+    isolate: bool
+    energy: bool = False
+    seed: int = 0
+    alone: bool = True
+
+    def invite(self, stay: Stay, device: Device) -> None:
+        """Make the subject of a stay its guest."""
+        seed, alone = self.seed, self.alone
+        if self.isolate:
+            stay.guest = lodge(
+                stay.subject,
+                self.setting,
+                time_limit_s=self.limits.time_limit_s,
+                seed=seed,
+                alone=alone,
+            )
+        else:
+            require_room(stay.subject, device, self.setting, self.limits.time_limit_s)
+            stay.guest = seat(stay.subject, device, self.setting, seed=seed, alone=alone)
+
+
+def _measure(subjects: Sequence[Subject], host: _Host, progress: Progress | None) -> list[Outcome]:
+    setting, limits, started = host.setting, host.limits, time.monotonic()
+    device = open_device(setting.device)
     with ExitStack() as stack:
         threads = stack.enter_context(process_state(setting.threads or 1, device.name))
         conditions = observe(device, threads=threads, subjects=len(subjects))
         stays = [Stay(subject) for subject in subjects]
         for stay in stays:
             stack.callback(stay.close)
-            stay.attempt(lambda stay=stay: _invite(stay, device, setting, seed, len(subjects)))  # type: ignore[misc]
+            stay.attempt(functools.partial(host.invite, stay, device))
         rounds = Rounds(
             stays,
             limits,
             usable=min(threads, conditions.processors),
             deadline=started + limits.time_limit_s,
-            order=random.Random(seed),
+            order=random.Random(host.seed),
             progress=progress or silent,
         )
         rounds.warm_up(started)
         rounds.run()
         done = rounds.repeats if len(stays) == 1 else rounds.done
         ended = replace(conditions, rounds=done, load_average_after=load_average())
-        return [_outcome(stay, ended, setting, rounds) for stay in stays]
+        return [_outcome(stay, ended, host, rounds) for stay in stays]
 
 
-def _invite(stay: Stay, device: Device, setting: Setting, seed: int, guests: int) -> None:
-    stay.guest = seat(stay.subject, device, setting, seed=seed, alone=guests == 1)
-
-
-def _outcome(stay: Stay, conditions: Conditions, setting: Setting, rounds: Rounds) -> Outcome:
-    subject, guest = stay.subject, stay.guest
+def _outcome(stay: Stay, conditions: Conditions, host: _Host, rounds: Rounds) -> Outcome:
+    subject, guest, setting = stay.subject, stay.guest, host.setting
     assert isinstance(setting.batch_size, int)
     if guest is None:
         assert stay.failed is not None
@@ -230,9 +278,18 @@ def _outcome(stay: Stay, conditions: Conditions, setting: Setting, rounds: Round
         device_s=tuple(timed.device_s for timed in passes if timed.device_s is not None),
         parts=_parts(guest),
         process_memory_bytes=guest.process_memory_bytes,
+        energy_joules_per_image=_joules(guest, setting.batch_size) if host.energy else None,
         stopped_by=rounds.stopped_by,
     )
-    return replace(found, notes=tuple(_notes(found, rounds.limits)))
+    notes = list(_notes(found, rounds.limits))
+    if host.energy and found.energy_joules_per_image is None:
+        notes.append("Energy is not known: neither NVML nor RAPL can be read here.")
+    return replace(found, notes=tuple(notes))
+
+
+def _joules(guest: Guest, batch_size: int) -> float | None:
+    joules = guest.joules()
+    return None if joules is None else joules / batch_size
 
 
 def _own(conditions: Conditions, guest: Guest, setting: Setting) -> Conditions:
@@ -247,6 +304,7 @@ def _own(conditions: Conditions, guest: Guest, setting: Setting) -> Conditions:
         compiled=facts.compiled,
         compile_s=facts.compile_s,
         optimizer=facts.optimizer,
+        isolated=isinstance(guest, Lodger),
         versions=dict(facts.versions),
     )
 

@@ -126,7 +126,7 @@ def _number(path: str) -> int | None:
 
 
 def process_peak_bytes() -> int | None:
-    """Return the most memory that this process has held so far; None on other systems.
+    """Return the most memory that this process has held, since its start or the last restart.
 
     Example:
         >>> (process_peak_bytes() or 1) > 0
@@ -134,10 +134,26 @@ def process_peak_bytes() -> int | None:
     """
     if sys.platform == "win32":
         return None
+    status = Path("/proc/self/status")
+    if status.is_file():
+        for line in status.read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
     import resource
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else 1024 * peak
+
+
+def restart_process_peak() -> None:
+    """Let the peak of this process start from now, where the system can (Linux).
+
+    Example:
+        >>> restart_process_peak()
+    """
+    restart = Path("/proc/self/clear_refs")
+    if restart.is_file() and os.access(restart, os.W_OK):
+        restart.write_text("5")
 
 
 def format_bytes(value: float) -> str:

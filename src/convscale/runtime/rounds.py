@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from convscale.errors import InputError
+from convscale.errors import ConvscaleError, InputError
 from convscale.runtime.devices import Pass
 from convscale.runtime.measurement import Timings
 from convscale.runtime.setting import Limits
@@ -59,6 +59,9 @@ class Guest(Protocol):
     def visit(self, passes: int = 1) -> None:
         """Time passes."""
 
+    def joules(self) -> float | None:
+        """Return the energy of a pass, None where nothing counts it."""
+
     def close(self) -> None:
         """Give back what was taken."""
 
@@ -85,7 +88,7 @@ class Stay:
         """Do something with the guest; an error that users can read is kept, and ends it."""
         try:
             work()
-        except InputError as error:
+        except ConvscaleError as error:
             self.failed = error.line
             self.close()
 

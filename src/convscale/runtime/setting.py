@@ -100,6 +100,7 @@ class Setting:
             f"dtype {self.dtype}": self.dtype not in (None, "float32"),
             "torch.compile": self.compile,
             "channels-last": self.channels_last,
+            "batch size max": self.batch_size == MAX,
             f"device {self.device}": kind != "cpu" and kind in ("cuda", "mps"),
         }
         wrong = [name for name, given in asked.items() if given]

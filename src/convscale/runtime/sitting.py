@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from convscale.errors import ConvscaleError, InputError
 from convscale.quantities import format_resolution
 from convscale.runtime.devices import Device, Pass
+from convscale.runtime.energy import meter
 from convscale.runtime.memory import allocations, repeated_peak
 from convscale.runtime.running import Runner
 from convscale.runtime.setting import Setting
@@ -24,8 +25,14 @@ if TYPE_CHECKING:
 # A network this short runs once untimed at each visit; longer ones do not notice.
 _SHORT_S = 0.05
 _MOST_WARM_UPS = 5
+# Counters of energy are read a few times a second.
+_ENERGY_S = 3.0
 # Warm-up has settled once a pass is no longer this much faster than the one before.
 _SETTLED = 0.9
+
+
+class MemoryShortageError(InputError):
+    """Say that a pass of a network asked for more memory than there is."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +118,17 @@ class Sitting:
         for _ in range(passes):
             self.passes.append(self._run())
 
+    def joules(self) -> float | None:
+        """Return the energy of a pass, of some seconds of passes; None where nothing counts it."""
+        found = meter(self.device)
+        if found is None:
+            return None
+        passes, before, started = 0, found.read(), time.monotonic()
+        while time.monotonic() - started < _ENERGY_S:
+            self._run()
+            passes += 1
+        return found.between(before, found.read()) / passes
+
     def close(self) -> None:
         """Give the module back as it was, and what the backend took."""
         self.stack.close()
@@ -159,13 +177,17 @@ def refusal(subject: Subject, batch_size: int, error: BaseException) -> InputErr
         >>> refusal(Subject("net", nn.ReLU(), 8), 4, ValueError("too small")).line
         'net does not run at resolution 8 with batch size 4: too small'
     """
+    if isinstance(error, MemoryShortageError):
+        return error
     if isinstance(error, ConvscaleError):
         return InputError(f"{subject.name}: {error.line}")
     said = str(error).strip().splitlines()
     reason = said[0] if said else type(error).__name__
     at = f"at resolution {format_resolution(subject.resolution)} with batch size {batch_size}"
     if _out_of_memory(error):
-        return InputError(f"{subject.name} runs out of memory {at}. Use a smaller batch size.")
+        return MemoryShortageError(
+            f"{subject.name} runs out of memory {at}. Use a smaller batch size, or max."
+        )
     return InputError(f"{subject.name} does not run {at}: {reason}")
 
 
