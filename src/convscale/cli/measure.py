@@ -6,7 +6,7 @@ from convscale.cli import options
 from convscale.cli.answer import Answer
 from convscale.cli.progress import progress
 from convscale.cli.values import batch_of, optional_whole_number, share, time_limits
-from convscale.quantities import parse_number, parse_resolution
+from convscale.quantities import parse_bytes, parse_resolution
 
 
 def measure(
@@ -26,7 +26,7 @@ def measure(
     time_limit: options.TimeLimit = None,
     isolate: options.Isolate = False,
     energy: options.Energy = False,
-    memory_limit: options.MemoryLimit = None,
+    memory_limit: options.Room = None,
     num_classes: options.NumClasses = None,
     in_chans: options.InChans = None,
     json: options.Json = False,
@@ -43,7 +43,7 @@ def measure(
     cores = optional_whole_number(threads, what="number of threads")
     limits = time_limits(repeats, time_limit, repeats_as="repeats")
     within = None if precision is None else share(precision, what="precision")
-    room = None if memory_limit is None else int(parse_number(memory_limit, what="memory limit"))
+    room = None if memory_limit is None else parse_bytes(memory_limit, what="memory limit")
     classes = optional_whole_number(num_classes, what="number of classes")
     channels = optional_whole_number(in_chans, what="number of input channels")
 

@@ -130,12 +130,12 @@ Energy = Annotated[
     bool,
     typer.Option("--energy", metavar="", help="Measure joules an image too (NVML or RAPL)."),
 ]
-MemoryLimit = Annotated[
+Room = Annotated[
     str | None,
     typer.Option(
         "--memory-limit",
-        metavar="BYTES",
-        help="What a batch of size max may take, such as 8G; by default what is left.",
+        metavar="SIZE",
+        help="What a batch of size max may take, such as 8GB; by default what is left.",
     ),
 ]
 Isolate = Annotated[

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from convscale.quantities import format_resolution
+from convscale.quantities import format_bytes, format_resolution
 from convscale.report.layout import add_row, noted, plain_lines, table_of, titled
 from convscale.report.sentences import conditions_text
-from convscale.runtime.memory import format_bytes
 from convscale.runtime.spread import Spread, format_ms
 
 if TYPE_CHECKING:

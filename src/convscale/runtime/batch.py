@@ -6,10 +6,10 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from convscale.errors import InputError
-from convscale.quantities import format_resolution, sides
+from convscale.errors import ConvscaleError, InputError
+from convscale.quantities import format_bytes, format_resolution, sides
 from convscale.runtime.devices import Device
-from convscale.runtime.memory import available_bytes, format_bytes
+from convscale.runtime.memory import available_bytes
 from convscale.runtime.seating import seat
 from convscale.runtime.setting import Setting
 from convscale.runtime.subject import Subject
@@ -20,7 +20,9 @@ _NEAR = 1 / 32
 _FEWEST_PROBES = 4
 # A pass is looked at before it is run where it may hold so many times its input (float32).
 _TIMES_INPUT = {"inference": 100, "training": 400}
-_FOUR_BYTES = 4
+_FOUR_BYTES, _MUCH_BYTES = 4, 1 << 26
+# A pass of so many images is timed by two small ones first, which cost a fifth of it.
+_MANY, _SMALL = 256, (4, 16)
 
 
 @dataclass(frozen=True)
@@ -115,8 +117,9 @@ def _within(good: list[Probe], budget_bytes: int | None) -> float:
 def require_room(subject: Subject, device: Device, setting: Setting, limit_s: float) -> None:
     """Refuse a batch that needs more memory or time than there is, before it is run.
 
-    What a pass takes is extrapolated from two small batches, and only where it may be much: on
-    the processor a batch that does not fit would end the process, and none can be interrupted.
+    On the processor a batch that does not fit would end the process, and no pass can be
+    interrupted. Where a pass may hold much, its peak is predicted without running it; where it
+    may take long, its time is extrapolated from two small batches.
 
     Raises:
         InputError: If the batch cannot fit.
@@ -130,56 +133,61 @@ def require_room(subject: Subject, device: Device, setting: Setting, limit_s: fl
         Traceback (most recent call last):
         convscale.errors.InputError: conv at resolution 32 needs about ... of memory with ...
     """
-    batch = setting.batch_size
-    assert isinstance(batch, int)
-    free = available_bytes() if device.kind == "cpu" else None
-    free_bytes = math.inf if free is None else free
-    pixels = math.prod(sides(subject.resolution, subject.dims)) * (subject.in_chans or 3)
-    least = batch * pixels * _FOUR_BYTES
-    if least > free_bytes:
-        raise _too_large(subject, batch, least, free_bytes)
-    much = least * _TIMES_INPUT[setting.mode] > free_bytes / 2
-    if device.kind != "cpu" or batch <= _SECOND or not (much or batch >= _MANY):
+    batch, free = setting.batch_size, available_bytes()
+    if device.kind != "cpu" or free is None:
         return
-    first, second = (_run(subject, device, replace(setting, batch_size=n)) for n in _SMALL)
-    needed = _beyond(first.peak_bytes, second.peak_bytes, batch)
-    if needed > free_bytes:
-        raise _too_large(subject, batch, needed, free_bytes)
-    wall_s = _beyond(first.wall_s, second.wall_s, batch)
+    assert isinstance(batch, int)
+    pixels = math.prod(sides(subject.resolution, subject.dims)) * (subject.in_chans or 3)
+    needed: int | None = batch * pixels * _FOUR_BYTES
+    if needed is not None and needed <= free:
+        much = needed > _MUCH_BYTES or needed * _TIMES_INPUT[setting.mode] > free / 2
+        needed = _predicted_bytes(subject, setting) if much else None
+    if needed is not None and needed > free:
+        raise InputError(
+            f"{subject.name} at resolution {format_resolution(subject.resolution)} needs about "
+            f"{format_bytes(needed)} of memory with batch size {batch}, and {format_bytes(free)} "
+            "are free. Use a smaller batch size, or max."
+        )
+    if batch >= _MANY:
+        _require_time(subject, device, setting, limit_s)
+
+
+def _predicted_bytes(subject: Subject, setting: Setting) -> int | None:
+    """Return the peak of a pass as it is predicted, None where it cannot be."""
+    from convscale.complexity.dryrun import DryRun
+    from convscale.network import resolve_base
+
+    assert isinstance(setting.batch_size, int)
+    try:
+        network = resolve_base(subject.build(), in_chans=None)
+        run = DryRun(network, subject.resolution, batch_size=setting.batch_size)
+        if setting.mode == "training":
+            return run.training(setting.optimizer).peak_bytes
+        return run.inference().peak_bytes
+    except ConvscaleError:
+        return None  # what does not run without memory says so when it is run
+
+
+def _require_time(subject: Subject, device: Device, setting: Setting, limit_s: float) -> None:
+    first, second = (_quickest_s(subject, device, replace(setting, batch_size=n)) for n in _SMALL)
+    each_s = max(0.0, (second - first) / (_SMALL[1] - _SMALL[0]))
+    assert isinstance(setting.batch_size, int)
+    wall_s = second + each_s * (setting.batch_size - _SMALL[1])
     if wall_s > limit_s:
         raise InputError(
-            f"One pass of {subject.name} with batch size {batch} takes about {wall_s:.3g} s, and "
-            f"the time limit is {limit_s:g} s. Raise the time limit, or use a smaller batch size."
+            f"One pass of {subject.name} with batch size {setting.batch_size} takes about "
+            f"{wall_s:.3g} s, and the time limit is {limit_s:g} s. Raise the time limit, or use a "
+            "smaller batch size."
         )
 
 
-# A pass of so many images is looked at first: the small ones cost a fifth of it.
-_MANY = 256
-_SMALL = _FIRST, _SECOND = 4, 16
-
-
-def _beyond(first: float, second: float, batch: int) -> float:
-    """Follow the line through two small batches."""
-    return second + (second - first) / (_SECOND - _FIRST) * (batch - _SECOND)
-
-
-def _run(subject: Subject, device: Device, setting: Setting) -> Probe:
-    """Run a small batch by plain PyTorch, whatever is to run the large one, once it is warm."""
-    assert isinstance(setting.batch_size, int)
+def _quickest_s(subject: Subject, device: Device, setting: Setting) -> float:
+    """Time a small batch, by plain PyTorch whatever is to run the large one, once it is warm."""
     plain = replace(setting, backend="pytorch", compile=False, dtype=None)
     sitting = seat(subject, device, plain)
     try:
         sitting.warm_up(0.0, 0)
         sitting.visit(2)
-        wall_s = min(timed.wall_s for timed in sitting.passes)
-        return Probe(setting.batch_size, wall_s, sitting.peak_memory_bytes or 0)
+        return min(timed.wall_s for timed in sitting.passes)
     finally:
         sitting.close()
-
-
-def _too_large(subject: Subject, batch_size: int, needed: float, free: float) -> InputError:
-    return InputError(
-        f"{subject.name} at resolution {format_resolution(subject.resolution)} needs about "
-        f"{format_bytes(needed)} of memory with batch size {batch_size}, and {format_bytes(free)} "
-        "are free. Use a smaller batch size, or max."
-    )

@@ -6,10 +6,11 @@ import time
 from dataclasses import dataclass, replace
 
 from convscale.errors import InputError
+from convscale.quantities import format_bytes
 from convscale.runtime.batch import Largest, Probe, largest_batch
 from convscale.runtime.devices import Device
 from convscale.runtime.isolation import Lodger, lodge
-from convscale.runtime.memory import available_bytes, format_bytes
+from convscale.runtime.memory import available_bytes
 from convscale.runtime.setting import Setting
 from convscale.runtime.subject import Subject
 

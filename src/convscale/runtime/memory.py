@@ -154,18 +154,3 @@ def restart_process_peak() -> None:
     restart = Path("/proc/self/clear_refs")
     if restart.is_file() and os.access(restart, os.W_OK):
         restart.write_text("5")
-
-
-def format_bytes(value: float) -> str:
-    """Write bytes to three digits in the unit that fits.
-
-    Example:
-        >>> format_bytes(1_500_000_000), format_bytes(2048), format_bytes(12)
-        ('1.4 GiB', '2.0 KiB', '12 B')
-    """
-    size = float(value)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if size < 1024 or unit == "GiB":
-            break
-        size /= 1024
-    return f"{size:.0f} {unit}" if unit == "B" or size >= 100 else f"{size:.1f} {unit}"

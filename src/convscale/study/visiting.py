@@ -7,8 +7,9 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 
+from convscale.quantities import format_bytes
 from convscale.runtime import Conditions, Failure, Measurement, Setting, Subject, measure_together
-from convscale.runtime.memory import available_bytes, format_bytes
+from convscale.runtime.memory import available_bytes
 from convscale.runtime.rounds import silent
 from convscale.study.parking import Parked
 from convscale.study.runtime_study import RuntimeStudy, TimedNetwork
@@ -91,7 +92,7 @@ def lacking_memory(guest: Guest, setting: Setting, available: int | None) -> str
         >>> row = Row("net", None, 1.0, 8, 100, 10, 5)
         >>> guest = invite(Trial(row, Subject("net", nn.Conv2d(64, 64, 3), 8)))
         >>> lacking_memory(guest, Setting(mode="training"), available=100_000)
-        'net needs about 576 KiB, and 97.7 KiB are available. Use a smaller batch or factor.'
+        'net needs about 576.0 KiB, and 97.7 KiB are available. Use a smaller batch or factor.'
     """
     training = setting.mode == "training"
     batch = setting.batch_size if isinstance(setting.batch_size, int) else 1
