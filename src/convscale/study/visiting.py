@@ -92,7 +92,7 @@ def lacking_memory(guest: Guest, setting: Setting, available: int | None) -> str
         >>> row = Row("net", None, 1.0, 8, 100, 10, 5)
         >>> guest = invite(Trial(row, Subject("net", nn.Conv2d(64, 64, 3), 8)))
         >>> lacking_memory(guest, Setting(mode="training"), available=100_000)
-        'net needs about 576.0 KiB, and 97.7 KiB are available. Use a smaller batch or factor.'
+        'net needs about 576.1 KiB, and 97.7 KiB are available. Use a smaller batch or factor.'
     """
     training = setting.mode == "training"
     batch = setting.batch_size if isinstance(setting.batch_size, int) else 1
