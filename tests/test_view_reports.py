@@ -12,15 +12,8 @@ import convscale as cs
 from convscale.cli.main import run
 from convscale.complexity.calls import OperatorCall, StageSpan
 from convscale.complexity.views import Operators
-from convscale.report.along import (
-    COLUMNS,
-    Band,
-    along_figure,
-    along_frame,
-    along_page,
-    bands,
-    labels,
-)
+from convscale.report.along import COLUMNS, along_figure, along_frame, along_page
+from convscale.report.bands import Band, bands, labels
 from convscale.report.exports import write_csv, write_plot
 from convscale.report.layout import plain_lines
 from convscale.report.paper import paper_figure, rendered

@@ -3,35 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
-from math import prod
-from typing import Any
 
 import torch
 from torch import nn
 
-from convscale.complexity.calls import OTHER_PRODUCT, OperatorCall
-from convscale.complexity.conventions import convention_named
+from convscale.complexity.calls import OperatorCall
 from convscale.complexity.counting import check_convention, known_resolution
 from convscale.complexity.failing import cannot_run, real_pass
-from convscale.complexity.kinds import geometry_of, kind_of, reads_part, written_only
+from convscale.complexity.recording import Recorder
 from convscale.complexity.tally import listen
 from convscale.complexity.views import Operators
 from convscale.errors import InputError
 from convscale.network.copies import full_copy, without_foreign_hooks
-from convscale.network.execution import ForwardError, Observer, run
+from convscale.network.execution import ForwardError, run
 from convscale.network.inputs import example_inputs
 from convscale.network.probing import with_input
-from convscale.network.products import (
-    OwnRule,
-    Product,
-    bind,
-    checked_rules,
-    name_of,
-    own_product,
-)
+from convscale.network.products import OwnRule
 from convscale.network.sources import Network
-from convscale.network.ties import tensors_in
 from convscale.quantities import Resolution, check_count, exact
 
 # The bytes of a floating element; integers, as indices are, keep their own.
@@ -43,197 +31,6 @@ ITEM_BYTES = {
     "float8": 1,
     "int8": 1,
 }
-
-
-class Recorder(Observer):
-    """Record the calls of one run.
-
-    A tensor is made of weights alone if nothing that went into it came from the input:
-    parameters, buffers, constants, and what is computed from these. Params count for the first
-    call that brings them and the input together.
-
-    Args:
-        module: The module that is run.
-        inputs: What it is run on.
-        item_bytes: Bytes of a floating element.
-        convention: The convention of flops and acts.
-        rules: Rules for operators of the user's own.
-
-    Example:
-        >>> net, x = nn.Conv2d(3, 8, 3, device="meta"), torch.empty(1, 3, 8, 8, device="meta")
-        >>> recorder = Recorder(net, (x,))
-        >>> _ = run(net, (x,), recorder)
-        >>> [(call.kind, call.bytes_read, call.weight_bytes) for call in recorder.calls]
-        [('convolution kxk', 1664, 896)]
-    """
-
-    def __init__(
-        self,
-        module: nn.Module,
-        inputs: tuple[torch.Tensor, ...],
-        *,
-        item_bytes: int = 4,
-        convention: str = "default",
-        rules: Mapping[str, OwnRule] | None = None,
-    ) -> None:
-        self.calls: list[OperatorCall] = []
-        self._rules = checked_rules(rules)
-        self._item_bytes = item_bytes
-        self.convention = convention_named(convention)
-        self._inside = 0  # functions that the convention counts as a whole, and that are running
-        self._data = {_storage(tensor) for tensor in inputs}
-        self._params: dict[int, dict[int, int]] = {}  # by storage: parameters that are in it
-        for parameter in module.parameters():
-            self._params.setdefault(_storage(parameter), {})[id(parameter)] = parameter.numel()
-        self._given: set[int] = set()
-
-    def visit(
-        self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any, path: str
-    ) -> None:
-        """Record a call, unless it moves nothing: a view, or memory that nobody fills."""
-        operands, results = _distinct((args, kwargs)), _distinct(output)
-        if not results or (operands and is_view(func, operands, results)):
-            return
-        weights = {i for i, tensor in enumerate(operands) if _storage(tensor) not in self._data}
-        of_weights = len(weights) == len(operands)
-        params = self._follow(operands, results, of_weights=of_weights)
-        if func._opname.removeprefix("new_").startswith("empty"):
-            return
-        bound = bind(func, args, kwargs)
-        geometry = geometry_of(func, bound, output)
-        own = self._rules.get(name_of(func))
-        found = self._cost(func, own, bound, output)
-        kind = kind_of(func, geometry, weights=self._has_weights(bound))
-        read = {
-            place: self._bytes(func, tensor, results)
-            for place, tensor in enumerate(operands)
-            if not is_target(func, tensor, args, kwargs)
-        }
-        self.calls.append(
-            OperatorCall(
-                path=path,
-                operator=f"{func.namespace}.{func._opname}",
-                kind=kind if own is None else OTHER_PRODUCT,
-                flops=found.flops,
-                params=params,
-                acts=found.acts,
-                bytes_read=sum(read.values()),
-                bytes_written=sum(self._size(t) * t.numel() for t in results),
-                weight_bytes=sum(read[place] for place in read if place in weights),
-                input_shapes=tuple(tuple(t.shape) for t in operands),
-                output_shapes=tuple(tuple(t.shape) for t in results),
-                geometry=geometry,
-            )
-        )
-
-    def _cost(self, func: Any, own: OwnRule | None, bound: dict[str, Any], output: Any) -> Product:
-        """Return flops and acts of a call, by the user's rule where there is one."""
-        if own is None:
-            return self.convention.cost(func, bound, output, edges=not self._inside)
-        found = own_product(name_of(func), own, bound, output)
-        return Product(self.convention.flops_per_multiply_add * found.flops, found.acts)
-
-    def begin(self) -> None:
-        """Enter a function that the convention counts as a whole."""
-        self._inside += 1
-
-    def end(self) -> None:
-        """Leave it."""
-        self._inside -= 1
-
-    def add_function(self, function: str, bound: dict[str, Any], output: Any, path: str) -> None:
-        """Add what the convention counts of a function to the last call that it made."""
-        del path
-        edge = self.convention.of_function(function)
-        if edge is not None and self.calls:
-            last, more = self.calls[-1], edge.rule(bound, output)
-            self.calls[-1] = replace(
-                last, flops=last.flops + more.flops, acts=last.acts + more.acts
-            )
-
-    def _follow(
-        self, operands: list[torch.Tensor], results: list[torch.Tensor], *, of_weights: bool
-    ) -> int:
-        """Note what results are made of; return the params that the call is the first to use."""
-        pending: dict[int, int] = {}
-        for tensor in operands:
-            pending |= self._params.get(_storage(tensor), {})
-        for tensor in results:
-            place = _storage(tensor)
-            if of_weights:
-                self._data.discard(place)
-                self._params[place] = pending
-            else:
-                self._data.add(place)
-                self._params.pop(place, None)
-        if of_weights:
-            return 0
-        fresh = {key: size for key, size in pending.items() if key not in self._given}
-        self._given.update(fresh)
-        return sum(fresh.values())
-
-    def _bytes(self, func: Any, tensor: torch.Tensor, results: list[torch.Tensor]) -> int:
-        """Return the bytes of the distinct elements that a call reads of a tensor."""
-        steps = zip(tensor.shape, tensor.stride(), strict=True)
-        elements = prod(size for size, stride in steps if stride)
-        if tensor.numel() == 0:
-            return 0
-        held = tensor.untyped_storage().nbytes() // tensor.element_size()
-        elements = min(elements, held)
-        if reads_part(func) and tensor.is_floating_point():
-            elements = min(elements, results[0].numel())
-        return elements * self._size(tensor)
-
-    def _has_weights(self, bound: dict[str, Any]) -> bool:
-        """Tell whether a matrix of a product is made of weights alone."""
-        names = ["mat1", "mat2", "batch1", "batch2", "mat", "vec"]
-        if not {"mat1", "batch1", "mat"} & bound.keys():  # else self is what is added
-            names.append("self")
-        matrices = (bound[name] for name in names if name in bound)
-        return any(_storage(matrix) not in self._data for matrix in matrices)
-
-    def _size(self, tensor: torch.Tensor) -> int:
-        """Return the bytes of an element at the asked dtype."""
-        if tensor.is_complex():
-            return 2 * self._item_bytes
-        return self._item_bytes if tensor.is_floating_point() else tensor.element_size()
-
-
-def _storage(tensor: torch.Tensor) -> int:
-    return int(tensor.untyped_storage()._cdata)
-
-
-def _distinct(values: Any) -> list[torch.Tensor]:
-    """Return the tensors in values, each once, less those that hold nothing."""
-    found = {id(tensor): tensor for tensor in tensors_in(values)}
-    return [tensor for tensor in found.values() if tensor.numel()]
-
-
-def is_view(func: Any, operands: list[torch.Tensor], results: list[torch.Tensor]) -> bool:
-    """Tell whether a call only looks at memory: its results lie where its operands do.
-
-    Example:
-        >>> x = torch.zeros(2, 3)
-        >>> is_view(torch.ops.aten.t.default, [x], [x.t()])
-        True
-    """
-    if func._schema.is_mutable and torch.Tag.inplace_view not in func.tags:
-        return False
-    places = {_storage(tensor) for tensor in operands}
-    return all(_storage(tensor) in places for tensor in results)
-
-
-def is_target(
-    func: Any, tensor: torch.Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> bool:
-    """Tell whether a call writes a tensor that it does not read.
-
-    Example:
-        >>> x, y = torch.zeros(2), torch.ones(2)
-        >>> is_target(torch.ops.aten.copy_.default, x, (x, y), {})
-        True
-    """
-    return tensor is kwargs.get("out") or (written_only(func) and tensor is args[0])
 
 
 def check_dtype(dtype: str) -> str:

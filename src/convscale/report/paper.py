@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from convscale.complexity.complexity import METRICS
 from convscale.quantities import format_count
-from convscale.report.along import SHADE, bands, bar_width, colour_of, groups_of, labels, short
+from convscale.report.along import SHADE, bar_width, colour_of, groups_of, short
+from convscale.report.bands import bands, labels
 from convscale.report.look import linear_ticks
 
 if TYPE_CHECKING:
