@@ -488,3 +488,19 @@ def test_a_deformable_convolution_scales_like_any_other():
     positions = 16 * 16
     assert scaled.base.flops == positions * 9 * (3 * 32 + 32 * 18 + 32 * 64) + 64 * 10
     assert scaled.achieved.flops == positions * 9 * (3 * 64 + 64 * 18 + 64 * 128) + 128 * 10
+
+
+def test_an_operator_that_takes_functions_is_refused_by_name():
+    flex = pytest.importorskip("torch.nn.attention.flex_attention")
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.entry = nn.Conv2d(3, 16, 3)
+
+        def forward(self, x):
+            x = self.entry(x).flatten(2).transpose(1, 2)[:, None]
+            return flex.flex_attention(x, x, x)
+
+    with pytest.raises(InputError, match="^module:Net calls flex_attention, an operator that .*$"):
+        cs.count(Net(), resolution=10)

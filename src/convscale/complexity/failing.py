@@ -12,6 +12,7 @@ from convscale.network.inputs import convolution_inputs
 from convscale.quantities import Resolution, format_resolution
 
 _LACKS_INPUTS = re.compile(r"required (?:positional|keyword-only) argument")
+_HIGHER = re.compile(r"registered for HigherOrderOperator (\w+)")
 _DEVICE = re.compile(r"NVIDIA|CUDA|Torch not compiled with|different devices|same device")
 
 
@@ -43,6 +44,11 @@ def cannot_run(
     where = "on these inputs" if resolution is None else f"at {format_resolution(resolution)} px"
     if error.needs_values is not None:
         where = "on the meta device"
+    if higher := _HIGHER.search(error.reason):
+        return InputError(
+            f"{name or 'The network'} calls {higher[1]}, an operator that takes functions: nothing "
+            "shows what it executes. Call scaled_dot_product_attention, or plain operators."
+        )
     return InputError(
         f"{name or 'The network'} cannot run {where}: {error.needs_values or error.reason}. "
         f"{_advice(error, module, given=resolution is None)}"

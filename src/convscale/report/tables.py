@@ -111,6 +111,8 @@ def scaled_table(scaled: ScaledNetwork) -> RenderableType:
     entry = isinstance(scaled.strategy, Step)  # it has factors of its own
     at = "" if entry else f" at {scaled.factor:.4g}x"
     title = f"{scaled.network} scaled by {scaled.strategy.name}{at}"
+    if scaled.base.convention != "default":
+        title += f", convention {scaled.base.convention}"
     table = _table("", "base<", "scaled<", "ratio<")
     for metric in METRICS:
         base, achieved = getattr(scaled.base, metric), getattr(scaled.achieved, metric)
