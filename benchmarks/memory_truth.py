@@ -171,4 +171,10 @@ def _storage_bytes(tensors: Iterable[torch.Tensor]) -> int:
 
 
 def _checkpointed(forward: Callable[..., Any]) -> Callable[..., Any]:
-    return lambda *args, **kwargs: checkpoint(forward, *args, use_reentrant=False, **kwargs)
+    """Run a forward pass again backwards, with lists as they were when they were given."""
+
+    def again(*args: Any, **kwargs: Any) -> Any:
+        taken = [list(value) if isinstance(value, list) else value for value in args]
+        return checkpoint(forward, *taken, use_reentrant=False, **kwargs)
+
+    return again

@@ -131,7 +131,7 @@ def test_the_backward_pass_has_twice_the_flops_but_for_the_gradient_of_the_image
     assert flops.backward == 3 * (2 * count.flops - first.flops)
 
 
-@pytest.mark.parametrize("name", ["resnet18", "regnety_002"])
+@pytest.mark.parametrize("name", ["resnet18", "regnety_002", "torchvision:densenet121"])
 def test_checkpoints_run_every_block_again(name):
     plain = cs.memory(name, resolution=64, batch_size=2).training
     found = cs.memory(name, resolution=64, batch_size=2, checkpointing=True)
@@ -146,9 +146,10 @@ def test_checkpoints_run_every_block_again(name):
         layer.flops
         for layer in count.layers
         if any(layer.path.startswith(f"{path}.") for path in found.checkpoints)
+        # nothing saves what comes of the last convolution of a dense layer: it need not run again
+        and not ("denselayer" in layer.path and layer.path.endswith("conv2"))
     )
-    # the last product of a block need not run again, as nothing saves what comes of it
-    assert 0.6 * 2 * inside < again.flops.recomputed <= 2 * inside
+    assert again.flops.recomputed == 2 * inside
     assert again.saved_activations_bytes < 0.6 * plain.saved_activations_bytes
 
 

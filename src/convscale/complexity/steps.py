@@ -148,6 +148,8 @@ def _checkpointed(forward: Callable[..., Any], path: str, seen: Liveness) -> Cal
             return forward(*args, **kwargs)
 
     def outer(*args: Any, **kwargs: Any) -> Any:
-        return checkpoint(body, *args, use_reentrant=False, **kwargs)
+        # a dense block goes on filling the list that it gives: what runs again must not see that
+        taken = [list(value) if isinstance(value, list) else value for value in args]
+        return checkpoint(body, *taken, use_reentrant=False, **kwargs)
 
     return outer
