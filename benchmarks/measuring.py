@@ -1,12 +1,12 @@
 """What measuring costs beside its repeats, and whether it agrees with PyTorch's own timer.
 
-    python -m benchmarks.measuring [--seconds 4] [--blocks 10] [--block-seconds 0.5]
+    python -m benchmarks.measuring [--seconds 2] [--blocks 10] [--block-seconds 0.5]
 
 The first table sets the whole time of measuring one network (seating it, warming it up, repeating)
-over the sum of the repeats that it reports. The second measures ten networks by `measure_together`
-and by `torch.utils.benchmark.Timer`, block by block in turn, one thread, and sets the medians of
-all times over each other: of wall time, and of processor time, which other work on the machine
-does not lengthen.
+over the sum of the repeats that it reports, for some seconds of processor time of repeats. The
+second measures ten networks by `measure_together` and by `torch.utils.benchmark.Timer`, block by
+block in turn, one thread, and sets the medians of all times over each other: of wall time, and of
+processor time, which other work on the machine does not lengthen.
 """
 
 from __future__ import annotations
@@ -61,22 +61,39 @@ def subject_of(name: str) -> Subject:
     return Subject(found.name, found.build("cpu").eval(), RESOLUTION)
 
 
-def overhead(subject: Subject, *, seconds: float) -> tuple[float, float, int]:
-    """Return the whole time over the sum of the repeats, that sum in seconds, and their number.
+@dataclass(frozen=True)
+class Overhead:
+    """What measuring took in all, over the sum of its repeats: wall and processor time.
 
     Example:
-        >>> ratio, _, repeats = overhead(subject_of("resnet18"), seconds=0.5)
-        >>> ratio > 1, repeats >= 1
-        (True, True)
+        >>> Overhead(wall=1.1, processor=1.05, repeats=40, seconds=2.0).repeats
+        40
     """
-    [sample] = measure_together([subject], rounds=3)
-    assert isinstance(sample, Measurement)
-    rounds = max(1, round(seconds / statistics.median(sample.wall_s)))
-    started = time.perf_counter()
+
+    wall: float
+    processor: float
+    repeats: int
+    seconds: float
+
+
+def overhead(subject: Subject, *, seconds: float) -> Overhead:
+    """Measure a network for some seconds of processor time, and set the whole over the repeats.
+
+    Example:
+        >>> overhead(subject_of("resnet18"), seconds=0.3).processor > 1
+        True
+    """
+    rounds = _repeats(subject, seconds)
+    wall, processor = time.perf_counter(), time.process_time()
     [found] = measure_together([subject], rounds=rounds, time_limit_s=60 * seconds)
-    total = time.perf_counter() - started
+    wall, processor = time.perf_counter() - wall, time.process_time() - processor
     assert isinstance(found, Measurement)
-    return total / sum(found.wall_s), sum(found.wall_s), len(found.wall_s)
+    return Overhead(
+        wall / sum(found.wall_s),
+        processor / sum(found.processor_s),
+        len(found.wall_s),
+        sum(found.processor_s),
+    )
 
 
 def ours(subject: Subject, *, seconds: float) -> Times:
@@ -127,16 +144,19 @@ def compared(
 def main() -> None:
     """Print both tables."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--seconds", type=float, default=4.0)
+    parser.add_argument("--seconds", type=float, default=2.0)
     parser.add_argument("--blocks", type=int, default=10)
     parser.add_argument("--block-seconds", type=float, default=0.5)
     asked = parser.parse_args()
     torch.set_num_threads(1)
     subjects = [subject_of(name) for name in NETWORKS]
-    print(f"{'network':32} {'overhead':>8} {'repeats s':>10} {'repeats':>8}")
+    print(f"{'network':32} {'wall':>8} {'processor':>10} {'repeats':>8} {'their s':>8}   overhead")
     for subject in subjects:
-        ratio, seconds, repeats = overhead(subject, seconds=asked.seconds)
-        print(f"{subject.name:32} {ratio:8.3f} {seconds:10.2f} {repeats:8}", flush=True)
+        o = overhead(subject, seconds=asked.seconds)
+        print(
+            f"{subject.name:32} {o.wall:8.3f} {o.processor:10.3f} {o.repeats:8} {o.seconds:8.2f}",
+            flush=True,
+        )
     print(f"\n{'network':32} {'ms':>8} {'wall':>8} {'processor':>10}   over PyTorch's timer")
     for name, first, second in compared(subjects, blocks=asked.blocks, seconds=asked.block_seconds):
         wall, processor = (a / b for a, b in zip(first.medians, second.medians, strict=True))

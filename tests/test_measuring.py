@@ -63,6 +63,20 @@ def test_the_interval_holds_the_true_median_as_often_as_it_says(draw):
     assert held / 2000 == pytest.approx(1 - 2 * binom.cdf(7, 25, 0.5), abs=0.015)
 
 
+def test_stopping_at_the_first_good_look_costs_little_confidence():
+    generator, held = np.random.default_rng(0), 0
+    for _ in range(400):
+        times = list(np.exp(generator.normal(0, 0.06, 1000)))
+        look = 9
+        while True:
+            interval = median_interval(times[:look])
+            if interval.off(statistics.median(times[:look])) <= 0.02:
+                break
+            look = max(look + 1, int(1.1 * look))
+        held += interval.low <= 1 <= interval.high
+    assert held / 400 > 0.9  # 95 % of a number of repeats that is fixed beforehand
+
+
 def test_fewer_than_six_repeats_have_no_interval():
     assert median_interval([1.0] * 5) is None
     assert median_interval([1.0] * 6) is not None

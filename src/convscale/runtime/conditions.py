@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import platform
 from datetime import UTC, datetime
@@ -28,7 +29,7 @@ def observe(device: Device, *, threads: int, subjects: int) -> Conditions:
         dtype="",
         threads=threads,
         memory_format="",
-        torch=metadata.version("torch"),
+        torch=_version("torch") or "",
         timm=_version("timm"),
         python=platform.python_version(),
         system=f"{platform.system()} {platform.machine()}",
@@ -46,6 +47,7 @@ def _usable_processors() -> int:
     return os.cpu_count() or 1
 
 
+@functools.cache
 def _version(package: str) -> str | None:
     try:
         return metadata.version(package)

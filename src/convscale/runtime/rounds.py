@@ -136,7 +136,8 @@ class Rounds:
         until = started + _WARM_UP * self.limits.time_limit_s
         for stay, guest in self.guests:
             stay.attempt(functools.partial(_warm_up, guest, until, self.limits))
-            self._step(self._total(self.limits.most))
+            if stay.failed is None:
+                self._step(self._total(self.limits.most))
 
     def run(self) -> None:
         """Run rounds until all are done, all are precise enough, or the time is over."""

@@ -54,14 +54,16 @@ def seat(
     setting = Setting() if setting is None else setting
     assert isinstance(setting.batch_size, int)
     given = subject.build()
-    _require_weights(subject, given)
+    tensors = _tensors(given)
+    _require_weights(subject, tensors)
     memory = device.memory
     before = 0 if memory is None else memory.memory_allocated()
     with ExitStack() as stack:
         try:
-            module = _placed(given, device, setting)
-            images = _images(subject, module, setting, seed).to(device.name)
-            layout = _channels_last(images) if setting.channels_last else _memory_format(module)
+            module = _placed(given, tensors, device, setting)
+            tensors = tensors if module is given else _tensors(module)
+            images = _images(subject, module, _dtype(tensors), setting, seed).to(device.name)
+            layout = _channels_last(images) if setting.channels_last else _memory_format(tensors)
             images = images.to(memory_format=layout)
             if setting.mode == "training":
                 module.train()
@@ -71,7 +73,7 @@ def seat(
         except Exception as error:
             raise refusal(subject, setting.batch_size, error) from error
         stack.callback(runner.close)
-        held = _bytes(module) + images.nbytes
+        held = sum(tensor.nbytes for tensor in tensors) + images.nbytes
         if memory is not None and module is not given:
             held = memory.memory_allocated() - before
         facts = _facts(runner, plain=layout is torch.contiguous_format)
@@ -81,28 +83,33 @@ def seat(
     )
 
 
-def _require_weights(subject: Subject, module: nn.Module) -> None:
-    if any(tensor.is_meta for tensor in [*module.parameters(), *module.buffers()]):
+def _tensors(module: nn.Module) -> list[torch.Tensor]:
+    return [*module.parameters(), *module.buffers()]
+
+
+def _require_weights(subject: Subject, tensors: list[torch.Tensor]) -> None:
+    if any(tensor.is_meta for tensor in tensors):
         raise InputError(
             f"{subject.name} is on the meta device and has no weights to run. Build it on the cpu."
         )
 
 
-def _placed(module: nn.Module, device: Device, setting: Setting) -> nn.Module:
+def _placed(
+    module: nn.Module, tensors: list[torch.Tensor], device: Device, setting: Setting
+) -> nn.Module:
     """Return the module, or a copy of it that is on the device and may be changed."""
     import torch
 
     from convscale.network.copies import full_copy
 
     target = torch.device(device.name)
-    tensors = [*module.parameters(), *module.buffers()]
     there = all(tensor.device == target for tensor in tensors)
     changed = setting.mode == "training" or setting.channels_last or setting.compile
     if there and not changed:
         return module
     copied = full_copy(module).to(target)
     if setting.channels_last:
-        for tensor in [*copied.parameters(), *copied.buffers()]:
+        for tensor in _tensors(copied):
             tensor.data = tensor.data.contiguous(memory_format=_channels_last(tensor))
     return copied
 
@@ -113,11 +120,6 @@ def _channels_last(tensor: torch.Tensor) -> torch.memory_format:
 
     layouts = {4: torch.channels_last, 5: torch.channels_last_3d}
     return layouts.get(tensor.dim(), torch.contiguous_format)
-
-
-def _bytes(module: nn.Module) -> int:
-    tensors = {id(t): t.nbytes for t in [*module.parameters(), *module.buffers()]}
-    return sum(tensors.values())
 
 
 def _facts(runner: Runner, *, plain: bool) -> Facts:
@@ -132,7 +134,9 @@ def _facts(runner: Runner, *, plain: bool) -> Facts:
     )
 
 
-def _images(subject: Subject, module: nn.Module, setting: Setting, seed: int) -> torch.Tensor:
+def _images(
+    subject: Subject, module: nn.Module, dtype: torch.dtype, setting: Setting, seed: int
+) -> torch.Tensor:
     import torch
 
     from convscale.network.inputs import input_channels, input_shape
@@ -142,16 +146,21 @@ def _images(subject: Subject, module: nn.Module, setting: Setting, seed: int) ->
     generator = torch.Generator().manual_seed(seed)
     lengths = sides(subject.resolution, subject.dims)
     shape = input_shape(chans, lengths, batch=setting.batch_size)
-    floating = (p.dtype for p in [*module.parameters(), *module.buffers()])
-    dtype = next((found for found in floating if found.is_floating_point), torch.float32)
     return torch.randn(shape, generator=generator).to(dtype)
 
 
-def _memory_format(module: nn.Module) -> torch.memory_format:
+def _dtype(tensors: list[torch.Tensor]) -> torch.dtype:
+    import torch
+
+    floating = (tensor.dtype for tensor in tensors if tensor.dtype.is_floating_point)
+    return next(floating, torch.float32)
+
+
+def _memory_format(tensors: list[torch.Tensor]) -> torch.memory_format:
     """Return the layout that the first convolution weight to tell has."""
     import torch
 
-    for tensor in [*module.parameters(), *module.buffers()]:
+    for tensor in tensors:
         layout = _channels_last(tensor)
         if layout is torch.contiguous_format:
             continue
