@@ -10,6 +10,8 @@ from convscale.cli import options
 from convscale.cli.answer import Answer
 from convscale.cli.values import optional_whole_number, report_file, whole_number
 from convscale.complexity.views import Operators, check_view
+from convscale.errors import InputError
+from convscale.input_sizes import parse_input_sizes
 from convscale.quantities import parse_resolution
 
 if TYPE_CHECKING:
@@ -56,6 +58,7 @@ def count(
     batch_size: options.ViewBatchSize = None,
     num_classes: options.NumClasses = None,
     in_chans: options.InChans = None,
+    input_size: options.InputSizes = None,
     json: options.Json = False,
 ) -> Answer:
     """Count the flops (multiply-adds), params and acts of a network.
@@ -65,12 +68,19 @@ def count(
         4089184256
     """
     side = None if resolution is None else parse_resolution(resolution)
+    inputs = parse_input_sizes(input_size)
     classes = optional_whole_number(num_classes, what="number of classes")
     channels = optional_whole_number(in_chans, what="number of input channels")
     wish = _wish(by, csv, plot, dtype, batch_size)
 
+    if inputs is not None and wish.any:
+        raise InputError(
+            "--by, --csv, --plot, --dtype and --batch-size look at one image. Leave them out beside "
+            "--input-size."
+        )
     known = {"resolution": side, "num_classes": classes, "in_chans": channels}
-    found, shown = _counted(network, convention, known, layers=layers, json=json)
+    given = {**known, "example_inputs": inputs}
+    found, shown = _counted(network, convention, given, layers=layers, json=json)
     first = "default" if convention == "all" else convention
     parts = _recorded(network, wish, {**known, "convention": first}) if wish.any else None
     if isinstance(shown, dict):

@@ -30,6 +30,15 @@ Resolution = Annotated[
         "(frames x height x width); by default the network's own.",
     ),
 ]
+InputSizes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--input-size",
+        metavar="SIZE",
+        help="Of an input, without the batch: 3x224x224, 10:int64, scalar:int64 or "
+        "NAME=10:int64; once for each input, in place of --resolution.",
+    ),
+]
 NumClasses = Annotated[
     str | None,
     typer.Option("--num-classes", metavar="N", help="Classes; for names and factories."),

@@ -84,19 +84,23 @@ class EdgeCount:
 class Count(Complexity):
     """The complexity of a network at a resolution, and what was not counted.
 
+    `inputs` are shapes and dtypes where the user gave inputs; the resolution is then that of the
+    first image among them, None where there is none.
+
     Example:
         >>> Count(1, 1, 1, network="net", resolution=8).convention
         'default'
     """
 
     network: str = ""
-    resolution: int | tuple[int, ...] = 0
+    resolution: int | tuple[int, ...] | None = 0
     convention: str = "default"
     uncounted: tuple[Uncounted, ...] = ()
     excluded: dict[str, int] = field(default_factory=dict)
     layers: tuple[LayerCount, ...] = field(default=(), repr=False)
     notes: tuple[str, ...] = ()
     edges: tuple[EdgeCount, ...] = ()
+    inputs: tuple[str, ...] = ()
 
     def as_document(self, *, layers: bool = False) -> dict[str, object]:
         """Return the JSON document of the command line."""
@@ -110,6 +114,8 @@ class Count(Complexity):
             "excluded": dict(self.excluded),
             "notes": list(self.notes),
         }
+        if self.inputs:
+            document["inputs"] = list(self.inputs)
         if layers:
             document["layers"] = [as_row(entry) for entry in self.layers]
         return document

@@ -10,12 +10,18 @@ from torch import nn
 
 from convscale.complexity.complexity import Count
 from convscale.complexity.conventions import CONVENTIONS, convention_named
-from convscale.complexity.failing import cannot_run, real_pass
+from convscale.complexity.failing import cannot_run, real_pass, several
 from convscale.complexity.tally import Counting, listen
 from convscale.errors import InputError
 from convscale.network.copies import full_copy, without_foreign_hooks
 from convscale.network.execution import ForwardError, run
-from convscale.network.inputs import convolution_inputs, example_inputs
+from convscale.network.inputs import (
+    Inputs,
+    convolution_inputs,
+    example_inputs,
+    given_inputs,
+    image_sides,
+)
 from convscale.network.probing import with_input
 from convscale.network.products import OwnRule, checked_rules
 from convscale.network.sources import Network
@@ -103,17 +109,39 @@ def _counted(
 ) -> list[Count]:
     every = {**network.rules, **checked_rules(rules)}
     counters = [Counting(name, rules=every) for name in conventions]
+    if network.inputs is not None:
+        return _counted_on_inputs(network, counters)
     size = known_resolution(network, resolution)
     network = with_input(network, size)
+    asked, chans = exact(size, network.dims or 2), network.in_chans
     found = _count_module(
         network.build("meta"),
-        exact(size, network.dims or 2),
+        lambda module: Inputs(example_inputs(module, asked, in_chans=chans)),
         counters,
+        resolution=asked,
         name=network.name,
-        in_chans=network.in_chans,
         weights=lambda: network.build("cpu"),
     )
     return [replace(one, resolution=size) for one in found]
+
+
+def _counted_on_inputs(network: Network, counters: Sequence[Counting]) -> list[Count]:
+    """Count a network on the inputs that the user gives."""
+    module = network.build("meta")
+    inputs = given_inputs(module, network.inputs)
+    found = _count_module(
+        module,
+        lambda own: given_inputs(own, network.inputs),
+        counters,
+        resolution=None,
+        name=network.name,
+        weights=lambda: network.build("cpu"),
+    )
+    size, notes = image_sides(module, inputs), several(inputs)
+    return [
+        replace(one, resolution=size, inputs=inputs.shapes, notes=(*one.notes, *notes))
+        for one in found
+    ]
 
 
 def known_resolution(network: Network, resolution: Resolution | None) -> Resolution:
@@ -168,23 +196,28 @@ def count_module(
     """
     counters = [Counting(convention, rules=rules)]
     return _count_module(
-        module, resolution, counters, name=name, in_chans=in_chans, weights=weights
+        module,
+        lambda own: Inputs(example_inputs(own, resolution, in_chans=in_chans)),
+        counters,
+        resolution=resolution,
+        name=name,
+        weights=weights,
     )[0]
 
 
 def _count_module(
     module: nn.Module,
-    resolution: Resolution,
+    feed: Callable[[nn.Module], Inputs],
     counters: Sequence[Counting],
     *,
+    resolution: Resolution | None,
     name: str,
-    in_chans: int | None,
     weights: Callable[[], nn.Module] | None,
 ) -> list[Count]:
     """Let counters see one run; a second, with real tensors, where the first fails."""
     notes: tuple[str, ...] = ()
     try:
-        _run(module, resolution, in_chans, counters)
+        _run(module, feed(module), counters)
     except ForwardError as error:
         if weights is None:
             raise cannot_run(name, resolution, error, module) from error
@@ -192,15 +225,14 @@ def _count_module(
             counter.clear()
         try:
             with torch.random.fork_rng():  # the user's numbers go on as if nothing had run
-                _run(without_foreign_hooks(full_copy(weights())), resolution, in_chans, counters)
+                real = without_foreign_hooks(full_copy(weights()))
+                _run(real, feed(real), counters)
         except ForwardError as second:
             raise cannot_run(name, resolution, second, module) from second
         notes = (real_pass(error),)
     return [one.count(module, resolution, name=name, notes=notes) for one in counters]
 
 
-def _run(
-    module: nn.Module, resolution: Resolution, in_chans: int | None, counters: Sequence[Counting]
-) -> None:
-    inputs = example_inputs(module, resolution, in_chans=in_chans)
-    run(module, inputs, *counters, handle=listen(counters))
+def _run(module: nn.Module, inputs: Inputs, counters: Sequence[Counting]) -> None:
+    handle = listen(counters)
+    run(module, inputs.args, *counters, keywords=inputs.kwargs, handle=handle)

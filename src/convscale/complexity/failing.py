@@ -1,4 +1,4 @@
-"""Say why a network did not run on the meta device, or did not run at all."""
+"""Say why a network did not run on the meta device, or at all, and what a count holds for."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import nn
 
 from convscale.errors import InputError
 from convscale.network.execution import ForwardError
-from convscale.network.inputs import convolution_inputs
+from convscale.network.inputs import Inputs, convolution_inputs
 from convscale.quantities import Resolution, format_resolution
 
 _LACKS_INPUTS = re.compile(r"required (?:positional|keyword-only) argument")
@@ -29,6 +29,23 @@ def real_pass(error: ForwardError) -> str:
     if error.needs_values is None:
         return f"{said} ({error.reason})."
     return f"{said}, since {error.needs_values}. Other values may execute other operators."
+
+
+def several(inputs: Inputs) -> tuple[str, ...]:
+    """Say in a note that inputs hold more than one image, where they do.
+
+    Example:
+        >>> import torch
+        >>> several(Inputs((torch.zeros(2, 3, 8, 8),)))
+        ('The numbers are for all of the inputs: the first has 2 entries along its first axis.',)
+    """
+    first = inputs.tensors[0] if inputs.tensors else None
+    if first is None or first.ndim == 0 or len(first) < 2:
+        return ()
+    return (
+        f"The numbers are for all of the inputs: the first has {len(first)} entries along its "
+        "first axis.",
+    )
 
 
 def cannot_run(

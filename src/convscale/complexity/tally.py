@@ -170,7 +170,7 @@ class Counting(Observer):
     def count(
         self,
         module: nn.Module,
-        resolution: Resolution,
+        resolution: Resolution | None,
         *,
         name: str = "",
         notes: tuple[str, ...] = (),

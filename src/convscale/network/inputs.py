@@ -38,6 +38,14 @@ class Inputs:
         leaves = pytree.tree_leaves((self.args, dict(self.kwargs)))
         return tuple(leaf for leaf in leaves if isinstance(leaf, torch.Tensor))
 
+    @property
+    def shapes(self) -> tuple[str, ...]:
+        """The shape and the dtype of each tensor, as in 1x3x224x224:float32."""
+        return tuple(
+            f"{'x'.join(map(str, tensor.shape))}:{str(tensor.dtype).removeprefix('torch.')}"
+            for tensor in self.tensors
+        )
+
 
 def input_channels(module: nn.Module) -> int:
     """Read the input channels of a module from its first convolution; 3 where it has none.
@@ -98,14 +106,14 @@ def input_shape(channels: int, lengths: tuple[int, ...], *, batch: int) -> tuple
     return (batch, channels, *lengths) if channels else (batch, *lengths)
 
 
-def given_inputs(module: nn.Module, example: object, *, batch: int = 1) -> Inputs:
+def given_inputs(module: nn.Module | None, example: object, *, batch: int = 1) -> Inputs:
     """Return the inputs that the user says, on the module's device.
 
     Tensors keep their values where the module has values, and their shapes alone on the meta
     device; an `InputSize` becomes zeros, with an axis of the batch before its sizes.
 
     Args:
-        module: The module.
+        module: The module; None stands for one on the meta device.
         example: A tensor, an `InputSize`, a tuple of inputs or a dictionary of keyword arguments.
         batch: Images at once, for inputs given by their size.
 
@@ -117,7 +125,7 @@ def given_inputs(module: nn.Module, example: object, *, batch: int = 1) -> Input
         >>> [(tuple(tensor.shape), tensor.dtype) for tensor in found.tensors]
         [((1, 2), torch.float32), ((1,), torch.int64)]
     """
-    device, dtype = _place(module)
+    device, dtype = (torch.device("meta"), torch.float32) if module is None else _place(module)
 
     def made(value: Any) -> Any:
         if isinstance(value, InputSize):
@@ -153,17 +161,20 @@ def _moved(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
     )
 
 
-def image_sides(module: nn.Module, inputs: Inputs) -> Resolution | None:
+def image_sides(
+    module: nn.Module | None, inputs: Inputs, *, dims: int | None = None
+) -> Resolution | None:
     """Return the sides of the first image among inputs (px), None where there is none.
 
     An image is a floating tensor with as many spatial dimensions as a convolution of the module
-    has; as many as an image has, two, where there is no convolution.
+    has; as many as are given, or as an image has, two, where there is no convolution.
 
     Example:
         >>> image_sides(nn.Conv2d(3, 8, 3), Inputs((torch.zeros(1, 2), torch.zeros(1, 3, 8, 8))))
         8
     """
-    kinds = convolution_inputs(module) or {2: 3}
+    kinds = {} if module is None else convolution_inputs(module)
+    kinds = kinds or {dims or 2: 3}
     for tensor in inputs.tensors:
         if tensor.ndim - 2 in kinds and tensor.is_floating_point():
             lengths = tuple(tensor.shape[2:])

@@ -9,9 +9,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 
 from convscale.complexity.complexity import METRICS
-from convscale.quantities import format_resolution
 from convscale.report.layout import add_row, noted, table_of, titled
-from convscale.report.tables import layers_table, uncounted_parts
+from convscale.report.tables import layers_table, uncounted_parts, where_counted
 
 if TYPE_CHECKING:
     from convscale.complexity.complexity import Count
@@ -38,9 +37,8 @@ def conventions_table(counts: Mapping[str, Count], *, layers: bool = False) -> R
     for name, count in counts.items():
         values = (f"{getattr(count, metric):,}" for metric in METRICS)
         add_row(totals, name, *values, CONVENTIONS[name].source)
-    at = format_resolution(first.resolution)
     parts: list[RenderableType] = [
-        titled(f"{first.network} at {at} px, in every convention", totals),
+        titled(f"{first.network} {where_counted(first)}, in every convention", totals),
         titled("What they add to the default", _differences(counts)),
     ]
     if layers:

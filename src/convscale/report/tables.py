@@ -46,10 +46,7 @@ def count_table(count: Count, *, layers: bool = False) -> RenderableType:
         >>> plain_lines(count_table(Count(4_089_184_256, 25_557_032, 11_114_984, "net", 224)))[2]
         'flops 4,089,184,256 4.09G'
     """
-    title = (
-        f"{count.network} at {format_resolution(count.resolution)} px, "
-        f"convention {count.convention}"
-    )
+    title = f"{count.network} {where_counted(count)}, convention {count.convention}"
     totals = _table("metric", "value<", "short<")
     for metric in METRICS:
         value = getattr(count, metric)
@@ -58,6 +55,19 @@ def count_table(count: Count, *, layers: bool = False) -> RenderableType:
     if layers:
         parts.append(layers_table(count))
     return Group(*parts, *uncounted_parts(count), *_notes(count.notes))
+
+
+def where_counted(count: Count) -> str:
+    """Say at which resolution, or on which inputs, a network was counted.
+
+    Example:
+        >>> from convscale.complexity.complexity import Count
+        >>> where_counted(Count(1, 1, 1, "net", 8)), where_counted(Count(1, 1, 1, inputs=("1x8",)))
+        ('at 8 px', 'on inputs 1x8')
+    """
+    if count.inputs or count.resolution is None:
+        return f"on inputs {', '.join(count.inputs)}"
+    return f"at {format_resolution(count.resolution)} px"
 
 
 def layers_table(count: Count) -> Group:

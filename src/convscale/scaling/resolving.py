@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from torch import nn
@@ -11,6 +12,7 @@ from convscale.complexity import counting
 from convscale.complexity.complexity import Count
 from convscale.complexity.counting import check_convention, count_network
 from convscale.errors import InputError
+from convscale.network.inputs import ExampleInputs, given_inputs, image_sides
 from convscale.network.naming import (
     NetworkLike,
     is_library_name,
@@ -77,6 +79,7 @@ def count(
     num_classes: int | None = None,
     in_chans: int | None = None,
     rules: Mapping[str, OwnRule] | None = None,
+    example_inputs: ExampleInputs | None = None,
 ) -> Count:
     """Count flops, params and acts of a network: one image, one forward pass.
 
@@ -92,6 +95,8 @@ def count(
         in_chans: Input channels, for names and factories.
         rules: For operators of one's own, namespace::name to a function that takes a call's
             arguments by name and its result, and returns flops and acts.
+        example_inputs: What the forward pass takes, in place of one image at a resolution: a
+            tensor, a tuple of inputs or a dictionary of keyword arguments.
 
     Returns:
         The totals, each module's share, and what was met and not counted.
@@ -106,6 +111,7 @@ def count(
     """
     check_convention(convention)
     found = resolve(network, resolution=resolution, num_classes=num_classes, in_chans=in_chans)
+    found = with_inputs(found, example_inputs, resolution)
     return count_network(found, convention=convention, rules=rules)
 
 
@@ -116,6 +122,7 @@ def count_conventions(
     num_classes: int | None = None,
     in_chans: int | None = None,
     rules: Mapping[str, OwnRule] | None = None,
+    example_inputs: ExampleInputs | None = None,
 ) -> dict[str, Count]:
     """Count a network in every convention, in one run.
 
@@ -125,6 +132,7 @@ def count_conventions(
         num_classes: Classes of the classifier, for names and factories.
         in_chans: Input channels, for names and factories.
         rules: Rules for operators of one's own, as `count` takes them.
+        example_inputs: What the forward pass takes, as `count` takes it.
 
     Returns:
         The count in each convention, by its name.
@@ -138,7 +146,40 @@ def count_conventions(
         {'default': 0, 'pycls': 1000, 'fvcore': 4992512, 'torch': 1814073344}
     """
     found = resolve(network, resolution=resolution, num_classes=num_classes, in_chans=in_chans)
+    found = with_inputs(found, example_inputs, resolution)
     return counting.count_conventions(found, rules=rules)
+
+
+def with_inputs(
+    network: Network, example: ExampleInputs | None, resolution: Resolution | None = None
+) -> Network:
+    """Return a network that is run on the inputs given; made for their size if it takes one.
+
+    Args:
+        network: The network.
+        example: A tensor, a tuple of inputs or a dictionary of keyword arguments; None for one
+            image.
+        resolution: The resolution that was asked for beside them, if any.
+
+    Raises:
+        InputError: If both are given, or the inputs are of another form.
+
+    Example:
+        >>> from convscale.input_sizes import InputSize
+        >>> with_inputs(resolve("levit_conv_128s"), InputSize((3, 256, 256))).origin.options
+        {'img_size': 256}
+    """
+    if example is None:
+        return network
+    if resolution is not None:
+        raise InputError(
+            "A resolution and inputs were given. Give the inputs alone: their sizes tell the "
+            "resolution."
+        )
+    size = image_sides(None, given_inputs(None, example), dims=network.dims)
+    if network.remake is not None and network.dims is not None and size is not None:
+        network = fitted(network, size)
+    return replace(network, inputs=example)
 
 
 def build(

@@ -182,6 +182,7 @@ def _trials(network: Network, plan: Plan) -> Iterator[Trial | UnscalableNetworkE
 
 
 def _base(network: Network, counted: Count, plan: Plan) -> Trial:
+    assert counted.resolution is not None  # without inputs of the user's
     row = Row(
         network.name,
         None,
