@@ -8,8 +8,12 @@ import pytest
 import torch
 import torchvision
 from torch import nn
-from torch.ao.quantization import get_default_qat_qconfig_mapping
-from torch.ao.quantization.quantize_fx import prepare_qat_fx
+from torch.ao.quantization import (
+    get_default_qat_qconfig_mapping,
+    get_default_qconfig_mapping,
+    quantize_dynamic,
+)
+from torch.ao.quantization.quantize_fx import convert_fx, prepare_fx, prepare_qat_fx
 from torch.nn.utils import parametrizations, prune
 
 import convscale as cs
@@ -202,3 +206,57 @@ def test_copies_stay_fast_after_something_was_compiled():
     torch.compile(nn.Sequential(nn.ReLU()), backend="eager")(torch.zeros(1))
     assert _is_ordinary(nn.Sequential)
     assert _is_ordinary(Contraption)
+
+
+def statically_quantised(module: nn.Module) -> nn.Module:
+    prepared = prepare_fx(module.eval(), get_default_qconfig_mapping("fbgemm"), (image(),))
+    prepared(image())
+    return convert_fx(prepared)
+
+
+class Transposing(nn.Sequential):
+    """Grouped and transposed convolutions, which have biases, and no norms."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 16, 3, 2, groups=2),
+            nn.ConvTranspose2d(16, 6, 3, 2), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 4),
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize("base", [*BASES.values(), Transposing])
+def test_a_quantised_module_counts_as_the_float_one(base):
+    module = base()
+    plain = cs.count(module, resolution=SIDE)
+    # A norm's scale and shift go into the weight before it, and into a bias that it lacked.
+    norms = [part for part in module.modules() if isinstance(part, nn.BatchNorm2d)]
+    found = cs.count(statically_quantised(module), resolution=SIDE)
+    assert (found.flops, found.acts) == (plain.flops, plain.acts)
+    assert found.params == plain.params - sum(norm.num_features for norm in norms)
+    assert found.params == sum(layer.params for layer in found.layers)
+    assert found.uncounted == ()
+    assert "has no form that computes shapes alone" in found.notes[0]
+
+
+@pytest.mark.parametrize("base", [*BASES.values(), Transposing])
+def test_a_dynamically_quantised_module_counts_as_the_float_one(base):
+    plain = cs.count(base(), resolution=SIDE)
+    found = cs.count(quantize_dynamic(base(), {nn.Linear}), resolution=SIDE)
+    assert found.as_dict() == plain.as_dict()
+    assert found.params == sum(layer.params for layer in found.layers)
+    assert found.uncounted == ()
+
+
+def test_the_quantised_networks_of_torchvision_count_as_the_float_ones():
+    quantised = torchvision.models.quantization.mobilenet_v2(weights=None, quantize=True)
+    plain = cs.count("torchvision:mobilenet_v2", resolution=64)
+    found = cs.count(quantised, resolution=64)
+    assert (found.flops, found.acts) == (plain.flops, plain.acts)
+    assert found.uncounted == ()
+
+
+def test_marks_of_a_profiler_are_no_work():
+    module = nn.Sequential(nn.Conv2d(3, 8, 3), nn.DataParallel(nn.Conv2d(8, 8, 3)))
+    found = cs.count(module, resolution=SIDE)
+    assert found.flops == 27 * 8 * 30 * 30 + 72 * 8 * 28 * 28
+    assert found.uncounted == ()

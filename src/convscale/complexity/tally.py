@@ -24,6 +24,7 @@ from convscale.network.products import (
     name_of,
     own_product,
 )
+from convscale.network.quantised import packed_elements
 from convscale.quantities import Resolution
 
 
@@ -179,7 +180,8 @@ class Counting(Observer):
         layers = _layers(module, self)
         return Count(
             flops=sum(layer.flops for layer in layers),
-            params=sum(parameter.numel() for parameter in module.parameters()),
+            params=sum(parameter.numel() for parameter in module.parameters())
+            + sum(self._packed(module).values()),
             acts=sum(layer.acts for layer in layers),
             network=name,
             resolution=resolution,
@@ -193,6 +195,13 @@ class Counting(Observer):
             notes=notes,
             edges=tuple(EdgeCount(what, *added) for what, added in self.edges.items()),
         )
+
+    def _packed(self, module: nn.Module) -> dict[str, int]:
+        """Return the packed elements that quantised parts hold, by path, if any of them ran."""
+        if not any(func.namespace == "quantized" for func in self._meetings):
+            return {}
+        parts = ((path, packed_elements(part)) for path, part in module.named_modules())
+        return {path: elements for path, elements in parts if elements}
 
 
 # Arguments of functions that are built in, where no signature can be asked for.
@@ -245,9 +254,11 @@ def _parameters(func: Any) -> tuple[str, ...]:
 
 def _layers(module: nn.Module, counter: Counting) -> tuple[LayerCount, ...]:
     """List what each module executed itself, in the order of execution, and what it owns."""
-    parts = dict(module.named_modules())
+    parts, packed = dict(module.named_modules()), counter._packed(module)
     unused = [
-        path for path, part in parts.items() if part._parameters and path not in counter.shapes
+        path
+        for path, part in parts.items()
+        if (part._parameters or path in packed) and path not in counter.shapes
     ]
     seen: set[int] = set()
     layers = []
@@ -260,7 +271,7 @@ def _layers(module: nn.Module, counter: Counting) -> tuple[LayerCount, ...]:
                 kind=type(parts[path]).__name__,
                 output_shape=counter.shapes.get(path, ()),
                 flops=counter.convention.flops_per_multiply_add * counter.flops.get(path, 0),
-                params=sum(parameter.numel() for parameter in own),
+                params=sum(parameter.numel() for parameter in own) + packed.get(path, 0),
                 acts=counter.acts.get(path, 0),
             )
         )

@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 
 import torch
 
+from convscale.network.quantised import packed_weight
+
 Bound = dict[str, Any]  # the arguments of a call by name
 
 
@@ -170,6 +172,20 @@ def _encoder_layer(bound: Bound, _output: Any) -> tuple[Contraction, ...]:
     )
 
 
+def _quantised(bound: Bound, output: Any) -> tuple[Contraction, ...]:
+    """As convolutions and linear layers; the weight is packed."""
+    weight = packed_weight(bound.values())
+    return (Contraction(Extent(output), Extent(weight, tuple(range(1, weight.ndim)))),)
+
+
+def _quantised_transposed(bound: Bound, output: Any) -> tuple[Contraction, ...]:
+    return _transposed({"input": bound["qx"], "weight": packed_weight(bound.values())}, output)
+
+
+def _quantised_matrix(bound: Bound, output: Any) -> tuple[Contraction, ...]:
+    return _matrix({"self": bound["qa"]}, output)
+
+
 # Fused attention, by device.
 ATTENTION = (
     "_scaled_dot_product_flash_attention_for_cpu",
@@ -189,6 +205,17 @@ _CONVOLUTIONS = (
 _TRANSPOSED = (
     "cudnn_convolution_transpose miopen_convolution_transpose slow_conv_transpose2d "
     "slow_conv_transpose3d"
+)
+
+_QUANTISED = (
+    "conv1d conv1d_relu conv1d_dynamic conv2d conv2d_relu conv2d_add conv2d_add_relu "
+    "conv2d_dynamic conv3d conv3d_relu conv3d_dynamic linear linear_relu linear_tanh "
+    "linear_leaky_relu linear_dynamic linear_relu_dynamic linear_dynamic_fp16 "
+    "linear_relu_dynamic_fp16"
+)
+_QUANTISED_TRANSPOSED = (
+    "conv_transpose1d conv_transpose1d_dynamic conv_transpose2d conv_transpose2d_dynamic "
+    "conv_transpose3d conv_transpose3d_dynamic"
 )
 
 # Rules of operators by their names in the dispatcher.
@@ -214,4 +241,7 @@ RULES: dict[str, Rule] = {
     "aten::_embedding_bag": _weighted_bags,
     "aten::_embedding_bag_forward_only": _weighted_bags,
     **{f"aten::{name}": _recurrent for name in "mkldnn_rnn_layer _cudnn_rnn miopen_rnn".split()},
+    **{f"quantized::{name}": _quantised for name in _QUANTISED.split()},
+    **{f"quantized::{name}": _quantised_transposed for name in _QUANTISED_TRANSPOSED.split()},
+    "quantized::matmul": _quantised_matrix,
 }

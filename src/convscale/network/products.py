@@ -62,6 +62,12 @@ UNRULED = frozenset(
 # Operators of torchvision that choose and interpolate, and multiply by no weights.
 _PICKING = frozenset("nms roi_align roi_pool ps_roi_align ps_roi_pool".split())
 
+# What quantised operators without a rule have in their names if they multiply by weights.
+_QUANTISED = "cell embedding_bag linear conv int4mm".split()
+
+# Namespaces of operators that multiply by no weights: marks for profilers, and what processes say.
+_IDLE = frozenset("prims prim profiler c10d _c10d_functional quantized_decomposed".split())
+
 # Operators that compute nothing: views, and tensors made from nothing.
 _FREE = frozenset(
     (
@@ -208,7 +214,9 @@ def may_multiply(func: Any) -> bool:
         return func._opname in UNRULED
     if func.namespace == "torchvision":
         return func._opname not in _PICKING
-    return func.namespace not in ("prims", "prim")
+    if func.namespace == "quantized":
+        return any(word in func._opname for word in _QUANTISED)
+    return func.namespace not in _IDLE
 
 
 @cache
