@@ -236,5 +236,7 @@ def test_the_command_line_takes_sizes_of_inputs(tmp_path, capsys):
     assert "on inputs 1x3x32x24:float32, 1x10:int64" in capsys.readouterr().out
     assert run(["count", name, "--resolution", "32"]) == 2
     assert "--input-size 3x224x224 --input-size 10:int64" in capsys.readouterr().err
+    assert run(["count", name, *sizes, "--by", "kind"]) == 2
+    assert "are for one image. Leave them out beside --input-size" in capsys.readouterr().err
     assert run(["scale", name, "--strategy", "w", "--factor", "2", *sizes]) == 2
     assert "No such option: --input-size" in capsys.readouterr().err

@@ -72,11 +72,10 @@ def count(
     classes = optional_whole_number(num_classes, what="number of classes")
     channels = optional_whole_number(in_chans, what="number of input channels")
     wish = _wish(by, csv, plot, dtype, batch_size)
-
     if inputs is not None and wish.any:
         raise InputError(
-            "--by, --csv, --plot, --dtype and --batch-size look at one image. Leave them out beside "
-            "--input-size."
+            "--by, --csv, --plot, --dtype and --batch-size are for one image. Leave them out "
+            "beside --input-size."
         )
     known = {"resolution": side, "num_classes": classes, "in_chans": channels}
     given = {**known, "example_inputs": inputs}
