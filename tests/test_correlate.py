@@ -155,6 +155,11 @@ def test_the_interval_covers_the_true_r_about_as_often_as_it_says():
     assert 0.88 * trials <= covered <= 0.99 * trials
 
 
+def test_a_time_of_zero_is_left_out():
+    rows = [costed(f, f, f, f) for f in (100, 200, 400)]
+    assert associate([*rows, costed(300, 300, 300, 0)]).r == associate(rows).r
+
+
 def test_few_networks_have_no_interval_and_two_no_correlation():
     rows = [costed(f, f, f, f) for f in (100, 200, 400, 900)]
     found = associate(rows)
@@ -509,7 +514,7 @@ def test_table_and_markdown_say_the_same(study):
             assert format_estimate(found) in shown
             assert format_estimate(found) in written
     assert "3 rounds of 10 networks interleaved" in shown
-    assert "2 a visit" in written
+    assert "2 a visit, the bases at 32 px" in written
 
 
 def test_the_command_measures_and_shows_the_study_again(tmp_path, capsys, monkeypatch):

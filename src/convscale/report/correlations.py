@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from convscale.quantities import format_resolution
 from convscale.report.association import (
     TIME_NAMES,
     agreement_sentence,
@@ -127,7 +128,14 @@ def _setting_sentence(study: RuntimeStudy) -> str:
     here = replace(study.conditions, rounds=study.rounds)
     text = conditions_text(here, batch_size=batch if isinstance(batch, int) else 1)
     what = "training step" if settings.get("mode") == "training" else "forward pass"
-    return f"Time of a {what}, {settings.get('passes', 1)} a visit. {text}"
+    passes = settings.get("passes", 1)
+    return f"Time of a {what}, {passes} a visit, the bases at {_base_sides(study)} px. {text}"
+
+
+def _base_sides(study: RuntimeStudy) -> str:
+    """Return the base networks' input sides, each once."""
+    bases = [network.row for network in study.networks if network.row.strategy is None]
+    return ", ".join(dict.fromkeys(format_resolution(row.resolution) for row in bases))
 
 
 def correlations_markdown(study: RuntimeStudy) -> str:

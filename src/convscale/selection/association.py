@@ -124,7 +124,8 @@ def associate(rows: Sequence[Costed], *, time: Time = "latency", seed: int = 0) 
         >>> found.lead.best, round(found.model.ms_per_act, 6), found.r["params"]["log"]
         ('flops + acts', 3.0, None)
     """
-    timed = [(row, spent) for row in rows if (spent := getattr(row, time)) is not None]
+    known = [(row, spent) for row in rows if (spent := getattr(row, time)) is not None]
+    timed = [(row, spent) for row, spent in known if spent.median > 0]  # a clock may be coarse
     times = np.array([spent.median for _, spent in timed])
     values = {m: np.array([float(getattr(row, m)) for row, _ in timed]) for m in METRICS}
     if not enough(len(timed)):
