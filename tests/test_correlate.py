@@ -342,7 +342,7 @@ def test_a_network_beyond_the_memory_is_a_row_and_not_the_end(monkeypatch):
         blank([small, large])
     )
     assert found.networks[0].passes == 3
-    assert found.networks[1].failed.startswith("b@w:2 needs about 2.3 MiB, and 576 KiB are")
+    assert found.networks[1].failed.startswith("b@w:2 needs about 2.3 MiB, and 576")
 
 
 def test_the_memory_of_a_training_step_grows_with_weights_and_batch():
