@@ -236,7 +236,12 @@ def test_the_command_line_takes_sizes_of_inputs(tmp_path, capsys):
     assert "on inputs 1x3x32x24:float32, 1x10:int64" in capsys.readouterr().out
     assert run(["count", name, "--resolution", "32"]) == 2
     assert "--input-size 3x224x224 --input-size 10:int64" in capsys.readouterr().err
-    assert run(["count", name, *sizes, "--by", "kind"]) == 2
-    assert "are for one image. Leave them out beside --input-size" in capsys.readouterr().err
+    assert run(["count", name, *sizes, "--by", "stage"]) == 2
+    assert "must take one image. Leave them out beside --input-size" in capsys.readouterr().err
+    assert run(["count", name, *sizes, "--by", "kind", "--batch-size", "2", "--json"]) == 0
+    kinds = {part["kind"]: part for part in json.loads(capsys.readouterr().out)["by_kind"]}
+    # a batch of two looks up 10 words each, and indices have 8 bytes
+    assert kinds["lookup"]["bytes_read"] == 2 * 10 * (8 * 4 + 8)
+    assert kinds["convolution kxk"]["flops"] == 2 * document["flops"]
     assert run(["scale", name, "--strategy", "w", "--factor", "2", *sizes]) == 2
     assert "No such option: --input-size" in capsys.readouterr().err

@@ -430,3 +430,36 @@ def test_a_network_that_needs_values_is_recorded_by_a_real_pass():
     conv, *_, relu = found.calls
     assert moved(conv) == (4 * (2 * 3 * 64 + 16), 4 * 2 * MAP, 4 * 16)
     assert (relu.kind, relu.bytes_written) == ("activation", 4 * 2 * MAP)
+
+
+class Pair(nn.Module):
+    """It takes an image and a number for each channel."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.entry = nn.Conv2d(3, 4, 1, bias=False)
+
+    def forward(self, image: torch.Tensor, gain: torch.Tensor) -> torch.Tensor:
+        return self.entry(image) * gain[:, :, None, None]
+
+
+def test_several_inputs_are_all_data():
+    found = cs.operators(Pair(), example_inputs=(torch.zeros(1, 3, 8, 8), torch.zeros(1, 4)))
+    assert found.resolution == 8
+    assert [moved(call) for call in found.calls] == [
+        (4 * (3 * 64 + 12), 4 * MAP, 4 * 12),
+        (4 * (MAP + 4), 4 * MAP, 0),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"stages": True}, "Stages are found where the network takes one image, and other inputs"),
+        ({"batch_size": 2}, "The batch size is 2, but tensors were given, which have a batch"),
+    ],
+)
+def test_what_inputs_do_not_go_with_is_refused(options, message):
+    inputs = (torch.zeros(1, 3, 8, 8), torch.zeros(1, 4))
+    with pytest.raises(InputError, match=message):
+        cs.operators(Pair(), example_inputs=inputs, **options)

@@ -72,14 +72,18 @@ def count(
     classes = optional_whole_number(num_classes, what="number of classes")
     channels = optional_whole_number(in_chans, what="number of input channels")
     wish = _wish(by, csv, plot, dtype, batch_size)
-    if inputs is not None and wish.any:
+    if inputs is not None and wish.stages:
         raise InputError(
-            "--by, --csv, --plot, --dtype and --batch-size are for one image. Leave them out "
-            "beside --input-size."
+            "--by stage and --plot find stages, for which the network must take one image. Leave "
+            "them out beside --input-size."
         )
-    known = {"resolution": side, "num_classes": classes, "in_chans": channels}
-    given = {**known, "example_inputs": inputs}
-    found, shown = _counted(network, convention, given, layers=layers, json=json)
+    known = {
+        "resolution": side,
+        "num_classes": classes,
+        "in_chans": channels,
+        "example_inputs": inputs,
+    }
+    found, shown = _counted(network, convention, known, layers=layers, json=json)
     first = "default" if convention == "all" else convention
     parts = _recorded(network, wish, {**known, "convention": first}) if wish.any else None
     if isinstance(shown, dict):

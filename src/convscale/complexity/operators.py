@@ -16,7 +16,7 @@ from convscale.complexity.views import Operators
 from convscale.errors import InputError
 from convscale.network.copies import full_copy, without_foreign_hooks
 from convscale.network.execution import ForwardError, run
-from convscale.network.inputs import example_inputs
+from convscale.network.inputs import Inputs, example_inputs, given_inputs, image_sides
 from convscale.network.probing import with_input
 from convscale.network.products import OwnRule
 from convscale.network.sources import Network
@@ -78,25 +78,26 @@ def record_network(
     """
     check_convention(convention), check_dtype(dtype)
     check_count(batch_size, what="batch size")
-    size = known_resolution(network, resolution)
-    network = with_input(network, size)
+    asked, network = _asked(network, resolution)
     module = network.build("meta")
 
     def record(module: nn.Module) -> list[OperatorCall]:
-        images = example_inputs(
-            module, exact(size, network.dims or 2), in_chans=network.in_chans, batch=batch_size
-        )
+        inputs = _inputs(network, module, asked, batch_size)
         recorder = Recorder(
             module,
-            images,
+            inputs.tensors,
             item_bytes=ITEM_BYTES[dtype],
             convention=convention,
             rules={**network.rules, **(rules or {})},
         )
-        run(module, images, recorder, handle=listen([recorder]))
+        handle = listen([recorder])
+        run(module, inputs.args, recorder, keywords=inputs.kwargs, handle=handle)
         return recorder.calls
 
-    calls, notes = _with_fallback(network, module, size, record)
+    calls, notes = _with_fallback(network, module, asked, record)
+    size = asked
+    if asked is None:
+        size = image_sides(module, _inputs(network, module, asked, batch_size))
     return Operators(
         network=network.name,
         resolution=size,
@@ -109,10 +110,38 @@ def record_network(
     )
 
 
+def _asked(network: Network, resolution: Resolution | None) -> tuple[Resolution | None, Network]:
+    """Return the resolution to run at, None where the user gives the inputs."""
+    if network.inputs is not None:
+        return None, network
+    size = known_resolution(network, resolution)
+    return size, with_input(network, size)
+
+
+def _inputs(
+    network: Network, module: nn.Module, size: Resolution | None, batch_size: int
+) -> Inputs:
+    """Return a batch of images at a resolution, or what the user gives."""
+    if size is not None:
+        asked = exact(size, network.dims or 2)
+        images = example_inputs(module, asked, in_chans=network.in_chans, batch=batch_size)
+        return Inputs(images)
+    one = given_inputs(module, network.inputs)
+    if batch_size == 1:
+        return one
+    more = given_inputs(module, network.inputs, batch=batch_size)
+    if any(a.shape == b.shape for a, b in zip(one.tensors, more.tensors, strict=True)):
+        raise InputError(
+            f"The batch size is {batch_size}, but tensors were given, which have a batch of their "
+            "own. Leave the batch size out, or give sizes."
+        )
+    return more
+
+
 def _with_fallback(
     network: Network,
     module: nn.Module,
-    size: Resolution,
+    size: Resolution | None,
     record: Callable[[nn.Module], list[OperatorCall]],
 ) -> tuple[list[OperatorCall], tuple[str, ...]]:
     """Record on the meta device, or on real tensors where that fails."""

@@ -62,8 +62,8 @@ class Part:
 class Operators:
     """The operators of one forward pass of a batch, in the order in which they run.
 
-    `params` are those of the whole network, `dtype` that of every floating tensor, `stages`
-    None where nobody looked for them.
+    `resolution` is None where the inputs hold no image, `params` are those of the whole network,
+    `dtype` that of every floating tensor, `stages` None where nobody looked for them.
 
     Example:
         >>> call = OperatorCall("0", "aten.relu", "activation", bytes_read=64, bytes_written=64)
@@ -73,7 +73,7 @@ class Operators:
     """
 
     network: str
-    resolution: int | tuple[int, ...]
+    resolution: int | tuple[int, ...] | None
     convention: str = "default"
     dtype: str = "float32"
     batch_size: int = 1
@@ -156,7 +156,7 @@ class Operators:
         lines = self._call_lines() if check_view(view) == "operator" else self._part_lines(view)
         start = {
             "network": self.network,
-            "resolution_px": format_resolution(self.resolution),
+            "resolution_px": self.resolution and format_resolution(self.resolution),
             "convention": self.convention,
             "dtype": self.dtype,
             "batch_size": self.batch_size,

@@ -79,8 +79,8 @@ def title_of(found: Operators) -> str:
         >>> title_of(Operators("timm:resnet18", 224))
         'timm:resnet18 at 224 px, convention default'
     """
-    at = format_resolution(found.resolution)
-    return f"{found.network} at {at} px, convention {found.convention}"
+    at = f" at {format_resolution(found.resolution)} px" if found.resolution else ""
+    return f"{found.network}{at}, convention {found.convention}"
 
 
 def along_figure(frame: pd.DataFrame) -> Any:

@@ -9,12 +9,14 @@ from convscale.complexity.calls import StageSpan
 from convscale.complexity.counting import check_convention
 from convscale.complexity.operators import check_dtype, record_network
 from convscale.complexity.views import Operators
+from convscale.errors import InputError
+from convscale.network.inputs import ExampleInputs
 from convscale.network.naming import NetworkLike
 from convscale.network.products import OwnRule
 from convscale.network.sources import Network
 from convscale.network.stages import join
 from convscale.quantities import Resolution, check_count
-from convscale.scaling.resolving import resolve
+from convscale.scaling.resolving import resolve, with_inputs
 from convscale.scaling.scaler import Scaler
 from convscale.scaling.staging import stage_names
 
@@ -30,6 +32,7 @@ def operators(
     num_classes: int | None = None,
     in_chans: int | None = None,
     rules: Mapping[str, OwnRule] | None = None,
+    example_inputs: ExampleInputs | None = None,
 ) -> Operators:
     """Record every operator of a forward pass: flops, params, acts, and the bytes it moves.
 
@@ -44,6 +47,7 @@ def operators(
         num_classes: Classes of the classifier, for names and factories.
         in_chans: Input channels, for names and factories.
         rules: Rules for operators of one's own, as `count` takes them.
+        example_inputs: What the forward pass takes, as `count` takes it.
 
     Returns:
         The calls in the order in which they run, with their views.
@@ -62,7 +66,13 @@ def operators(
     check_convention(convention)
     check_dtype(dtype)
     check_count(batch_size, what="batch size")
+    if stages and example_inputs is not None:
+        raise InputError(
+            "Stages are found where the network takes one image, and other inputs were given. "
+            "Leave out the stages, or the inputs."
+        )
     base = resolve(network, resolution=resolution, num_classes=num_classes, in_chans=in_chans)
+    base = with_inputs(base, example_inputs, resolution)
     found = record_network(
         base, convention=convention, dtype=dtype, batch_size=batch_size, rules=rules
     )
