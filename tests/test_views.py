@@ -463,3 +463,15 @@ def test_what_inputs_do_not_go_with_is_refused(options, message):
     inputs = (torch.zeros(1, 3, 8, 8), torch.zeros(1, 4))
     with pytest.raises(InputError, match=message):
         cs.operators(Pair(), example_inputs=inputs, **options)
+
+
+def test_weights_that_quantised_layers_hold_packed_are_params_and_bytes():
+    layers = nn.Sequential(nn.Conv2d(3, 8, 8), nn.Flatten(), nn.Linear(8, 10)).eval()
+    quantised = torch.ao.quantization.quantize_dynamic(layers, {nn.Linear}, dtype=torch.qint8)
+    found = cs.operators(quantised, resolution=8)
+    last = found.calls[-1]
+    assert (last.flops, last.params) == (80, 90)
+    # one byte a weight, four a bias
+    assert (last.weight_bytes, last.bytes_read) == (80 + 4 * 10, 80 + 4 * 10 + 4 * 8)
+    assert found.total.params == cs.count(quantised, resolution=8).params
+    assert "unused" not in [part.name for part in found.by_kind()]

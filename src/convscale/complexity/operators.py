@@ -19,6 +19,7 @@ from convscale.network.execution import ForwardError, run
 from convscale.network.inputs import Inputs, example_inputs, given_inputs, image_sides
 from convscale.network.probing import with_input
 from convscale.network.products import OwnRule
+from convscale.network.quantised import packed_elements
 from convscale.network.sources import Network
 from convscale.quantities import Resolution, check_count, exact
 
@@ -104,7 +105,8 @@ def record_network(
         convention=convention,
         dtype=dtype,
         batch_size=batch_size,
-        params=sum(parameter.numel() for parameter in module.parameters()),
+        params=sum(parameter.numel() for parameter in module.parameters())
+        + sum(map(packed_elements, module.modules())),
         calls=tuple(calls),
         notes=notes,
     )

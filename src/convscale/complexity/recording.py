@@ -22,6 +22,7 @@ from convscale.network.products import (
     name_of,
     own_product,
 )
+from convscale.network.quantised import unpacked
 from convscale.network.ties import tensors_in
 
 
@@ -67,6 +68,7 @@ class Recorder(Observer):
         for parameter in module.parameters():
             self._params.setdefault(_storage(parameter), {})[id(parameter)] = parameter.numel()
         self._given: set[int] = set()
+        self._packed: set[str] = set()  # modules whose packed weights were counted
 
     def visit(
         self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any, path: str
@@ -80,6 +82,9 @@ class Recorder(Observer):
         params = self._follow(operands, results, of_weights=of_weights)
         if func._opname.removeprefix("new_").startswith("empty"):
             return
+        packed = sum(map(_packed_bytes, args))
+        if packed:
+            params += self._packed_params(path, args)
         bound = bind(func, args, kwargs)
         geometry = geometry_of(func, bound, output)
         own = self._rules.get(name_of(func))
@@ -98,14 +103,20 @@ class Recorder(Observer):
                 flops=found.flops,
                 params=params,
                 acts=found.acts,
-                bytes_read=sum(read.values()),
+                bytes_read=sum(read.values()) + packed,
                 bytes_written=sum(self._size(t) * t.numel() for t in results),
-                weight_bytes=sum(read[place] for place in read if place in weights),
+                weight_bytes=sum(read[place] for place in read if place in weights) + packed,
                 input_shapes=tuple(tuple(t.shape) for t in operands),
                 output_shapes=tuple(tuple(t.shape) for t in results),
                 geometry=geometry,
             )
         )
+
+    def _packed_params(self, path: str, args: tuple[Any, ...]) -> int:
+        """Return the weights that a quantised layer holds packed, when it runs first."""
+        first = path not in self._packed
+        self._packed.add(path)
+        return sum(map(_packed_elements, args)) if first else 0
 
     def _cost(self, func: Any, own: OwnRule | None, bound: dict[str, Any], output: Any) -> Product:
         """Return flops and acts of a call, by the user's rule where there is one."""
@@ -178,6 +189,18 @@ class Recorder(Observer):
         if tensor.is_complex():
             return 2 * self._item_bytes
         return self._item_bytes if tensor.is_floating_point() else tensor.element_size()
+
+
+def _packed_elements(value: object) -> int:
+    return sum(tensor.numel() for tensor in unpacked(value) or () if tensor is not None)
+
+
+def _packed_bytes(value: object) -> int:
+    return sum(
+        tensor.numel() * tensor.element_size()
+        for tensor in unpacked(value) or ()
+        if tensor is not None
+    )
 
 
 def _storage(tensor: torch.Tensor) -> int:
