@@ -77,13 +77,17 @@ def process_state(threads: int, device: str = "cpu") -> Iterator[int]:
     before, dtype = torch.get_num_threads(), torch.get_default_dtype()
     flags = {name: getattr(torch.backends.cudnn, name) for name in _CUDNN_FLAGS}
     kind, _, index = device.partition(":")
-    devices = [] if kind == "cpu" else [int(index or 0)]
-    with torch.random.fork_rng(devices=devices, device_type="cuda" if kind == "cpu" else kind):
+    devices = [int(index or 0)] if kind == "cuda" else []
+    # fork_rng asks a device for its state by index, which MPS does not take.
+    drawn = torch.mps.get_rng_state() if kind == "mps" else None
+    with torch.random.fork_rng(devices=devices):
         try:
             torch.set_num_threads(threads)
             yield torch.get_num_threads()
         finally:
             torch.set_num_threads(before)
+            if drawn is not None:
+                torch.mps.set_rng_state(drawn)
             torch.set_default_dtype(dtype)
             for name, value in flags.items():
                 if getattr(torch.backends.cudnn, name) != value:

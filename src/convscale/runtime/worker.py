@@ -6,6 +6,7 @@ JSON line, the bytes of a module behind the first where there is one; each is an
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import pickle
@@ -85,6 +86,8 @@ class _Desk:
         """Run one pass of a batch from nothing; None where memory is short."""
         memory = self.device.memory
         restart_process_peak()
+        if memory is not None:
+            memory.reset_peak_memory_stats()
         try:
             setting = replace(self.setting, batch_size=batch_size, compile=False)
             sitting = seat(self.subject, self.device, setting)
@@ -93,6 +96,7 @@ class _Desk:
             finally:
                 sitting.close()
         except MemoryShortageError:
+            gc.collect()  # what the failed pass held
             return None
         taken = process_peak_bytes() if memory is None else memory.max_memory_allocated()
         return Probe(batch_size, sitting.last_s, taken or 0)
