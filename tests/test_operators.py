@@ -159,6 +159,50 @@ def test_an_operator_counts_what_its_formula_says_and_half_of_what_torch_says(na
     assert not found.uncounted
 
 
+@pytest.mark.parametrize("name", SEEN_BY_TORCH)
+def test_what_runs_in_inference_mode_counts_the_same(name):
+    function, flops, acts = SEEN_BY_TORCH[name]
+
+    @torch.inference_mode()
+    def inferring(zeros):
+        return function(zeros)
+
+    for found in (counted(inferring, "meta"), counted(inferring, "cpu")):
+        assert (found.flops, found.acts) == (flops, acts)
+        assert not found.uncounted
+
+
+def test_a_count_made_in_inference_mode_is_the_same():
+    with torch.inference_mode():
+        assert cs.count("resnet18").flops == 1_814_073_344
+        assert cs.count("vit_tiny_patch16_224").uncounted == ()
+
+
+class Force(nn.Module):
+    """The gradient of an energy with regard to the image, as networks of molecules put it out."""
+
+    def __init__(self):
+        super().__init__()
+        self.kernel = nn.Parameter(torch.zeros(4, 3, 3, 3))
+        self.matrix = nn.Parameter(torch.zeros(5, 6))
+
+    def forward(self, image):
+        with torch.enable_grad():
+            image = image.detach().requires_grad_()
+            energy = F.linear(F.conv2d(image, self.kernel), self.matrix).sum()
+            return torch.autograd.grad(energy, image)[0]
+
+
+def test_gradients_that_a_forward_pass_computes_are_counted():
+    convolution, linear = 4 * 6 * 6 * (3 * 9), 4 * 6 * 5 * 6
+    found = cs.count(Force(), resolution=8)
+    assert found.flops == 2 * (convolution + linear)
+    assert found.acts == 4 * 6 * 6 + 4 * 6 * 5 + 3 * 8 * 8 + 4 * 6 * 6
+    with FlopCounterMode(display=False) as counter:
+        Force().forward(torch.zeros(1, 3, 8, 8))  # its modules' hooks do not bear a gradient
+    assert counter.get_total_flops() == 2 * found.flops
+
+
 # What PyTorch's own counter counts as nothing.
 UNSEEN_BY_TORCH = {
     "mv": (lambda z: z(3, 4) @ z(4), 3 * 4, 3),
@@ -189,6 +233,17 @@ UNSEEN_BY_TORCH = {
         ),
         6 * 36 * (2 * 9),
         6 * 36,
+    ),
+    "baddbmm in place": (
+        lambda z: z(2, 3, 5).baddbmm_(z(2, 3, 4), z(2, 4, 5)),
+        2 * 3 * 5 * 4,
+        2 * 3 * 5,
+    ),
+    "addmv in place": (lambda z: z(3).addmv_(z(3, 4), z(4)), 3 * 4, 3),
+    "a linear layer with its activation": (
+        lambda z: torch._addmm_activation(z(5), z(3, 4), z(4, 5)),
+        3 * 5 * 4,
+        3 * 5,
     ),
     "rows of a table, weighted": (
         lambda z: F.embedding_bag(
@@ -339,6 +394,9 @@ def test_what_multiplies_no_weights_is_left_out_by_name(name):
         (lambda z: torch.linalg.matrix_exp(z(3, 3)), "aten.linalg_matrix_exp"),
         (lambda z: torch.linalg.svd(z(3, 3)), "aten._linalg_svd"),
         (lambda z: torch.linalg.qr(z(3, 3)), "aten.linalg_qr"),
+        (lambda z: torch.linalg.det(z(3, 3)), "aten._linalg_det"),
+        (lambda z: torch.linalg.pinv(z(3, 3)), "aten.linalg_pinv"),
+        (lambda z: torch.linalg.slogdet(z(3, 3)), "aten._linalg_slogdet"),
     ],
 )
 def test_what_multiplies_and_has_no_rule_is_named(function, operator):

@@ -16,7 +16,7 @@ from convscale.complexity.calls import (
     WITHOUT_RULE,
     Geometry,
 )
-from convscale.network.contractions import ATTENTION, RULES
+from convscale.network.contractions import ATTENTION, rule_of
 from convscale.network.products import may_multiply, name_of
 
 _NAMES = {
@@ -75,7 +75,7 @@ def kind_of(func: Any, geometry: Geometry | None, *, weights: bool = True) -> st
         return _convolution_kind(geometry)
     if geometry is not None:
         return LINEAR if weights else MATRIX_PRODUCT
-    if name_of(func) in RULES:
+    if rule_of(name_of(func)) is not None:
         return _PRODUCT_KINDS.get(name_of(func), OTHER_PRODUCT)
     if may_multiply(func):
         return WITHOUT_RULE
@@ -143,9 +143,10 @@ def geometry_of(func: Any, bound: dict[str, Any], output: Any) -> Geometry | Non
         return None
     if func._opname == "convolution":
         return _convolution(bound, output)
-    if func._opname in _PRODUCTS:
+    name = func._opname.removesuffix("_")
+    if name in _PRODUCTS:
         left = next(bound[name] for name in ("mat1", "batch1", "mat", "self") if name in bound)
-        outs = 1 if func._opname in _VECTOR else output.shape[-1]
+        outs = 1 if name in _VECTOR else output.shape[-1]
         return Geometry(left.shape[-1], outs, output.numel() // max(outs, 1))
     return None
 

@@ -12,7 +12,7 @@ from torch import nn
 
 from convscale.complexity.complexity import Count, EdgeCount, LayerCount, Uncounted
 from convscale.complexity.conventions import Convention, Edge, convention_named
-from convscale.network.contractions import RULES, Rule
+from convscale.network.contractions import Rule, rule_of
 from convscale.network.execution import Handle, Observer
 from convscale.network.products import (
     OwnRule,
@@ -123,14 +123,14 @@ class Counting(Observer):
     def _meet(self, func: Any) -> _Meeting:
         name = name_of(func)
         own_rule = self._rules.get(name)
-        rule = RULES.get(name) if own_rule is None else None
+        rule = rule_of(name) if own_rule is None else None
         return _Meeting(
             name=name,
             rule=rule,
             own_rule=own_rule,
             edge=self.convention.of_operator(name),
             free=own_rule is None and is_free(func),
-            multiplies=rule is None and may_multiply(func),
+            multiplies=may_multiply(func),
         )
 
     def _add(self, path: str, output: Any, flops: int, acts: int) -> None:

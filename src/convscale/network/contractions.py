@@ -84,6 +84,15 @@ def _over_time(bound: Bound, output: Any) -> tuple[Contraction, ...]:
     return (Contraction(Extent(output), Extent(bound["weight"], (0, 1))),)
 
 
+def _convolution_backward(bound: Bound, output: Any) -> tuple[Contraction, ...]:
+    """Gradients of input and weight, as far as they are asked: as much as the convolution each."""
+    weight = bound["weight"]
+    positions = bound["input"] if bound["transposed"] else bound["grad_output"]
+    outer, inner = Extent(positions), Extent(weight, tuple(range(1, weight.ndim)))
+    asked = (made for made, mask in zip(output[:2], bound["output_mask"], strict=False) if mask)
+    return tuple(Contraction(outer, inner, Extent(made)) for made in asked)
+
+
 def _matrix(bound: Bound, output: Any) -> tuple[Contraction, ...]:
     left = next(bound[name] for name in ("mat1", "batch1", "mat", "self") if name in bound)
     return (Contraction(Extent(output), Extent(left, (left.ndim - 1,))),)
@@ -105,6 +114,21 @@ def _attention(bound: Bound, _output: Any) -> tuple[Contraction, ...]:
     return (
         Contraction(Extent(scale=positions * keys), Extent(query, (query.ndim - 1,))),
         Contraction(Extent(value, (value.ndim - 1,), scale=positions), Extent(scale=keys)),
+    )
+
+
+def _attention_backward(bound: Bound, _output: Any) -> tuple[Contraction, ...]:
+    """Scores once more, and the gradients of scores, values, queries and keys."""
+    query, key, value = bound["query"], bound["key"], bound["value"]
+    positions, keys = prod(query.shape[:-1]), key.shape[-2]
+    pairs = Extent(scale=positions * keys)
+    of_query, of_value = Extent(query, (query.ndim - 1,)), Extent(value, (value.ndim - 1,))
+    return (
+        Contraction(pairs, of_query),
+        Contraction(pairs, of_value),
+        Contraction(pairs, of_value, Extent(value)),
+        Contraction(pairs, of_query, Extent(query)),
+        Contraction(pairs, of_query, Extent(key)),
     )
 
 
@@ -200,11 +224,18 @@ _CONVOLUTIONS = (
     "convolution _convolution convolution_overrideable cudnn_convolution cudnn_convolution_relu "
     "cudnn_convolution_add_relu miopen_convolution miopen_depthwise_convolution "
     "mkldnn_convolution _conv_depthwise2d conv_depthwise3d _slow_conv2d_forward slow_conv3d "
-    "slow_conv3d_forward slow_conv_dilated2d slow_conv_dilated3d"
+    "slow_conv3d_forward slow_conv_dilated2d slow_conv_dilated3d miopen_convolution_relu "
+    "miopen_convolution_add_relu _mps_convolution _nnpack_spatial_convolution"
 )
 _TRANSPOSED = (
     "cudnn_convolution_transpose miopen_convolution_transpose slow_conv_transpose2d "
-    "slow_conv_transpose3d"
+    "slow_conv_transpose3d _mps_convolution_transpose"
+)
+# The left factor is called mat1, batch1, mat or self; its last dimension is summed over.
+_MATRICES = (
+    "mm addmm bmm baddbmm mv addmv dot vdot _int_mm _scaled_mm _scaled_mm_v2 _addmm_activation "
+    "_weight_int8pack_mm _weight_int4pack_mm _weight_int4pack_mm_for_cpu "
+    "_weight_int4pack_mm_with_scales_and_zeros"
 )
 
 _QUANTISED = (
@@ -224,13 +255,12 @@ RULES: dict[str, Rule] = {
     **{f"aten::{name}": _transposed for name in _TRANSPOSED.split()},
     "aten::conv_tbc": _over_time,
     "torchvision::deform_conv2d": _convolution,
-    **{
-        f"aten::{name}": _matrix
-        for name in "mm addmm bmm baddbmm mv addmv dot vdot _int_mm _scaled_mm".split()
-    },
+    **{f"aten::{name}": _matrix for name in _MATRICES.split()},
     "aten::addbmm": _summed_batch,
     "aten::addr": _outer,
     **{f"aten::{name}": _attention for name in ATTENTION},
+    "aten::convolution_backward": _convolution_backward,
+    **{f"aten::{name}_backward": _attention_backward for name in ATTENTION},
     "aten::_native_multi_head_attention": _attention_layer,
     "aten::_transformer_encoder_layer_fwd": _encoder_layer,
     **{
@@ -245,3 +275,13 @@ RULES: dict[str, Rule] = {
     **{f"quantized::{name}": _quantised_transposed for name in _QUANTISED_TRANSPOSED.split()},
     "quantized::matmul": _quantised_matrix,
 }
+
+
+def rule_of(name: str) -> Rule | None:
+    """Return the rule of an operator by its name, or of the one that it does in place.
+
+    Example:
+        >>> rule_of("aten::baddbmm_") is RULES["aten::baddbmm"]
+        True
+    """
+    return RULES.get(name) or RULES.get(name.removesuffix("_"))

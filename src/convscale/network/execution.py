@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import cache
 from itertools import islice
 from typing import Any
 
@@ -112,6 +113,12 @@ def _check_layer_norm(
             raise ValueError(f"a layer norm of {wanted} got {found}")
 
 
+@cache
+def _is_composite(func: Any) -> bool:
+    """Tell whether an operator is made of others; in inference mode it arrives whole."""
+    return torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), "CompositeImplicitAutograd")
+
+
 class _Dispatch(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __init__(self, observers: tuple[Observer, ...], stack: list[str]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -119,6 +126,9 @@ class _Dispatch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._stack = stack
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if _is_composite(func):
+            with self:
+                return func.decompose(*args, **(kwargs or {}))
         output = _call(func, args, kwargs or {})
         for observer in self._observers:
             observer.visit(func, args, kwargs or {}, output, self._stack[-1])

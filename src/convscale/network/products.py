@@ -6,13 +6,14 @@ operator's output. Fused operators count all of their products, as if they were 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 from convscale.errors import InputError
-from convscale.network.contractions import ATTENTION, RULES, Contraction
+from convscale.network.contractions import ATTENTION, Contraction, rule_of
 from convscale.network.ties import tensors_in
 
 __all__ = [
@@ -45,18 +46,17 @@ class Product:
 # A rule of the user's: from a call's arguments by name, and its result, to flops and acts.
 OwnRule = Callable[[dict[str, Any], Any], "Product | tuple[int, int]"]
 
-# Operators of PyTorch that multiply by weights or sum products, and have no rule.
-UNRULED = frozenset(
-    (
-        "linear matmul einsum bilinear _linalg_svd linalg_svd linalg_lstsq linalg_inv_ex "
-        "_linalg_solve_ex linalg_qr linalg_cholesky_ex cholesky_solve linalg_matrix_exp "
-        "_linalg_eigh linalg_eig linalg_lu_factor_ex linalg_lu_solve linalg_solve_triangular "
-        "triangular_solve linalg_householder_product _fft_r2c _fft_c2r _fft_c2c "
-        "_sparse_addmm _sparse_mm _sparse_sparse_matmul sspaddmm hspmm _grouped_mm "
-        "_scaled_grouped_mm _weight_int4pack_mm _weight_int8pack_mm _flash_attention_forward "
-        "_efficient_attention_forward _cudnn_attention_forward lstm gru rnn_tanh rnn_relu "
-        "quantized_lstm quantized_gru mkldnn_linear"
-    ).split()
+# What operators of PyTorch have in their names if they multiply by weights or sum products, and
+# what those of them are called that do neither.
+_MULTIPLIES = re.compile(
+    r"(^|_)(\w*mm|\w*mv|conv\d?d?|convolution|linear|matmul|bilinear|trilinear|einsum|dot|outer|"
+    r"attention|fft|lstm|gru|rnn|linalg|qr|geqrf|orgqr|ormqr|cholesky|lu|svd|eigh?|eigvals|solve|"
+    r"inv|det|slogdet|matrix|cdist|pdist)(_|$)"
+)
+_NO_PRODUCTS = re.compile(
+    r"upsample|quantize_|embedding|r?fftfreq|pack_(weight|4bit)|weight_to|reorder|flatten|search$|"
+    r"_(vector_norm|cross|check_errors|powsum|diagonal)$|lu_unpack|linear_combination|"
+    r"fused_(lstm|gru)_cell"
 )
 
 # Operators of torchvision that choose and interpolate, and multiply by no weights.
@@ -107,7 +107,7 @@ def contractions(func: Any, bound: dict[str, Any], output: Any) -> tuple[Contrac
         >>> [one.inner.number for one in found]
         [3]
     """
-    rule = RULES.get(name_of(func))
+    rule = rule_of(name_of(func))
     return (rule(bound, output) if rule is not None else None) or ()
 
 
@@ -210,13 +210,20 @@ def may_multiply(func: Any) -> bool:
         >>> may_multiply(torch.ops.aten.relu.default)
         False
     """
+    if rule_of(name_of(func)) is not None:
+        return False
     if func.namespace == "aten":
-        return func._opname in UNRULED
+        return _sums_products(func._opname)
     if func.namespace == "torchvision":
         return func._opname not in _PICKING
     if func.namespace == "quantized":
         return any(word in func._opname for word in _QUANTISED)
     return func.namespace not in _IDLE
+
+
+@cache
+def _sums_products(name: str) -> bool:
+    return _MULTIPLIES.search(name) is not None and _NO_PRODUCTS.search(name) is None
 
 
 @cache
