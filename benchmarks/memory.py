@@ -147,7 +147,7 @@ def measure(module: nn.Module, setting: Setting, found: Memory, device: str = "c
     images = torch.zeros(found.batch_size, 3, size, size, device=device)
     optimizer, options = OPTIMIZERS.get(setting.optimizer or "", (None, {}))
     mixed = setting.precision == "mixed"
-    loop = Loop(module.to(device), images, optimizer, options, mixed, found.checkpoints)
+    loop = Loop(module.to(device), (images,), optimizer, options, mixed, found.checkpoints)
     truth = loop.measure()
     del loop
     gc.collect()

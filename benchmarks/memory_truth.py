@@ -86,13 +86,13 @@ class Loop:
     """A network in training, or in evaluation without an optimizer, on real tensors.
 
     Example:
-        >>> loop = Loop(nn.Conv2d(3, 4, 1), torch.zeros(2, 3, 8, 8), torch.optim.SGD)
+        >>> loop = Loop(nn.Conv2d(3, 4, 1), (torch.zeros(2, 3, 8, 8),), torch.optim.SGD)
         >>> loop.measure().tensors_bytes > 2 * 3 * 64 * 4
         True
     """
 
     module: nn.Module
-    images: torch.Tensor
+    inputs: tuple[torch.Tensor, ...]
     optimizer: Callable[..., torch.optim.Optimizer] | None = None
     options: dict[str, Any] = field(default_factory=lambda: {"lr": 1e-3})
     mixed: bool = False
@@ -108,12 +108,16 @@ class Loop:
             block = self.module.get_submodule(path)
             block.forward = _checkpointed(block.forward)
 
+    @property
+    def _device(self) -> str:
+        return self.inputs[0].device.type
+
     def measure(self) -> Truth:
         """Run once to make what stays, then once in each of the two ways of counting."""
         run = self._infer if self._stepper is None else self._train
         run()
         held = self._held()
-        if self.images.is_cuda:
+        if self._device == "cuda":
             return self._on_cuda(run)
         peak = allocator_peak(run)
         with StorageCount(held) as count:
@@ -130,12 +134,12 @@ class Loop:
 
     def _infer(self) -> None:
         with torch.no_grad(), self._casts():
-            self.module(self.images)
+            self.module(*self.inputs)
 
     def _train(self) -> None:
         assert self._stepper is not None
         with self._casts():
-            output = self.module(self.images)
+            output = self.module(*self.inputs)
             leaves = [leaf for leaf in tree_leaves(output) if isinstance(leaf, torch.Tensor)]
             loss = torch.stack([self._loss(leaf) for leaf in leaves]).sum()
         loss.backward()  # type: ignore[no-untyped-call]
@@ -151,7 +155,7 @@ class Loop:
     def _casts(self) -> AbstractContextManager[Any]:
         if not self.mixed:
             return nullcontext()
-        return torch.autocast(self.images.device.type, dtype=torch.bfloat16)
+        return torch.autocast(self._device, dtype=torch.bfloat16)
 
     def _held(self) -> list[torch.Tensor]:
         state = self._stepper.state.values() if self._stepper else ()
@@ -159,7 +163,7 @@ class Loop:
         return [
             *self.module.parameters(),
             *self.module.buffers(),
-            self.images,
+            *self.inputs,
             *self._targets.values(),
             *(leaf for leaf in kept if isinstance(leaf, torch.Tensor)),
         ]

@@ -236,12 +236,20 @@ def test_the_command_line_takes_sizes_of_inputs(tmp_path, capsys):
     assert "on inputs 1x3x32x24:float32, 1x10:int64" in capsys.readouterr().out
     assert run(["count", name, "--resolution", "32"]) == 2
     assert "--input-size 3x224x224 --input-size 10:int64" in capsys.readouterr().err
-    assert run(["count", name, *sizes, "--by", "stage"]) == 2
-    assert "must take one image. Leave them out beside --input-size" in capsys.readouterr().err
+    assert run(["count", name, *sizes, "--by", "stage"]) == 0
+    assert "has no stage of blocks that can be repeated" in capsys.readouterr().out
+    assert run(["count", name, *sizes, "--plot", str(tmp_path / "net.html")]) == 0
+    assert "3x32x24" in capsys.readouterr().out
+    assert run(["memory", name, *sizes, "--optimizer", "none", "--json"]) == 0
+    weights = json.loads(capsys.readouterr().out)["inference"]["weights_bytes"]
+    assert weights == 4 * (27 * 8 + 8 + 50 * 8)
     assert run(["count", name, *sizes, "--by", "kind", "--batch-size", "2", "--json"]) == 0
     kinds = {part["kind"]: part for part in json.loads(capsys.readouterr().out)["by_kind"]}
     # a batch of two looks up 10 words each, and indices have 8 bytes
     assert kinds["lookup"]["bytes_read"] == 2 * 10 * (8 * 4 + 8)
     assert kinds["convolution kxk"]["flops"] == 2 * document["flops"]
+    assert run(["measure", name, "--resolution", "32"]) == 2
+    said = "Wrap it in a module that makes its other inputs: what is timed takes images."
+    assert capsys.readouterr().err.rstrip().endswith(f"'ids'. {said}")
     assert run(["scale", name, "--strategy", "w", "--factor", "2", *sizes]) == 2
     assert "No such option: --input-size" in capsys.readouterr().err

@@ -14,10 +14,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import convscale as cs
 from benchmarks.memory import Setting, compare
+from benchmarks.memory_truth import Loop
 from convscale.cli.main import run as run_command
 from convscale.complexity.batches import largest
 from convscale.complexity.memory import Life, parts_at, peak_moment
 from convscale.errors import BudgetError, InputError
+from convscale.input_sizes import InputSize
 from convscale.quantities import format_bytes, parse_bytes
 
 
@@ -170,6 +172,77 @@ def test_the_prediction_is_what_a_real_run_takes(name, setting):
     assert abs(row.tensors_error) < 0.01
     # the allocator also serves what operators use inside, which is beside the tensors
     assert row.allocator_error < 0.02
+
+
+class Captioned(nn.Module):
+    """Images, and words that are added to what the first block puts out."""
+
+    def __init__(self):
+        super().__init__()
+        self.words = nn.Embedding(1000, 16)
+        self.stem = nn.Conv2d(3, 16, 3, padding=1)
+        self.blocks = nn.Sequential(
+            *(nn.Sequential(nn.Conv2d(16, 16, 3, padding=1), nn.ReLU()) for _ in range(3))
+        )
+        self.head = nn.Linear(16, 10)
+
+    def forward(self, image, ids):
+        mixed = self.stem(image) + self.words(ids).mean(1)[:, :, None, None]
+        return self.head(self.blocks(mixed).mean((2, 3)))
+
+
+SIZES = (InputSize((3, 24, 24)), InputSize((7,), "int64"))
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("optimizer", [None, torch.optim.SGD, torch.optim.AdamW])
+def test_the_prediction_for_two_inputs_is_what_a_real_run_takes(optimizer, checkpointing):
+    if checkpointing and optimizer is None:
+        pytest.skip("checkpoints are for training")
+    options = {"lr": 0.1, "momentum": 0.9} if optimizer is torch.optim.SGD else {"lr": 0.1}
+    name = None if optimizer is None else optimizer.__name__.lower()
+    found = cs.memory(
+        Captioned(),
+        example_inputs=SIZES,
+        batch_size=4,
+        optimizer=name,
+        checkpointing=checkpointing,
+    )
+    assert found.checkpoints == (("blocks.0", "blocks.1", "blocks.2") if checkpointing else ())
+    assert found.inputs == ("4x3x24x24:float32", "4x7:int64")
+    inputs = torch.zeros(4, 3, 24, 24), torch.zeros(4, 7, dtype=torch.long)
+    loop = Loop(Captioned(), inputs, optimizer, options, checkpoints=found.checkpoints)
+    assert found.peak_bytes == loop.measure().tensors_bytes
+
+
+@pytest.mark.parametrize("precision", [None, "bfloat16", "mixed"])
+def test_inputs_are_predicted_alike_in_every_form(precision):
+    image, ids = torch.zeros(4, 3, 24, 24), torch.zeros(4, 7, dtype=torch.long)
+    named = {"image": InputSize((3, 24, 24)), "ids": InputSize((7,), "int64")}
+    first = cs.memory(Captioned(), example_inputs=SIZES, batch_size=4, precision=precision)
+    for inputs, batch in [((image, ids), 1), ((image.to("meta"), ids), 1), (named, 4)]:
+        found = cs.memory(Captioned(), example_inputs=inputs, batch_size=batch, precision=precision)
+        assert (found.inference, found.training) == (first.inference, first.training)
+        assert bool(found.notes) == (batch == 1)  # of the batch that tensors have
+
+
+def test_a_limit_finds_the_batch_of_sizes_and_not_of_tensors():
+    found = cs.memory(Captioned(), example_inputs=SIZES, limit="3MB", optimizer="adamw")
+    more = {"example_inputs": SIZES, "optimizer": "adamw", "batch_size": found.batch_size + 1}
+    assert found.peak_bytes <= 3e6 < cs.memory(Captioned(), **more).peak_bytes
+    given = torch.zeros(4, 3, 24, 24), torch.zeros(4, 7, dtype=torch.long)
+    with pytest.raises(InputError, match="^A limit finds the batch size, but tensors were given"):
+        cs.memory(Captioned(), example_inputs=given, limit="3MB")
+    with pytest.raises(InputError, match="^The batch size is 3, but tensors were given"):
+        cs.memory(Captioned(), example_inputs=given, batch_size=3)
+
+
+def test_words_alone_are_an_input_without_a_resolution():
+    words = nn.Sequential(nn.Embedding(50, 6), nn.Linear(6, 4))
+    found = cs.memory(words, example_inputs=InputSize((9,), "int64"), batch_size=2, optimizer=None)
+    assert found.resolution is None
+    # weights, indices, the words' vectors and the scores
+    assert found.peak_bytes == 4 * (300 + 28) + 8 * 18 + 4 * 18 * (6 + 4)
 
 
 def test_a_network_larger_than_the_memory_at_hand_is_predicted():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from math import prod
 
@@ -13,8 +14,9 @@ from torch.utils._pytree import tree_leaves
 
 import convscale as cs
 from convscale.complexity.calls import KINDS, OperatorCall, StageSpan
-from convscale.complexity.views import Operators
+from convscale.complexity.views import Operators, Part
 from convscale.errors import InputError
+from convscale.input_sizes import InputSize
 from convscale.network import resolve_base
 from tests.networks import Contraption, Grouped, Plain, Shared
 
@@ -452,17 +454,47 @@ def test_several_inputs_are_all_data():
     ]
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"stages": True}, "Stages are found where the network takes one image, and other inputs"),
-        ({"batch_size": 2}, "The batch size is 2, but tensors were given, which have a batch"),
-    ],
-)
-def test_what_inputs_do_not_go_with_is_refused(options, message):
+def test_a_batch_of_tensors_that_are_given_is_their_own():
     inputs = (torch.zeros(1, 3, 8, 8), torch.zeros(1, 4))
+    message = "^The batch size is 2, but tensors were given, which have a batch"
     with pytest.raises(InputError, match=message):
-        cs.operators(Pair(), example_inputs=inputs, **options)
+        cs.operators(Pair(), example_inputs=inputs, batch_size=2)
+
+
+class Told(nn.Module):
+    """A network of images that are shifted by the vectors of words first."""
+
+    def __init__(self, body: nn.Module) -> None:
+        super().__init__()
+        self.words = nn.Embedding(20, 3)
+        self.body = body
+
+    def forward(self, ids: torch.Tensor, *, image: torch.Tensor) -> torch.Tensor:
+        return self.body(image + self.words(ids).mean(1)[:, :, None, None])
+
+
+@pytest.mark.parametrize("name", ["timm:resnet18", "timm:vgg11", "torchvision:densenet121"])
+def test_stages_are_those_of_the_network_inside_where_inputs_are_given(name):
+    body = resolve_base(name).build("meta")
+    sizes = {"image": InputSize((3, 64, 64)), "ids": InputSize((5,), "int64")}
+    plain = cs.operators(body, resolution=64, stages=True, batch_size=2)
+    found = cs.operators(
+        Told(body),
+        example_inputs=(sizes["ids"], replace(sizes["image"], name="image")),
+        stages=True,
+        batch_size=2,
+    )
+    inside = {part.name: part for part in plain.by_stage()}
+    parts = {part.name.removeprefix("body."): part for part in found.by_stage()}
+    # the words are looked up, averaged and added before the first stage
+    words, stem = parts.pop("stem"), inside.pop("stem", Part("stem"))
+    assert (words.flops, words.params, words.calls) == (
+        stem.flops,
+        stem.params + 60,
+        stem.calls + 3,
+    )
+    assert parts == {name: replace(part, name=parts[name].name) for name, part in inside.items()}
+    assert len(parts) > 3
 
 
 def test_weights_that_quantised_layers_hold_packed_are_params_and_bytes():

@@ -10,7 +10,6 @@ from convscale.cli import options
 from convscale.cli.answer import Answer
 from convscale.cli.values import optional_whole_number, report_file, whole_number
 from convscale.complexity.views import Operators, check_view
-from convscale.errors import InputError
 from convscale.input_sizes import parse_input_sizes
 from convscale.quantities import parse_resolution
 
@@ -72,11 +71,6 @@ def count(
     classes = optional_whole_number(num_classes, what="number of classes")
     channels = optional_whole_number(in_chans, what="number of input channels")
     wish = _wish(by, csv, plot, dtype, batch_size)
-    if inputs is not None and wish.stages:
-        raise InputError(
-            "--by stage and --plot find stages, for which the network must take one image. Leave "
-            "them out beside --input-size."
-        )
     known = {
         "resolution": side,
         "num_classes": classes,

@@ -6,6 +6,7 @@ from convscale.cli import options
 from convscale.cli.answer import Answer
 from convscale.cli.values import optional_whole_number, whole_number
 from convscale.errors import InputError
+from convscale.input_sizes import parse_input_sizes
 from convscale.quantities import parse_bytes, parse_resolution
 
 
@@ -19,6 +20,7 @@ def memory(
     limit: options.MemoryLimit = None,
     num_classes: options.NumClasses = None,
     in_chans: options.InChans = None,
+    input_size: options.InputSizes = None,
     json: options.Json = False,
 ) -> Answer:
     """Predict the peak memory of inference and of a training step, without running either.
@@ -30,6 +32,7 @@ def memory(
     side = None if resolution is None else parse_resolution(resolution)
     if limit is not None and batch_size is not None:
         raise InputError("A limit finds the batch size. Write --limit or --batch-size, not both.")
+    inputs = parse_input_sizes(input_size)
     batch = 1 if batch_size is None else whole_number(batch_size, what="batch size")
     bound = None if limit is None else parse_bytes(limit, what="memory limit")
     classes = optional_whole_number(num_classes, what="number of classes")
@@ -48,5 +51,6 @@ def memory(
         limit=bound,
         num_classes=classes,
         in_chans=channels,
+        example_inputs=inputs,
     )
     return found.as_document() if json else [memory_table(found)]

@@ -12,20 +12,13 @@ from convscale.complexity.complexity import Count
 from convscale.complexity.conventions import CONVENTIONS, convention_named
 from convscale.complexity.failing import cannot_run, real_pass, several
 from convscale.complexity.tally import Counting, listen
-from convscale.errors import InputError
 from convscale.network.copies import full_copy, without_foreign_hooks
 from convscale.network.execution import ForwardError, run
-from convscale.network.inputs import (
-    Inputs,
-    convolution_inputs,
-    example_inputs,
-    given_inputs,
-    image_sides,
-)
-from convscale.network.probing import with_input
+from convscale.network.feeding import Feed, feed_of
+from convscale.network.inputs import Inputs
 from convscale.network.products import OwnRule, checked_rules
 from convscale.network.sources import Network
-from convscale.quantities import EXAMPLES, Resolution, check_resolution, exact, format_resolution
+from convscale.quantities import Resolution
 
 
 def check_convention(convention: str) -> str:
@@ -109,61 +102,22 @@ def _counted(
 ) -> list[Count]:
     every = {**network.rules, **checked_rules(rules)}
     counters = [Counting(name, rules=every) for name in conventions]
-    if network.inputs is not None:
-        return _counted_on_inputs(network, counters)
-    size = known_resolution(network, resolution)
-    network = with_input(network, size)
-    asked, chans = exact(size, network.dims or 2), network.in_chans
-    found = _count_module(
-        network.build("meta"),
-        lambda module: Inputs(example_inputs(module, asked, in_chans=chans)),
-        counters,
-        resolution=asked,
-        name=network.name,
-        weights=lambda: network.build("cpu"),
-    )
-    return [replace(one, resolution=size) for one in found]
-
-
-def _counted_on_inputs(network: Network, counters: Sequence[Counting]) -> list[Count]:
-    """Count a network on the inputs that the user gives."""
-    module = network.build("meta")
-    inputs = given_inputs(module, network.inputs)
+    feed, module = feed_of(network, resolution), network.build("meta")
     found = _count_module(
         module,
-        lambda own: given_inputs(own, network.inputs),
+        feed.inputs,
         counters,
-        resolution=None,
+        resolution=feed.asked,
         name=network.name,
         weights=lambda: network.build("cpu"),
     )
-    size, notes = image_sides(module, inputs), several(inputs)
+    if feed.given is None:
+        return [replace(one, resolution=feed.resolution) for one in found]
+    inputs, size = feed.inputs(module), feed.sides(module)
     return [
-        replace(one, resolution=size, inputs=inputs.shapes, notes=(*one.notes, *notes))
+        replace(one, resolution=size, inputs=inputs.shapes, notes=(*one.notes, *several(inputs)))
         for one in found
     ]
-
-
-def known_resolution(network: Network, resolution: Resolution | None) -> Resolution:
-    """Return the asked resolution, or the network's own (px).
-
-    Raises:
-        InputError: If there is neither.
-
-    Example:
-        >>> from convscale.network import resolve_base
-        >>> known_resolution(resolve_base("timm:resnet50"), None)
-        224
-    """
-    size = resolution if resolution is not None else network.resolution
-    if size is None:
-        dims = network.dims or next(iter(convolution_inputs(network.look())), 2)
-        form = EXAMPLES[dims]
-        raise InputError(
-            f"Nothing tells the input resolution of {network.name}. Give one: --resolution "
-            f"{format_resolution(form)}, or resolution={form} in Python."
-        )
-    return check_resolution(size)
 
 
 def count_module(
@@ -197,7 +151,7 @@ def count_module(
     counters = [Counting(convention, rules=rules)]
     return _count_module(
         module,
-        lambda own: Inputs(example_inputs(own, resolution, in_chans=in_chans)),
+        Feed(resolution, in_chans=in_chans).inputs,
         counters,
         resolution=resolution,
         name=name,

@@ -10,6 +10,7 @@ import copy
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -22,8 +23,7 @@ from torch._subclasses.fake_tensor import (
 )
 
 from convscale.complexity.backward import StepCost
-from convscale.complexity.counting import known_resolution
-from convscale.complexity.failing import cannot_run
+from convscale.complexity.failing import cannot_run, several
 from convscale.complexity.liveness import BACKWARD, FORWARD, OPTIMIZER, Liveness, Whereabouts
 from convscale.complexity.memory import (
     ACTIVATIONS,
@@ -45,10 +45,10 @@ from convscale.complexity.steps import (
 from convscale.errors import ConvscaleError, InputError
 from convscale.network.copies import blank_like, converted_copy
 from convscale.network.execution import ForwardError
-from convscale.network.inputs import example_inputs
-from convscale.network.probing import with_input
+from convscale.network.feeding import feed_of
+from convscale.network.inputs import Inputs
 from convscale.network.sources import Network
-from convscale.quantities import Resolution, check_count, exact
+from convscale.quantities import Resolution, check_count
 
 MIXED = "mixed"
 PRECISIONS = ("float32", "bfloat16", "float16", MIXED)
@@ -77,36 +77,51 @@ class DryRun:
     ) -> None:
         self.batch_size = check_count(batch_size, what="batch size")
         check_precision(precision)
-        self.resolution = known_resolution(network, resolution)
-        self.network = with_input(network, self.resolution)
-        self._size = exact(self.resolution, self.network.dims or 2)
-        self._module = self.network.build("meta")
+        self._feed, self.network = feed_of(network, resolution), network
+        self._module = network.build("meta")
+        self._feed.check_batch(self._module, batch_size)
+        self.resolution = self._feed.sides(self._module)
         self.precision = precision or _own_precision(self._module)
         self._uncounted: tuple[str, ...] = ()
         self.checkpoints: tuple[str, ...] = ()
         if checkpointing:
-            self.checkpoints = checkpoint_paths(
-                self.network.build("meta"), self._size, in_chans=self.network.in_chans
-            )
+            self.checkpoints = checkpoint_paths(network.build("meta"), self._feed)
 
     def with_batch(self, batch_size: int) -> DryRun:
         """Return the same for another number of images."""
         other = copy.copy(self)
         other.batch_size = check_count(batch_size, what="batch size")
+        self._feed.check_batch(self._module, batch_size)
         return other
+
+    @property
+    def has_own_batch(self) -> bool:
+        """Whether tensors are given, whose batch stays as it is."""
+        return self._feed.has_own_batch(self._module)
+
+    @cached_property
+    def inputs(self) -> tuple[str, ...]:
+        """The shapes and dtypes of inputs that are given."""
+        return () if self._feed.given is None else self._inputs(self._module).shapes
 
     def notes(self) -> tuple[str, ...]:
         """Say which operators of the last training step may multiply and were not counted."""
-        if not self._uncounted:
-            return ()
         named = ", ".join(sorted(self._uncounted))
-        return (f"The flops of the step leave out operators without a rule: {named}.",)
+        left = (f"The flops of the step leave out operators without a rule: {named}.",)
+        several_given = several(self._inputs(self._module)) if self.has_own_batch else ()
+        return (*several_given, *(left if named else ()))
+
+    def _inputs(self, module: nn.Module) -> Inputs:
+        """Return the inputs; those in the network's own dtype follow its weights."""
+        inputs = self._feed.inputs(module, batch=self.batch_size)
+        dtype = _own_precision(self._module) if self.precision == MIXED else self.precision
+        return inputs.cast(getattr(torch, _own_precision(self._module)), getattr(torch, dtype))
 
     def inference(self) -> Inference:
         """Return what one forward pass needs, in evaluation mode and without gradients."""
         seen = Liveness(Whereabouts())
         with self._scene(seen, training=False) as scene, torch.no_grad(), self._casts():
-            scene.module(*scene.images)
+            scene.output()
         peak = seen.peak()
         return Inference(peak.total_bytes, peak)
 
@@ -137,7 +152,7 @@ class DryRun:
         seen = scene.seen
         seen.phase = FORWARD
         with self._casts():
-            output = scene.module(*scene.images)
+            output = scene.output()  # stays until the end, as in a loop
             value = loss(output)
         for target in loss.targets:
             seen.call(target, INPUTS, always=True)
@@ -158,15 +173,13 @@ class DryRun:
         mode = FakeTensorMode(allow_non_fake_inputs=True)
         module = _imitation(self._module, mode, dtype).train(training)
         with mode:
-            images = example_inputs(
-                module, self._size, in_chans=self.network.in_chans, batch=self.batch_size
-            )
+            inputs = self._inputs(module)
             for tensor in (*module.parameters(), *module.buffers()):
                 seen.note(tensor, WEIGHTS)
-            for tensor in images:
+            for tensor in inputs.tensors:
                 seen.note(tensor, INPUTS)
             with self._failures(module, seen.where), seen.where.following(module), seen:
-                yield _Scene(module, images, seen)
+                yield _Scene(module, inputs, seen)
 
     @contextmanager
     def _failures(self, module: nn.Module, where: Whereabouts) -> Iterator[None]:
@@ -178,7 +191,7 @@ class DryRun:
         except Exception as error:
             part = module.get_submodule(where.running)
             failed = ForwardError(where.running, type(part).__name__, error)
-            raise _refusal(self.network.name, self._size, failed, error, module) from error
+            raise _refusal(self.network.name, self._feed.asked, failed, error, module) from error
 
 
 def _gradients(scene: _Scene) -> int:
@@ -192,8 +205,12 @@ def _gradients(scene: _Scene) -> int:
 @dataclass(frozen=True)
 class _Scene:
     module: nn.Module
-    images: tuple[torch.Tensor, ...]
+    inputs: Inputs
     seen: Liveness
+
+    def output(self) -> Any:
+        """Run the forward pass."""
+        return self.module(*self.inputs.args, **self.inputs.kwargs)
 
 
 def check_precision(precision: str | None) -> str | None:
@@ -250,7 +267,11 @@ def _imitation(module: nn.Module, mode: FakeTensorMode, dtype: torch.dtype | Non
 
 
 def _refusal(
-    name: str, resolution: Resolution, failed: ForwardError, error: Exception, module: nn.Module
+    name: str,
+    resolution: Resolution | None,
+    failed: ForwardError,
+    error: Exception,
+    module: nn.Module,
 ) -> InputError:
     if isinstance(error, _VALUES):
         return InputError(

@@ -75,9 +75,9 @@ def cannot_run(
 def _advice(error: ForwardError, module: nn.Module, *, given: bool) -> str:
     if _LACKS_INPUTS.search(error.reason) and not error.path:
         return (
-            "Count it with all its inputs, as in --input-size 3x224x224 --input-size 10:int64, or "
-            "example_inputs=(image, ids) in Python; elsewhere wrap it in a module that makes the "
-            "others."
+            "Give count and memory all its inputs, as in --input-size 3x224x224 --input-size "
+            "10:int64, or example_inputs=(image, ids) in Python; elsewhere wrap it in a module "
+            "that makes the others."
         )
     if "Guard failed" in error.reason:
         return "An exported module runs at the sizes it was exported with."

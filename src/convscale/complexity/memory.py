@@ -226,7 +226,8 @@ class Memory:
 
     `training` is None where no optimizer was asked for; `checkpoints` are the paths of the blocks
     that are run again in the backward pass; `limit_bytes` is the limit for which the
-    batch size is the largest, if one was given.
+    batch size is the largest, if one was given; `inputs` the shapes and dtypes of inputs, where
+    the user gave some: the resolution is then that of the first image, None where there is none.
 
     Example:
         >>> run = Inference(1000, Peak("forward", "stem", Parts(400, 0, 100, 500)))
@@ -235,7 +236,7 @@ class Memory:
     """
 
     network: str
-    resolution: Resolution
+    resolution: Resolution | None
     batch_size: int
     precision: str
     optimizer: str | None
@@ -244,6 +245,7 @@ class Memory:
     checkpoints: tuple[str, ...] = ()
     limit_bytes: int | None = None
     notes: tuple[str, ...] = ()
+    inputs: tuple[str, ...] = ()
 
     @property
     def peak_bytes(self) -> int:
@@ -265,6 +267,7 @@ class Memory:
             "inference": self.inference.as_document(),
             "training": training,
             "notes": list(self.notes),
+            **({"inputs": list(self.inputs)} if self.inputs else {}),
         }
 
 

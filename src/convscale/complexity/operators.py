@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from convscale.complexity.calls import OperatorCall
-from convscale.complexity.counting import check_convention, known_resolution
+from convscale.complexity.counting import check_convention
 from convscale.complexity.failing import cannot_run, real_pass
 from convscale.complexity.recording import Recorder
 from convscale.complexity.tally import listen
@@ -16,12 +16,11 @@ from convscale.complexity.views import Operators
 from convscale.errors import InputError
 from convscale.network.copies import full_copy, without_foreign_hooks
 from convscale.network.execution import ForwardError, run
-from convscale.network.inputs import Inputs, example_inputs, given_inputs, image_sides
-from convscale.network.probing import with_input
+from convscale.network.feeding import feed_of
 from convscale.network.products import OwnRule
 from convscale.network.quantised import packed_elements
 from convscale.network.sources import Network
-from convscale.quantities import Resolution, check_count, exact
+from convscale.quantities import Resolution, check_count
 
 # The bytes of a floating element; integers, as indices are, keep their own.
 ITEM_BYTES = {
@@ -79,11 +78,12 @@ def record_network(
     """
     check_convention(convention), check_dtype(dtype)
     check_count(batch_size, what="batch size")
-    asked, network = _asked(network, resolution)
+    feed = feed_of(network, resolution)
     module = network.build("meta")
+    feed.check_batch(module, batch_size)
 
     def record(module: nn.Module) -> list[OperatorCall]:
-        inputs = _inputs(network, module, asked, batch_size)
+        inputs = feed.inputs(module, batch=batch_size)
         recorder = Recorder(
             module,
             inputs.tensors,
@@ -95,13 +95,10 @@ def record_network(
         run(module, inputs.args, recorder, keywords=inputs.kwargs, handle=handle)
         return recorder.calls
 
-    calls, notes = _with_fallback(network, module, asked, record)
-    size = asked
-    if asked is None:
-        size = image_sides(module, _inputs(network, module, asked, batch_size))
+    calls, notes = _with_fallback(network, module, feed.asked, record)
     return Operators(
         network=network.name,
-        resolution=size,
+        resolution=feed.sides(module),
         convention=convention,
         dtype=dtype,
         batch_size=batch_size,
@@ -110,34 +107,6 @@ def record_network(
         calls=tuple(calls),
         notes=notes,
     )
-
-
-def _asked(network: Network, resolution: Resolution | None) -> tuple[Resolution | None, Network]:
-    """Return the resolution to run at, None where the user gives the inputs."""
-    if network.inputs is not None:
-        return None, network
-    size = known_resolution(network, resolution)
-    return size, with_input(network, size)
-
-
-def _inputs(
-    network: Network, module: nn.Module, size: Resolution | None, batch_size: int
-) -> Inputs:
-    """Return a batch of images at a resolution, or what the user gives."""
-    if size is not None:
-        asked = exact(size, network.dims or 2)
-        images = example_inputs(module, asked, in_chans=network.in_chans, batch=batch_size)
-        return Inputs(images)
-    one = given_inputs(module, network.inputs)
-    if batch_size == 1:
-        return one
-    more = given_inputs(module, network.inputs, batch=batch_size)
-    if any(a.shape == b.shape for a, b in zip(one.tensors, more.tensors, strict=True)):
-        raise InputError(
-            f"The batch size is {batch_size}, but tensors were given, which have a batch of their "
-            "own. Leave the batch size out, or give sizes."
-        )
-    return more
 
 
 def _with_fallback(

@@ -11,11 +11,11 @@ from torch.utils.checkpoint import checkpoint
 
 from convscale.complexity.liveness import BACKWARD, Liveness
 from convscale.errors import InputError
+from convscale.network.feeding import Feed
 from convscale.network.schemes import find_schemes
 from convscale.network.stages import Stage, join
 from convscale.network.ties import tensors_in
 from convscale.network.trace import trace_module
-from convscale.quantities import Resolution
 
 Parameters = Iterable[nn.Parameter]
 
@@ -96,9 +96,7 @@ def state_tensors(optimizer: torch.optim.Optimizer) -> list[torch.Tensor]:
     return [tensor for state in optimizer.state.values() for tensor in tensors_in(state)]
 
 
-def checkpoint_paths(
-    module: nn.Module, resolution: Resolution, *, in_chans: int | None = None
-) -> tuple[str, ...]:
+def checkpoint_paths(module: nn.Module, feed: Feed) -> tuple[str, ...]:
     """Return the paths of the blocks of all stages, each of which gets a checkpoint.
 
     Raises:
@@ -106,10 +104,12 @@ def checkpoint_paths(
 
     Example:
         >>> net = nn.Sequential(*(nn.Sequential(nn.Conv2d(3, 3, 1)) for _ in range(3)))
-        >>> checkpoint_paths(net, 8)
+        >>> checkpoint_paths(net, Feed(8))
         ('0', '1', '2')
     """
-    schemes = find_schemes(module, trace_module(module, resolution, in_chans=in_chans))
+    size = feed.asked or feed.sides(module) or ()
+    trace = trace_module(module, size, in_chans=feed.in_chans, given=feed.given)
+    schemes = find_schemes(module, trace)
     paths = next((found for stages in schemes if (found := _block_paths(stages))), ())
     if not paths:
         raise InputError(

@@ -38,6 +38,20 @@ class Inputs:
         leaves = pytree.tree_leaves((self.args, dict(self.kwargs)))
         return tuple(leaf for leaf in leaves if isinstance(leaf, torch.Tensor))
 
+    def cast(self, old: torch.dtype, new: torch.dtype) -> Inputs:
+        """Return the same with the tensors of one dtype in another.
+
+        Example:
+            >>> Inputs((torch.zeros(1, 3),)).cast(torch.float32, torch.float16).shapes
+            ('1x3:float16',)
+        """
+
+        def cast(leaf: Any) -> Any:
+            theirs = isinstance(leaf, torch.Tensor) and leaf.dtype == old
+            return leaf.to(new) if theirs else leaf
+
+        return Inputs(pytree.tree_map(cast, self.args), pytree.tree_map(cast, dict(self.kwargs)))
+
     @property
     def shapes(self) -> tuple[str, ...]:
         """The shape and the dtype of each tensor, as in 1x3x224x224:float32."""
@@ -173,13 +187,27 @@ def image_sides(
         >>> image_sides(nn.Conv2d(3, 8, 3), Inputs((torch.zeros(1, 2), torch.zeros(1, 3, 8, 8))))
         8
     """
+    image = first_image(module, inputs, dims=dims)
+    if image is None:
+        return None
+    lengths = tuple(image.shape[2:])
+    return lengths[0] if len(lengths) == 2 and len(set(lengths)) == 1 else lengths
+
+
+def first_image(
+    module: nn.Module | None, inputs: Inputs, *, dims: int | None = None
+) -> torch.Tensor | None:
+    """Return the first image among inputs, as `image_sides` tells it, None where there is none.
+
+    Example:
+        >>> found = first_image(None, Inputs((torch.zeros(1, 2), torch.zeros(1, 3, 8, 8))))
+        >>> found.shape
+        torch.Size([1, 3, 8, 8])
+    """
     kinds = {} if module is None else convolution_inputs(module)
     kinds = kinds or {dims or 2: 3}
-    for tensor in inputs.tensors:
-        if tensor.ndim - 2 in kinds and tensor.is_floating_point():
-            lengths = tuple(tensor.shape[2:])
-            return lengths[0] if len(lengths) == 2 and len(set(lengths)) == 1 else lengths
-    return None
+    images = (t for t in inputs.tensors if t.ndim - 2 in kinds and t.is_floating_point())
+    return next(images, None)
 
 
 def _place(module: nn.Module) -> tuple[torch.device, torch.dtype]:

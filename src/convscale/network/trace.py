@@ -16,7 +16,8 @@ from convscale.network.adapters import adapter_of, tie_adapted
 from convscale.network.channels import Channels, find_channels
 from convscale.network.contractions import Contraction, Extent
 from convscale.network.execution import ForwardError, Observer, run
-from convscale.network.inputs import example_inputs
+from convscale.network.feeding import Feed
+from convscale.network.inputs import ExampleInputs, Inputs, first_image
 from convscale.network.keeping import Kept, kept_layers
 from convscale.network.labels import Label, Labels, find_along, varying, vector
 from convscale.network.numbers import Number, Size, install
@@ -321,6 +322,7 @@ def trace_module(
     resolution: Resolution,
     *,
     in_chans: int | None = None,
+    given: ExampleInputs | None = None,
     watch: tuple[Observer, ...] = (),
 ) -> Trace:
     """Run a module of our own (a copy, on the meta device or not) and follow its channels.
@@ -329,6 +331,7 @@ def trace_module(
         module: The module.
         resolution: Input side, or all sides, in px.
         in_chans: Input channels; read from the module if not given.
+        given: What the user gives its forward pass, in place of one image.
         watch: Others who see the run.
 
     Raises:
@@ -341,18 +344,19 @@ def trace_module(
     """
     recorder = _Recorder(module)
     ties = recorder.ties
-    images = example_inputs(module, resolution, in_chans=in_chans)
-    inputs = _labelled(ties, images, bare=in_chans == 0)
-    output = run(module, inputs, recorder, *watch, handle=recorder.handle)
+    feed = Feed(None if given is not None else resolution, in_chans=in_chans, given=given)
+    inputs = _labelled(ties, module, feed)
+    output = run(
+        module, inputs.args, recorder, *watch, keywords=inputs.kwargs, handle=recorder.handle
+    )
     results = tensors_in(output)
     if not results:
         raise UnscalableNetworkError(f"{type(module).__name__} returned no tensor.")
     ties.settle_merged(results)
     features = recorder.scores.settle(ties, results)
     embeddings = recorder.scores.embeddings
-    more = example_inputs(module, resolution, in_chans=in_chans, batch=2)
     trains = bool(recorder.untouched) and _follow_training(
-        recorder, module, _labelled(ties, more, bare=in_chans == 0)
+        recorder, module, _labelled(ties, module, feed, batch=2)
     )
     channels = find_channels(ties, _places(recorder), _axes(recorder))
     layers = ((t.path, t.operator, t.flops, t.acts_units) for t in recorder.terms)
@@ -385,22 +389,26 @@ def _scales(ties: Ties, channels: Channels, tensor: torch.Tensor) -> bool:
     return any(channels.scalable(label) for label in ties.labels(tensor))
 
 
-def _labelled(
-    ties: Ties, inputs: tuple[torch.Tensor, ...], *, bare: bool
-) -> tuple[torch.Tensor, ...]:
-    """Label the channels of images, whose number stays; bare ones have no axis of channels."""
-    for tensor in inputs:
-        ties.map_ndim = tensor.ndim + bare
-        if tensor.shape[1] > 1 and not bare:
+def _labelled(ties: Ties, module: nn.Module, feed: Feed, *, batch: int = 1) -> Inputs:
+    """Return inputs, and label the channels of images, whose number stays.
+
+    Without channels an image has no axis of them.
+    """
+    inputs = feed.inputs(module, batch=batch)
+    bare = feed.in_chans == 0
+    image = inputs.tensors[0] if feed.given is None else first_image(module, inputs)
+    if image is None:
+        return inputs
+    ties.map_ndim = image.ndim + bare
+    for tensor in inputs.tensors:
+        if tensor.ndim == image.ndim and tensor.shape[1] > 1 and not bare:
             units = ties.fresh(tensor.shape[1])
             ties.pin(units)
             ties.set_labels(tensor, (vector(units, 1, tensor.ndim),))
     return inputs
 
 
-def _follow_training(
-    recorder: _Recorder, module: nn.Module, images: tuple[torch.Tensor, ...]
-) -> bool:
+def _follow_training(recorder: _Recorder, module: nn.Module, inputs: Inputs) -> bool:
     """Tie the units of what runs in training only, such as a second head.
 
     Returns:
@@ -410,7 +418,14 @@ def _follow_training(
     before = len(recorder.untouched)
     recorder.aside = True
     try:
-        output = run(module, images, recorder, handle=recorder.handle, training=True)
+        output = run(
+            module,
+            inputs.args,
+            recorder,
+            keywords=inputs.kwargs,
+            handle=recorder.handle,
+            training=True,
+        )
     except ForwardError:
         return False
     recorder.scores.settle(recorder.ties, tensors_in(output))

@@ -9,8 +9,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 
 from convscale.complexity.complexity import METRICS
-from convscale.report.layout import add_row, noted, table_of, titled
-from convscale.report.tables import layers_table, uncounted_parts, where_counted
+from convscale.report.layout import add_row, noted, table_of, titled, where_run
+from convscale.report.tables import layers_table, uncounted_parts
 
 if TYPE_CHECKING:
     from convscale.complexity.complexity import Count
@@ -38,7 +38,10 @@ def conventions_table(counts: Mapping[str, Count], *, layers: bool = False) -> R
         values = (f"{getattr(count, metric):,}" for metric in METRICS)
         add_row(totals, name, *values, CONVENTIONS[name].source)
     parts: list[RenderableType] = [
-        titled(f"{first.network} {where_counted(first)}, in every convention", totals),
+        titled(
+            f"{first.network} {where_run(first.resolution, first.inputs)}, in every convention",
+            totals,
+        ),
         titled("What they add to the default", _differences(counts)),
     ]
     if layers:

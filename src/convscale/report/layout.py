@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from rich import box
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.table import Table
 from rich.text import Text
+
+from convscale.quantities import Resolution, format_resolution
 
 _UNLIMITED = 10_000  # columns, more than any table has
 
@@ -39,6 +41,18 @@ def titled(title: str, table: RenderableType) -> Group:
         ['Layers', 'path']
     """
     return Group(Text(title, style="bold"), table)
+
+
+def where_run(resolution: Resolution | None, inputs: Sequence[str]) -> str:
+    """Say at which resolution, or on which inputs, a network was run.
+
+    Example:
+        >>> where_run(8, ()), where_run(None, ["1x10:int64"])
+        ('at 8 px', 'on inputs 1x10:int64')
+    """
+    if inputs or resolution is None:
+        return f"on inputs {', '.join(inputs)}"
+    return f"at {format_resolution(resolution)} px"
 
 
 def add_row(table: Table, *cells: str, style: str | None = None) -> None:

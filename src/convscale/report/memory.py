@@ -7,8 +7,8 @@ from rich.table import Table
 from rich.text import Text
 
 from convscale.complexity.memory import Memory, Peak
-from convscale.quantities import format_bytes, format_count, format_resolution
-from convscale.report.layout import add_row, noted, table_of, titled
+from convscale.quantities import format_bytes, format_count
+from convscale.report.layout import add_row, noted, table_of, titled, where_run
 
 _NAMES = {
     "weights_bytes": "weights",
@@ -31,10 +31,8 @@ def memory_table(memory: Memory) -> RenderableType:
         'Inference peaks at 1.0 MiB in stem.'
     """
     m = memory
-    title = (
-        f"{m.network} at {format_resolution(m.resolution)} px, batch size {m.batch_size}, "
-        f"{m.precision}"
-    )
+    where = where_run(m.resolution, m.inputs)
+    title = f"{m.network} {where}, batch size {m.batch_size}, {m.precision}"
     said = [f"Inference peaks at {format_bytes(m.inference.peak_bytes)}{_where(m.inference.peak)}."]
     if m.training is not None:
         how = " with checkpoints" if m.checkpoints else ""

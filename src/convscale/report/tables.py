@@ -11,7 +11,7 @@ from rich.text import Text
 
 from convscale.complexity.complexity import METRICS
 from convscale.quantities import format_bytes, format_count, format_resolution
-from convscale.report.layout import Widest
+from convscale.report.layout import Widest, where_run
 from convscale.report.layout import add_row as _add
 from convscale.report.layout import noted as _notes
 from convscale.report.layout import plain_lines as plain_lines
@@ -46,7 +46,8 @@ def count_table(count: Count, *, layers: bool = False) -> RenderableType:
         >>> plain_lines(count_table(Count(4_089_184_256, 25_557_032, 11_114_984, "net", 224)))[2]
         'flops 4,089,184,256 4.09G'
     """
-    title = f"{count.network} {where_counted(count)}, convention {count.convention}"
+    where = where_run(count.resolution, count.inputs)
+    title = f"{count.network} {where}, convention {count.convention}"
     totals = _table("metric", "value<", "short<")
     for metric in METRICS:
         value = getattr(count, metric)
@@ -55,19 +56,6 @@ def count_table(count: Count, *, layers: bool = False) -> RenderableType:
     if layers:
         parts.append(layers_table(count))
     return Group(*parts, *uncounted_parts(count), *_notes(count.notes))
-
-
-def where_counted(count: Count) -> str:
-    """Say at which resolution, or on which inputs, a network was counted.
-
-    Example:
-        >>> from convscale.complexity.complexity import Count
-        >>> where_counted(Count(1, 1, 1, "net", 8)), where_counted(Count(1, 1, 1, inputs=("1x8",)))
-        ('at 8 px', 'on inputs 1x8')
-    """
-    if count.inputs or count.resolution is None:
-        return f"on inputs {', '.join(count.inputs)}"
-    return f"at {format_resolution(count.resolution)} px"
 
 
 def layers_table(count: Count) -> Group:

@@ -119,7 +119,7 @@ def _subject(
     """Find the network that is meant, and the resolution it is measured at."""
     from torch import nn
 
-    from convscale.complexity.counting import known_resolution
+    from convscale.network.feeding import known_resolution
     from convscale.scaling import resolve
 
     if resolution is not None:

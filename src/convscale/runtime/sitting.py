@@ -200,6 +200,8 @@ def refusal(subject: Subject, batch_size: int, error: BaseException) -> InputErr
         return MemoryShortageError(
             f"{subject.name} runs out of memory {at}. Use a smaller batch size, or max."
         )
+    if reason.startswith(f"{type(subject.module).__name__}.forward() missing"):
+        reason += ". Wrap it in a module that makes its other inputs: what is timed takes images."
     return InputError(f"{subject.name} does not run {at}: {reason}")
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from convscale.network.execution import Observer, run
+from convscale.network.inputs import Inputs
 from convscale.scaling.resizing import follow
 
 _CONVOLUTIONS = frozenset(("conv1d", "conv2d", "conv3d"))
@@ -24,7 +25,7 @@ _NORMS = {
 }
 
 
-def adapt(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+def adapt(module: nn.Module, inputs: Inputs) -> None:
     """Run a module of our own on the meta device; its layers take what arrives.
 
     Raises:
@@ -32,12 +33,12 @@ def adapt(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
 
     Example:
         >>> net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(8, 2, 1)).to("meta")
-        >>> adapt(net, (torch.empty(1, 3, 8, 8, device="meta"),))
+        >>> adapt(net, Inputs((torch.empty(1, 3, 8, 8, device="meta"),)))
         >>> net[1].in_channels
         4
     """
     adapter = _Adapter(module)
-    run(module, inputs, Observer(), handle=adapter.handle)
+    run(module, inputs.args, Observer(), keywords=inputs.kwargs, handle=adapter.handle)
     for part in module.modules():
         follow(part)
         if isinstance(part, nn.LayerNorm) and part.weight is not None:

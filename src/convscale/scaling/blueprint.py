@@ -16,7 +16,8 @@ from convscale.errors import InputError, UnscalableNetworkError
 from convscale.network.channels import Channels, Sizes
 from convscale.network.copies import meta_copy
 from convscale.network.execution import ForwardError, Observer
-from convscale.network.inputs import example_inputs
+from convscale.network.feeding import Feed
+from convscale.network.inputs import ExampleInputs
 from convscale.network.lookups import Lookups
 from convscale.network.schemes import find_schemes
 from convscale.network.sizing import Sizing, Told
@@ -195,6 +196,7 @@ class Blueprint:
         module: The base network on the meta device, a copy of our own.
         resolution: Base resolution in px.
         in_chans: Input channels; read from the module if not given.
+        given: What the user gives its forward pass, in place of one image.
         width_multiple: The multiple that widths keep, as far as the base has it.
         sizing: Makes the network for other resolutions, where its constructor takes one.
         watch: Others who see the run of the base network.
@@ -214,6 +216,7 @@ class Blueprint:
         resolution: Resolution,
         *,
         in_chans: int | None = None,
+        given: ExampleInputs | None = None,
         width_multiple: int = DEFAULT_MULTIPLE,
         sizing: Sizing | None = None,
         watch: tuple[Observer, ...] = (),
@@ -221,6 +224,7 @@ class Blueprint:
         self.module = module
         self.resolution = resolution
         self._in_chans = in_chans
+        self._given = given
         self.width_multiple = width_multiple
         self._sizing = sizing
         self._runs: dict[object, Traced | UnscalableNetworkError] = {}
@@ -228,7 +232,11 @@ class Blueprint:
         self.control = Control()
         lookups = Lookups()
         self.trace = trace_module(
-            meta_copy(module), resolution, in_chans=in_chans, watch=(*watch, lookups)
+            meta_copy(module),
+            resolution,
+            in_chans=in_chans,
+            given=given,
+            watch=(*watch, lookups),
         )
         self._lookups = lookups.positions
 
@@ -484,11 +492,13 @@ class Blueprint:
         return self._rules[id(traced)]
 
     def _follow(self, module: nn.Module, resolution: Resolution, *, adapted: bool = False) -> Trace:
+        chans, given = self._in_chans, self._given
+        feed = Feed(None if given is not None else resolution, in_chans=chans, given=given)
         try:
             if adapted:
-                adapt(module, example_inputs(module, resolution, in_chans=self._in_chans))
+                adapt(module, feed.inputs(module))
             watch = (Lookups(self._lookups),)
-            trace = trace_module(module, resolution, in_chans=self._in_chans, watch=watch)
+            trace = trace_module(module, resolution, in_chans=chans, given=given, watch=watch)
         except ForwardError as error:
             raise UnscalableNetworkError(
                 f"The network does not run at {format_resolution(resolution)} px: {error.reason}."

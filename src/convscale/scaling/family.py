@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from convscale.complexity.complexity import Complexity
-from convscale.complexity.counting import count_module, count_network, known_resolution
+from convscale.complexity.counting import count_module, count_network
 from convscale.errors import BudgetError, InputError
 from convscale.families import AnyNet, Description, solved
 from convscale.families.closed_form import check_closed_form
@@ -16,6 +16,7 @@ from convscale.families.description import GROUPED
 from convscale.families.documents import as_document
 from convscale.families.rounding import rescaled
 from convscale.families.scaling import by_factors, check_rules
+from convscale.network.feeding import known_resolution
 from convscale.network.sources import Network, Origin, from_family
 from convscale.quantities import format_count, format_miss, sides
 from convscale.scaling.control import Control

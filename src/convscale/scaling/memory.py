@@ -8,10 +8,11 @@ from convscale.complexity.batches import largest
 from convscale.complexity.dryrun import DryRun, check_optimizer, check_precision
 from convscale.complexity.memory import Memory, MemoryBudget
 from convscale.errors import BudgetError, InputError
+from convscale.network.inputs import ExampleInputs
 from convscale.network.naming import NetworkLike
 from convscale.network.sources import Network
 from convscale.quantities import Resolution, check_count, check_positive, format_bytes, parse_bytes
-from convscale.scaling.resolving import resolve
+from convscale.scaling.resolving import resolve, with_inputs
 
 
 def memory(
@@ -25,6 +26,7 @@ def memory(
     limit: int | str | None = None,
     num_classes: int | None = None,
     in_chans: int | None = None,
+    example_inputs: ExampleInputs | None = None,
 ) -> Memory:
     """Predict the peak memory of inference and of a training step; nothing is computed for it.
 
@@ -41,6 +43,7 @@ def memory(
             whose training step, or inference without an optimizer, needs no more.
         num_classes: Classes of the classifier, for names and factories.
         in_chans: Input channels, for names and factories.
+        example_inputs: What the forward pass takes, as `count` takes it.
 
     Returns:
         The bytes at the peaks, what they consist of and where they are.
@@ -58,9 +61,15 @@ def memory(
     budget = MemoryBudget(bound or 0, batch_size, optimizer, precision, checkpointing)
     check_budget(budget)
     found = resolve(network, resolution=resolution, num_classes=num_classes, in_chans=in_chans)
+    found = with_inputs(found, example_inputs, resolution)
     if bound is None:
         return memory_of(found, budget)
     run = _dry_run(found, budget)
+    if run.has_own_batch:
+        raise InputError(
+            "A limit finds the batch size, but tensors were given, which have a batch of their "
+            "own. Give sizes, such as --input-size 3x224x224, or leave the limit out."
+        )
     batch = _largest(run, optimizer, bound)
     return replace(_memory(run.with_batch(batch), optimizer), limit_bytes=bound)
 
@@ -145,6 +154,7 @@ def _memory(run: DryRun, optimizer: str | None) -> Memory:
         inference=run.inference(),
         training=None if optimizer is None else run.training(optimizer),
         notes=run.notes(),
+        inputs=run.inputs,
     )
 
 

@@ -18,6 +18,7 @@ from convscale.errors import ConvscaleError
 from convscale.network.channels import Composition
 from convscale.network.copies import part_copy
 from convscale.network.execution import ForwardError
+from convscale.network.inputs import Inputs
 from convscale.network.stages import Stage, join
 from convscale.network.ties import tensors_in
 from convscale.network.trace import Border, TensorAxes, Trace
@@ -116,7 +117,7 @@ def _made(
     try:
         resize(block, shapes, groups, {}, Redraw(0))
         x = torch.empty(shape, device="meta")
-        adapt(block, (x,))
+        adapt(block, Inputs((x,)))
         with torch.no_grad():
             output = block(x)
     except (ForwardError, ConvscaleError, RuntimeError, TypeError, ValueError, AttributeError):

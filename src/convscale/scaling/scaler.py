@@ -10,11 +10,12 @@ import torch
 from torch import nn
 
 from convscale.complexity.complexity import METRICS, Complexity, Count
-from convscale.complexity.counting import count_module, known_resolution
+from convscale.complexity.counting import count_module
 from convscale.complexity.tally import Counting
 from convscale.errors import BudgetError, InputError, UnscalableNetworkError
 from convscale.network.copies import meta_copy
 from convscale.network.execution import ForwardError, run
+from convscale.network.feeding import known_resolution
 from convscale.network.inputs import example_inputs
 from convscale.network.sizing import Sizing, fitted
 from convscale.network.sources import Network
@@ -66,6 +67,16 @@ class _WrittenError(UnscalableNetworkError):
         return replace(control, unfollowed=(*known, last)) if len(known) < _HELD else None
 
 
+def untraced(name: str, error: ForwardError) -> UnscalableNetworkError:
+    """Say in one line that a network runs, and cannot be followed.
+
+    Example:
+        >>> untraced("net", ForwardError("stem", "Conv2d", ValueError("too small"))).line
+        'net cannot be traced: ValueError: too small (in stem, a Conv2d).'
+    """
+    return UnscalableNetworkError(f"{name} cannot be traced: {error.needs_values or error.reason}.")
+
+
 class Scaler:
     """One base network at one resolution, from which scaled ones are made.
 
@@ -109,9 +120,7 @@ class Scaler:
             )
         except ForwardError as error:
             self._count(meta_copy(module), self._size)  # says so if it does not run at all
-            raise UnscalableNetworkError(
-                f"{network.name} cannot be traced: {error.needs_values or error.reason}."
-            ) from error
+            raise untraced(network.name, error) from error
         self.base = counting.count(module, self.resolution, name=network.name)
 
     def scale(

@@ -9,15 +9,17 @@ from convscale.complexity.calls import StageSpan
 from convscale.complexity.counting import check_convention
 from convscale.complexity.operators import check_dtype, record_network
 from convscale.complexity.views import Operators
-from convscale.errors import InputError
+from convscale.network.execution import ForwardError
+from convscale.network.feeding import feed_of
 from convscale.network.inputs import ExampleInputs
 from convscale.network.naming import NetworkLike
 from convscale.network.products import OwnRule
 from convscale.network.sources import Network
 from convscale.network.stages import join
 from convscale.quantities import Resolution, check_count
+from convscale.scaling.blueprint import Blueprint
 from convscale.scaling.resolving import resolve, with_inputs
-from convscale.scaling.scaler import Scaler
+from convscale.scaling.scaler import Scaler, untraced
 from convscale.scaling.staging import stage_names
 
 
@@ -66,11 +68,6 @@ def operators(
     check_convention(convention)
     check_dtype(dtype)
     check_count(batch_size, what="batch size")
-    if stages and example_inputs is not None:
-        raise InputError(
-            "Stages are found where the network takes one image, and other inputs were given. "
-            "Leave out the stages, or the inputs."
-        )
     base = resolve(network, resolution=resolution, num_classes=num_classes, in_chans=in_chans)
     base = with_inputs(base, example_inputs, resolution)
     found = record_network(
@@ -81,6 +78,17 @@ def operators(
     spans = stage_spans(base)
     missing = () if spans else (f"{base.name} has no stage of blocks that can be repeated.",)
     return replace(found, stages=spans, notes=(*found.notes, *missing))
+
+
+def _blueprint(network: Network) -> Blueprint:
+    """Return what knows the stages, whether the network takes one image or inputs given."""
+    if network.inputs is None:
+        return Scaler(network).blueprint
+    feed, module = feed_of(network), network.build("meta")
+    try:
+        return Blueprint(module, feed.sides(module) or (), given=network.inputs)
+    except ForwardError as error:
+        raise untraced(network.name, error) from error
 
 
 def stage_spans(network: Network) -> tuple[StageSpan, ...]:
@@ -94,7 +102,7 @@ def stage_spans(network: Network) -> tuple[StageSpan, ...]:
         >>> stage_spans(resolve_base("timm:resnet18"))[0].paths
         ('layer1.0', 'layer1.1')
     """
-    found = Scaler(network).blueprint.stages
+    found = _blueprint(network).stages
     containers = [stage.container for stage in found]
     return tuple(
         StageSpan(
