@@ -75,7 +75,7 @@ def cannot_run(
 def _advice(error: ForwardError, module: nn.Module, *, given: bool) -> str:
     if _LACKS_INPUTS.search(error.reason) and not error.path:
         return (
-            "Give count and memory all its inputs, as in --input-size 3x224x224 --input-size "
+            "Run count or memory with all its inputs, as in --input-size 3x224x224 --input-size "
             "10:int64, or example_inputs=(image, ids) in Python; elsewhere wrap it in a module "
             "that makes the others."
         )
