@@ -6,7 +6,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: help install demo test lint types verify coverage memory runtime-study ordering agreement clean
+.PHONY: help install demo test lint types verify coverage counting memory runtime-study ordering agreement clean
 
 help:             ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -37,6 +37,10 @@ verify: $(STAMP)  ## train the whole matrix one step, and export many networks t
 
 coverage: $(STAMP) ## scale all networks of the list and write docs/coverage.md (hours; resumable)
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.coverage $(ARGS)
+
+counting: $(STAMP) ## what a count costs beside a forward pass and other counters (5 min)
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.counting $(ARGS)
 
 memory: $(STAMP)  ## predicted against measured memory of twenty networks (an hour)
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.memory $(ARGS)

@@ -3,7 +3,8 @@
 `python -m benchmarks.counting` prints two tables. The first has the processor time of every
 counter on networks that are built already, in interleaved rounds, over that of a plain forward
 pass on the meta device. The second has, each in a fresh process and beyond the imports, the
-processor time from a name to the numbers and the memory it took.
+processor time from a name to the numbers and the memory it took. A line for each limit that is
+missed follows, and the exit status is then 1.
 """
 
 from __future__ import annotations
@@ -27,6 +28,10 @@ from pathlib import Path
 NETWORKS = "resnet50 efficientnet_b7 regnety_320 convnext_base densenet201 nfnet_f0".split()
 # The first from a name to the numbers; the others have a billion parameters and more.
 FRESH = ("timm:resnet50", "timm:vit_giant_patch14_224", "timm:resnet50@w:45")
+
+# What must hold: a count over a forward pass; resnet50 by its name; the memory for any network.
+MOST_RATIO, MOST_SECONDS, MOST_BYTES = 1.2, 1.0, 100e6
+OURS, THEIRS = ("convscale", "convscale, the run alone"), "torch FlopCounterMode"
 
 # A counter: what it found (multiply-adds), None where it finds nothing.
 Counter = Callable[[], int | None]
@@ -141,9 +146,9 @@ def meta_counters(name: str) -> dict[str, Counter]:
 
     counters: dict[str, Counter] = {
         "forward pass": plain,
-        "convscale": whole,
-        "convscale, the run alone": inner,
-        "torch FlopCounterMode": theirs,
+        OURS[0]: whole,
+        OURS[1]: inner,
+        THEIRS: theirs,
     }
     with contextlib.suppress(ImportError):
         import torchinfo
@@ -240,8 +245,41 @@ def print_fresh(found: list[Fresh]) -> None:
         print(f"{row.network:34}{row.params:16,}{row.cpu_s:8.2f}{row.peak_bytes / 1e6:9.1f}")
 
 
+def missed(found: list[Row], fresh: list[Fresh]) -> list[str]:
+    """Return a line for each limit that a run misses.
+
+    Example:
+        >>> missed([Row("timm:resnet50", "convscale", 13.0, 0.4, 4_089_184_256)], [])
+        []
+    """
+    lines = [
+        f"{row.network}: {row.counter} takes {row.ratio:.2f} times the forward pass; the limit is "
+        f"{MOST_RATIO}."
+        for row in found
+        if row.counter in OURS and row.ratio > MOST_RATIO
+    ]
+    theirs = {row.network: row.flops for row in found if row.counter == THEIRS}
+    lines += [
+        f"{row.network}: convscale finds {row.flops} flops, {THEIRS} {theirs[row.network]}."
+        for row in found
+        if row.counter == OURS[0] and row.flops != theirs.get(row.network, row.flops)
+    ]
+    lines += [
+        f"{row.network}: {row.cpu_s:.2f} s of processor time from its name; the limit is "
+        f"{MOST_SECONDS:g} s."
+        for row in fresh
+        if row.network == FRESH[0] and row.cpu_s > MOST_SECONDS
+    ]
+    return lines + [
+        f"{row.network}: {row.peak_bytes / 1e6:.1f} MB beyond the imports; the limit is "
+        f"{MOST_BYTES / 1e6:g} MB."
+        for row in fresh
+        if row.peak_bytes > MOST_BYTES
+    ]
+
+
 def main() -> None:
-    """Print both tables."""
+    """Print both tables, and which limits are missed."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
     parser.add_argument("networks", nargs="*", default=NETWORKS, help="names in timm")
     parser.add_argument("--repeats", type=int, default=25, help="rounds")
@@ -263,7 +301,11 @@ def main() -> None:
             for row in rows(name, repeats=chosen.repeats, slow=not chosen.no_fvcore)
         ]
     print_rows(found)
-    print_fresh([in_fresh_process(name) for name in FRESH])
+    fresh = [in_fresh_process(name) for name in FRESH]
+    print_fresh(fresh)
+    lines = missed(found, fresh)
+    print("\n" + ("\n".join(lines) or "All limits are kept."))
+    raise SystemExit(int(bool(lines)))
 
 
 if __name__ == "__main__":
