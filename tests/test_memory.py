@@ -237,6 +237,23 @@ def test_a_limit_finds_the_batch_of_sizes_and_not_of_tensors():
         cs.memory(Captioned(), example_inputs=given, batch_size=3)
 
 
+def test_quantised_weights_are_held_packed_and_not_trained():
+    layers = nn.Sequential(nn.Conv2d(3, 8, 8), nn.Flatten(), nn.Linear(8, 10)).eval()
+    quantised = torch.ao.quantization.quantize_dynamic(layers, {nn.Linear}, dtype=torch.qint8)
+    found = cs.memory(quantised, resolution=8, optimizer=None).inference
+    # of the convolution four bytes a number; of the linear layer one a weight, four a bias
+    assert found.weights_bytes == 4 * (8 * 3 * 64 + 8) + 80 + 4 * 10
+    with pytest.raises(InputError, match="holds quantised weights, which cannot be trained"):
+        cs.memory(quantised, resolution=8)
+
+
+def test_mixed_precision_keeps_weights_in_float32_whatever_the_network_has():
+    options = {"resolution": 16, "batch_size": 2, "precision": "mixed"}
+    found, other = (cs.memory(net, **options) for net in (Small(), Small().half()))
+    assert found.training.weights_bytes == WEIGHTS
+    assert (other.inference, other.training) == (found.inference, found.training)
+
+
 def test_words_alone_are_an_input_without_a_resolution():
     words = nn.Sequential(nn.Embedding(50, 6), nn.Linear(6, 4))
     found = cs.memory(words, example_inputs=InputSize((9,), "int64"), batch_size=2, optimizer=None)

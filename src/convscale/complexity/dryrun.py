@@ -47,6 +47,7 @@ from convscale.network.copies import blank_like, converted_copy
 from convscale.network.execution import ForwardError
 from convscale.network.feeding import feed_of
 from convscale.network.inputs import Inputs
+from convscale.network.quantised import packed_bytes
 from convscale.network.sources import Network
 from convscale.quantities import Resolution, check_count
 
@@ -82,6 +83,7 @@ class DryRun:
         self._feed.check_batch(self._module, batch_size)
         self.resolution = self._feed.sides(self._module)
         self.precision = precision or _own_precision(self._module)
+        self._packed = sum(map(packed_bytes, self._module.modules()))
         self._uncounted: tuple[str, ...] = ()
         self.checkpoints: tuple[str, ...] = ()
         if checkpointing:
@@ -114,7 +116,7 @@ class DryRun:
     def _inputs(self, module: nn.Module) -> Inputs:
         """Return the inputs; those in the network's own dtype follow its weights."""
         inputs = self._feed.inputs(module, batch=self.batch_size)
-        dtype = _own_precision(self._module) if self.precision == MIXED else self.precision
+        dtype = "float32" if self.precision == MIXED else self.precision
         return inputs.cast(getattr(torch, _own_precision(self._module)), getattr(torch, dtype))
 
     def inference(self) -> Inference:
@@ -131,6 +133,11 @@ class DryRun:
         Raises:
             InputError: If the network has nothing to train, or cannot be trained as it is.
         """
+        if self._packed:
+            raise InputError(
+                f"{self.network.name} holds quantised weights, which cannot be trained. Leave "
+                "training out: --optimizer none, or optimizer=None in Python."
+            )
         seen = StepCost(Whereabouts())
         with self._scene(seen, training=True) as scene:
             add_checkpoints(scene.module, self.checkpoints, seen)
@@ -169,9 +176,10 @@ class DryRun:
     @contextmanager
     def _scene(self, seen: Liveness, *, training: bool) -> Iterator[_Scene]:
         """Yield the network and its input made of nothing, while their memory is followed."""
-        dtype = None if self.precision == MIXED else getattr(torch, self.precision)
+        dtype = torch.float32 if self.precision == MIXED else getattr(torch, self.precision)
         mode = FakeTensorMode(allow_non_fake_inputs=True)
         module = _imitation(self._module, mode, dtype).train(training)
+        seen.hold(self._packed, WEIGHTS)
         with mode:
             inputs = self._inputs(module)
             for tensor in (*module.parameters(), *module.buffers()):
@@ -249,13 +257,13 @@ def _own_precision(module: nn.Module) -> str:
     return str(next(dtypes, torch.float32)).removeprefix("torch.")
 
 
-def _imitation(module: nn.Module, mode: FakeTensorMode, dtype: torch.dtype | None) -> nn.Module:
-    """Copy a module with tensors that hold nothing, its weights in a dtype if one is given."""
+def _imitation(module: nn.Module, mode: FakeTensorMode, dtype: torch.dtype) -> nn.Module:
+    """Copy a module with tensors that hold nothing, its weights in a dtype."""
     registered = {id(tensor) for tensor in (*module.parameters(), *module.buffers())}
 
     def convert(tensor: torch.Tensor) -> torch.Tensor:
         blank = tensor.detach() if tensor.is_meta else blank_like(tensor.detach())
-        if dtype is not None and id(tensor) in registered and tensor.is_floating_point():
+        if id(tensor) in registered and tensor.is_floating_point():
             blank = blank.to(dtype)
         fake: Any = FakeTensor(mode, blank, _DEVICE)
         if isinstance(tensor, nn.Parameter):

@@ -148,6 +148,13 @@ class Liveness(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._kinds.append(kind)
         self._places[self.moment] = (self.phase, self.where.path(self.phase))
 
+    def hold(self, nbytes: int, kind: str) -> None:
+        """Note memory that is there from the first moment on and never goes."""
+        self._sizes.append(nbytes)
+        self._born.append(0)
+        self._died.append(None)
+        self._kinds.append(kind)
+
     def call(self, tensor: torch.Tensor, kind: str, *, always: bool = False) -> None:
         """Say what kind of memory a tensor's storage is, and whether it is always there."""
         self.note(tensor, kind)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import nn
@@ -43,6 +43,20 @@ def packed_elements(part: nn.Module) -> int:
         >>> packed_elements(nn.Linear(2, 3))
         0
     """
+    return sum(tensor.numel() for tensor in _packed(part))
+
+
+def packed_bytes(part: nn.Module) -> int:
+    """Return the bytes of the weights and biases that a module itself holds packed.
+
+    Example:
+        >>> packed_bytes(nn.Linear(2, 3))
+        0
+    """
+    return sum(tensor.numel() * tensor.element_size() for tensor in _packed(part))
+
+
+def _packed(part: nn.Module) -> Iterator[torch.Tensor]:
     held = (unpacked(value) for value in vars(part).values())
     tensors = (tensor for pair in held if pair is not None for tensor in pair)
-    return sum(tensor.numel() for tensor in tensors if tensor is not None)
+    return (tensor for tensor in tensors if tensor is not None)
