@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from functools import cache
 from math import prod
@@ -18,6 +19,7 @@ from convscale.complexity.views import Operators, Part
 from convscale.errors import InputError
 from convscale.input_sizes import InputSize
 from convscale.network import resolve_base
+from convscale.report.exports import write_plot
 from tests.networks import Contraption, Grouped, Plain, Shared
 
 NETWORKS = (
@@ -297,6 +299,25 @@ def test_a_network_without_stages_says_so_and_is_one_part():
     found = cs.operators(nn.Conv2d(3, 8, 3), resolution=16, stages=True)
     assert [part.name for part in found.by_stage()] == ["network"]
     assert found.notes == ("module:Conv2d has no stage of blocks that can be repeated.",)
+
+
+class Gated(nn.Sequential):
+    """Blocks, and a gate that looks at values."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = super().forward(x)
+        return x if x.sum() > 0 else -x
+
+
+def test_a_network_that_cannot_be_traced_has_every_view_and_says_why_it_is_one_part(tmp_path):
+    blocks = Gated(*(nn.Sequential(nn.Conv2d(3, 3, 1), nn.ReLU()) for _ in range(3)))
+    found = cs.operators(blocks, resolution=8, stages=True)
+    assert [(part.name, part.flops) for part in found.by_stage()] == [("network", 3 * 9 * 64)]
+    first, second = found.notes
+    assert first.startswith("Counted by a real forward pass")
+    assert re.match(r"The stages cannot be told: module:Gated .* takes a number out of a", second)
+    write_plot(found, tmp_path / "gated.html")
+    assert (tmp_path / "gated.html").stat().st_size > 1000
 
 
 def test_stages_that_nobody_looked_for_are_asked_for():

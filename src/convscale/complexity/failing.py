@@ -59,7 +59,7 @@ def cannot_run(
         'net cannot run at 3 px: ValueError: too small (in stem, a Conv2d). Give another ...'
     """
     where = "on these inputs" if resolution is None else f"at {format_resolution(resolution)} px"
-    if error.needs_values is not None:
+    if error.needs_values is not None or error.lacks_shapes is not None:
         where = "on the meta device"
     if higher := _HIGHER.search(error.reason):
         return InputError(
@@ -67,7 +67,7 @@ def cannot_run(
             "shows what it executes. Call scaled_dot_product_attention, or plain operators."
         )
     return InputError(
-        f"{name or 'The network'} cannot run {where}: {error.needs_values or error.reason}. "
+        f"{name or 'The network'} cannot run {where}: {error.told}. "
         f"{_advice(error, module, given=resolution is None)}"
     )
 
@@ -85,6 +85,8 @@ def _advice(error: ForwardError, module: nn.Module, *, given: bool) -> str:
         return "It has no convolution; give a convolutional network."
     if error.needs_values is not None:
         return "What its forward pass does must follow from shapes, not from values of tensors."
+    if error.lacks_shapes is not None:
+        return "Give the operator one (torch.library.register_fake), or a network without it."
     if _DEVICE.search(error.reason):
         return "Its forward pass asks for a device that is not there."
     return "Give other inputs." if given else "Give another resolution."

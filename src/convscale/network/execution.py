@@ -50,6 +50,11 @@ class ForwardError(Exception):
             return None
         return self._said(f"calls {self._lacks}, which has no form that computes shapes alone")
 
+    @property
+    def told(self) -> str:
+        """Why it failed, in terms of the network where that is known."""
+        return self.needs_values or self.lacks_shapes or self.reason
+
     def _said(self, does: str) -> str:
         return f"{self._who} {does}" + (f" ({self._line})" if self._line else "")
 

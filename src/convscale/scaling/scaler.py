@@ -74,7 +74,7 @@ def untraced(name: str, error: ForwardError) -> UnscalableNetworkError:
         >>> untraced("net", ForwardError("stem", "Conv2d", ValueError("too small"))).line
         'net cannot be traced: ValueError: too small (in stem, a Conv2d).'
     """
-    return UnscalableNetworkError(f"{name} cannot be traced: {error.needs_values or error.reason}.")
+    return UnscalableNetworkError(f"{name} cannot be traced: {error.told}.")
 
 
 class Scaler:

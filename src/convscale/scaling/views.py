@@ -9,6 +9,7 @@ from convscale.complexity.calls import StageSpan
 from convscale.complexity.counting import check_convention
 from convscale.complexity.operators import check_dtype, record_network
 from convscale.complexity.views import Operators
+from convscale.errors import ConvscaleError
 from convscale.network.execution import ForwardError
 from convscale.network.feeding import feed_of
 from convscale.network.inputs import ExampleInputs
@@ -56,7 +57,6 @@ def operators(
 
     Raises:
         InputError: If an argument is wrong, or the network cannot run at the resolution.
-        UnscalableNetworkError: If stages are asked for and the network cannot be traced.
 
     Example:
         >>> found = operators("resnet18", stages=True)
@@ -75,9 +75,18 @@ def operators(
     )
     if not stages:
         return found
-    spans = stage_spans(base)
-    missing = () if spans else (f"{base.name} has no stage of blocks that can be repeated.",)
+    spans, missing = _stages_or_why(base)
     return replace(found, stages=spans, notes=(*found.notes, *missing))
+
+
+def _stages_or_why(network: Network) -> tuple[tuple[StageSpan, ...], tuple[str, ...]]:
+    """Return the stages, or a note on why there are none: the network itself runs."""
+    try:
+        spans = stage_spans(network)
+    except ConvscaleError as error:
+        return (), (f"The stages cannot be told: {error.line}",)
+    missing = f"{network.name} has no stage of blocks that can be repeated."
+    return spans, () if spans else (missing,)
 
 
 def _blueprint(network: Network) -> Blueprint:
