@@ -253,3 +253,53 @@ def test_the_command_line_takes_sizes_of_inputs(tmp_path, capsys):
     assert capsys.readouterr().err.rstrip().endswith(f"'ids'. {said}")
     assert run(["scale", name, "--strategy", "w", "--factor", "2", *sizes]) == 2
     assert "No such option: --input-size" in capsys.readouterr().err
+
+
+class ByName(nn.Module):
+    """A network that takes its image by keyword only."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3)
+
+    def forward(self, *, image: torch.Tensor) -> torch.Tensor:
+        return self.stem(image)
+
+
+def test_inputs_that_are_taken_by_name_are_asked_for_by_name():
+    with pytest.raises(InputError, match="inputs by name, as in --input-size image=3x224x224.$"):
+        cs.count(ByName(), resolution=8)
+    found = cs.count(ByName(), example_inputs={"image": torch.zeros(1, 3, 8, 8)})
+    assert found.flops == 27 * 8 * 36
+
+
+def test_indices_without_a_dtype_are_asked_for_with_one():
+    sizes = (InputSize((3, 8, 8)), InputSize((5,)))
+    with pytest.raises(InputError, match="the dtype of what is looked up, as in --input-size 10:"):
+        cs.count(Captioned(), example_inputs=sizes)
+
+
+def test_inputs_without_entries_are_named():
+    found = cs.count(nn.Conv2d(3, 8, 3), example_inputs=torch.zeros(0, 3, 8, 8))
+    assert found.flops == 0
+    assert "the first has no entries along its first axis" in found.notes[0]
+
+
+class Forgiving(nn.Module):
+    """A network that goes another way where a part of it fails."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.entry, self.other = nn.Conv2d(3, 8, 3), nn.Conv2d(5, 8, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        try:
+            return self.other(x)
+        except RuntimeError:
+            return self.entry(x)
+
+
+def test_what_runs_behind_a_failure_that_was_caught_is_in_its_own_module():
+    found = cs.count(nn.Sequential(Forgiving(), nn.Conv2d(8, 4, 1)), resolution=8)
+    flops = {layer.path: layer.flops for layer in found.layers if layer.flops}
+    assert flops == {"0.entry": 27 * 8 * 36, "1": 8 * 4 * 36}

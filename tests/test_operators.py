@@ -428,6 +428,47 @@ def test_a_rule_of_the_callers_counts_an_operator_and_is_nobody_elses():
     assert cs.count(Square(), resolution=10) == without
 
 
+def test_a_rule_that_no_operator_met_is_named():
+    rules = {"aten::conv2d": lambda arguments, output: (1, 1)}
+    found = cs.count(Square(), resolution=10, rules=rules)
+    assert found.notes[0].startswith("The rule of aten::conv2d counted nothing: no operator of")
+    assert found.flops == cs.count(Square(), resolution=10).flops
+
+
+def test_a_rule_counts_an_operator_in_place_too():
+    module = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(inplace=True))
+    rules = {"aten::relu": lambda arguments, output: (output.numel(), 0)}
+    plain, found = (cs.count(module, resolution=10, rules=given) for given in (None, rules))
+    assert found.flops - plain.flops == 8 * 8 * 8
+    assert found.notes == ()
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.ConvTranspose2d(6, 4, 2),
+        nn.ConvTranspose1d(6, 4, 2),
+        nn.ConvTranspose2d(6, 4, 2, groups=2, bias=False),
+    ],
+)
+def test_a_transposed_convolution_of_other_channels_is_refused_as_with_values(layer):
+    side = (10,) * (layer.weight.ndim - 2)
+    with pytest.raises(RuntimeError, match="to have 6 channels, but got 8"):
+        layer(torch.zeros(1, 8, *side))
+    with pytest.raises(InputError, match="to have 6 channels, but got 8"):
+        cs.count(layer, example_inputs=torch.zeros(1, 8, *side))
+    assert cs.count(layer, example_inputs=torch.zeros(1, 6, *side)).flops > 0
+
+
+def test_a_deformable_convolution_of_other_channels_is_refused():
+    layer = torchvision.ops.DeformConv2d(6, 4, 3, groups=2)
+    offsets = torch.zeros(1, 18, 8, 8)
+    with pytest.raises(InputError, match="cannot run on these inputs"):
+        cs.count(layer, example_inputs=(torch.zeros(1, 8, 10, 10), offsets))
+    found = cs.count(layer, example_inputs=(torch.zeros(1, 6, 10, 10), offsets))
+    assert found.flops == 4 * 64 * (3 * 9)
+
+
 @pytest.mark.parametrize(
     ("rules", "message"),
     [
@@ -437,6 +478,10 @@ def test_a_rule_of_the_callers_counts_an_operator_and_is_nobody_elses():
         (
             {"aten::_fft_r2c": lambda arguments, output: 3.5},
             "The rule of aten::_fft_r2c returned 3.5. It must return flops and acts, .*",
+        ),
+        (
+            {"aten::_fft_r2c": lambda arguments, output: (True, 1)},
+            r"The rule of aten::_fft_r2c returned \(True, 1\). It must return flops and acts, .*",
         ),
         (
             {"aten::_fft_r2c": lambda arguments, output: arguments["x"]},

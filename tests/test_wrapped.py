@@ -260,3 +260,15 @@ def test_marks_of_a_profiler_are_no_work():
     found = cs.count(module, resolution=SIDE)
     assert found.flops == 27 * 8 * 30 * 30 + 72 * 8 * 28 * 28
     assert found.uncounted == ()
+
+
+@pytest.mark.parametrize(
+    "quantised",
+    [
+        lambda: quantize_dynamic(Transposing(), {nn.Linear}),
+        lambda: statically_quantised(Transposing()),
+    ],
+)
+def test_scaling_a_quantised_network_asks_for_the_float_one(quantised):
+    with pytest.raises(InputError, match="quantised.* give the float network.$"):
+        cs.scale(quantised(), strategy="w", factor=2, resolution=SIDE)

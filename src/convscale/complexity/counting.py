@@ -10,7 +10,7 @@ from torch import nn
 
 from convscale.complexity.complexity import Count
 from convscale.complexity.conventions import CONVENTIONS, convention_named
-from convscale.complexity.failing import cannot_run, real_pass, several
+from convscale.complexity.failing import cannot_run, real_pass, several, unused_rules
 from convscale.complexity.tally import Counting, listen
 from convscale.network.copies import full_copy, without_foreign_hooks
 from convscale.network.execution import ForwardError, run
@@ -100,7 +100,8 @@ def _counted(
     conventions: Sequence[str],
     rules: Mapping[str, OwnRule] | None,
 ) -> list[Count]:
-    every = {**network.rules, **checked_rules(rules)}
+    given = checked_rules(rules)
+    every = {**network.rules, **given}
     counters = [Counting(name, rules=every) for name in conventions]
     feed, module = feed_of(network, resolution), network.build("meta")
     found = _count_module(
@@ -111,6 +112,8 @@ def _counted(
         name=network.name,
         weights=lambda: network.build("cpu"),
     )
+    idle = unused_rules(counters[0].never_met(given))
+    found = [replace(one, notes=(*one.notes, *idle)) for one in found]
     if feed.given is None:
         return [replace(one, resolution=feed.resolution) for one in found]
     inputs, size = feed.inputs(module), feed.sides(module)

@@ -9,9 +9,12 @@ from torch import nn
 from convscale.errors import InputError
 from convscale.network.execution import ForwardError
 from convscale.network.inputs import Inputs, convolution_inputs
+from convscale.network.quantised import is_quantised
 from convscale.quantities import Resolution, format_resolution
 
 _LACKS_INPUTS = re.compile(r"required (?:positional|keyword-only) argument")
+_TAKES_NAMES = re.compile(r"takes \d+ positional arguments? but")
+_INTEGERS = re.compile(r"scalar types: (Long|Int)|must be (long|integer)|used as ind(ices|exes)")
 _HIGHER = re.compile(r"registered for HigherOrderOperator (\w+)")
 _DEVICE = re.compile(r"NVIDIA|CUDA|Torch not compiled with|different devices|same device")
 
@@ -40,11 +43,25 @@ def several(inputs: Inputs) -> tuple[str, ...]:
         ('The numbers are for all of the inputs: the first has 2 entries along its first axis.',)
     """
     first = inputs.tensors[0] if inputs.tensors else None
-    if first is None or first.ndim == 0 or len(first) < 2:
+    if first is None or first.ndim == 0 or len(first) == 1:
         return ()
     return (
-        f"The numbers are for all of the inputs: the first has {len(first)} entries along its "
-        "first axis.",
+        f"The numbers are for all of the inputs: the first has {len(first) or 'no'} entries along "
+        "its first axis.",
+    )
+
+
+def unused_rules(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Say in notes which rules of the user's no operator was counted by.
+
+    Example:
+        >>> unused_rules(("aten::conv2d",))[0][:63]
+        'The rule of aten::conv2d counted nothing: no operator of that n'
+    """
+    return tuple(
+        f"The rule of {name} counted nothing: no operator of that name ran. The names are those of "
+        "the dispatcher, as in aten::convolution; --by operator shows them."
+        for name in names
     )
 
 
@@ -73,6 +90,10 @@ def cannot_run(
 
 
 def _advice(error: ForwardError, module: nn.Module, *, given: bool) -> str:
+    if any(map(is_quantised, module.modules())):
+        return "Its layers are quantised: give the float network."
+    if _TAKES_NAMES.search(error.reason) and not error.path and not given:
+        return "Count it with its inputs by name, as in --input-size image=3x224x224."
     if _LACKS_INPUTS.search(error.reason) and not error.path:
         return (
             "Run count or memory with all its inputs, as in --input-size 3x224x224 --input-size "
@@ -89,4 +110,6 @@ def _advice(error: ForwardError, module: nn.Module, *, given: bool) -> str:
         return "Give the operator one (torch.library.register_fake), or a network without it."
     if _DEVICE.search(error.reason):
         return "Its forward pass asks for a device that is not there."
+    if given and _INTEGERS.search(error.reason):
+        return "Give the dtype of what is looked up, as in --input-size 10:int64."
     return "Give other inputs." if given else "Give another resolution."

@@ -16,7 +16,7 @@ from convscale.complexity.calls import (
     WITHOUT_RULE,
     Geometry,
 )
-from convscale.network.contractions import ATTENTION, rule_of
+from convscale.network.contractions import ATTENTION, RULES, rule_of
 from convscale.network.products import may_multiply, name_of
 
 _NAMES = {
@@ -75,7 +75,7 @@ def kind_of(func: Any, geometry: Geometry | None, *, weights: bool = True) -> st
         return _convolution_kind(geometry)
     if geometry is not None:
         return LINEAR if weights else MATRIX_PRODUCT
-    if rule_of(name_of(func)) is not None:
+    if rule_of(name_of(func), RULES) is not None:
         return _PRODUCT_KINDS.get(name_of(func), OTHER_PRODUCT)
     if may_multiply(func):
         return WITHOUT_RULE

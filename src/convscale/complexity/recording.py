@@ -13,6 +13,7 @@ from torch import nn
 from convscale.complexity.calls import OTHER_PRODUCT, OperatorCall
 from convscale.complexity.conventions import convention_named
 from convscale.complexity.kinds import geometry_of, kind_of, reads_part, written_only
+from convscale.network.contractions import rule_of
 from convscale.network.execution import Observer
 from convscale.network.products import (
     OwnRule,
@@ -87,7 +88,7 @@ class Recorder(Observer):
             params += self._packed_params(path, args)
         bound = bind(func, args, kwargs)
         geometry = geometry_of(func, bound, output)
-        own = self._rules.get(name_of(func))
+        own = rule_of(name_of(func), self._rules)
         found = self._cost(func, own, bound, output)
         kind = kind_of(func, geometry, weights=self._has_weights(bound))
         read = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any, NamedTuple, Protocol
 
@@ -12,7 +12,7 @@ from torch import nn
 
 from convscale.complexity.complexity import Count, EdgeCount, LayerCount, Uncounted
 from convscale.complexity.conventions import Convention, Edge, convention_named
-from convscale.network.contractions import Rule, rule_of
+from convscale.network.contractions import RULES, Rule, rule_of
 from convscale.network.execution import Handle, Observer
 from convscale.network.products import (
     OwnRule,
@@ -122,8 +122,8 @@ class Counting(Observer):
 
     def _meet(self, func: Any) -> _Meeting:
         name = name_of(func)
-        own_rule = self._rules.get(name)
-        rule = rule_of(name) if own_rule is None else None
+        own_rule = rule_of(name, self._rules)
+        rule = rule_of(name, RULES) if own_rule is None else None
         return _Meeting(
             name=name,
             rule=rule,
@@ -167,6 +167,16 @@ class Counting(Observer):
         del inputs
         if module._parameters or path in self.flops:
             self.shapes[path] = first_shape(output)
+
+    def never_met(self, names: Iterable[str]) -> tuple[str, ...]:
+        """Return those of the names of operators that no run has called.
+
+        Example:
+            >>> Counting().never_met(["aten::mm"])
+            ('aten::mm',)
+        """
+        met = {meeting.name.removesuffix("_") for meeting in self._meetings.values()}
+        return tuple(name for name in names if name.removesuffix("_") not in met)
 
     def count(
         self,

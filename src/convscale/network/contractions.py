@@ -6,15 +6,16 @@ sizes they are, so that the same rule counts a call and tells how the count grow
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from math import prod
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 
 from convscale.network.quantised import packed_weight
 
 Bound = dict[str, Any]  # the arguments of a call by name
+Found = TypeVar("Found")
 
 
 class Extent(NamedTuple):
@@ -277,11 +278,11 @@ RULES: dict[str, Rule] = {
 }
 
 
-def rule_of(name: str) -> Rule | None:
+def rule_of(name: str, rules: Mapping[str, Found]) -> Found | None:
     """Return the rule of an operator by its name, or of the one that it does in place.
 
     Example:
-        >>> rule_of("aten::baddbmm_") is RULES["aten::baddbmm"]
+        >>> rule_of("aten::baddbmm_", RULES) is RULES["aten::baddbmm"]
         True
     """
-    return RULES.get(name) or RULES.get(name.removesuffix("_"))
+    return rules.get(name) or rules.get(name.removesuffix("_"))

@@ -100,7 +100,27 @@ def _call(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             if len(func._schema.returns) == 1:
                 return result
             return (result, x.new_empty(0), x.new_empty(0))
+    elif func._opname in _LENIENT and func.namespace in ("aten", "torchvision"):
+        _check_channels(args)
     return func(*args, **kwargs)
+
+
+# Operators that take inputs of other channels than their weights on the meta device.
+_LENIENT = frozenset(("convolution", "deform_conv2d"))
+
+
+def _check_channels(args: tuple[Any, ...]) -> None:
+    """Refuse what transposed and deformable convolutions refuse where there are values."""
+    x, weight, *rest = args
+    if not x.is_meta:
+        return
+    deformable = len(rest) > 7  # input, weight, offset, mask, bias, strides, ..., groups, ...
+    if not deformable and not rest[4]:
+        return
+    wanted = weight.shape[1] * rest[-3] if deformable else weight.shape[0]
+    found = x.shape[1 - weight.ndim]
+    if found != wanted:
+        raise ValueError(f"a convolution of {wanted} channels got {found}")
 
 
 def _check_layer_norm(
@@ -219,7 +239,8 @@ def _hooked(module: nn.Module, stack: list[str], observers: tuple[Observer, ...]
                     observer.enter(path, part, inputs)
 
         def leave(part: nn.Module, inputs: tuple[Any, ...], output: Any, path: str = path) -> None:
-            stack.pop()
+            while stack.pop() != path:
+                pass  # a module that failed, and whose failure the network caught
             with torch._C.DisableTorchFunction():
                 for observer in observers:
                     observer.leave(path, part, inputs, output)

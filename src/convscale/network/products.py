@@ -13,7 +13,7 @@ from functools import cache
 from typing import Any
 
 from convscale.errors import InputError
-from convscale.network.contractions import ATTENTION, Contraction, rule_of
+from convscale.network.contractions import ATTENTION, RULES, Contraction, rule_of
 from convscale.network.ties import tensors_in
 
 __all__ = [
@@ -107,7 +107,7 @@ def contractions(func: Any, bound: dict[str, Any], output: Any) -> tuple[Contrac
         >>> [one.inner.number for one in found]
         [3]
     """
-    rule = rule_of(name_of(func))
+    rule = rule_of(name_of(func), RULES)
     return (rule(bound, output) if rule is not None else None) or ()
 
 
@@ -180,7 +180,7 @@ def own_product(name: str, rule: OwnRule, bound: dict[str, Any], output: Any) ->
     if not (
         isinstance(pair, tuple)
         and len(pair) == 2
-        and all(isinstance(value, int) and value >= 0 for value in pair)
+        and all(type(value) is int and value >= 0 for value in pair)
     ):
         raise InputError(
             f"The rule of {name} returned {found!r}. It must return flops and acts, two whole "
@@ -210,7 +210,7 @@ def may_multiply(func: Any) -> bool:
         >>> may_multiply(torch.ops.aten.relu.default)
         False
     """
-    if rule_of(name_of(func)) is not None:
+    if rule_of(name_of(func), RULES) is not None:
         return False
     if func.namespace == "aten":
         return _sums_products(func._opname)

@@ -3,19 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import torch
 from torch import nn
 
 
-def unpacked(value: object) -> tuple[torch.Tensor, torch.Tensor | None] | None:
+def is_quantised(part: nn.Module) -> bool:
+    """Tell whether a module itself holds weights packed.
+
+    Example:
+        >>> is_quantised(nn.Linear(2, 3))
+        False
+    """
+    return any(map(_is_packed, vars(part).values()))
+
+
+def _is_packed(value: object) -> bool:
+    return isinstance(value, torch.ScriptObject) and hasattr(value, "unpack")
+
+
+def unpacked(value: Any) -> tuple[torch.Tensor, torch.Tensor | None] | None:
     """Return the weight and the bias that a packed object holds, None for other values.
 
     Example:
         >>> unpacked(torch.zeros(1)) is None
         True
     """
-    if not isinstance(value, torch.ScriptObject) or not hasattr(value, "unpack"):
+    if not _is_packed(value):
         return None
     found = value.unpack()
     weight, bias = found if isinstance(found, tuple) and len(found) == 2 else (None, None)
