@@ -79,10 +79,17 @@ def test_the_largest_batch_of_a_network_stays_within_the_memory_given():
 
 def test_a_memory_that_holds_nothing_is_one_line():
     said = (
-        r"^module:Conv2d does not fit into memory at all\. Use a smaller resolution or network\.$"
+        r"^module:Conv2d does not fit into memory: a pass of batch size 1 holds [0-9.]+ MiB, "
+        r"PyTorch included, and may hold 1\.0 MiB\. Use a smaller resolution or network\.$"
     )
     with pytest.raises(InputError, match=said):
         measure(nn.Conv2d(3, 4, 1), resolution=8, batch_size="max", memory_bytes=MIB)
+
+
+def test_a_memory_limit_without_the_largest_batch_is_refused():
+    said = "A memory limit is for the batch size max. Ask for it, or leave it out."
+    with pytest.raises(InputError, match=f"^{re.escape(said)}$"):
+        measure(nn.Conv2d(3, 4, 1), resolution=8, batch_size=2, memory_bytes=MIB)
 
 
 def test_the_largest_batch_is_for_one_network():

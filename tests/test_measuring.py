@@ -190,8 +190,9 @@ def test_a_step_of_training_is_what_pytorch_makes_of_it():
     sitting = seat(Subject("net", net, 8), open_device("cpu"), setting)
     optimizer = torch.optim.SGD(twin.train().parameters(), 1e-4, momentum=0.9, weight_decay=1e-4)
     for _ in range(3):
-        sitting.visit()
-    for _ in range(2 * 3):  # each visit to a short network among others begins with one untimed
+        sitting.visit(untimed=1)
+    assert len(sitting.passes) == 3
+    for _ in range(2 * 3):
         twin(sitting.images).square().mean().backward()
         optimizer.step()
         optimizer.zero_grad()
@@ -392,6 +393,15 @@ def test_what_a_setting_cannot_be_is_one_line(options, said):
 # -------------------------------------------------------------------------------- backends
 
 
+def test_devices_and_dtypes_of_torch_are_taken_by_their_names():
+    setting = Setting(device=torch.device("cpu"), dtype=torch.bfloat16)
+    assert (setting.device, setting.dtype) == ("cpu", "bfloat16")
+    found = measure(small(), resolution=8, device=torch.device("cpu"), repeats=3)
+    assert found.conditions.device == "cpu"
+    with pytest.raises(InputError, match=r"^Unknown dtype 'float64'\. Use float32"):
+        measure(small(), resolution=8, dtype=torch.float64)
+
+
 def test_onnxruntime_runs_the_same_network_with_the_same_threads():
     pytest.importorskip("onnxruntime")
     found = measure("resnet10t", resolution=64, backend="onnxruntime", repeats=6)
@@ -503,25 +513,47 @@ def test_cuda_is_timed_by_its_own_clock(mode):
 # ------------------------------------------------------------------------------- overhead
 
 
+class Counting(nn.Module):
+    """Take a known time, and count the calls."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 1)
+        self.seconds, self.calls = seconds, 0
+
+    def forward(self, images):
+        self.calls += 1
+        time.sleep(self.seconds)
+        return self.conv(images)
+
+
 def test_a_network_alone_is_run_for_little_more_than_its_repeats():
-    class Counting(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.conv = nn.Conv2d(3, 4, 1)
-            self.calls = 0
-
-        def forward(self, images):
-            self.calls += 1
-            time.sleep(0.02)
-            return self.conv(images)
-
-    net = Counting()
+    net = Counting(0.02)
     started = time.perf_counter()
     found = measure(net, resolution=8, repeats=100)
     total = time.perf_counter() - started
     assert net.calls <= 100 + 5
     assert total <= 1.15 * sum(found.wall_s)
     assert statistics.median(found.wall_s) >= 0.02
+
+
+@pytest.mark.parametrize("limits", [{"rounds": 15}, {"time_limit_s": 6}], ids=str)
+def test_interleaved_networks_are_run_for_little_more_than_their_repeats(limits):
+    nets = [Counting(seconds) for seconds in (0.01, 0.02, 0.06)]
+    subjects = [Subject(f"net{net.seconds}", net, 8) for net in nets]
+    started = time.perf_counter()
+    found = measure_together(subjects, **limits)
+    total = time.perf_counter() - started
+    assert total <= 1.15 * sum(sum(each.wall_s) for each in found)
+    assert found[0].conditions.rounds >= 3
+    assert all(min(each.wall_s) >= net.seconds for each, net in zip(found, nets, strict=True))
+
+
+@pytest.mark.slow
+def test_compiling_takes_none_of_the_time_limit():
+    found = measure(small(), resolution=16, compile=True, time_limit_s=1)
+    assert found.conditions.compile_s > 1
+    assert len(found.wall_s) > 50
 
 
 def test_importing_the_values_of_a_measurement_needs_no_backend(monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -217,29 +218,63 @@ def test_each_round_visits_each_network_once():
     names = ["a", "b", "c", "d"]
     nets = [Subject(name, Recorder(name, log, seconds=0.06), 8) for name in names]
     found = measure_together(nets, rounds=6)
-    rounds = log[-24:]
-    orders = [tuple(rounds[i : i + 4]) for i in range(0, 24, 4)]
-    assert [sorted(order) for order in orders] == [names] * 6
+    rounds = log[-16:]  # the first two may be the end of the warm-up
+    orders = [tuple(rounds[i : i + 4]) for i in range(0, 16, 4)]
+    assert [sorted(order) for order in orders] == [names] * 4
     assert len(set(orders)) > 1
     assert [m.network for m in found] == names
     assert all(len(m.wall_s) == len(m.processor_s) == 6 for m in found)
+    assert all(m.conditions.rounds == 6 for m in found)
 
 
-def test_every_network_is_warmed_up_before_the_first_is_timed():
+def test_warm_up_ends_with_the_first_round():
     log: list[str] = []
     nets = [Subject(name, Recorder(name, log, seconds=0.06), 8) for name in "ab"]
-    measure_together(nets, rounds=1)
-    assert log[0] == "a"
-    assert "b" in log[:-2]
-    assert sorted(log[-2:]) == ["a", "b"]
+    found = measure_together(nets, rounds=1)
+    visits = [name for name, _ in itertools.groupby(log)]
+    assert visits == ["a", "b"]
+    assert min(log.count(name) for name in "ab") >= 2  # the first pass is not counted
+    assert [len(each.wall_s) for each in found] == [1, 1]
 
 
-def test_a_short_network_among_others_runs_untimed_before_each_timed_pass():
+def test_a_visit_to_a_short_network_among_others_is_an_untimed_pass_and_twelve_timed_ones():
     log: list[str] = []
     pair = [Subject(name, Recorder(name, log), 8) for name in "ab"]
     found = measure_together(pair, rounds=4)
-    assert [each.latency_ms.repeats for each in found] == [4, 4]
-    assert 1 + 2 * 4 <= log.count("a") <= 5 + 2 * 4
+    assert [each.latency_ms.repeats for each in found] == [48, 48]
+    later = log[-2 * 3 * (1 + 12) :]
+    assert all(len(list(run)) % 13 == 0 for _, run in itertools.groupby(later))
+    assert later.count("a") == 3 * 13
+    # The first round has nothing untimed but the warm-up, of five passes at most.
+    assert 1 + 12 <= log.count("a") - 3 * 13 <= 5 + 12
+
+
+def test_long_networks_beside_short_ones_are_timed_once_a_round():
+    pair = [
+        Subject("long", Recorder("long", [], seconds=0.06), 8),
+        Subject("short", Recorder("short", []), 8),
+    ]
+    found = measure_together(pair, rounds=5)
+    assert [each.latency_ms.repeats for each in found] == [5, 60]
+
+
+def test_there_are_three_rounds_of_several_networks_however_short_the_time():
+    nets = [Subject(name, Recorder(name, [], seconds=0.04), 8) for name in "abc"]
+    found = measure_together(nets, time_limit_s=1)
+    assert {each.conditions.rounds for each in found} == {3}
+    assert {each.stopped_by for each in found} == {"time limit"}
+
+
+def test_the_time_limit_begins_once_networks_are_seated():
+    """A network that takes two seconds to be built leaves the second that was asked for."""
+
+    class Slow(Subject):
+        def build(self):
+            time.sleep(2)
+            return super().build()
+
+    [found] = measure_together([Slow("net", Recorder("net", [], seconds=0.05), 8)], time_limit_s=1)
+    assert len(found.wall_s) > 10
 
 
 def test_a_network_alone_runs_untimed_to_warm_up_only():

@@ -51,7 +51,7 @@ Limit = Annotated[
 StudyOut = Annotated[
     str | None,
     typer.Option(
-        "--out", metavar="FILE", help="Write the study after each round; go on where it exists."
+        "--out", metavar="FILE", help="Write the study after each visit; go on where it exists."
     ),
 ]
 StudyFrom = Annotated[
@@ -79,7 +79,9 @@ def correlate(
     channels_last: options.ChannelsLast = False,
     compile: options.Compile = False,
     threads: options.Threads = None,
+    backend: options.Backend = "pytorch",
     optimizer: options.Optimizer = "sgd",
+    isolate: options.Isolate = False,
     rounds: Rounds = "7",
     passes: Passes = "3",
     time_limit: Limit = "600",
@@ -143,7 +145,9 @@ def correlate(
             channels_last=channels_last,
             compile=compile,
             threads=cores,
+            backend=backend,
             optimizer=optimizer,
+            isolate=isolate,
         )
     return _answer(found, table, drawing, json=json)
 

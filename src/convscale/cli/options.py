@@ -152,7 +152,7 @@ Isolate = Annotated[
     typer.Option(
         "--isolate",
         metavar="",
-        help="Run the network in a process of its own, so that a crash is one line.",
+        help="Run each network in a process of its own, so that a crash is one line.",
     ),
 ]
 Precision = Annotated[
@@ -173,7 +173,9 @@ Threads = Annotated[
 ]
 Repeats = Annotated[
     str | None,
-    typer.Option("--repeats", metavar="N", help="Timed forward passes of each network."),
+    typer.Option(
+        "--repeats", metavar="N", help="Timed passes of each network; of several, rounds."
+    ),
 ]
 TimeLimit = Annotated[
     str | None,

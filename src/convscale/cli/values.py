@@ -46,11 +46,21 @@ def optional_whole_number(text: str | None, *, what: str, minimum: int = 1) -> i
 def batch_of(text: str) -> int | Literal["max"]:
     """Read a batch size: an integer, or max.
 
+    Raises:
+        InputError: If it is anything else.
+
     Example:
         >>> batch_of("8"), batch_of("max")
         (8, 'max')
     """
-    return "max" if text == "max" else whole_number(text, what="batch size")
+    if text == "max":
+        return "max"
+    try:
+        int(text)
+    except ValueError:
+        said = f"Cannot read {text!r} as the batch size. Write an integer, or max."
+        raise InputError(said) from None
+    return whole_number(text, what="batch size")
 
 
 def share(text: str, *, what: str) -> float:

@@ -170,6 +170,8 @@ def agreement_sentence(study: RuntimeStudy) -> str:
     leads = {t: scopes[ALL_NETWORKS].lead for t, scopes in study.associations.items()}
     best = {time: None if lead is None else lead.best for time, lead in leads.items()}
     other: Time = "latency" if study.time == "processor" else "processor"
+    if best["latency"] is None and best["processor"] is None:
+        return f"{used} is used: {why}."
     if best["latency"] == best["processor"]:
         said = f"{TIME_NAMES[other].capitalize()} names the same best"
     else:

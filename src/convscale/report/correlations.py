@@ -106,11 +106,18 @@ def sentences(study: RuntimeStudy) -> list[str]:
         within_sentence(study),
         agreement_sentence(study),
         model_sentence(total, of=of),
-        "Intervals are of 95 %, by resampling the networks; one of few networks is rough.",
+        _interval_sentence(total),
         _setting_sentence(study),
         *_failed(study),
     ]
     return [sentence for sentence in said if sentence]
+
+
+def _interval_sentence(total: Association) -> str:
+    known = (one for by_name in total.r.values() for one in by_name.values() if one is not None)
+    if all(one.low is None for one in known):
+        return ""
+    return "Intervals are of 95 %, by resampling the networks; one of few networks is rough."
 
 
 def _failed(study: RuntimeStudy) -> list[str]:

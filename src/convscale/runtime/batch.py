@@ -141,7 +141,7 @@ def require_room(subject: Subject, device: Device, setting: Setting, limit_s: fl
     needed: int | None = batch * pixels * _FOUR_BYTES
     if needed is not None and needed <= free:
         much = needed > _MUCH_BYTES or needed * _TIMES_INPUT[setting.mode] > free / 2
-        needed = _predicted_bytes(subject, setting) if much else None
+        needed = predicted_bytes(subject, setting) if much else None
     if needed is not None and needed > free:
         raise InputError(
             f"{subject.name} at resolution {format_resolution(subject.resolution)} needs about "
@@ -152,8 +152,15 @@ def require_room(subject: Subject, device: Device, setting: Setting, limit_s: fl
         _require_time(subject, device, setting, limit_s)
 
 
-def _predicted_bytes(subject: Subject, setting: Setting) -> int | None:
-    """Return the peak of a pass as it is predicted, None where it cannot be."""
+def predicted_bytes(subject: Subject, setting: Setting) -> int | None:
+    """Return the peak of a pass as it is predicted, weights included; None where it cannot be.
+
+    Example:
+        >>> from torch import nn
+        >>> net = nn.Conv2d(4, 4, 1, bias=False)  # 64 bytes of weights; input and output
+        >>> predicted_bytes(Subject("net", net, 8), Setting())
+        2112
+    """
     from convscale.complexity.dryrun import DryRun
     from convscale.network import resolve_base
 
@@ -187,7 +194,7 @@ def _quickest_s(subject: Subject, device: Device, setting: Setting) -> float:
     sitting = seat(subject, device, plain)
     try:
         sitting.warm_up(0.0, 0)
-        sitting.visit(2)
+        sitting.visit(2, untimed=1)
         return min(timed.wall_s for timed in sitting.passes)
     finally:
         sitting.close()

@@ -56,9 +56,10 @@ class Lodger:
         extra = _COMPILE_S if self.setting.compile else 0.0
         self._order({"do": "warm_up", "seconds": seconds, "most": most}, extra_s=extra)
 
-    def visit(self, passes: int = 1) -> None:
-        """Let it time passes."""
-        self._order({"do": "visit", "passes": passes}, extra_s=passes * self.last_s)
+    def visit(self, passes: int = 1, *, untimed: int = 0) -> None:
+        """Let it time passes, after some that are not timed."""
+        order = {"do": "visit", "passes": passes, "untimed": untimed}
+        self._order(order, extra_s=(passes + untimed) * self.last_s)
 
     @property
     def killed(self) -> bool:
@@ -139,7 +140,6 @@ def lodge(
     *,
     time_limit_s: float,
     seed: int = 0,
-    alone: bool = True,
     probing: bool = False,
 ) -> Lodger:
     """Start a process for a subject, and bring the subject there.
@@ -171,7 +171,6 @@ def lodge(
         "recipe": recipe,
         "setting": asdict(setting),
         "seed": seed,
-        "alone": alone,
         "probing": probing,
         "time_limit_s": time_limit_s,
         "module_bytes": len(content),

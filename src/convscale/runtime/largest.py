@@ -56,8 +56,7 @@ def fitted_batch(
         >>> subject, cpu = Subject("conv", nn.Conv2d(3, 4, 1), 8), open_device("cpu")
         >>> fitted_batch(subject, cpu, Setting(batch_size="max"), time_limit_s=10, memory_bytes=1)
         Traceback (most recent call last):
-        convscale.errors.InputError: conv does not fit into memory at all. Use a smaller
-        resolution or network.
+        convscale.errors.InputError: conv does not fit into memory: a pass of batch size 1 ...
     """
     budget = memory_bytes
     if budget is None and device.kind != "cuda":
@@ -83,7 +82,8 @@ def fitted_batch(
         prober.close()
     if found is None:
         raise InputError(
-            f"{subject.name} does not fit into memory at all. Use a smaller resolution or network."
+            f"{subject.name} does not fit into memory{_why(prober.last, budget)}. "
+            "Use a smaller resolution or network."
         )
     return Fitted(found.probe.batch_size, _note(found, budget, time.monotonic() - started))
 
@@ -96,6 +96,7 @@ class _Prober:
     setting: Setting
     time_limit_s: float
     lodger: Lodger | None = None
+    last: Probe | None = None
 
     def run(self, batch_size: int) -> Probe | None:
         """Run a pass of a batch; None where memory is short."""
@@ -104,7 +105,8 @@ class _Prober:
                 self.subject, self.setting, time_limit_s=self.time_limit_s, probing=True
             )
         try:
-            return self.lodger.probe(batch_size)
+            self.last = self.lodger.probe(batch_size)
+            return self.last
         except InputError:
             if not self.lodger.killed:
                 raise
@@ -118,13 +120,22 @@ class _Prober:
             self.lodger = None
 
 
+def _why(smallest: Probe | None, budget: int | None) -> str:
+    if smallest is None or budget is None:
+        return " at all"
+    return (
+        f": a pass of batch size {smallest.batch_size} holds {format_bytes(smallest.peak_bytes)}, "
+        f"PyTorch included, and may hold {format_bytes(budget)}"
+    )
+
+
 def _note(found: Largest, budget: int | None, seconds: float) -> str:
     took = f"found in {seconds:.0f} s by {found.probes} passes"
     batch, held = found.probe.batch_size, format_bytes(found.probe.peak_bytes)
     if found.bound == "time":
         return (
             f"Batch size {batch} holds {held}; a larger one would fit, but take more than a tenth "
-            f"of the time limit ({took})."
+            f"of the time limit ({took}). Raise the time limit to look further."
         )
     of = "" if budget is None else f" of {format_bytes(budget)}"
     return f"Batch size {batch} is the largest that fits: it holds {held}{of} ({took})."

@@ -72,7 +72,8 @@ def measure(
         repeats: Timed passes, after the warm-up; by default as many as the precision asks for.
         precision: Share of the median by which the ends of its 95 % interval may lie off; 0.02
             by default where no number of repeats is given.
-        time_limit_s: Stop after this time, but not before three timed passes.
+        time_limit_s: Stop after this time, but not before three timed passes; it begins with
+            the warm-up, and compiling takes none of it.
         isolate: Whether it runs in a process of its own, whose crash is an error like others; a
             module must be one that pickle takes.
         energy: Whether the energy of a pass is measured too, in some seconds of further passes.
@@ -96,12 +97,14 @@ def measure(
     )
     limits = Limits(repeats, precision, time_limit_s, counted="repeats")
     check_setting(setting)
+    if memory_bytes is not None and setting.batch_size != MAX:
+        raise InputError("A memory limit is for the batch size max. Ask for it, or leave it out.")
     subject = _subject(
         network, resolution, isolate=isolate, num_classes=num_classes, in_chans=in_chans
     )
     fitted = None
     if setting.batch_size == MAX:
-        device_found = open_device(device)
+        device_found = open_device(setting.device)
         fitted = fitted_batch(
             subject, device_found, setting, time_limit_s=time_limit_s, memory_bytes=memory_bytes
         )
@@ -149,18 +152,20 @@ def measure_together(
 ) -> list[Outcome]:
     """Measure several networks interleaved, so that a busy spell hits all of them alike.
 
-    Every subject is warmed up; then each round visits each subject once, in a random
-    order. A short network runs once untimed at each visit, since its weights left the
-    caches meanwhile. One thread is the default because its processor time repeats to a few
+    Every subject is warmed up and visited, which is the first round; then each round visits
+    each subject once, in a random order. The passes of a short network (under 50 ms) notice
+    that its weights left the caches meanwhile: a visit to it is one untimed pass and twelve
+    that are timed. One thread is the default because its processor time repeats to a few
     per cent even where others use the machine; several threads wait for the slowest.
 
     Args:
         subjects: The modules; their state is as before afterwards.
-        rounds: Timed passes of each subject; by default as many as the precision asks for,
-            several at a visit.
+        rounds: Visits to each subject, of one timed pass, or twelve where it is short; by default
+            as many as the precision asks for, each of a quarter of a second.
         precision: Share of each median by which the ends of its 95 % interval may lie off; 0.02
             by default where no number of rounds is given.
-        time_limit_s: Stop after this time in all, but not before three rounds.
+        time_limit_s: Stop after this time in all, but not before three rounds; it begins with
+            the warm-up, and compiling takes none of it.
         isolate: Whether each runs in a process of its own, so that a crash is a `Failure`.
         progress: Called with steps done and steps in all; the latter may shrink when
             the time limit comes into view.
@@ -178,14 +183,14 @@ def measure_together(
         >>> from torch import nn
         >>> pair = [Subject(f"conv{w}", nn.Conv2d(3, w, 3), 16) for w in (4, 8)]
         >>> [m.latency_ms.repeats for m in measure_together(pair, rounds=3)]
-        [3, 3]
+        [36, 36]
     """
     asked = Setting(**setting)
     limits = Limits(rounds, precision, time_limit_s)
     check_setting(asked)
     if asked.batch_size == MAX:
         raise InputError("The batch size max is for one network. Write a number for several.")
-    host = _Host(asked, limits, isolate=isolate, seed=seed, alone=len(subjects) == 1)
+    host = _Host(asked, limits, isolate=isolate, seed=seed)
     return _measure(subjects, host, progress)
 
 
@@ -213,26 +218,19 @@ class _Host:
     isolate: bool
     energy: bool = False
     seed: int = 0
-    alone: bool = True
 
     def invite(self, stay: Stay, device: Device) -> None:
         """Make the subject of a stay its guest."""
-        seed, alone = self.seed, self.alone
+        limit_s = self.limits.time_limit_s
         if self.isolate:
-            stay.guest = lodge(
-                stay.subject,
-                self.setting,
-                time_limit_s=self.limits.time_limit_s,
-                seed=seed,
-                alone=alone,
-            )
+            stay.guest = lodge(stay.subject, self.setting, time_limit_s=limit_s, seed=self.seed)
         else:
-            require_room(stay.subject, device, self.setting, self.limits.time_limit_s)
-            stay.guest = seat(stay.subject, device, self.setting, seed=seed, alone=alone)
+            require_room(stay.subject, device, self.setting, limit_s)
+            stay.guest = seat(stay.subject, device, self.setting, seed=self.seed)
 
 
 def _measure(subjects: Sequence[Subject], host: _Host, progress: Progress | None) -> list[Outcome]:
-    setting, limits, started = host.setting, host.limits, time.monotonic()
+    setting, limits = host.setting, host.limits
     device = open_device(setting.device)
     with ExitStack() as stack:
         threads = stack.enter_context(process_state(setting.threads or 1, device.name))
@@ -241,6 +239,7 @@ def _measure(subjects: Sequence[Subject], host: _Host, progress: Progress | None
         for stay in stays:
             stack.callback(stay.close)
             stay.attempt(functools.partial(host.invite, stay, device))
+        started = time.monotonic()
         rounds = Rounds(
             stays,
             limits,
@@ -326,9 +325,9 @@ def _parts(guest: Guest) -> tuple[Part, ...]:
 
 def _notes(found: Measurement, limits: Limits) -> Iterator[str]:
     """Say what makes the repeats fewer or less certain than asked for."""
-    repeats, share = len(found.wall_s), found.precision
-    if limits.rounds is not None and repeats < limits.rounds and found.stopped_by == "time limit":
-        yield f"Stopped after {repeats} of {limits.rounds} repeats: the time limit was reached."
+    repeats, share, rounds = len(found.wall_s), found.precision, found.conditions.rounds
+    if limits.rounds is not None and found.stopped_by == "time limit":
+        yield f"Stopped after {rounds} of {limits.rounds} repeats: the time limit was reached."
     if limits.precision is not None and (share is None or share > limits.precision):
         known = "not known from so few" if share is None else f"known within {100 * share:.2g} %"
         why = "the time limit" if found.stopped_by == "time limit" else "the number of repeats"

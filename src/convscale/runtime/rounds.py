@@ -18,7 +18,7 @@ from convscale.runtime.subject import Subject
 
 Progress = Callable[[int, int], None]
 
-# However little time there is, a spread needs this many repeats.
+# However little time there is, a spread needs this many repeats, and interleaving rounds.
 _FEWEST = 3
 # Share of the time in which a network may run more than once to warm up.
 _WARM_UP = 0.25
@@ -27,6 +27,11 @@ _WARM_UP = 0.25
 _FEWEST_PRECISE, _SHORTEST_S, _GROWTH = 9, 0.5, 1.1
 # Where the precision decides, a visit lasts about this long: to a network alone, to one of many.
 _VISIT_ALONE_S, _VISIT_S = 0.05, 0.25
+# Others take a network's weights out of the caches, which a pass as short as this notices: a
+# visit to it begins with an untimed pass, and times so many that this one hardly counts.
+_SHORT_S, _SHORT_PASSES = 0.05, 12
+# So many passes show that a network is warm, and are the first two visits to a long one.
+_WARM = 2
 
 
 def silent(done: int, total: int) -> None:
@@ -56,8 +61,8 @@ class Guest(Protocol):
     def warm_up(self, until: float, most: int) -> None:
         """Run until passes get no faster or the time has come; keep at most so many."""
 
-    def visit(self, passes: int = 1) -> None:
-        """Time passes."""
+    def visit(self, passes: int = 1, *, untimed: int = 0) -> None:
+        """Time passes, after some that are not timed."""
 
     def joules(self) -> float | None:
         """Return the energy of a pass, None where nothing counts it."""
@@ -69,6 +74,8 @@ class Guest(Protocol):
 @dataclass
 class Stay:
     """A subject's guest, or the reason why there is none any more.
+
+    short is whether a pass has been seen to be so short that it notices what ran before it.
 
     Example:
         >>> from torch import nn
@@ -83,6 +90,7 @@ class Stay:
     subject: Subject
     guest: Guest | None = None
     failed: str | None = None
+    short: bool = False
 
     def attempt(self, work: Callable[[], object]) -> None:
         """Do something with the guest; an error that users can read is kept, and ends it."""
@@ -131,22 +139,37 @@ class Rounds:
         """The repeats that every guest has."""
         return min((len(guest.passes) for _, guest in self.guests), default=0)
 
+    @property
+    def reached(self) -> int:
+        """How far they have come towards the most: the rounds of several, else the repeats."""
+        return self.done if self._several and self.limits.rounds is not None else self.repeats
+
     def warm_up(self, started: float) -> None:
-        """Warm every guest up; a pass that takes longer than the whole time is a failure."""
+        """Warm every guest up; a pass that takes longer than the whole time is a failure.
+
+        Time to compile is none that repeating takes: the deadline moves by it. Of several
+        guests each is visited once it is warm, which is the first round.
+        """
         until = started + _WARM_UP * self.limits.time_limit_s
         for stay, guest in self.guests:
             stay.attempt(functools.partial(_warm_up, guest, until, self.limits))
+            until += guest.facts.compile_s or 0.0
+            self.deadline += guest.facts.compile_s or 0.0
+            if self._several and stay.failed is None:
+                stay.attempt(functools.partial(self._visit_first, stay, guest))
             if stay.failed is None:
                 self._step(self._total(self.limits.most))
+        self.done += self._several
 
     def run(self) -> None:
         """Run rounds until all are done, all are precise enough, or the time is over."""
         begun, most = time.monotonic(), self.limits.most
-        planned = most
-        while self.guests and self.repeats < planned:
-            started, before = time.monotonic(), self.repeats
+        fewest = planned = min(most, _FEWEST)
+        while self.guests and self.reached < most:
+            started, before = time.monotonic(), self.reached
             for stay, guest in self.order.sample(self.guests, len(self.guests)):
-                stay.attempt(functools.partial(guest.visit, self._passes(guest)))
+                if not self._ahead(stay, guest):
+                    stay.attempt(functools.partial(self._visit, stay, guest))
                 self._step(self._total(planned))
             self.done += 1
             now = time.monotonic()
@@ -155,18 +178,43 @@ class Rounds:
                 break
             # A round that would end after the deadline is not begun.
             rounds = max(0, int((self.deadline - now) / max(now - started, 1e-9)))
-            left = rounds * max(1, self.repeats - before)
-            planned = min(most, max(min(most, _FEWEST), self.repeats + left))
-            if self.guests and planned <= self.repeats < most:
+            planned = min(most, self.reached + rounds * max(1, self.reached - before))
+            enough = min(self.done, self.repeats) if self._several else self.repeats
+            if rounds == 0 and fewest <= enough and self.reached < most:
                 self.stopped_by = "time limit"
-        self.progress(self._steps, self._steps)
+                break
+        if self._steps:
+            self.progress(self._steps, self._steps)
 
-    def _passes(self, guest: Guest) -> int:
-        """Return how often a guest runs at a visit: once where the number of rounds decides."""
+    @property
+    def _several(self) -> bool:
+        return len(self.stays) > 1
+
+    def _visit_first(self, stay: Stay, guest: Guest) -> None:
+        """Complete the first visit, to which what showed that a guest is warm belongs."""
+        passes = self._passes(stay, guest)
+        del guest.passes[: -max(passes, _WARM)]
+        if len(guest.passes) < passes:
+            guest.visit(passes - len(guest.passes))
+
+    def _ahead(self, stay: Stay, guest: Guest) -> bool:
+        """Whether a long guest has all that this round is to give it, from its warm-up."""
+        counted = self._several and self.limits.rounds is not None
+        return counted and not stay.short and len(guest.passes) > self.done
+
+    def _visit(self, stay: Stay, guest: Guest) -> None:
+        passes = self._passes(stay, guest)
+        guest.visit(passes, untimed=1 if stay.short and self._several else 0)
+
+    def _passes(self, stay: Stay, guest: Guest) -> int:
+        """Return how often a guest is timed at a visit."""
+        # Once seen, it is not forgotten: a busy spell makes passes long, and nothing short.
+        stay.short = stay.short or guest.last_s < _SHORT_S
+        fewest = _SHORT_PASSES if stay.short and self._several else 1
         if self.limits.rounds is not None:
-            return 1
-        visit_s = _VISIT_S if len(self.stays) > 1 else _VISIT_ALONE_S
-        return max(1, min(self.limits.most // 10, int(visit_s / max(guest.last_s, 1e-9))))
+            return fewest
+        visit_s = _VISIT_S if self._several else _VISIT_ALONE_S
+        return max(fewest, min(self.limits.most // 10, int(visit_s / max(guest.last_s, 1e-9))))
 
     def _precise(self, elapsed_s: float) -> bool:
         """Tell whether every guest's median is known well enough."""
@@ -179,9 +227,9 @@ class Rounds:
 
     def _total(self, planned: int) -> int:
         if self.limits.rounds is not None:
-            return max(self._steps + 1, len(self.stays) * (planned + 1))
+            return max(self._steps + 1, len(self.stays) * (planned + (not self._several)))
         left_s = max(0.0, self.deadline - time.monotonic())
-        each_s = sum(guest.last_s * self._passes(guest) for _, guest in self.guests)
+        each_s = sum(guest.last_s * self._passes(stay, guest) for stay, guest in self.guests)
         return self._steps + 1 + int(left_s / max(each_s, 1e-3)) * len(self.stays)
 
     def _step(self, total: int) -> None:

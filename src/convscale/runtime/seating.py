@@ -25,7 +25,6 @@ def seat(
     setting: Setting | None = None,
     *,
     seed: int = 0,
-    alone: bool = False,
 ) -> Sitting:
     """Bring a subject and a random normal input to the device.
 
@@ -37,7 +36,6 @@ def seat(
         device: Where it runs.
         setting: How it runs; its batch size is a number.
         seed: For the input.
-        alone: Whether no other network runs between its passes.
 
     Raises:
         InputError: If the module has no weights, or does not fit.
@@ -78,9 +76,7 @@ def seat(
             held = memory.memory_allocated() - before
         facts = _facts(runner, plain=layout is torch.contiguous_format)
         kept = stack.pop_all()
-    return Sitting(
-        subject, device, setting, module, images, runner, facts, held, alone=alone, stack=kept
-    )
+    return Sitting(subject, device, setting, module, images, runner, facts, held, stack=kept)
 
 
 def _tensors(module: nn.Module) -> list[torch.Tensor]:

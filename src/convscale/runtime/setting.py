@@ -49,9 +49,9 @@ class Setting:
     Args:
         mode: inference (one forward pass), or training (forward, backward, optimizer).
         batch_size: Images in one pass, or "max": as many as fit into memory.
-        device: cpu, cuda, cuda:1 or mps.
+        device: cpu, cuda, cuda:1 or mps; a torch.device is taken by its name.
         dtype: float32, bfloat16 or float16, the latter two under autocast with the weights as
-            they are; None keeps the network's own.
+            they are; None keeps the network's own. A torch.dtype is taken by its name.
         channels_last: Whether weights and input are laid out with the channels last.
         compile: Whether the network is compiled by `torch.compile`.
         threads: Threads of the processor; None is one, which repeats best.
@@ -80,6 +80,9 @@ class Setting:
     optimizer: str = "sgd"
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "device", str(self.device))
+        if self.dtype is not None:
+            object.__setattr__(self, "dtype", str(self.dtype).removeprefix("torch."))
         _one_of(self.mode, MODES, what="mode")
         if self.batch_size != MAX:
             _check_batch(self.batch_size)

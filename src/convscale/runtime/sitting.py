@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
     from convscale.runtime.subject import Subject
 
-# A network this short runs once untimed at each visit; longer ones do not notice.
-_SHORT_S = 0.05
 _MOST_WARM_UPS = 5
 # Counters of energy are read a few times a second.
 _ENERGY_S = 3.0
@@ -78,7 +76,6 @@ class Sitting:
     runner: Runner
     facts: Facts
     held_bytes: int = 0
-    alone: bool = False
     passes: list[Pass] = field(default_factory=list)
     last_s: float = 0.0
     recorded_bytes: int | None = None
@@ -98,22 +95,23 @@ class Sitting:
         """Run until passes get no faster, five have run or the time has come.
 
         The first pass is slow by itself: it compiles, allocates and chooses kernels. The passes
-        that show that they get no faster are as warm as any; if nothing else runs in between,
-        they are repeats already, of which there are to be no more than most.
+        that show that they get no faster are as warm as any: they are repeats already, of
+        which there are to be no more than most. Compiling takes none of the time.
         """
         before, warm = self._first(), list[Pass]()
+        until += self.facts.compile_s or 0.0
         for _ in range(_MOST_WARM_UPS - 1):
             if time.monotonic() > until:
                 return
             timed = self._run()
             if _settled(before, timed):
-                self.passes += [*warm, timed][-most:] if self.alone else []
+                self.passes += [*warm, timed][-most:] if most else []
                 return
             before, warm = timed, [timed]
 
-    def visit(self, passes: int = 1) -> None:
-        """Time passes, after an untimed one if the network is short and not alone."""
-        if self.last_s < _SHORT_S and not self.alone:
+    def visit(self, passes: int = 1, *, untimed: int = 0) -> None:
+        """Time passes, after some that are not timed."""
+        for _ in range(untimed):
             self._run()
         for _ in range(passes):
             self.passes.append(self._run())

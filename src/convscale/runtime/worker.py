@@ -79,7 +79,7 @@ class _Desk:
         if order["do"] == "warm_up":
             self.sitting.warm_up(time.monotonic() + order["seconds"], order["most"])
         else:
-            self.sitting.visit(order["passes"])
+            self.sitting.visit(order["passes"], untimed=order["untimed"])
         return _progress(self.sitting, known)
 
     def _probe(self, batch_size: int) -> Probe | None:
@@ -113,7 +113,7 @@ def _opened(order: dict[str, Any], content: bytes, setting: Setting) -> _Desk:
     if order["probing"]:
         return _Desk(subject, device, setting)
     require_room(subject, device, setting, order["time_limit_s"])
-    sitting = seat(subject, device, setting, seed=order["seed"], alone=order["alone"])
+    sitting = seat(subject, device, setting, seed=order["seed"])
     return _Desk(subject, device, setting, sitting)
 
 

@@ -54,7 +54,7 @@ def compare(
         batch_size: Images in one forward pass that is measured.
         device: cpu, cuda, cuda:1 or mps.
         threads: Threads of the processor; one by default, which repeats best.
-        rounds: Timed passes of each network.
+        rounds: Timed passes of each network; twelve times as many of one below 50 ms.
         time_limit_s: Stop measuring after this time, but not before three rounds.
         progress: Called with steps done and steps in all: a network scaled is a step, and
             so is each forward pass.
@@ -88,7 +88,7 @@ def compare(
         seed=seed,
         options={"num_classes": num_classes, "in_chans": in_chans},
     )
-    steps = _Steps(progress or _silent, total=plan.size * (1 + (rounds + 1 if measure else 0)))
+    steps = _Steps(progress or _silent, total=plan.size * (1 + (rounds if measure else 0)))
     notes = scale_all(plan, steps.built)
     trials = steps.trials
     counted = Comparison(tuple(trial.row for trial in trials), plan.strategies, notes=notes)

@@ -34,6 +34,7 @@ def correlate(
     passes: int = 3,
     time_limit_s: float = 600.0,
     file: str | Path | None = None,
+    isolate: bool = False,
     num_classes: int | None = None,
     in_chans: int | None = None,
     seed: int = 0,
@@ -54,8 +55,10 @@ def correlate(
         rounds: How often each network is visited.
         passes: Timed passes a visit, after its warm-up.
         time_limit_s: Begin no round that would end after this time, beyond the third.
-        file: A study file, written after each round; where it exists already, the study in it
-            goes on.
+        file: A study file, written after each visit; where it exists already, the study in it
+            goes on, and what failed is tried again.
+        isolate: Whether each visit is in a process of its own, so that a crash is a row; to start
+            one takes seconds.
         num_classes: Classes of networks made from a name.
         in_chans: Input channels of networks made from a name.
         seed: For the weights, the inputs and the order of the visits.
@@ -111,6 +114,7 @@ def correlate(
         passes=passes,
         limit_s=time_limit_s,
         seed=seed,
+        isolate=isolate,
         keep=lambda so_far: None if path is None else write_study(so_far, path),
         progress=steps.measuring,
     )

@@ -75,6 +75,8 @@ def read_study(path: str | Path) -> RuntimeStudy:
 def continued(study: RuntimeStudy, path: Path | None, now: Conditions | None) -> RuntimeStudy:
     """Return a study with the passes that its file holds already, if there is such a file.
 
+    What failed in it is tried again.
+
     Args:
         study: What is asked for.
         path: The file, if any.
@@ -102,7 +104,9 @@ def continued(study: RuntimeStudy, path: Path | None, now: Conditions | None) ->
             "Ask for the same again, or name another file."
         )
     _check_machine(before.conditions, now, path)
-    timed = tuple(replace(old, row=row) for old, row in zip(before.networks, rows, strict=True))
+    timed = tuple(
+        replace(old, row=row, failed=None) for old, row in zip(before.networks, rows, strict=True)
+    )
     return replace(study, networks=timed, conditions=before.conditions, rounds=before.rounds)
 
 

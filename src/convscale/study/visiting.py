@@ -5,10 +5,11 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 
 from convscale.quantities import format_bytes
 from convscale.runtime import Conditions, Failure, Measurement, Setting, Subject, measure_together
+from convscale.runtime.batch import predicted_bytes
 from convscale.runtime.memory import available_bytes
 from convscale.runtime.rounds import silent
 from convscale.study.parking import Parked
@@ -17,11 +18,9 @@ from convscale.study.trials import Progress, Trial
 
 # However little time there is, a spread needs this many rounds.
 _FEWEST_ROUNDS = 3
-# A training step holds the weights, a copy that it trains, their gradients and their momenta
-# (adamw: two); and of each activation what backward needs of the convolution, the norm and the
-# nonlinearity.
-_WEIGHTS_IN_TRAINING, _KEPT_ACTIVATIONS = {"sgd": 4, "adamw": 5}, 3
-_FLOAT_BYTES = 4
+# A rough upper limit of what a visit takes, below which nothing is predicted: so many times the
+# weights, and of each activation so many float32.
+_WEIGHTS, _ACTIVATIONS, _FLOAT_BYTES = 8, 16, 4
 
 
 @dataclass(frozen=True)
@@ -61,7 +60,9 @@ def invite(trial: Trial, *, seed: int = 0) -> Guest:
     return Guest(trial, replace(trial.subject, module=None), Parked(module, seed=seed))
 
 
-def visit(guest: Guest, setting: Setting, *, passes: int, limit_s: float) -> Measurement | Failure:
+def visit(
+    guest: Guest, setting: Setting, *, passes: int, limit_s: float, isolate: bool = False
+) -> Measurement | Failure:
     """Give a network its weights, warm it up, time passes, and take the weights back.
 
     Example:
@@ -78,12 +79,34 @@ def visit(guest: Guest, setting: Setting, *, passes: int, limit_s: float) -> Mea
             [subject],
             rounds=passes,
             time_limit_s=limit_s,
+            isolate=isolate,
             **asdict(setting),
         )
     return found
 
 
-def lacking_memory(guest: Guest, setting: Setting, available: int | None) -> str | None:
+def needed_bytes(guest: Guest, setting: Setting) -> int | None:
+    """Return the memory that a visit takes, as `memory` predicts it; None where it cannot be.
+
+    What trains, is compiled or laid out otherwise is a copy beside the network.
+
+    Example:
+        >>> from torch import nn
+        >>> from convscale.study.comparison import Row
+        >>> row = Row("net", None, 1.0, 8, 100, 10, 5)
+        >>> guest = invite(Trial(row, Subject("net", nn.Conv2d(64, 64, 3, bias=False), 8)))
+        >>> one = needed_bytes(guest, Setting())  # weights, input of 8 px, output of 6 px
+        >>> one == 4 * (64 * 64 * 9 + 64 * 64 + 64 * 36)
+        True
+    """
+    predicted = predicted_bytes(replace(guest.subject, module=guest.parked.module), setting)
+    if predicted is None:
+        return None
+    copied = setting.mode == "training" or setting.channels_last or setting.compile
+    return predicted + (guest.parked.bytes if copied else 0)
+
+
+def lacking_memory(guest: Guest, needed: int | None, available: int | None) -> str | None:
     """Say that a network needs more memory than there is; None where it fits or nothing tells.
 
     Example:
@@ -91,22 +114,21 @@ def lacking_memory(guest: Guest, setting: Setting, available: int | None) -> str
         >>> from convscale.study.comparison import Row
         >>> row = Row("net", None, 1.0, 8, 100, 10, 5)
         >>> guest = invite(Trial(row, Subject("net", nn.Conv2d(64, 64, 3), 8)))
-        >>> lacking_memory(guest, Setting(mode="training"), available=100_000)
-        'net needs about 576.1 KiB, and 97.7 KiB are available. Use a smaller batch or factor.'
+        >>> lacking_memory(guest, 590_000, available=100_000)
+        'net needs about 576.2 KiB, and 97.7 KiB are available. Use a smaller batch or factor.'
     """
-    training = setting.mode == "training"
-    batch = setting.batch_size if isinstance(setting.batch_size, int) else 1
-    copied = setting.channels_last or setting.compile
-    held = _WEIGHTS_IN_TRAINING[setting.optimizer] if training else 1 + copied
-    weights = guest.parked.bytes * held
-    kept = _KEPT_ACTIVATIONS if training else 1
-    need = weights + kept * _FLOAT_BYTES * batch * guest.trial.row.acts
-    if available is None or need <= available:
+    if available is None or needed is None or needed <= available:
         return None
     return (
-        f"{guest.trial.row.label} needs about {format_bytes(need)}, and "
+        f"{guest.trial.row.label} needs about {format_bytes(needed)}, and "
         f"{format_bytes(available)} are available. Use a smaller batch or factor."
     )
+
+
+def _rough_bytes(guest: Guest, setting: Setting) -> int:
+    batch = setting.batch_size if isinstance(setting.batch_size, int) else 1
+    activations = batch * guest.trial.row.acts * _FLOAT_BYTES
+    return _WEIGHTS * guest.parked.bytes + _ACTIVATIONS * activations
 
 
 def _forget(study: RuntimeStudy) -> None:
@@ -117,8 +139,9 @@ def _forget(study: RuntimeStudy) -> None:
 class Rounds:
     """Rounds of visits over all networks, in a new random order each.
 
-    limit_s bounds the measuring in all, but not before three rounds; keep is given the study
-    after every round.
+    A study goes on where it is: a network that has fewer visits than others, since it failed
+    before or the study was stopped within a round, has those first. limit_s bounds the measuring
+    in all, but not before three rounds; keep is given the study after every visit.
 
     Example:
         >>> from torch import nn
@@ -137,17 +160,20 @@ class Rounds:
     passes: int
     limit_s: float
     seed: int = 0
+    isolate: bool = False
     keep: Callable[[RuntimeStudy], None] = _forget
     progress: Progress = silent
+    _needs: dict[int, int | None] = field(default_factory=dict)
 
     def run(self, study: RuntimeStudy) -> RuntimeStudy:
         """Visit all networks until the rounds are done or the time is over."""
         started = time.monotonic()
-        for done in range(study.rounds, self.rounds):
+        for done in range(self.rounds):
             began = time.monotonic()
             # Each round has an order of its own, also when a study goes on.
             order = random.Random(f"{self.seed}:{done}")
-            study = replace(self._round(study, order), rounds=done + 1)
+            study = self._round(study, done, order)
+            study = replace(study, rounds=max(study.rounds, done + 1))
             self.keep(study)
             now = time.monotonic()
             # A round that would end after the time limit is not begun.
@@ -155,26 +181,42 @@ class Rounds:
                 break
         return study
 
-    def _round(self, study: RuntimeStudy, order: random.Random) -> RuntimeStudy:
+    def _round(self, study: RuntimeStudy, done: int, order: random.Random) -> RuntimeStudy:
+        count = len(study.networks)
+        for step, index in enumerate(order.sample(range(count), count), start=1):
+            network = study.networks[index]
+            if network.failed is None and len(network.wall_s) <= done:
+                study = self._visited(study, index)
+                self.keep(study)
+            self.progress(count * done + step, count * self.rounds)
+        return study
+
+    def _visited(self, study: RuntimeStudy, index: int) -> RuntimeStudy:
         networks = list(study.networks)
-        total = len(networks) * self.rounds
-        conditions = study.conditions
-        for step, index in enumerate(order.sample(range(len(networks)), len(networks)), start=1):
-            if networks[index].failed is None:
-                networks[index], seen = self._visit(networks[index], self.guests[index])
-                conditions = conditions or _common(seen, len(networks))
-            self.progress(len(networks) * study.rounds + step, total)
+        networks[index], seen = self._visit(networks[index], index)
+        conditions = study.conditions or _common(seen, len(networks))
         return replace(study, networks=tuple(networks), conditions=conditions)
 
-    def _visit(self, network: TimedNetwork, guest: Guest) -> tuple[TimedNetwork, Conditions | None]:
-        on_processor = self.setting.device == "cpu"
-        lacking = lacking_memory(guest, self.setting, available_bytes() if on_processor else None)
+    def _visit(self, network: TimedNetwork, index: int) -> tuple[TimedNetwork, Conditions | None]:
+        guest = self.guests[index]
+        lacking = self._lacking(guest, index)
         if lacking is not None:
             return replace(network, failed=lacking), None
-        found = visit(guest, self.setting, passes=self.passes, limit_s=self.limit_s)
+        found = visit(
+            guest, self.setting, passes=self.passes, limit_s=self.limit_s, isolate=self.isolate
+        )
         if isinstance(found, Failure):
             return replace(network, failed=found.failed), None
         return network.visited(found.wall_s, found.processor_s), found.conditions
+
+    def _lacking(self, guest: Guest, index: int) -> str | None:
+        """Say that there is no memory for a network; what it takes is predicted once."""
+        available = available_bytes() if self.setting.device == "cpu" else None
+        if available is None or _rough_bytes(guest, self.setting) <= available:
+            return None
+        if index not in self._needs:
+            self._needs[index] = needed_bytes(guest, self.setting)
+        return lacking_memory(guest, self._needs[index], available)
 
 
 def _common(conditions: Conditions | None, networks: int) -> Conditions | None:
