@@ -477,6 +477,9 @@ def test_several_inputs_are_all_data():
 
 def test_a_batch_of_tensors_that_are_given_is_their_own():
     inputs = (torch.zeros(1, 3, 8, 8), torch.zeros(1, 4))
+    two = (torch.zeros(2, 3, 8, 8), torch.zeros(2, 4))
+    (note,) = cs.operators(Pair(), example_inputs=two).notes
+    assert note.endswith("the first has 2 entries along its first axis.")
     message = "^The batch size is 2, but tensors were given, which have a batch"
     with pytest.raises(InputError, match=message):
         cs.operators(Pair(), example_inputs=inputs, batch_size=2)

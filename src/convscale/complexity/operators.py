@@ -9,7 +9,7 @@ from torch import nn
 
 from convscale.complexity.calls import OperatorCall
 from convscale.complexity.counting import check_convention
-from convscale.complexity.failing import cannot_run, real_pass
+from convscale.complexity.failing import cannot_run, real_pass, several
 from convscale.complexity.recording import Recorder
 from convscale.complexity.tally import listen
 from convscale.complexity.views import Operators
@@ -105,7 +105,7 @@ def record_network(
         params=sum(parameter.numel() for parameter in module.parameters())
         + sum(map(packed_elements, module.modules())),
         calls=tuple(calls),
-        notes=notes,
+        notes=(*notes, *(several(feed.inputs(module)) if feed.has_own_batch(module) else ())),
     )
 
 

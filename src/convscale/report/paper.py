@@ -43,6 +43,7 @@ def paper_figure(frame: pd.DataFrame, title: str) -> Any:
     """
     from matplotlib import rc_context
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     with rc_context(_STYLE):
         figure = Figure(figsize=(8.0, 5.2), layout="constrained")
@@ -60,6 +61,7 @@ def paper_figure(frame: pd.DataFrame, title: str) -> Any:
                 fontsize=8,
             )
         panels[-1].set_xlabel("operators in the order of execution")
+        panels[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
         panels[-1].set_xlim(0.4, len(frame) + 0.6)
         figure.suptitle(title, fontsize=10)
         handles, names = panels[0].get_legend_handles_labels()
