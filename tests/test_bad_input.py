@@ -58,7 +58,7 @@ PARSED = {
     "count resnet18 --resolution 224x0": r"The resolution is 0; it must be at least 1\.",
     "count resnet18 --resolution big": r"Cannot read 'big' as a resolution\. Write 224,",
     "count resnet18 --resolution 1x2x3x4": r"Cannot read '1x2x3x4' as a resolution\.",
-    "count resnet18 --convention pycsl": r"Unknown convention 'pycsl'\. Use default, pycls, fv",
+    "count resnet18 --convention pycsl": r"Unknown convention 'pycsl'\. Use .*, torch or all\.",
     "count resnet18 --num-classes x": r"Cannot read 'x' as the number of classes\. Write an int",
     "count resnet18 --num-classes -1": r"The number of classes is -1; it must be at least 1\.",
     "count resnet18 --in-chans 0": r"The number of input channels is 0; it must be at least 1\.",

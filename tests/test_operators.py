@@ -178,6 +178,16 @@ def test_a_count_made_in_inference_mode_is_the_same():
         assert cs.count("vit_tiny_patch16_224").uncounted == ()
 
 
+@pytest.mark.parametrize("name", ["hrnet_w18_small", "mobilevit_xxs"])
+def test_every_convention_counts_the_same_in_inference_mode(name):
+    plain = cs.count_conventions(name, resolution=64)
+    with torch.inference_mode():
+        found = cs.count_conventions(name, resolution=64)
+    for convention, count in plain.items():
+        assert found[convention].as_dict() == count.as_dict()
+        assert found[convention].edges == count.edges
+
+
 class Force(nn.Module):
     """The gradient of an energy with regard to the image, as networks of molecules put it out."""
 

@@ -10,6 +10,7 @@ from convscale.cli import options
 from convscale.cli.answer import Answer
 from convscale.cli.values import optional_whole_number, report_file, whole_number
 from convscale.complexity.views import Operators, check_view
+from convscale.errors import InputError
 from convscale.input_sizes import parse_input_sizes
 from convscale.quantities import parse_resolution
 
@@ -92,10 +93,14 @@ def _counted(
     network: str, convention: str, known: dict[str, Any], *, layers: bool, json: bool
 ) -> tuple[Count, Answer]:
     """Count in a convention, or in all: the first count, and what is shown of them."""
+    from convscale.complexity.conventions import CONVENTIONS
     from convscale.report import conventions, tables
     from convscale.scaling import count as count_network
     from convscale.scaling import count_conventions
 
+    if convention not in (*CONVENTIONS, "all"):
+        known_names = ", ".join(CONVENTIONS)
+        raise InputError(f"Unknown convention {convention!r}. Use {known_names} or all.")
     if convention == "all":
         every = count_conventions(network, **known)
         first = next(iter(every.values()))

@@ -138,10 +138,13 @@ def _check_layer_norm(
             raise ValueError(f"a layer norm of {wanted} got {found}")
 
 
+_COMPOSITE = torch._C.DispatchKey.CompositeImplicitAutograd
+
+
 @cache
 def _is_composite(func: Any) -> bool:
     """Tell whether an operator is made of others; in inference mode it arrives whole."""
-    return torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), "CompositeImplicitAutograd")
+    return torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), _COMPOSITE)
 
 
 class _Dispatch(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -153,7 +156,7 @@ class _Dispatch(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if _is_composite(func):
             with self:
-                return func.decompose(*args, **(kwargs or {}))
+                return func._op_dk(_COMPOSITE, *args, **(kwargs or {}))  # as outside of it
         output = _call(func, args, kwargs or {})
         for observer in self._observers:
             observer.visit(func, args, kwargs or {}, output, self._stack[-1])
