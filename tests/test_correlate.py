@@ -25,7 +25,7 @@ from convscale.report.association import (
     scatter_frame,
     verdict,
 )
-from convscale.report.correlations import correlations_markdown, correlations_table
+from convscale.report.correlations import correlations_markdown, correlations_table, sentences
 from convscale.report.layout import plain_lines
 from convscale.report.scatter import scatter_drawing, scatter_figure
 from convscale.runtime import Conditions, Setting, Spread, Subject, measure
@@ -618,3 +618,20 @@ def test_the_command_refuses_bad_input_in_one_line(arguments, said, capsys):
     assert captured.out == ""
     assert captured.err.startswith(f"convscale: {said}")
     assert captured.err.count("\n") == 1
+
+
+def test_two_networks_have_no_best_metric_and_no_interval_to_speak_of():
+    timed = [
+        TimedNetwork(Row("net", name, 1.0, 8, flops, 9, 9), ((flops / 1e5,),), ((flops / 2e5,),))
+        for name, flops in ((None, 100), ("w", 200))
+    ]
+    said = " ".join(sentences(RuntimeStudy(tuple(timed), {}, HERE)))
+    assert said.startswith("No metric can be told from another over 2 networks. ")
+    assert "names the same best" not in said
+    assert "Intervals" not in said
+
+
+def test_a_batch_size_that_is_no_number_says_what_may_be_written(capsys):
+    assert run(["measure", "resnet18", "--batch-size", "1e3"]) == 2
+    said = "convscale: Cannot read '1e3' as the batch size. Write an integer, or max.\n"
+    assert capsys.readouterr().err == said
