@@ -62,7 +62,7 @@ def settle(
         >>> trace = trace_module(nn.Conv2d(3, 8, 1), 8)
         >>> net = nn.Conv2d(3, 8, 1, device="meta")
         >>> settle(net, trace, trace.channels.sizes, 8, in_chans=3, model_path=str)
-        Settlement(found={}, failure=None, literals=(), last=('', 1))
+        Settlement(found={}, failure=None, literals=(), last=('', 0))
     """
     settler = _Settler(module, trace, sizes, model_path)
     inputs = example_inputs(module, resolution, in_chans=in_chans)
