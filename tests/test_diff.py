@@ -90,3 +90,12 @@ def test_the_table_shows_what_changes_and_what_only_one_has():
     assert lines[0] == "timm:resnet50 at 224 px, and timm:resnet50@dWr:4 at 240 px"
     assert lines[3].startswith("layer2 4 → 5 512 → 888 – 28 → 30 1.03G → ")
     assert lines[-1] == "Only in timm:resnet50@dWr:4: layer2.4, layer3.6."
+
+
+def test_a_window_of_80_columns_shows_whole_names_and_the_ratios_alone():
+    found = cs.diff("resnet50", "resnet50@dWr:4")
+    lines = plain_lines(difference_table(found), width=80)
+    layer2 = found.pairs[1]
+    ratios = layer2.second.complexity.ratio_to(layer2.first.complexity).values()
+    assert lines[1] == "stage depth width px flops params acts"
+    assert lines[3] == "layer2 4 → 5 512 → 888 28 → 30 " + " ".join(f"{r:.2f}x" for r in ratios)

@@ -6,11 +6,12 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Group, RenderableType
+from rich.table import Table
 from rich.text import Text
 
 from convscale.complexity.complexity import METRICS, Complexity
 from convscale.quantities import format_count, format_resolution
-from convscale.report.layout import add_row, noted, table_of, titled
+from convscale.report.layout import Widest, add_row, noted, table_of, titled
 
 if TYPE_CHECKING:
     from convscale.scaling import StageRow, StageTable
@@ -76,24 +77,6 @@ def difference_table(found: Difference) -> RenderableType:
         >>> plain_lines(difference_table(diff("resnet18", "resnet34")))[0]
         'timm:resnet18 at 224 px, and timm:resnet34 at 224 px'
     """
-    shown = table_of("stage", "depth<", "width<", "group width<", "px<", *_shares())
-    for pair in found.pairs:
-        first, second = pair.first, pair.second
-        add_row(
-            shown,
-            pair.name,
-            _change(_of(first, "depth"), _of(second, "depth")),
-            _change(_of(first, "width"), _of(second, "width")),
-            _change(_groups(first), _groups(second)),
-            _change(_sides(first), _sides(second)),
-            *_costs(
-                None if first is None else first.complexity,
-                None if second is None else second.complexity,
-            ),
-        )
-    rest = [""] * 4
-    add_row(shown, "outside", *rest, *_costs(found.first.outside, found.second.outside))
-    add_row(shown, "total", *rest, *_costs(found.first.total, found.second.total))
     title = ", and ".join(
         f"{table.network} at {format_resolution(table.resolution)} px"
         for table in (found.first, found.second)
@@ -104,7 +87,38 @@ def difference_table(found: Difference) -> RenderableType:
         for table, paths in ((found.first, found.only_first), (found.second, found.only_second))
         if paths
     ]
-    return Group(titled(title, shown), *only, *noted(notes))
+    both = Widest(_pairs_table(found, wide=True), _pairs_table(found, wide=False))
+    return Group(titled(title, both), *only, *noted(notes))
+
+
+def _pairs_table(found: Difference, *, wide: bool) -> Table:
+    """Set the stages side by side; the narrow table has of each metric the ratio alone."""
+    grouped = wide or any(
+        row is not None and row.group_widths
+        for pair in found.pairs
+        for row in (pair.first, pair.second)
+    )
+    heads = ["stage", "depth<", "width<", *(["group width<"] if grouped else []), "px<"]
+    shown = table_of(*heads, *_shares())
+    for pair in found.pairs:
+        first, second = pair.first, pair.second
+        add_row(
+            shown,
+            pair.name,
+            _change(_of(first, "depth"), _of(second, "depth")),
+            _change(_of(first, "width"), _of(second, "width")),
+            *([_change(_groups(first), _groups(second))] if grouped else []),
+            _change(_sides(first), _sides(second)),
+            *_costs(
+                None if first is None else first.complexity,
+                None if second is None else second.complexity,
+                wide=wide,
+            ),
+        )
+    rest = [""] * (len(heads) - 1)
+    add_row(shown, "outside", *rest, *_costs(found.first.outside, found.second.outside, wide=wide))
+    add_row(shown, "total", *rest, *_costs(found.first.total, found.second.total, wide=wide))
+    return shown
 
 
 def _of(row: StageRow | None, name: str) -> str:
@@ -123,14 +137,15 @@ def _change(first: str, second: str) -> str:
     return first if first == second else f"{first} → {second}"
 
 
-def _costs(first: Complexity | None, second: Complexity | None) -> list[str]:
-    """Write what the second costs, and how often the first that is."""
+def _costs(first: Complexity | None, second: Complexity | None, *, wide: bool) -> list[str]:
+    """Write what the second costs, and how often the first that is; or that alone."""
     cells = []
     for metric in METRICS:
         values = [None if one is None else getattr(one, metric) for one in (first, second)]
         before, after = values
         shown = " → ".join("–" if value is None else format_count(value) for value in values)
-        cells.append(f"{shown} ({after / before:.2f}x)" if before and after else shown)
+        ratio = f"{after / before:.2f}x" if before and after else ""
+        cells.append((f"{shown} ({ratio})" if wide else ratio) if ratio else shown)
     return cells
 
 
