@@ -28,6 +28,7 @@ LAYERS = (
     "complexity",
     "scaling",
     "runtime",
+    "prediction",
     "selection",
     "study",
     "report",

@@ -78,7 +78,8 @@ class OperatorCall:
     fused, and views are no calls. `weight_bytes` is the part of `bytes_read` that is parameters,
     buffers, constants and what is computed from these alone; `params` are the params that no
     call before used. `path` is the module that runs it; the first shape is that of the first
-    tensor that comes or goes.
+    tensor that comes or goes. `sources` are the positions, among the calls of the pass, of those
+    that wrote what this call reads; none for what the network was given, and for weights.
 
     Example:
         >>> call = OperatorCall("act", "aten.relu", "activation", bytes_read=64, bytes_written=64)
@@ -98,6 +99,7 @@ class OperatorCall:
     input_shapes: tuple[Shape, ...] = ()
     output_shapes: tuple[Shape, ...] = ()
     geometry: Geometry | None = None
+    sources: tuple[int, ...] = ()
 
     @property
     def bytes_moved(self) -> int:

@@ -65,6 +65,7 @@ class Recorder(Observer):
         self.convention = convention_named(convention)
         self._inside = 0  # functions that the convention counts as a whole, and that are running
         self._data = {_storage(tensor) for tensor in inputs}
+        self._writers: dict[int, int] = {}  # by storage: the call that wrote it last
         self._params: dict[int, dict[int, int]] = {}  # by storage: parameters that are in it
         for parameter in module.parameters():
             self._params.setdefault(_storage(parameter), {})[id(parameter)] = parameter.numel()
@@ -82,7 +83,10 @@ class Recorder(Observer):
         of_weights = len(weights) == len(operands)
         params = self._follow(operands, results, of_weights=of_weights)
         if func._opname.removeprefix("new_").startswith("empty"):
+            for tensor in results:  # the place may have been another's before
+                self._writers.pop(_storage(tensor), None)
             return
+        sources = self._written(operands, results)
         packed = sum(map(_packed_bytes, args))
         if packed:
             params += self._packed_params(path, args)
@@ -110,8 +114,17 @@ class Recorder(Observer):
                 input_shapes=tuple(tuple(t.shape) for t in operands),
                 output_shapes=tuple(tuple(t.shape) for t in results),
                 geometry=geometry,
+                sources=sources,
             )
         )
+
+    def _written(
+        self, operands: list[torch.Tensor], results: list[torch.Tensor]
+    ) -> tuple[int, ...]:
+        """Return the calls that wrote what the next one reads, and note what that one writes."""
+        writers = {self._writers.get(_storage(tensor)) for tensor in operands}
+        self._writers |= {_storage(tensor): len(self.calls) for tensor in results}
+        return tuple(sorted(writer for writer in writers if writer is not None))
 
     def _packed_params(self, path: str, args: tuple[Any, ...]) -> int:
         """Return the weights that a quantised layer holds packed, when it runs first."""

@@ -1,0 +1,7 @@
+"""Runtime predicted from coefficients fitted to measurements."""
+
+from __future__ import annotations
+
+from convscale.prediction.workload import Workload, workload
+
+__all__ = ["Workload", "workload"]

@@ -1,0 +1,115 @@
+"""The operators of a forward pass as arrays: what a runtime model reads. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from math import prod
+
+import numpy as np
+import numpy.typing as npt
+
+from convscale.complexity.calls import KINDS, Geometry, OperatorCall
+
+Floats = npt.NDArray[np.float64]
+_NO_PRODUCT = Geometry(0, 0, 0)
+
+
+@dataclass(frozen=True)
+class Workload:
+    """The operators of a forward pass of one image, an array a quantity.
+
+    The first axis of every array are the operators; further ones, where there are any, are
+    candidates, and an array may have length 1 along them. `kind` has the operators alone: the
+    positions of their kinds among `KINDS`.
+
+    Args:
+        kind: The kinds, integers, shape (operators,).
+        repeats: How often each operator runs.
+        flops: Multiply-adds.
+        read: Elements read, weights apart.
+        written: Elements written.
+        weights: Elements of weights read; a batch of images reads them once.
+        rows: Positions at which weights are applied, 0 where nothing is multiplied.
+        inner: Products added up for an output, c_in / groups · ∏k.
+        outs: Output channels.
+        groups: Groups of a convolution.
+        kernel: Positions of the kernel, ∏k.
+        stride: Input positions an output position, ∏stride.
+        sources: For each operator, those that wrote what it reads; empty where not known.
+
+    Example:
+        >>> call = OperatorCall("a", "aten.relu", "activation", bytes_read=64, bytes_written=64)
+        >>> found = workload([call], item_bytes=4)
+        >>> float(found.read[0]), float(found.written[0]), found.operators
+        (16.0, 16.0, 1)
+    """
+
+    kind: npt.NDArray[np.intp]
+    repeats: Floats
+    flops: Floats
+    read: Floats
+    written: Floats
+    weights: Floats
+    rows: Floats
+    inner: Floats
+    outs: Floats
+    groups: Floats
+    kernel: Floats
+    stride: Floats
+    sources: tuple[tuple[int, ...], ...] = ()
+
+    @property
+    def operators(self) -> int:
+        """The length of the first axis."""
+        return len(self.kind)
+
+    def only(self, which: npt.NDArray[np.bool_]) -> Workload:
+        """Return some of the operators; what wrote their inputs is no longer known.
+
+        Example:
+            >>> found = workload([OperatorCall("a", "aten.relu", "activation")] * 2)
+            >>> found.only(np.array([True, False])).operators
+            1
+        """
+        arrays = (getattr(self, entry.name)[which] for entry in fields(self)[:-1])
+        return Workload(*arrays)
+
+
+def workload(calls: Sequence[OperatorCall], *, item_bytes: int = 1) -> Workload:
+    """Put the calls of a forward pass of one image into arrays.
+
+    Args:
+        calls: The calls.
+        item_bytes: Bytes of a floating element in them.
+
+    Example:
+        >>> stem = Geometry(3, 64, rows=112 * 112, kernel=(7, 7), stride=(2, 2))
+        >>> call = OperatorCall("conv1", "aten.convolution", "convolution kxk", geometry=stem)
+        >>> found = workload([call])
+        >>> [float(found.inner[0]), float(found.kernel[0]), float(found.stride[0])]
+        [147.0, 49.0, 4.0]
+    """
+    own = [call.geometry or _NO_PRODUCT for call in calls]
+    return Workload(
+        kind=np.array([_POSITION[call.kind] for call in calls], dtype=np.intp),
+        repeats=np.ones(len(calls)),
+        flops=_array([call.flops for call in calls]),
+        read=_array([call.bytes_read - call.weight_bytes for call in calls]) / item_bytes,
+        written=_array([call.bytes_written for call in calls]) / item_bytes,
+        weights=_array([call.weight_bytes for call in calls]) / item_bytes,
+        rows=_array([one.rows for one in own]),
+        inner=_array([one.in_channels // one.groups * prod(one.kernel) for one in own]),
+        outs=_array([one.out_channels for one in own]),
+        groups=_array([one.groups for one in own]),
+        kernel=_array([prod(one.kernel) for one in own]),
+        stride=_array([prod(one.stride) for one in own]),
+        sources=tuple(call.sources for call in calls),
+    )
+
+
+_POSITION = {kind: position for position, kind in enumerate(KINDS)}
+
+
+def _array(values: Sequence[float]) -> Floats:
+    return np.array(values, dtype=np.float64)
