@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from convscale.prediction.fusion import fused
 from convscale.prediction.workload import Workload, workload
 
-__all__ = ["Workload", "workload"]
+__all__ = ["Workload", "fused", "workload"]
