@@ -15,6 +15,7 @@ PACKAGE = ROOT / "src" / "convscale"
 # A module imports only from its own layer and from those before it.
 LAYERS = (
     "errors",
+    "files",
     "reading",
     "quantities",
     "input_sizes",
@@ -29,6 +30,7 @@ LAYERS = (
     "scaling",
     "runtime",
     "prediction",
+    "training",
     "selection",
     "study",
     "report",
@@ -37,6 +39,7 @@ LAYERS = (
 # These hold numbers only: they start at once.
 LIGHT = (
     "errors",
+    "files",
     "reading",
     "quantities",
     "strategy",

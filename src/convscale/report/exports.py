@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from convscale.errors import InputError
+from convscale.files import write_whole
 from convscale.report.along import along_frame, along_page, title_of
-from convscale.report.files import write_whole
 from convscale.report.paper import FORMATS, paper_figure, rendered
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from convscale.complexity.complexity import METRICS
 from convscale.errors import InputError
+from convscale.files import write_whole
 from convscale.report import parts
 from convscale.report.figures import decision_figure, growth_figure, latency_figure
-from convscale.report.files import write_whole
 from convscale.report.frames import decision_frame, growth_frame, latency_frame, law_frame
 from convscale.report.look import Palette
 from convscale.report.markup import section, tag
