@@ -96,10 +96,12 @@ def count(
     """
     check_closed_form(convention)
     side = check_resolution(description.resolution if resolution is None else resolution, dims=2)
-    if isinstance(description, EfficientNet):
-        cost = _efficientnet(description, side)
+    net = description
+    if isinstance(net, EfficientNet):
+        stages = zip(net.depths, net.widths, net.expansion_ratios, net.strides, strict=True)
+        cost = efficientnet_cost(net, tuple(stages), side)
     else:
-        cost = _anynet(description, side)
+        cost = _anynet(net, side)
     return Complexity(*cost.total(convention))
 
 
@@ -110,14 +112,23 @@ def _anynet(net: AnyNet, resolution: Resolution) -> Cost:
     return anynet_cost(net, tuple(stages), resolution)
 
 
-def anynet_cost(net: AnyNet, stages: tuple[Stage, ...], resolution: Resolution) -> Cost:
+def anynet_cost(
+    net: AnyNet,
+    stages: tuple[Stage, ...],
+    resolution: Any,
+    *,
+    stem_width: Number | None = None,
+    head_width: Number | None = None,
+) -> Cost:
     """Return the cost of the network, or the networks, with other stages.
 
     Args:
         net: What is around the stages, and the kind of block.
         stages: Depth, width, inner width, group width and stride of each stage; last stages
             may have no blocks.
-        resolution: Input side, or all sides, in px.
+        resolution: Input side, or all sides, in px; a side may be an array as well.
+        stem_width: Width of the stem; the network's own by default.
+        head_width: Width of the last 1×1 convolution, where there is one; its own by default.
 
     Example:
         >>> from convscale.families.registry import named
@@ -125,8 +136,8 @@ def anynet_cost(net: AnyNet, stages: tuple[Stage, ...], resolution: Resolution) 
         >>> anynet_cost(net, ((1, 32, 32, 16, 2), (0, 64, 64, 16, 2)), 224).params > 32 * 1000
         True
     """
-    cost, size = _stem(net, resolution)
-    width: Number = net.stem_width
+    width: Number = net.stem_width if stem_width is None else stem_width
+    cost, size = _stem(net, width, resolution)
     for depth, new, inner, group, stride in stages:
         before, size = size, _strided(size, stride)
         first = _block(net, width, new, inner, group, before, size, stride)
@@ -136,16 +147,16 @@ def anynet_cost(net: AnyNet, stages: tuple[Stage, ...], resolution: Resolution) 
         width = _last(depth, new, width)
         if net.head_width:  # all that depends on the size of the last map
             size = (_last(depth, size[0], before[0]), _last(depth, size[1], before[1]))
-    return cost.plus(_head(net, width, size))
+    return cost.plus(_head(net, width, size, head_width))
 
 
-def _stem(net: AnyNet, resolution: Resolution) -> tuple[Cost, tuple[Number, Number]]:
+def _stem(net: AnyNet, width: Number, resolution: Any) -> tuple[Cost, tuple[Number, Number]]:
     kernel, stride = {"simple": (3, 2), "pooled": (7, 2), "small": (3, 1)}[net.stem]
     size = _strided(sides(resolution), stride)
-    cost = _conv(net.in_chans, net.stem_width, _area(size), kernel=kernel)
+    cost = _conv(net.in_chans, width, _area(size), kernel=kernel)
     if net.stem == "pooled":
         size = _strided(size, 2)
-        cost = cost.plus(Cost(0, 0, 0, pool_acts=net.stem_width * _area(size)))
+        cost = cost.plus(Cost(0, 0, 0, pool_acts=width * _area(size)))
     return cost, size
 
 
@@ -176,43 +187,74 @@ def _block(
     return cost.plus(_conv(width, new, area).times(projected))
 
 
-def _head(net: AnyNet | EfficientNet, width: Number, size: tuple[Number, Number]) -> Cost:
+def _head(
+    net: AnyNet | EfficientNet,
+    width: Number,
+    size: tuple[Number, Number],
+    head_width: Number | None = None,
+) -> Cost:
     cost = Cost(0, 0, 0)
     if net.head_width:
-        cost = _conv(width, net.head_width, _area(size))
-        width = net.head_width
+        head = net.head_width if head_width is None else head_width
+        cost = _conv(width, head, _area(size))
+        width = head
     return cost.plus(_conv(width, net.num_classes, 1, bias=True))
 
 
-def _efficientnet(net: EfficientNet, resolution: Resolution) -> Cost:
+def efficientnet_cost(
+    net: EfficientNet,
+    stages: tuple[tuple[Number, Number, Any, int], ...],
+    resolution: Any,
+    *,
+    stem_width: Number | None = None,
+    head_width: Number | None = None,
+) -> Cost:
+    """Return the cost of the network, or the networks, with other stages.
+
+    Args:
+        net: What is around the stages, and the kernels.
+        stages: Depth, width, expansion ratio and stride of each stage; last stages may have no
+            blocks.
+        resolution: Input side, or all sides, in px; a side may be an array as well.
+        stem_width: Width of the stem; the network's own by default.
+        head_width: Width of the last 1×1 convolution, where there is one; its own by default.
+
+    Example:
+        >>> from convscale.families.registry import named
+        >>> efficientnet_cost(named("EfficientNet-B0"), ((1, 16, 1, 1),), 224).acts
+        17060880
+    """
     size = _strided(sides(resolution), 2)
-    cost = _conv(net.in_chans, net.stem_width, _area(size), kernel=3)
-    width = net.stem_width
-    stages = zip(
-        net.depths, net.widths, net.strides, net.expansion_ratios, net.kernels, strict=True
-    )
-    for depth, new, stride, ratio, kernel in stages:
+    width: Number = net.stem_width if stem_width is None else stem_width
+    cost = _conv(net.in_chans, width, _area(size), kernel=3)
+    for (depth, new, ratio, stride), kernel in zip(stages, net.kernels, strict=False):
         before, size = size, _strided(size, stride)
-        cost = cost.plus(_inverted(net, width, new, ratio, kernel, before, size))
+        first = _inverted(net, width, new, ratio, kernel, before, size)
         rest = _inverted(net, new, new, ratio, kernel, size, size)
-        cost, width = cost.plus(rest.times(depth - 1)), new
-    return cost.plus(_head(net, width, size))
+        cost = cost.plus(first.times(_present(depth))).plus(rest.times(_beyond_first(depth)))
+        width = _last(depth, new, width)
+        size = (_last(depth, size[0], before[0]), _last(depth, size[1], before[1]))
+    return cost.plus(_head(net, width, size, head_width))
 
 
 def _inverted(
     net: EfficientNet,
-    width: int,
-    new: int,
-    ratio: float,
+    width: Number,
+    new: Number,
+    ratio: Any,
     kernel: int,
     before: tuple[Number, Number],
     after: tuple[Number, Number],
 ) -> Cost:
-    inner = int(width * ratio)
-    cost = _conv(width, inner, _area(before)) if ratio != 1 else Cost(0, 0, 0)
+    inner = _floored(width * ratio)
+    expanded = np.not_equal(ratio, 1)
+    cost = Cost(0, 0, 0)
+    if bool(np.any(expanded)):
+        times = 1 if bool(np.all(expanded)) else expanded.astype(np.int64)
+        cost = _conv(width, inner, _area(before)).times(times)
     cost = cost.plus(_conv(1, inner, _area(after), kernel=kernel))
     if net.se_ratio:
-        cost = cost.plus(_excitation(inner, max(1, int(net.se_ratio * width))))
+        cost = cost.plus(_excitation(inner, _floored(net.se_ratio * width, least=1)))
     return cost.plus(_conv(inner, new, _area(after)))
 
 
@@ -253,6 +295,12 @@ def _rounded(value: Number) -> Number:
     if isinstance(value, np.ndarray):
         return np.maximum(np.rint(value), 1).astype(np.int64)
     return max(1, round(value))
+
+
+def _floored(value: Number, *, least: int = 0) -> Number:
+    if isinstance(value, np.ndarray):
+        return np.maximum(np.floor(value), least).astype(np.int64)
+    return max(least, int(value))
 
 
 def _present(depth: Number) -> Number:

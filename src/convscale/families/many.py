@@ -2,24 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from math import log, prod
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from convscale.errors import InputError
-from convscale.families.closed_form import Number, Stage, anynet_cost, check_closed_form
-from convscale.families.description import GROUPED, AnyNet
+from convscale.families.candidates import (
+    LARGEST,
+    Candidates,
+    Part,
+    check_groups,
+    kind_name,
+    read_candidates,
+    read_integers,
+    read_reals,
+)
+from convscale.families.closed_form import (
+    Cost,
+    Number,
+    Stage,
+    anynet_cost,
+    check_closed_form,
+    efficientnet_cost,
+)
+from convscale.families.description import GROUPED, AnyNet, Description, EfficientNet
 from convscale.families.regnet import MOST_BLOCKS, WIDTH_MULTIPLE, Floats, Ints, RegNet, stages
-from convscale.quantities import Resolution, check_resolution, sides, whole
+from convscale.quantities import Resolution, check_resolution, sides
 
 CHUNK = 8192  # candidates whose intermediate arrays stay in the cache
-_LARGEST = 2**62
-_T = TypeVar("_T", bound=np.generic)
 
 
 @dataclass(frozen=True)
@@ -74,28 +89,78 @@ def count_stages(
         True
     """
     if not isinstance(like, AnyNet):
-        raise InputError(f"like is {_kind(like)}; it must be an AnyNet (.anynet() of a RegNet).")
-    blocks = np.atleast_2d(_integers(depths, "depths"))
-    if blocks.ndim != 2:
-        raise InputError(f"The depths have the shape {blocks.shape}; it must be (n, stages).")
-    shape = blocks.shape
-    wide = _spread(_integers(widths, "widths"), shape, "widths")
-    groups = _spread(_integers(group_widths, "group widths"), shape, "group widths")
-    given = _reals(bottleneck_multipliers, "bottleneck multipliers")
-    factor = _spread(given, shape, "multipliers")
-    steps = _strides(like.strides if strides is None else strides, shape[1])
-    plain = bool((given == 1).all())
-    _check_stages(blocks, wide, groups, factor)
+        raise InputError(f"like is {kind_name(like)}; it must be an AnyNet (.anynet() of a RegNet).")
+    found = read_candidates(
+        like,
+        depths=depths,
+        widths=widths,
+        group_widths=group_widths,
+        bottleneck_multipliers=bottleneck_multipliers,
+        strides=strides,
+        resolution=resolution,
+    )
+    return count_many(found, convention=convention)
 
-    def chunk(rows: slice) -> tuple[Stage, ...]:
-        d, w, g = (
-            np.ascontiguousarray(array[rows].T, dtype=np.int64) for array in (blocks, wide, groups)
-        )
-        inner = w if plain else _inner(w, factor[rows].T)
-        _check_groups(like, d, inner, g, rows.start)
-        return tuple(zip(d, w, inner, g, steps, strict=True))
 
-    return _in_chunks(like, chunk, shape[0], resolution, convention)
+def count_many(candidates: Candidates, *, convention: str = "default") -> Costs:
+    """Count many networks of a family.
+
+    Args:
+        candidates: The networks.
+        convention: default or pycls.
+
+    Returns:
+        The costs, exact.
+
+    Raises:
+        InputError: If a group width does not divide an inner width, or a count would not fit
+            63 bits.
+
+    Example:
+        >>> from convscale.families import count, named
+        >>> net = named("EfficientNet-B0")
+        >>> many = count_many(read_candidates(net, depths=[net.depths], widths=[net.widths]))
+        >>> int(many.flops[0]) == count(net).flops
+        True
+    """
+    check_closed_form(convention)
+    out = np.empty((3, len(candidates)), np.int64)
+    for rows in chunks(len(candidates), CHUNK):
+        part = candidates.part(rows)
+        found, size = _stages(candidates, part), (_one_of(part.height), _one_of(part.breadth))
+        border = {"stem_width": _one_of(part.stem), "head_width": _one_of(part.head)}
+        check_largest(candidates.like, found, size, **border)
+        out[:, rows] = _cost(candidates.like, found, size, **border).total(convention)
+    return Costs(*out)
+
+
+def chunks(total: int, size: int) -> Iterator[slice]:
+    """Cut rows into pieces.
+
+    Example:
+        >>> list(chunks(5, 3))
+        [slice(0, 3, None), slice(3, 5, None)]
+    """
+    return (slice(start, min(start + size, total)) for start in range(0, total, size))
+
+
+def _stages(candidates: Candidates, part: Part) -> tuple[tuple[Any, ...], ...]:
+    """Return the stages as the closed form of the family has them."""
+    sizes: tuple[npt.NDArray[Any], ...] = (part.depths, part.widths, part.inner, part.groups)
+    if isinstance(candidates.like, EfficientNet):
+        sizes = (part.depths, part.widths, part.ratios)
+    return tuple(zip(*sizes, candidates.strides, strict=True))
+
+
+def _cost(like: Description, found: tuple[Any, ...], size: Any, **border: Number) -> Cost:
+    if isinstance(like, EfficientNet):
+        return efficientnet_cost(like, found, size, **border)
+    return anynet_cost(like, found, size, **border)
+
+
+def _one_of(values: Ints) -> Number:
+    """Return the number that all of them are, where they are one."""
+    return int(values[0]) if len(values) and bool((values == values[0]).all()) else values
 
 
 def count_regnets(
@@ -139,11 +204,11 @@ def count_regnets(
         True
     """
     if not isinstance(like, RegNet):
-        raise InputError(f"like is {_kind(like)}; it must be a RegNet, as families.regnet() gives.")
+        raise InputError(f"like is {kind_name(like)}; it must be a RegNet, as families.regnet() gives.")
     counted = (("depth", depth), ("w0", w0), ("group_width", group_width))
-    given: list[npt.NDArray[Any]] = [_integers(values, what) for what, values in counted]
+    given: list[npt.NDArray[Any]] = [read_integers(values, what) for what, values in counted]
     real = (("wa", wa), ("wm", wm), ("bottleneck multipliers", bottleneck_multiplier))
-    given += [_reals(values, what) for what, values in real]
+    given += [read_reals(values, what) for what, values in real]
     try:
         spread = np.broadcast_arrays(*map(np.atleast_1d, given))
     except ValueError as error:
@@ -157,7 +222,7 @@ def count_regnets(
         found = fitted_stages(like, *stages(d, first, slope, base), groups, factor)
         if not bool((factor == 1).all()):  # at 1 the inner width is made a multiple of the group's
             for number, (blocks, _, inner, group, _) in enumerate(found, start=1):
-                _check_groups(like, blocks[None], inner[None], group[None], rows.start, number)
+                check_groups(like, blocks[None], inner[None], group[None], rows.start, number)
         return found
 
     deepest = int(spread[0].max(initial=1))
@@ -233,8 +298,16 @@ def _totals(
     return anynet_cost(like, found, side).total(convention)
 
 
-def check_largest(like: AnyNet, found: tuple[Stage, ...], side: Resolution) -> None:
+def check_largest(
+    like: Description, found: tuple[tuple[Any, ...], ...], size: Any, **border: Number
+) -> None:
     """Refuse candidates whose counts might not fit: bounded by one that is larger than all.
+
+    Args:
+        like: What is around the stages.
+        found: The stages, as the closed form of the family has them.
+        size: Input side, or all sides, in px.
+        border: `stem_width` and `head_width`; those of `like` by default.
 
     Raises:
         InputError: If they might not.
@@ -245,111 +318,24 @@ def check_largest(like: AnyNet, found: tuple[Stage, ...], side: Resolution) -> N
         Traceback (most recent call last):
         convscale.errors.InputError: The flops of some candidates may exceed 63 bits. ...
     """
-    bound: tuple[Stage, ...] = tuple(
-        (_most(depth), _most(wide), _most(inner), _most(group), stride)
-        for depth, wide, inner, group, stride in found
-    )
+    bound = tuple((*map(_most, stage[:-1]), stage[-1]) for stage in found)
+    largest = tuple(map(_most, sides(size)))
+    own = {"stem_width": like.stem_width, "head_width": like.head_width}
+    around = {name: _most(width) for name, width in (own | border).items()}
     # beside it, what depends on the candidate: projections, and the map that the head sees
-    widths = (like.stem_width, *(stage[1] for stage in bound))
+    widths = (around["stem_width"], *(stage[1] for stage in bound))
     pairs = [before * after for before, after in pairwise(widths)]
-    beside = (sum(pairs) + max(widths) * like.head_width) * prod(sides(side))
-    if beside + max(anynet_cost(like, bound, side).total("pycls")) >= _LARGEST:
+    beside = (sum(pairs) + max(widths) * around["head_width"]) * prod(largest)
+    if beside + max(_cost(like, bound, largest, **around).total("pycls")) >= LARGEST:
         raise InputError(
             "The flops of some candidates may exceed 63 bits. Count them one at a time, or give "
             "smaller widths."
         )
 
 
-def _spread(array: npt.NDArray[_T], shape: tuple[int, ...], what: str) -> npt.NDArray[_T]:
-    try:
-        return np.broadcast_to(array, shape)
-    except ValueError as error:
-        raise InputError(
-            f"The {what} of candidates have the shape {array.shape}, which does not fit "
-            f"{shape}, that of the depths."
-        ) from error
-
-
-def _most(values: Number) -> int:
-    return int(np.max(values, initial=1))
-
-
-def _integers(values: npt.ArrayLike, what: str) -> Ints:
-    array = _array(values, what, None)
-    if array.dtype.kind not in "iu":
-        raise InputError(f"The {what} of candidates are {array.dtype}; they must be integers.")
-    if _most(array) > _LARGEST:
-        raise InputError(f"The {what} of candidates reach {_most(array)}; they must fit 63 bits.")
-    return array
-
-
-def _reals(values: npt.ArrayLike, what: str) -> Floats:
-    return _array(values, what, np.float64)
-
-
-def _array(values: npt.ArrayLike, what: str, dtype: Any) -> npt.NDArray[Any]:
-    try:
-        return np.asarray(values, dtype)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise InputError(f"The {what} of candidates are no array of numbers: {error}.") from error
-
-
-def _strides(given: Any, stages: int) -> tuple[int, ...]:
-    steps = tuple(given) if isinstance(given, tuple | list | np.ndarray) else (given,)
-    if len(steps) != stages:
-        raise InputError(
-            f"The candidates have {stages} stages, but {len(steps)} strides came. "
-            "Give a stride a stage."
-        )
-    found = [step for step in map(whole, steps) if step is not None and step >= 1]
-    if len(found) != stages:
-        raise InputError(f"The strides are {steps}; they must be integers of at least 1.")
-    return tuple(found)
-
-
-def _inner(widths: Ints, multipliers: Floats) -> Ints:
-    exact = np.rint(widths * multipliers)
-    if float(exact.max(initial=1.0)) > _LARGEST:
-        raise InputError(
-            f"The inner widths of candidates reach {float(exact.max()):.3g}; they must fit 63 bits."
-        )
-    return exact.astype(np.int64)
-
-
-def _kind(given: object) -> str:
-    """Say what came in place of a description."""
-    name = type(given).__name__
-    return f"an {name}" if name[:1].upper() in "AEIOU" else f"a {name}"
-
-
-def _check_stages(depths: Ints, widths: Ints, groups: Ints, multipliers: Floats) -> None:
-    if not depths.size:
-        return
-    if int(depths.min()) < 0 or int(depths[:, 0].min()) < 1:
-        raise InputError("Depths of candidates must be at least 0, and 1 in the first stage.")
-    if bool(((depths[:, 1:] > 0) & (depths[:, :-1] == 0)).any()):
-        raise InputError("A candidate has blocks after a stage without any. Leave the stage out.")
-    positive = bool((multipliers > 0).all()) and bool(np.isfinite(multipliers).all())
-    if min(int(widths.min()), int(groups.min())) < 1 or not positive:
-        raise InputError(
-            "Widths, group widths and multipliers of candidates must be positive and finite, also "
-            "where a stage has no blocks."
-        )
-
-
-def _check_groups(
-    like: AnyNet | RegNet, depths: Ints, inner: Ints, groups: Ints, start: int, first: int = 1
-) -> None:
-    """Refuse what a description refuses: inner widths of 0, or that groups do not divide."""
-    if like.block not in GROUPED:
-        return
-    wrong = (((inner % groups) != 0) | (inner < 1)) & (depths > 0)
-    if bool(wrong.any()):
-        stage, row = (int(place[0]) for place in np.nonzero(wrong))
-        raise InputError(
-            f"The group width {groups[stage, row]} of stage {stage + first} of candidate "
-            f"{start + row} does not divide its inner width {inner[stage, row]}."
-        )
+def _most(values: Number) -> Any:
+    """Return the largest: an integer, or for ratios a number."""
+    return np.max(values, initial=1).item()
 
 
 def _check_parameters(
@@ -382,4 +368,4 @@ def _too_wide(depth: Ints, w0: Ints, wa: Floats, wm: Floats, multiplier: Floats)
         line = np.log1p(depth * wa / w0)
     up = np.minimum(line, np.log(wm) / 2)
     times = np.log(np.maximum(multiplier, 1))
-    return bool((np.log(w0) + line + up + 2 * times > log(_LARGEST / 4)).any())
+    return bool((np.log(w0) + line + up + 2 * times > log(LARGEST / 4)).any())

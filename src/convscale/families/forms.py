@@ -1,0 +1,176 @@
+"""Which operators candidates run, and the sizes that terms name, from arrays of candidates."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from convscale.families.candidates import Candidates, Part
+from convscale.families.description import GROUPED, AnyNet, Description, EfficientNet
+from convscale.families.operators import Form, Symbol, maps
+from convscale.families.regnet import Floats, Ints
+
+_SPATIAL = (
+    "convolution 1x1",
+    "convolution kxk",
+    "convolution grouped",
+    "convolution depthwise",
+)
+_ONE_BY_ONE, _PLAIN, _GROUPED, _DEPTHWISE = range(4)
+
+
+def forms(
+    candidates: Candidates, part: Part, *, exact: bool = False
+) -> Iterator[tuple[Form, Ints]]:
+    """Sort candidates by their form: the forms that there are, and which candidates have it.
+
+    Args:
+        candidates: The networks that the part is of.
+        part: Some of them.
+        exact: Whether stages that have no blocks for an operator are without it; else it may
+            be there no times, so that there are fewer forms.
+
+    Example:
+        >>> from convscale.families import named
+        >>> from convscale.families.candidates import read_candidates
+        >>> net = named("ResNet-18")
+        >>> found = read_candidates(net, depths=[net.depths, (1, 1), net.depths][::2],
+        ...                         widths=net.widths)
+        >>> [which.tolist() for form, which in forms(found, found.part(slice(0, 2)))]
+        [[0, 1]]
+    """
+    codes = _codes(candidates, part, exact)
+    key = np.zeros(codes.shape[-1], np.int64)
+    for row in codes.reshape(-1, codes.shape[-1]):
+        key = np.unique(key * 16 + row, return_inverse=True)[1].astype(np.int64)
+    order = np.argsort(key, kind="stable")
+    for which in np.split(order, np.flatnonzero(np.diff(key[order])) + 1):
+        if len(which):
+            yield _form(candidates, part, codes[..., which[0]]), which
+
+
+def _codes(candidates: Candidates, part: Part, exact: bool) -> Ints:
+    """Return what decides the operators, shape (what, stages, n): small integers."""
+    present = part.depths > 0
+    widths_before = np.vstack((part.stem, part.widths[:-1]))
+    strides = np.array(candidates.strides)[:, None]
+    alike = (strides == 1) & (widths_before == part.widths)
+    if isinstance(candidates.like, EfficientNet):
+        kernels = np.array(candidates.like.kernels)[:, None]
+        first, rest = (
+            np.where(inner > 1, _DEPTHWISE, np.where(kernels > 1, _PLAIN, _ONE_BY_ONE))
+            for inner in (np.floor(widths_before * part.ratios), part.inner)
+        )
+        expanded = part.ratios != 1
+    else:
+        groups = part.inner // part.groups
+        kinds = np.where(part.groups == 1, _DEPTHWISE, _GROUPED)
+        first = rest = np.where(groups <= 1, _PLAIN, kinds)
+        expanded = np.ones_like(present)
+    last = present & ~np.vstack((present[1:], np.zeros((1, present.shape[1]), bool)))
+    deep = last & (part.depths > 1)
+    plain = part.inner == part.widths
+    several = part.depths > 1 + deep if exact else ~last | deep
+    codes = np.stack(
+        (present, alike, first, rest, expanded, deep, plain, several),
+        dtype=np.int64,
+        casting="unsafe",
+    )
+    codes[:, ~present] = 0
+    return codes
+
+
+def _form(candidates: Candidates, part: Part, codes: Ints) -> Form:
+    stages = int(codes[0].sum())
+    _, alike, first, rest, expanded, deep, plain, several = codes[:, :stages].tolist()
+    return Form(
+        like=candidates.like,
+        strides=candidates.strides[:stages],
+        alike=tuple(map(bool, alike)),
+        spatial=tuple((_SPATIAL[a], _SPATIAL[b]) for a, b in zip(first, rest, strict=True)),
+        expanded=tuple(map(bool, expanded)),
+        deep=bool(deep[-1]),
+        plain=tuple(map(bool, plain)),
+        rest=tuple(map(bool, several)),
+    )
+
+
+class Sizes:
+    """The sizes of candidates of one form by their symbols: floats, shape (n,) or (1,).
+
+    Args:
+        form: The form.
+        part: The candidates.
+
+    Example:
+        >>> from convscale.families import named
+        >>> from convscale.families.candidates import read_candidates
+        >>> net = named("ResNet-18")
+        >>> found = read_candidates(net, depths=[net.depths], widths=net.widths)
+        >>> part = found.part(slice(0, 1))
+        >>> form, _ = next(forms(found, part))
+        >>> sizes = Sizes(form, part)
+        >>> sizes.of(("map", 1)), sizes.of(("width", 1)), sizes.of(("rest", 3))
+        (array([12544.]), array([128.]), array([0.]))
+    """
+
+    def __init__(self, form: Form, part: Part) -> None:
+        self._form = form
+        self._part = part
+        self._maps = _positions(form, part)
+
+    def of(self, symbol: Symbol) -> Floats:
+        """Return the size that a symbol names."""
+        return np.atleast_1d(np.asarray(_SIZES[symbol[0]](self, symbol[1]), np.float64))
+
+    def _before(self, stage: int) -> Ints:
+        """Return the width of what comes to a stage."""
+        return self._part.widths[stage - 1] if stage else self._part.stem
+
+    def _rest(self, stage: int) -> Ints:
+        """Return the blocks that are neither first nor, in the last stage, last."""
+        last = self._form.deep and stage == len(self._form.strides) - 1
+        return self._part.depths[stage] - 1 - last
+
+    def _first_inner(self, stage: int) -> npt.NDArray[Any]:
+        return np.floor(self._before(stage) * self._part.ratios[stage])
+
+    def _squeezed(self, width: Ints) -> npt.NDArray[Any]:
+        like: Description = self._form.like
+        rounded = np.floor if isinstance(like, EfficientNet) else np.rint
+        return np.maximum(rounded(like.se_ratio * width), 1)
+
+
+_SIZES: dict[str, Callable[[Sizes, int], npt.ArrayLike]] = {
+    "one": lambda sizes, _: 1,
+    "once": lambda sizes, _: 1,
+    "inputs": lambda sizes, _: sizes._form.like.in_chans,
+    "classes": lambda sizes, _: sizes._form.like.num_classes,
+    "stem": lambda sizes, _: sizes._part.stem,
+    "head": lambda sizes, _: sizes._part.head,
+    "width": lambda sizes, stage: sizes._part.widths[stage],
+    "inner": lambda sizes, stage: sizes._part.inner[stage],
+    "first inner": Sizes._first_inner,
+    "group": lambda sizes, stage: sizes._part.groups[stage],
+    "groups": lambda sizes, stage: sizes._part.inner[stage] // sizes._part.groups[stage],
+    "squeeze": lambda sizes, stage: sizes._squeezed(sizes._part.widths[stage]),
+    "first squeeze": lambda sizes, stage: sizes._squeezed(sizes._before(stage)),
+    "map": lambda sizes, number: sizes._maps[number],
+    "rest": Sizes._rest,
+}
+
+
+def _positions(form: Form, part: Part) -> list[Ints]:
+    """Return the positions of every map, from the image on."""
+    height, breadth = (
+        side[:1] if bool((side == side[0]).all()) else side for side in (part.height, part.breadth)
+    )
+    found = []
+    for stride in maps(form.like, form.strides):
+        if stride > 1:
+            height, breadth = (height - 1) // stride + 1, (breadth - 1) // stride + 1
+        found.append(height * breadth)
+    return found

@@ -1,0 +1,194 @@
+"""Workloads of the paper families in closed form: of one description, or of many candidates."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from convscale.complexity.calls import KINDS
+from convscale.families.candidates import Candidates, read_candidates
+from convscale.families.description import AnyNet, Description
+from convscale.families.forms import Sizes, forms
+from convscale.families.operators import ONCE, Extent, Symbol, Term, terms
+from convscale.prediction.workload import Floats, Workload
+from convscale.quantities import Resolution
+
+Indices = npt.NDArray[np.intp]
+_POSITION = {kind: position for position, kind in enumerate(KINDS)}
+
+
+def described_workload(
+    description: Description, *, resolution: Resolution | None = None
+) -> Workload:
+    """Return the operators of a description's network, without building it.
+
+    They are those that a forward pass runs, in its order; the blocks of a stage that are alike
+    stand there once, with their number as `repeats`.
+
+    Args:
+        description: The network.
+        resolution: Input side, or all sides, in px; the description's own by default.
+
+    Example:
+        >>> from convscale.families import count, named
+        >>> net = named("RegNetY-4.0GF")
+        >>> found = described_workload(net)
+        >>> int((found.repeats * found.flops).sum()) == count(net).flops
+        True
+    """
+    one = _single(description, resolution)
+    part = one.part(slice(0, 1))
+    form, _ = next(forms(one, part, exact=True))
+    return flat(Arithmetic(terms(form)).workload(Sizes(form, part)))
+
+
+def _single(net: Description, resolution: Resolution | None) -> Candidates:
+    groups = {"group_widths": [net.group_widths]} if isinstance(net, AnyNet) else {}
+    multipliers = net.bottleneck_multipliers if isinstance(net, AnyNet) else net.expansion_ratios
+    return read_candidates(
+        net,
+        depths=[net.depths],
+        widths=[net.widths],
+        bottleneck_multipliers=[multipliers],
+        resolution=resolution,
+        **groups,
+    )
+
+
+def flat(work: Workload) -> Workload:
+    """Return the workload of a single candidate without the axis of candidates.
+
+    Example:
+        >>> from convscale.families import named
+        >>> described_workload(named("ResNet-18")).flops.ndim
+        1
+    """
+    arrays = {
+        name: np.ascontiguousarray(value[:, 0])
+        for name, value in vars(work).items()
+        if isinstance(value, np.ndarray) and value.ndim == 2
+    }
+    return Workload(**{**vars(work), **arrays})
+
+
+class Arithmetic:
+    """The terms of a form as arrays of indices, by which sizes become a workload.
+
+    Args:
+        terms: The terms.
+        merge: Whether terms that are equal for all candidates become one, so that there is less
+            to compute; what reads what is then no longer known.
+
+    Example:
+        >>> from convscale.families import named
+        >>> one = _single(named("ResNet-18"), None)
+        >>> form, _ = next(forms(one, one.part(slice(0, 1))))
+        >>> Arithmetic(terms(form)).operators, Arithmetic(terms(form), merge=True).operators
+        (75, 30)
+    """
+
+    def __init__(self, terms: Sequence[Term], *, merge: bool = False) -> None:
+        found = _merged(terms) if merge else [(term, Counter([term.times])) for term in terms]
+        lines = [term for term, _ in found]
+        self.operators = len(lines)
+        self.kind = np.array([_POSITION[term.kind] for term in lines], np.intp)
+        self.sources = () if merge else tuple(term.sources for term in lines)
+        self.copies = _column([term.copies for term in lines])
+        self._channels, self._positions = _Names(), _Names()
+        self._reads = self._extents([term.reads[0] for term in lines])
+        self._again = np.flatnonzero([len(term.reads) > 1 for term in lines])
+        self._reads_again = self._extents([term.reads[1] for term in lines if len(term.reads) > 1])
+        self._writes = self._extents([term.writes for term in lines])
+        self._vectors = self._channels.of([term.vectors[1] for term in lines])
+        self._vector_count = _column([term.vectors[0] for term in lines])
+        self._set_products(lines)
+        self._set_repeats([times for _, times in found])
+
+    def _extents(self, extents: Sequence[Extent]) -> tuple[Indices, Indices]:
+        channels = self._channels.of([extent.channels for extent in extents])
+        return channels, self._positions.of([extent.positions for extent in extents])
+
+    def _set_products(self, lines: Sequence[Term]) -> None:
+        self._products = np.flatnonzero([term.product is not None for term in lines])
+        products = [term.product for term in lines if term.product is not None]
+        self._inputs = self._channels.of([product.inputs for product in products])
+        self._outs = self._channels.of([product.outs for product in products])
+        self._groups = self._channels.of([product.groups for product in products])
+        self._area = _column([product.kernel**2 for product in products])
+        self.kernel, self.stride = np.ones((2, len(lines), 1))
+        self.kernel[self._products] = self._area
+        self.stride[self._products] = _column([product.stride**2 for product in products])
+
+    def _set_repeats(self, times: Sequence[Counter[Symbol]]) -> None:
+        self._times = sorted({symbol for counter in times for symbol in counter})
+        self._counts = np.array([[one[symbol] for symbol in self._times] for one in times], float)
+
+    def workload(self, sizes: Sizes) -> Workload:
+        """Return the operators of candidates, arrays of the shape (operators, n) or narrower."""
+        channels, positions = self._channels.values(sizes), self._positions.values(sizes)
+        read = _elements(self._reads, channels, positions)
+        read[self._again] += _elements(self._reads_again, channels, positions)
+        written = _elements(self._writes, channels, positions) * self.copies
+        weights = channels[self._vectors] * self._vector_count
+        products, shape = self._products, written.shape
+        inner, outs, flops = np.zeros((3, *shape))
+        groups = np.ones(shape)
+        rows = np.zeros((len(written), positions.shape[1]))
+        inner[products] = channels[self._inputs] * self._area
+        outs[products] = channels[self._outs]
+        groups[products] = channels[self._groups]
+        rows[products] = positions[self._writes[1][products]]
+        flops[products] = inner[products] * outs[products]
+        weights += flops
+        flops *= rows
+        return Workload(
+            kind=self.kind,
+            repeats=self._counts @ np.stack([sizes.of(symbol) for symbol in self._times]),
+            flops=flops,
+            read=read,
+            written=written,
+            weights=weights,
+            rows=rows,
+            inner=inner,
+            outs=outs,
+            groups=groups,
+            kernel=self.kernel,
+            stride=self.stride,
+            sources=self.sources,
+        )
+
+
+class _Names:
+    """Symbols by number, in the order in which they come."""
+
+    def __init__(self) -> None:
+        self._number: dict[Symbol, int] = {}
+
+    def of(self, symbols: Sequence[Symbol]) -> Indices:
+        numbers = [self._number.setdefault(symbol, len(self._number)) for symbol in symbols]
+        return np.array(numbers, np.intp)
+
+    def values(self, sizes: Sizes) -> Floats:
+        """Return the sizes, shape (symbols, n), or (symbols, 1) where all candidates agree."""
+        return np.stack(np.broadcast_arrays(*map(sizes.of, self._number)))
+
+
+def _merged(terms: Sequence[Term]) -> list[tuple[Term, Counter[Symbol]]]:
+    """Join terms that are the same operator on the same sizes."""
+    found: dict[Term, Counter[Symbol]] = {}
+    for term in terms:
+        alone = term._replace(times=ONCE, sources=())
+        found.setdefault(alone, Counter())[term.times] += 1
+    return list(found.items())
+
+
+def _elements(at: tuple[Indices, Indices], channels: Floats, positions: Floats) -> Floats:
+    found: Floats = channels[at[0]] * positions[at[1]]
+    return found
+
+
+def _column(values: Sequence[float]) -> Floats:
+    return np.array(values, np.float64)[:, None]
