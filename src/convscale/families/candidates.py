@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from convscale.errors import InputError
+from convscale.families.arrays import LARGEST, kind_name, read_integers, read_reals, spread
 from convscale.families.description import GROUPED, AnyNet, Description, EfficientNet
 from convscale.families.regnet import Floats, Ints
 from convscale.quantities import Resolution, check_resolution, sides, whole
-
-LARGEST = 2**62
-_T = TypeVar("_T", bound=np.generic)
 
 
 class Part(NamedTuple):
@@ -44,7 +42,7 @@ class Part(NamedTuple):
     def take(self, which: Ints) -> Part:
         """Return some of them, and only the stages that one of them has."""
         stages = int((self.depths[:, which] > 0).any(axis=1).sum())
-        arrays = (array[:stages] if array.ndim == 2 else array for array in self)
+        arrays: list[Any] = [array[:stages] if array.ndim == 2 else array for array in self]
         return Part(*(array[..., which] for array in arrays))
 
 
@@ -96,9 +94,7 @@ class Candidates:
             kernels = self.like.kernels[:stages]
             return replace(self.like, **values, expansion_ratios=ratios, kernels=kernels)
         groups = tuple(map(int, self.group_widths[row, :stages]))
-        return replace(
-            self.like, **values, bottleneck_multipliers=ratios, group_widths=groups
-        )
+        return replace(self.like, **values, bottleneck_multipliers=ratios, group_widths=groups)
 
     def part(self, rows: slice) -> Part:
         """Return some of them as a part.
@@ -170,14 +166,14 @@ def read_candidates(
     if blocks.ndim != 2:
         raise InputError(f"The depths have the shape {blocks.shape}; it must be (n, stages).")
     shape = blocks.shape
-    wide = _spread(read_integers(widths, "widths"), shape, "widths")
-    factor = _spread(_multipliers(like, bottleneck_multipliers), shape, "multipliers")
-    groups = _spread(_groups(like, group_widths, wide), shape, "group widths")
-    steps = _strides(like.strides if strides is None else strides, shape[1])
     if isinstance(like, EfficientNet) and len(like.kernels) != shape[1]:
         raise InputError(
             f"The candidates have {shape[1]} stages, but like has {len(like.kernels)} kernels."
         )
+    wide = spread(read_integers(widths, "widths"), shape, "widths")
+    factor = spread(_multipliers(like, bottleneck_multipliers), shape, "multipliers")
+    groups = spread(_groups(like, group_widths, wide), shape, "group widths")
+    steps = _strides(like.strides if strides is None else strides, shape[1])
     _check_stages(blocks, wide, groups, factor)
     _check_multipliers(like, factor)
     heights, breadths = _sides(like.resolution if resolution is None else resolution, shape[0])
@@ -229,7 +225,7 @@ def _sides(given: Any, count: int) -> tuple[Ints, Ints]:
         return np.broadcast_to(height, count), np.broadcast_to(breadth, count)
     array = read_integers(given, "resolutions")
     shape = (count, 2)
-    pairs = _spread(array[:, None] if array.ndim == 1 else array, shape, "resolutions")
+    pairs = spread(array[:, None] if array.ndim == 1 else array, shape, "resolutions")
     if count and not 1 <= int(pairs.min()) <= int(pairs.max()) <= 1 << 24:
         raise InputError("Resolutions of candidates must be sides of 1 to 2^24 px.")
     return pairs[:, 0], pairs[:, 1]
@@ -239,63 +235,15 @@ def _border(own: int, given: npt.ArrayLike | None, count: int, what: str) -> Int
     """Return widths of the stem or the head, one for each candidate."""
     array = read_integers(own if given is None else given, f"{what} widths")
     try:
-        spread = np.broadcast_to(array, count)
+        widths = np.broadcast_to(array, count)
     except ValueError as error:
         raise InputError(
             f"The {what} widths of candidates have the shape {array.shape}; it must be ({count},)."
         ) from error
-    if count and given is not None and (int(spread.min()) < 1 or own == 0):
+    if count and given is not None and (int(widths.min()) < 1 or own == 0):
         told = "like has no head convolution" if own == 0 else "they must be at least 1"
         raise InputError(f"The {what} widths of candidates came, but {told}.")
-    return spread
-
-
-def _spread(array: npt.NDArray[_T], shape: tuple[int, ...], what: str) -> npt.NDArray[_T]:
-    try:
-        return np.broadcast_to(array, shape)
-    except ValueError as error:
-        raise InputError(
-            f"The {what} of candidates have the shape {array.shape}, which does not fit "
-            f"{shape}, that of the depths."
-        ) from error
-
-
-def read_integers(values: npt.ArrayLike, what: str) -> Ints:
-    """Read an array of integers.
-
-    Raises:
-        InputError: If it is none.
-
-    Example:
-        >>> read_integers([1, 2], "depths").tolist()
-        [1, 2]
-    """
-    array = _array(values, what, None)
-    if array.dtype.kind not in "iu":
-        raise InputError(f"The {what} of candidates are {array.dtype}; they must be integers.")
-    if (most := int(np.max(array, initial=1))) > LARGEST:
-        raise InputError(f"The {what} of candidates reach {most}; they must fit 63 bits.")
-    return array
-
-
-def read_reals(values: npt.ArrayLike, what: str) -> Floats:
-    """Read an array of numbers.
-
-    Raises:
-        InputError: If it is none.
-
-    Example:
-        >>> read_reals([1, 2], "multipliers").tolist()
-        [1.0, 2.0]
-    """
-    return _array(values, what, np.float64)
-
-
-def _array(values: npt.ArrayLike, what: str, dtype: Any) -> npt.NDArray[Any]:
-    try:
-        return np.asarray(values, dtype)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise InputError(f"The {what} of candidates are no array of numbers: {error}.") from error
+    return widths
 
 
 def _strides(given: Any, stages: int) -> tuple[int, ...]:
@@ -317,17 +265,6 @@ def _whole_widths(exact: Floats) -> Ints:
             f"The inner widths of candidates reach {float(exact.max()):.3g}; they must fit 63 bits."
         )
     return exact.astype(np.int64)
-
-
-def kind_name(given: object) -> str:
-    """Say what came in place of a description.
-
-    Example:
-        >>> kind_name(3), kind_name(None)
-        ('an int', 'a NoneType')
-    """
-    name = type(given).__name__
-    return f"an {name}" if name[:1].upper() in "AEIOU" else f"a {name}"
 
 
 def _check_stages(depths: Ints, widths: Ints, groups: Ints, multipliers: Floats) -> None:

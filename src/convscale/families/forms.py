@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from convscale.families.candidates import Candidates, Part
-from convscale.families.description import GROUPED, AnyNet, Description, EfficientNet
+from convscale.families.description import EfficientNet
 from convscale.families.operators import Form, Symbol, maps
 from convscale.families.regnet import Floats, Ints
 
@@ -49,7 +48,7 @@ def forms(
     order = np.argsort(key, kind="stable")
     for which in np.split(order, np.flatnonzero(np.diff(key[order])) + 1):
         if len(which):
-            yield _form(candidates, part, codes[..., which[0]]), which
+            yield _form(candidates, codes[..., which[0]]), which
 
 
 def _codes(candidates: Candidates, part: Part, exact: bool) -> Ints:
@@ -83,7 +82,7 @@ def _codes(candidates: Candidates, part: Part, exact: bool) -> Ints:
     return codes
 
 
-def _form(candidates: Candidates, part: Part, codes: Ints) -> Form:
+def _form(candidates: Candidates, codes: Ints) -> Form:
     stages = int(codes[0].sum())
     _, alike, first, rest, expanded, deep, plain, several = codes[:, :stages].tolist()
     return Form(
@@ -120,47 +119,56 @@ class Sizes:
     def __init__(self, form: Form, part: Part) -> None:
         self._form = form
         self._part = part
-        self._maps = _positions(form, part)
+        like = form.like
+        self._alone: dict[str, npt.ArrayLike] = {
+            "one": 1,
+            "once": 1,
+            "inputs": like.in_chans,
+            "classes": like.num_classes,
+            "stem": part.stem,
+            "head": part.head,
+        }
+        self._rows: dict[str, Sequence[Ints] | Ints] = {
+            "width": part.widths,
+            "inner": part.inner,
+            "group": part.groups,
+            "map": _positions(form, part),
+        }
+        self._computed: dict[str, Callable[[int], npt.ArrayLike]] = {
+            "groups": lambda stage: part.inner[stage] // part.groups[stage],
+            "first inner": lambda stage: np.floor(self._before(stage) * part.ratios[stage]),
+            "squeeze": lambda stage: self._squeezed(part.widths[stage]),
+            "first squeeze": lambda stage: self._squeezed(self._before(stage)),
+            "rest": self._rest,
+        }
 
     def of(self, symbol: Symbol) -> Floats:
         """Return the size that a symbol names."""
-        return np.atleast_1d(np.asarray(_SIZES[symbol[0]](self, symbol[1]), np.float64))
+        name, number = symbol
+        if name in self._alone:
+            found = self._alone[name]
+        elif name in self._rows:
+            found = self._rows[name][number]
+        else:
+            found = self._computed[name](number)
+        return np.atleast_1d(np.asarray(found, np.float64))
 
     def _before(self, stage: int) -> Ints:
         """Return the width of what comes to a stage."""
-        return self._part.widths[stage - 1] if stage else self._part.stem
+        width: Ints = self._part.widths[stage - 1] if stage else self._part.stem
+        return width
 
     def _rest(self, stage: int) -> Ints:
         """Return the blocks that are neither first nor, in the last stage, last."""
         last = self._form.deep and stage == len(self._form.strides) - 1
-        return self._part.depths[stage] - 1 - last
+        depth: Ints = self._part.depths[stage] - 1 - last
+        return depth
 
-    def _first_inner(self, stage: int) -> npt.NDArray[Any]:
-        return np.floor(self._before(stage) * self._part.ratios[stage])
-
-    def _squeezed(self, width: Ints) -> npt.NDArray[Any]:
-        like: Description = self._form.like
+    def _squeezed(self, width: Ints) -> Floats:
+        like = self._form.like
         rounded = np.floor if isinstance(like, EfficientNet) else np.rint
-        return np.maximum(rounded(like.se_ratio * width), 1)
-
-
-_SIZES: dict[str, Callable[[Sizes, int], npt.ArrayLike]] = {
-    "one": lambda sizes, _: 1,
-    "once": lambda sizes, _: 1,
-    "inputs": lambda sizes, _: sizes._form.like.in_chans,
-    "classes": lambda sizes, _: sizes._form.like.num_classes,
-    "stem": lambda sizes, _: sizes._part.stem,
-    "head": lambda sizes, _: sizes._part.head,
-    "width": lambda sizes, stage: sizes._part.widths[stage],
-    "inner": lambda sizes, stage: sizes._part.inner[stage],
-    "first inner": Sizes._first_inner,
-    "group": lambda sizes, stage: sizes._part.groups[stage],
-    "groups": lambda sizes, stage: sizes._part.inner[stage] // sizes._part.groups[stage],
-    "squeeze": lambda sizes, stage: sizes._squeezed(sizes._part.widths[stage]),
-    "first squeeze": lambda sizes, stage: sizes._squeezed(sizes._before(stage)),
-    "map": lambda sizes, number: sizes._maps[number],
-    "rest": Sizes._rest,
-}
+        found: Floats = np.maximum(rounded(like.se_ratio * width), 1)
+        return found
 
 
 def _positions(form: Form, part: Part) -> list[Ints]:

@@ -12,16 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from convscale.errors import InputError
-from convscale.families.candidates import (
-    LARGEST,
-    Candidates,
-    Part,
-    check_groups,
-    kind_name,
-    read_candidates,
-    read_integers,
-    read_reals,
-)
+from convscale.families.arrays import LARGEST, kind_name, read_integers, read_reals
+from convscale.families.candidates import Candidates, Part, check_groups, read_candidates
 from convscale.families.closed_form import (
     Cost,
     Number,
@@ -89,7 +81,9 @@ def count_stages(
         True
     """
     if not isinstance(like, AnyNet):
-        raise InputError(f"like is {kind_name(like)}; it must be an AnyNet (.anynet() of a RegNet).")
+        raise InputError(
+            f"like is {kind_name(like)}; it must be an AnyNet (.anynet() of a RegNet)."
+        )
     found = read_candidates(
         like,
         depths=depths,
@@ -204,7 +198,9 @@ def count_regnets(
         True
     """
     if not isinstance(like, RegNet):
-        raise InputError(f"like is {kind_name(like)}; it must be a RegNet, as families.regnet() gives.")
+        raise InputError(
+            f"like is {kind_name(like)}; it must be a RegNet, as families.regnet() gives."
+        )
     counted = (("depth", depth), ("w0", w0), ("group_width", group_width))
     given: list[npt.NDArray[Any]] = [read_integers(values, what) for what, values in counted]
     real = (("wa", wa), ("wm", wm), ("bottleneck multipliers", bottleneck_multiplier))

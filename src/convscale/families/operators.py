@@ -193,7 +193,9 @@ class _Tape:
         x = self._norm(self._conv(image, product, "convolution kxk", positions), active=True)
         if _stem_kind(self.form.like) == "pooled":
             pooled = Extent(("stem", 0), ("map", 2))
-            x = self._add("max_pool2d_with_indices", "pooling", (x,), pooled, copies=_POOLED_ELEMENTS)
+            x = self._add(
+                "max_pool2d_with_indices", "pooling", (x,), pooled, copies=_POOLED_ELEMENTS
+            )
         return x
 
     def block(self, x: _Map, block: _Block) -> _Map:
@@ -215,7 +217,9 @@ class _Tape:
         x = self._add("mean", "reduction", (x,), Extent(width, ONE))
         classes: Symbol = ("classes", 0)
         product = Product(width, classes)
-        self._add("addmm", LINEAR, (x,), Extent(classes, ONE), product=product, vectors=(1, classes))
+        self._add(
+            "addmm", LINEAR, (x,), Extent(classes, ONE), product=product, vectors=(1, classes)
+        )
 
     def _bottleneck(self, x: _Map, block: _Block) -> _Map:
         in_1x1 = isinstance(self.form.like, AnyNet) and self.form.like.stride_in_1x1

@@ -177,7 +177,7 @@ def by_factors(
     Source: arXiv 2103.06877 and its public reference code.
     """
     rule = rule_named(rounding)
-    _check_size(description, factors)
+    check_size(description, factors)
     resolution, test = (
         rules.rescaled(side, factors.resolution, step=rule.step)
         for side in (description.resolution, description.test_resolution)
@@ -220,7 +220,16 @@ def _fitting(net: AnyNet, factors: Factors, rule: Rule) -> tuple[tuple[int, ...]
     return tuple(width for width, _ in pairs), tuple(group for _, group in pairs)
 
 
-def _check_size(description: Description, factors: Factors) -> None:
+def check_size(description: Description, factors: Factors) -> None:
+    """Refuse factors that ask for a network larger than what can be built.
+
+    Raises:
+        InputError: If they do.
+
+    Example:
+        >>> from convscale.families.registry import named
+        >>> check_size(named("ResNet-50"), Factors(1.0, 2.0, 2.0, 1.0))
+    """
     blocks = sum(description.depths) * factors.depth
     widest = max(*description.widths, description.head_width) * factors.width
     tallest = max(sides(description.resolution)) * factors.resolution
@@ -317,7 +326,7 @@ def _buildable(description: Description, strategy: Strategy, grid: list[float]) 
     able = []
     for s in grid:
         try:
-            _check_size(description, strategy.factors(s))
+            check_size(description, strategy.factors(s))
         except InputError:
             break  # larger factors ask for more
         able.append(s)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -46,15 +46,14 @@ def described_workload(
 
 
 def _single(net: Description, resolution: Resolution | None) -> Candidates:
-    groups = {"group_widths": [net.group_widths]} if isinstance(net, AnyNet) else {}
-    multipliers = net.bottleneck_multipliers if isinstance(net, AnyNet) else net.expansion_ratios
+    own = net.bottleneck_multipliers if isinstance(net, AnyNet) else net.expansion_ratios
     return read_candidates(
         net,
         depths=[net.depths],
         widths=[net.widths],
-        bottleneck_multipliers=[multipliers],
+        group_widths=[net.group_widths] if isinstance(net, AnyNet) else None,
+        bottleneck_multipliers=[own],
         resolution=resolution,
-        **groups,
     )
 
 
@@ -123,7 +122,8 @@ class Arithmetic:
         self.stride[self._products] = _column([product.stride**2 for product in products])
 
     def _set_repeats(self, times: Sequence[Counter[Symbol]]) -> None:
-        self._times = sorted({symbol for counter in times for symbol in counter})
+        self._times = _Names()
+        self._times.of([symbol for counter in times for symbol in counter])
         self._counts = np.array([[one[symbol] for symbol in self._times] for one in times], float)
 
     def workload(self, sizes: Sizes) -> Workload:
@@ -146,7 +146,7 @@ class Arithmetic:
         flops *= rows
         return Workload(
             kind=self.kind,
-            repeats=self._counts @ np.stack([sizes.of(symbol) for symbol in self._times]),
+            repeats=self._counts @ self._times.values(sizes),
             flops=flops,
             read=read,
             written=written,
@@ -170,6 +170,9 @@ class _Names:
     def of(self, symbols: Sequence[Symbol]) -> Indices:
         numbers = [self._number.setdefault(symbol, len(self._number)) for symbol in symbols]
         return np.array(numbers, np.intp)
+
+    def __iter__(self) -> Iterator[Symbol]:
+        return iter(self._number)
 
     def values(self, sizes: Sizes) -> Floats:
         """Return the sizes, shape (symbols, n), or (symbols, 1) where all candidates agree."""
