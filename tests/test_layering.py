@@ -48,6 +48,8 @@ LIGHT = (
     "complexity.views",
     "complexity.memory",
     "families",
+    "training.recipe_files",
+    "training.datasets",
 )
 HEAVY = ("torch", "torchvision", "timm")
 

@@ -63,3 +63,19 @@ def read_yaml_file(path: Path) -> tuple[Any, list[str]]:
         raise InputError(f"{path} cannot be read: it is no text in UTF-8.") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise InputError(f"{path} is no YAML: {' '.join(str(error).split())}.") from error
+
+
+def read_yaml_value(text: str) -> Any:
+    """Return the value that a piece of YAML is.
+
+    Raises:
+        InputError: If it is no YAML.
+
+    Example:
+        >>> read_yaml_value("2e-3"), read_yaml_value("[1, 2]"), read_yaml_value("null")
+        (0.002, [1, 2], None)
+    """
+    try:
+        return _Loader(text).get_single_data()
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise InputError(f"{text!r} is no YAML: {' '.join(str(error).split())}.") from error
