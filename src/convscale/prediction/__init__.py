@@ -2,7 +2,28 @@
 
 from __future__ import annotations
 
+from convscale.prediction.execution import Execution
+from convscale.prediction.fitting import FitOptions, fit
+from convscale.prediction.form import (
+    Coefficients,
+    coefficients_of,
+    network_seconds,
+    operator_seconds,
+)
 from convscale.prediction.fusion import fused
+from convscale.prediction.timing import Timing
 from convscale.prediction.workload import Workload, workload
 
-__all__ = ["Workload", "fused", "workload"]
+__all__ = [
+    "Coefficients",
+    "Execution",
+    "FitOptions",
+    "Timing",
+    "Workload",
+    "coefficients_of",
+    "fit",
+    "fused",
+    "network_seconds",
+    "operator_seconds",
+    "workload",
+]

@@ -3,15 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from math import prod
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from convscale.complexity.calls import KINDS, Geometry, OperatorCall
+from convscale.prediction.flow import Flow, flow
 
 Floats = npt.NDArray[np.float64]
+# The arrays of a workload that may have an axis of candidates.
+QUANTITIES = (
+    "repeats",
+    "flops",
+    "read",
+    "written",
+    "weights",
+    "rows",
+    "inner",
+    "outs",
+    "groups",
+    "kernel",
+    "stride",
+)
 _NO_PRODUCT = Geometry(0, 0, 0)
 
 
@@ -29,7 +45,8 @@ class Workload:
         flops: Multiply-adds.
         read: Elements read, weights apart.
         written: Elements written.
-        weights: Elements of weights read; a batch of images reads them once.
+        weights: Elements of weights read, and those written that are computed from weights
+            alone; a batch of images moves them once.
         rows: Positions at which weights are applied, 0 where nothing is multiplied.
         inner: Products added up for an output, c_in / groups · ∏k.
         outs: Output channels.
@@ -37,6 +54,8 @@ class Workload:
         kernel: Positions of the kernel, ∏k.
         stride: Input positions an output position, ∏stride.
         sources: For each operator, those that wrote what it reads; empty where not known.
+        flow: How the tensors are held; where it is not known, all in half precision under
+            autocast, in the layout of the network's input.
 
     Example:
         >>> call = OperatorCall("a", "aten.relu", "activation", bytes_read=64, bytes_written=64)
@@ -58,13 +77,14 @@ class Workload:
     kernel: Floats
     stride: Floats
     sources: tuple[tuple[int, ...], ...] = ()
+    flow: Flow | None = None
 
     @property
     def operators(self) -> int:
         """The length of the first axis."""
         return len(self.kind)
 
-    def only(self, which: npt.NDArray[np.bool_]) -> Workload:
+    def only(self, which: npt.NDArray[np.bool_] | npt.NDArray[np.intp]) -> Workload:
         """Return some of the operators; what wrote their inputs is no longer known.
 
         Example:
@@ -72,8 +92,9 @@ class Workload:
             >>> found.only(np.array([True, False])).operators
             1
         """
-        arrays = (getattr(self, entry.name)[which] for entry in fields(self)[:-1])
-        return Workload(*arrays)
+        arrays: dict[str, Any] = {name: getattr(self, name)[which] for name in QUANTITIES}
+        flow = self.flow.only(which) if self.flow is not None else None
+        return Workload(**arrays, kind=self.kind[which], flow=flow)
 
 
 def workload(calls: Sequence[OperatorCall], *, item_bytes: int = 1) -> Workload:
@@ -91,13 +112,20 @@ def workload(calls: Sequence[OperatorCall], *, item_bytes: int = 1) -> Workload:
         [147.0, 49.0, 4.0]
     """
     own = [call.geometry or _NO_PRODUCT for call in calls]
+    # what is computed from weights alone is written once a batch, as weights are read
+    once = [call.bytes_read == call.weight_bytes for call in calls]
+    written = [0 if alone else call.bytes_written for call, alone in zip(calls, once, strict=True)]
+    weights = [
+        call.weight_bytes + call.bytes_written - each
+        for call, each in zip(calls, written, strict=True)
+    ]
     return Workload(
         kind=np.array([_POSITION[call.kind] for call in calls], dtype=np.intp),
         repeats=np.ones(len(calls)),
         flops=_array([call.flops for call in calls]),
         read=_array([call.bytes_read - call.weight_bytes for call in calls]) / item_bytes,
-        written=_array([call.bytes_written for call in calls]) / item_bytes,
-        weights=_array([call.weight_bytes for call in calls]) / item_bytes,
+        written=_array(written) / item_bytes,
+        weights=_array(weights) / item_bytes,
         rows=_array([one.rows for one in own]),
         inner=_array([one.in_channels // one.groups * prod(one.kernel) for one in own]),
         outs=_array([one.out_channels for one in own]),
@@ -105,6 +133,7 @@ def workload(calls: Sequence[OperatorCall], *, item_bytes: int = 1) -> Workload:
         kernel=_array([prod(one.kernel) for one in own]),
         stride=_array([prod(one.stride) for one in own]),
         sources=tuple(call.sources for call in calls),
+        flow=flow(calls),
     )
 
 

@@ -1,0 +1,193 @@
+"""Fit the coefficients of the runtime model to timings of networks, robustly."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import nnls
+
+from convscale.prediction.dual import Dual
+from convscale.prediction.form import Coefficients, Execution, coefficients_of, operator_costs
+from convscale.prediction.stack import Stack
+from convscale.prediction.timing import Timing
+
+Floats = npt.NDArray[np.float64]
+# Coefficients with a unit are free to leave their start; the others are held near it, by ridge.
+__all__ = ["FitOptions", "Timing", "fit", "fit_stack", "predicted_seconds"]
+
+_UNITS = ("multiply", "memory", "launch", "step")
+_ROUGH = ("multiply", "memory", "step")
+
+
+@dataclass(frozen=True)
+class FitOptions:
+    """How a fit weighs what.
+
+    Args:
+        bend: Misses in log time above it count about linearly (soft-L1).
+        ridge: How strongly coefficients without a unit are held to their start, as a part of
+            the mean squared miss.
+        anchor: The same, of those with a unit.
+        steps: At most so many steps of the solver.
+
+    Example:
+        >>> FitOptions().bend
+        0.1
+    """
+
+    bend: float = 0.1
+    ridge: float = 3e-5
+    anchor: float = 1e-7
+    steps: int = 60
+
+
+def fit(
+    timings: Sequence[Timing],
+    execution: Execution,
+    *,
+    start: Coefficients | None = None,
+    options: FitOptions | None = None,
+) -> dict[str, float]:
+    """Return the coefficients that meet the timings best.
+
+    Minimises the families' mean of soft-L1 of ln(predicted / timed), plus a ridge on the
+    logarithms of the coefficients. Without a start, the rates of multiplying and moving are
+    first fitted alone.
+
+    Args:
+        timings: The timings.
+        execution: How the networks ran.
+        start: Coefficients to start from, and to stay near.
+        options: How the fit weighs what.
+
+    Returns:
+        The coefficients by name, all positive.
+
+    Example:
+        >>> from convscale.complexity.calls import OperatorCall
+        >>> from convscale.prediction.workload import workload
+        >>> call = OperatorCall("a", "aten.relu", "activation", bytes_read=64, bytes_written=64)
+        >>> timings = [Timing("net", "nets", workload([call] * n), 8, n / 1e3) for n in (1, 2, 4)]
+        >>> min(fit(timings, Execution()).values()) > 0
+        True
+    """
+    return fit_stack(Stack.of(timings), execution, start=start, options=options)
+
+
+def fit_stack(
+    stack: Stack,
+    execution: Execution,
+    *,
+    start: Coefficients | None = None,
+    options: FitOptions | None = None,
+) -> dict[str, float]:
+    """Fit as `fit` does, timings that were put together before.
+
+    Example:
+        >>> from convscale.prediction.workload import workload
+        >>> stack = Stack.of([Timing("net", "nets", workload([]), 8, 1e-3)])
+        >>> round(fit_stack(stack, Execution())["step"])
+        1000
+    """
+    options = options or FitOptions()
+    first = dict(start) if start is not None else _rough(stack, execution)
+    names = list(first)
+    origin = np.log([first[name] for name in names])
+    pull = np.array(
+        [options.anchor if name in _UNITS else options.ridge for name in names], dtype=float
+    )
+    problem = _Problem(stack, execution, names, origin, pull, options.bend)
+    return dict(zip(names, map(float, np.exp(problem.solve(options.steps))), strict=True))
+
+
+def predicted_seconds(stack: Stack, coefficients: Coefficients, execution: Execution) -> Floats:
+    """Return the seconds of a step of every timing.
+
+    Example:
+        >>> from convscale.prediction.workload import workload
+        >>> stack, run = Stack.of([Timing("net", "nets", workload([]), 8, 1e-3)]), Execution()
+        >>> predicted_seconds(stack, {**coefficients_of(run), "step": 5.0}, run)
+        array([5.e-06])
+    """
+    found = np.full(stack.size, 1e-6 * coefficients["step"])
+    for places, seconds in operator_costs(stack.work, coefficients, execution, stack.batches):
+        found += stack.sum(places, seconds)
+    return found
+
+
+def _rough(stack: Stack, execution: Execution) -> dict[str, float]:
+    """Return the start: two rates and a constant that explain the timings roughly."""
+    first = coefficients_of(execution)
+    columns = []
+    for kept in _ROUGH:
+        alone = {**first, **{name: 1e-12 for name in _UNITS if name != kept}}
+        columns.append(predicted_seconds(stack, alone, execution))
+    relative = np.array(columns).T / stack.seconds[:, None]
+    found, _ = nnls(relative, np.ones(stack.size))
+    least = 0.05 / np.maximum(relative.mean(axis=0), 1e-300)  # none is ruled out by a rough start
+    for name, factor in zip(_ROUGH, np.maximum(found, least), strict=True):
+        first[name] *= float(factor)
+    return first
+
+
+@dataclass(frozen=True)
+class _Problem:
+    """A robust, damped least-squares problem in the logarithms of the coefficients."""
+
+    stack: Stack
+    execution: Execution
+    names: Sequence[str]
+    origin: Floats
+    pull: Floats
+    bend: float
+
+    def solve(self, steps: int) -> Floats:
+        """Levenberg-Marquardt, misses weighed anew in every step."""
+        at, damping = self.origin.copy(), 1e-2
+        misses, slopes = self._misses(at)
+        cost = self._cost(misses, at)
+        for _ in range(steps):
+            weights = self.stack.weights / np.sqrt(1.0 + (misses / self.bend) ** 2)
+            left = (slopes.T * weights) @ slopes + np.diag(self.pull)
+            right = (slopes.T * weights) @ misses + self.pull * (at - self.origin)
+            step = np.linalg.solve(left + damping * np.diag(np.diag(left)), right)
+            new = at - np.clip(step, -1.0, 1.0)
+            new_misses, new_slopes = self._misses(new)
+            new_cost = self._cost(new_misses, new)
+            if new_cost > cost:
+                damping = damping * 4.0
+                if damping > 1e6:
+                    break
+                continue
+            done = cost - new_cost < 1e-5 * cost
+            at, misses, slopes, cost = new, new_misses, new_slopes, new_cost
+            damping = max(damping / 4.0, 1e-6)
+            if done:
+                break
+        return at
+
+    def _misses(self, at: Floats) -> tuple[Floats, Floats]:
+        """Return ln(predicted / timed), and its derivatives by the logarithms."""
+        duals = {
+            name: Dual.of(name, float(value))
+            for name, value in zip(self.names, np.exp(at), strict=True)
+        }
+        total = np.full(self.stack.size, 1e-6 * float(duals["step"].value))
+        place = {name: position for position, name in enumerate(self.names)}
+        slopes = np.zeros((self.stack.size, len(self.names)))
+        slopes[:, place["step"]] = total
+        for places, seconds in operator_costs(
+            self.stack.work, duals, self.execution, self.stack.batches
+        ):
+            total += self.stack.sum(places, seconds.value)
+            for name, slope in seconds.slopes.items():
+                slopes[:, place[name]] += self.stack.sum(places, slope)
+        return np.log(total / self.stack.seconds), slopes / total[:, None]
+
+    def _cost(self, misses: Floats, at: Floats) -> float:
+        soft = self.bend**2 * (np.sqrt(1.0 + (misses / self.bend) ** 2) - 1.0)
+        held = 0.5 * np.sum(self.pull * (at - self.origin) ** 2)
+        return float(np.sum(self.stack.weights * soft) + held)

@@ -1,0 +1,116 @@
+"""The form of the runtime model: seconds of every operator, from few positive coefficients."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from convscale.prediction.execution import Execution
+from convscale.prediction.roofline import costs, relative_coefficients
+from convscale.prediction.workload import Workload
+
+Floats = npt.NDArray[np.float64]
+Positions = npt.NDArray[np.intp]
+Coefficients = Mapping[str, float]
+
+__all__ = [
+    "Coefficients",
+    "Execution",
+    "coefficients_of",
+    "network_seconds",
+    "operator_costs",
+    "operator_seconds",
+]
+
+
+def coefficients_of(execution: Execution) -> dict[str, float]:
+    """Return the coefficients of the form by name, with the values that a fit starts from.
+
+    `multiply` and `memory` are nanoseconds a multiply-add and a byte, `step` microseconds
+    a step and `launch` microseconds an operator; the others, most of them with a dot, have no
+    unit: they say how much slower a class of operators is, or how small it must be to be slow.
+
+    Example:
+        >>> coefficients_of(Execution())["memory.relu"]
+        1.0
+    """
+    own = {"multiply": 1e-4, "memory": 1e-3, "launch": 3.0, "step": 10.0}
+    return own | relative_coefficients(execution)
+
+
+def operator_costs(
+    work: Workload, values: Mapping[str, Any], execution: Execution, batch_size: Floats | float
+) -> Iterator[tuple[Positions, Any]]:
+    """Yield seconds of operators for a batch, class by class: their positions, and the seconds.
+
+    Args:
+        work: The operators.
+        values: The coefficients, as numbers or as duals.
+        execution: How they run.
+        batch_size: Images, one number or one an operator.
+
+    Example:
+        >>> from convscale.complexity.calls import OperatorCall
+        >>> from convscale.prediction.workload import workload
+        >>> call = OperatorCall("a", "aten.relu", "activation", bytes_read=64, bytes_written=64)
+        >>> work, run = workload([call]), Execution()
+        >>> [places.tolist() for places, _ in operator_costs(work, coefficients_of(run), run, 1.0)]
+        [[0]]
+    """
+    for positions, seconds in costs(work, values, execution, batch_size):
+        yield positions, seconds * _at(work.repeats, positions)
+
+
+def operator_seconds(
+    work: Workload, coefficients: Coefficients, execution: Execution, batch_size: float
+) -> Floats:
+    """Return the seconds of each operator for a batch, repeats included.
+
+    Args:
+        work: The operators, with or without candidates.
+        coefficients: As `coefficients_of` names them.
+        execution: How they run.
+        batch_size: Images.
+
+    Returns:
+        Seconds, of the shape of the workload's arrays.
+
+    Example:
+        >>> from convscale.complexity.calls import OperatorCall
+        >>> from convscale.prediction.workload import workload
+        >>> call = OperatorCall("a", "aten.relu", "activation", bytes_read=64, bytes_written=64)
+        >>> run = Execution()
+        >>> one, two = (
+        ...     float(operator_seconds(workload([call] * n), coefficients_of(run), run, 8).sum())
+        ...     for n in (1, 2)
+        ... )
+        >>> two == 2 * one
+        True
+    """
+    shape = np.broadcast_shapes(*(np.shape(one) for one in (work.repeats, work.read, work.rows)))
+    found = np.zeros(shape)
+    for positions, seconds in operator_costs(work, coefficients, execution, batch_size):
+        found[positions] = seconds
+    return found
+
+
+def network_seconds(
+    work: Workload, coefficients: Coefficients, execution: Execution, batch_size: float
+) -> Floats:
+    """Return the seconds of a step: those of the operators, and what a step takes by itself.
+
+    Example:
+        >>> from convscale.prediction.workload import workload
+        >>> run = Execution()
+        >>> float(network_seconds(workload([]), {**coefficients_of(run), "step": 7.0}, run, 1))
+        7e-06
+    """
+    operators = operator_seconds(work, coefficients, execution, batch_size)
+    return np.asarray(operators.sum(axis=0) + 1e-6 * coefficients["step"])
+
+
+def _at(array: Floats, positions: Positions) -> Floats:
+    return array[positions] if np.ndim(array) else array
