@@ -12,6 +12,7 @@ from convscale import families
 from convscale.complexity.operators import record_network
 from convscale.network import resolve_base
 from convscale.prediction.described import described_workload
+from convscale.prediction.fusion import fused
 from convscale.prediction.workload import Workload, workload
 from tests.test_paper_modules import random_anynet, random_efficientnet
 
@@ -70,3 +71,9 @@ def test_operators_stand_in_the_order_of_the_pass_with_what_they_read():
         for name in ("kind", *QUANTITIES):
             given, wanted = getattr(found, name), getattr(expected, name)
             assert np.array_equal(np.broadcast_to(given.T, wanted.shape), wanted), name
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_fused_kernels_of_a_description_are_those_of_its_module(name):
+    net = families.named(name)
+    assert np.array_equal(lines(fused(described_workload(net))), lines(fused(recorded(net))))

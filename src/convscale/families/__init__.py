@@ -5,6 +5,7 @@ from convscale.families.closed_form import count
 from convscale.families.description import AnyNet, Description, EfficientNet
 from convscale.families.documents import read_yaml, write_yaml
 from convscale.families.many import Costs, count_many, count_regnets, count_stages
+from convscale.families.memory import inference_bytes
 from convscale.families.registry import named, names, regnet
 from convscale.families.regnet import RegNet
 from convscale.families.sampling import Interval, Sample, Space, sample
@@ -26,6 +27,7 @@ __all__ = [
     "count_many",
     "count_regnets",
     "count_stages",
+    "inference_bytes",
     "named",
     "names",
     "read_candidates",

@@ -9,8 +9,8 @@ import numpy.typing as npt
 
 from convscale.families.candidates import Candidates, Part
 from convscale.families.description import EfficientNet
-from convscale.families.operators import Form, Symbol, maps
 from convscale.families.regnet import Floats, Ints
+from convscale.families.terms import Form, Symbol, maps
 
 _SPATIAL = (
     "convolution 1x1",

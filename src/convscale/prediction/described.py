@@ -12,7 +12,8 @@ from convscale.complexity.calls import KINDS
 from convscale.families.candidates import Candidates, read_candidates
 from convscale.families.description import AnyNet, Description
 from convscale.families.forms import Sizes, forms
-from convscale.families.operators import ONCE, Extent, Symbol, Term, terms
+from convscale.families.operators import terms
+from convscale.families.terms import ONCE, Extent, Symbol, Term
 from convscale.prediction.workload import Floats, Workload
 from convscale.quantities import Resolution
 
@@ -183,7 +184,7 @@ def _merged(terms: Sequence[Term]) -> list[tuple[Term, Counter[Symbol]]]:
     """Join terms that are the same operator on the same sizes."""
     found: dict[Term, Counter[Symbol]] = {}
     for term in terms:
-        alone = term._replace(times=ONCE, sources=())
+        alone = term._replace(times=ONCE, sources=(), held=())
         found.setdefault(alone, Counter())[term.times] += 1
     return list(found.items())
 
