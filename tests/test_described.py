@@ -12,8 +12,9 @@ from convscale import families
 from convscale.complexity.operators import record_network
 from convscale.network import resolve_base
 from convscale.prediction.described import described_workload
+from convscale.prediction.flow import Flow
 from convscale.prediction.fusion import fused
-from convscale.prediction.workload import Workload, workload
+from convscale.prediction.workload import QUANTITIES, workload
 from tests.test_paper_modules import random_anynet, random_efficientnet
 
 NAMES = (
@@ -27,7 +28,7 @@ NAMES = (
     "EfficientNet-B3",
     "MobileNetV2",
 )
-QUANTITIES = tuple(field.name for field in fields(Workload))[1:-1]
+HELD = tuple(field.name for field in fields(Flow))[1:]
 
 
 def recorded(net, resolution=None):
@@ -39,6 +40,9 @@ def recorded(net, resolution=None):
 def lines(work):
     """All operators in any order, repeated ones as often as they run."""
     columns = [getattr(work, name) for name in ("kind", *QUANTITIES) if name != "repeats"]
+    if work.flow is not None:
+        columns += [np.array([hash(name) for name in work.flow.names])]
+        columns += [getattr(work.flow, name) for name in HELD]
     table = np.stack(np.broadcast_arrays(*columns), axis=1)
     table = np.repeat(table, work.repeats.astype(int), axis=0)
     return table[np.lexsort(table.T[::-1])]
@@ -68,9 +72,12 @@ def test_operators_stand_in_the_order_of_the_pass_with_what_they_read():
         net = replace(net, depths=(*depths[:-1], draw.randint(1, 3)))
         expected, found = recorded(net), described_workload(net)
         assert found.sources == expected.sources
+        assert found.flow.names == expected.flow.names
         for name in ("kind", *QUANTITIES):
             given, wanted = getattr(found, name), getattr(expected, name)
             assert np.array_equal(np.broadcast_to(given.T, wanted.shape), wanted), name
+        for name in HELD:
+            assert np.array_equal(getattr(found.flow, name), getattr(expected.flow, name)), name
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -8,12 +8,13 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from convscale.complexity.calls import KINDS
+from convscale.complexity.calls import KINDS, OperatorCall
 from convscale.families.candidates import Candidates, read_candidates
 from convscale.families.description import AnyNet, Description
 from convscale.families.forms import Sizes, forms
 from convscale.families.operators import terms
 from convscale.families.terms import ONCE, Extent, Symbol, Term
+from convscale.prediction.flow import Flow, flow
 from convscale.prediction.workload import Floats, Workload
 from convscale.quantities import Resolution
 
@@ -91,9 +92,11 @@ class Arithmetic:
     """
 
     def __init__(self, terms: Sequence[Term], *, merge: bool = False) -> None:
-        found = _merged(terms) if merge else [(term, Counter([term.times])) for term in terms]
-        lines = [term for term, _ in found]
+        held = flow([_call(term) for term in terms])
+        found = _merged(terms, held) if merge else _alone(terms)
+        lines = [terms[place] for place, _ in found]
         self.operators = len(lines)
+        self._flow = held.only(np.array([place for place, _ in found], np.intp))
         self.kind = np.array([_POSITION[term.kind] for term in lines], np.intp)
         self.sources = () if merge else tuple(term.sources for term in lines)
         self.copies = _column([term.copies for term in lines])
@@ -159,6 +162,7 @@ class Arithmetic:
             kernel=self.kernel,
             stride=self.stride,
             sources=self.sources,
+            flow=self._flow,
         )
 
 
@@ -180,12 +184,26 @@ class _Names:
         return np.stack(np.broadcast_arrays(*map(sizes.of, self._number)))
 
 
-def _merged(terms: Sequence[Term]) -> list[tuple[Term, Counter[Symbol]]]:
-    """Join terms that are the same operator on the same sizes."""
-    found: dict[Term, Counter[Symbol]] = {}
-    for term in terms:
-        alone = term._replace(times=ONCE, sources=(), held=())
-        found.setdefault(alone, Counter())[term.times] += 1
+def _call(term: Term) -> OperatorCall:
+    """Return what of a call tells how its tensors are held."""
+    weighted = term.product is not None or term.vectors[0] > 0
+    return OperatorCall(
+        "", term.operator, term.kind, bytes_read=2, weight_bytes=weighted, sources=term.sources
+    )
+
+
+def _alone(terms: Sequence[Term]) -> list[tuple[int, Counter[Symbol]]]:
+    return [(place, Counter([term.times])) for place, term in enumerate(terms)]
+
+
+def _merged(terms: Sequence[Term], held: Flow) -> list[tuple[int, Counter[Symbol]]]:
+    """Join terms that are the same operator on the same sizes, held in the same way."""
+    shares = np.stack((held.full_read, held.full_written, held.cast, held.last, held.moved), 1)
+    first: dict[tuple[Term, tuple[float, ...]], int] = {}
+    found: dict[int, Counter[Symbol]] = {}
+    for place, (term, row) in enumerate(zip(terms, shares.tolist(), strict=True)):
+        same = (term._replace(times=ONCE, sources=(), held=()), tuple(row))
+        found.setdefault(first.setdefault(same, place), Counter())[term.times] += 1
     return list(found.items())
 
 

@@ -159,7 +159,7 @@ def _part(
     )
     if run.dtype != "amp":
         each = {"float32": 4.0}.get(run.dtype, 2.0)
-        item_read, item_written, cast = each + 0 * zero, each + 0 * zero, 0 * cast
+        item_read, item_written, cast = each + 0 * last, each + 0 * last, 0 * cast
     else:
         item_read, item_written = 2.0 + 2.0 * full_read, 2.0 + 2.0 * full_written
     first = 1.0 - last if run.layout == "nchw" else 0.0 * last
