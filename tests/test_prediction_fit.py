@@ -1,5 +1,7 @@
 """The runtime model: its laws, its derivatives, and coefficients that are found again."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -110,12 +112,11 @@ def test_candidates_take_what_they_take_one_by_one():
     generator = np.random.default_rng(3)
     calls = [[convolution(8 * n, 16 * n, 14, groups=1), convolution(8, 8 * n, 7)] for n in (1, 3)]
     works = [workload(own) for own in calls]
-    names = ("flops", "read", "written", "weights", "rows", "inner", "outs")
+    names = ("flops", "read", "written", "weights", "rows", "inner", "outs", "elements")
     stacked = {name: np.stack([getattr(one, name) for one in works], axis=1) for name in names}
-    ones = {name: getattr(works[0], name)[:, None] for name in ("repeats", "groups", "kernel")}
-    both = type(works[0])(
-        kind=works[0].kind, stride=works[0].stride[:, None], flow=works[0].flow, **stacked, **ones
-    )
+    same = ("repeats", "groups", "kernel", "stride", "launches")
+    ones = {name: getattr(works[0], name)[:, None] for name in same}
+    both = replace(works[0], **stacked, **ones)
     run = Execution()
     values = {
         name: value * generator.uniform(0.5, 2) for name, value in coefficients_of(run).items()

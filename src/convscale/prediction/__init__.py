@@ -10,7 +10,7 @@ from convscale.prediction.form import (
     network_seconds,
     operator_seconds,
 )
-from convscale.prediction.fusion import fused
+from convscale.prediction.fusion import fused, kernels
 from convscale.prediction.timing import Timing
 from convscale.prediction.workload import Workload, workload
 
@@ -23,6 +23,7 @@ __all__ = [
     "coefficients_of",
     "fit",
     "fused",
+    "kernels",
     "network_seconds",
     "operator_seconds",
     "workload",

@@ -161,6 +161,8 @@ class Arithmetic:
             groups=groups,
             kernel=self.kernel,
             stride=self.stride,
+            elements=written,
+            launches=np.ones((len(written), 1)),
             sources=self.sources,
             flow=self._flow,
         )

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 
 from convscale.complexity.calls import KINDS
 from convscale.errors import InputError
@@ -23,19 +22,48 @@ _SINKS = _STREAMS - {_CONCATENATION, _PLACE["softmax"]}
 _FUSED = _STREAMS | _WINDOWS | {_REDUCTION}
 
 
-def fused(work: Workload) -> Workload:
-    """Return the workload of a pass whose pointwise chains a compiler has fused.
+def kernels(work: Workload) -> tuple[tuple[int, ...], ...]:
+    """Return the kernels that a compiler makes of a pass: the operators of each, by position.
 
     Products (convolutions, matrix products) stay kernels of their own. Pointwise operators,
     norms in evaluation, reductions, copies and concatenations that follow each other become one
-    kernel, which reads what comes from outside once and writes only what is read outside; what
-    the members hand to each other moves nothing. Pooling, resizing and looking up read an input
-    at many places, so that it is written first; what follows a reduction at its own size belongs
-    to it, and what is larger is another kernel. A pointwise operator runs as late as its readers
-    allow: the norm of a shortcut becomes part of the addition.
+    kernel. Pooling, resizing and looking up read an input at many places, so that it is written
+    first; what follows a reduction at its own size belongs to it, and what is larger is another
+    kernel. A pointwise operator runs as late as its readers allow: the norm of a shortcut
+    becomes part of the addition.
 
-    flops and weights add up to those of the workload, elements read and written to no more. A
-    kernel has the kind of the member that moves most.
+    Args:
+        work: The operators of a pass, with their sources.
+
+    Returns:
+        The kernels, in an order in which they can run.
+
+    Raises:
+        InputError: If the workload does not know what its operators read.
+
+    Example:
+        >>> from convscale.complexity.calls import OperatorCall
+        >>> from convscale.prediction.workload import workload
+        >>> norm = OperatorCall("bn", "aten.batch_norm", "norm")
+        >>> relu = OperatorCall("act", "aten.relu", "activation", sources=(0,))
+        >>> pool = OperatorCall("pool", "aten.max_pool2d", "pooling", sources=(1,))
+        >>> kernels(workload([norm, relu, pool]))
+        ((0, 1), (2,))
+    """
+    found: dict[int, list[int]] = {}
+    for place, kernel in enumerate(_kernels(work)):
+        found.setdefault(kernel, []).append(place)
+    return tuple(tuple(found[kernel]) for kernel in sorted(found))
+
+
+def fused(work: Workload) -> Workload:
+    """Return the workload of compiled execution, in which chains of operators are one kernel.
+
+    The operators stay, each with what it computes. A kernel (see `kernels`) reads what comes
+    from outside once, and writes only what is read outside; what its operators hand to each
+    other moves nothing. It is started once, by the operator that would move most alone.
+
+    flops, weights and elements stay as they are; elements read and written become no more.
 
     Args:
         work: The operators of a pass, with their sources.
@@ -49,25 +77,14 @@ def fused(work: Workload) -> Workload:
         >>> norm = OperatorCall("bn", "aten.batch_norm", "norm", bytes_read=8, bytes_written=8)
         >>> relu = OperatorCall("act", "aten.relu", "activation", 0, 0, 0, 8, 8, sources=(0,))
         >>> found = fused(workload([norm, relu]))
-        >>> found.operators, float(found.read[0]), float(found.written[0])
-        (1, 8.0, 8.0)
+        >>> found.read.tolist(), found.written.tolist(), found.launches.tolist()
+        ([8.0, 0.0], [0.0, 8.0], [1.0, 0.0])
     """
-    if len(work.sources) != work.operators:
-        raise InputError(
-            f"The workload has {work.operators} operators and the sources of "
-            f"{len(work.sources)}; fusion needs those of each. Record the network to have them."
-        )
-    kernels = _kernels(work)
-    moved = _traffic(work, kernels)
-    return _merged(work, kernels, moved)
-
-
-@dataclass(frozen=True)
-class _Kernels:
-    """The kernel of each operator, in an order in which they can run."""
-
-    of: npt.NDArray[np.intp]
-    count: int
+    owner = _kernels(work)
+    read, written = _traffic(work, owner)
+    launches = np.zeros_like(work.launches)
+    launches[_leaders(work, owner)] = 1.0
+    return replace(work, read=read, written=written, launches=launches)
 
 
 def _edges(work: Workload) -> Iterator[tuple[int, int]]:
@@ -77,12 +94,18 @@ def _edges(work: Workload) -> Iterator[tuple[int, int]]:
             yield writer, reader
 
 
-def _kernels(work: Workload) -> _Kernels:
-    """Give operators levels: an edge that cannot be fused goes to a higher one, none goes down.
+def _kernels(work: Workload) -> list[int]:
+    """Return the number of each operator's kernel.
 
-    Operators of one level that edges connect are a kernel. On the way from a kernel to others
+    Operators get levels: an edge that cannot be fused goes to a higher one, none goes
+    down. Operators of one level that edges connect are a kernel. On the way from a kernel to others
     and back a level would have to fall, so that kernels can run one after the other.
     """
+    if len(work.sources) != work.operators:
+        raise InputError(
+            f"The workload has {work.operators} operators and the sources of "
+            f"{len(work.sources)}; fusion needs those of each. Record the network to have them."
+        )
     breaks = _breaks(work)
     levels = [0] * work.operators
     for writer, reader in _edges(work):
@@ -98,7 +121,7 @@ def _kernels(work: Workload) -> _Kernels:
         root: number
         for number, root in enumerate(sorted(set(roots), key=lambda root: (levels[root], root)))
     }
-    return _Kernels(np.array([order[root] for root in roots], dtype=np.intp), len(order))
+    return [order[root] for root in roots]
 
 
 def _root(parent: list[int], place: int) -> int:
@@ -143,44 +166,31 @@ def _sink(work: Workload, breaks: dict[tuple[int, int], bool], levels: list[int]
             levels[place] = min(levels[reader] for reader in readers[place])
 
 
-@dataclass(frozen=True)
-class _Traffic:
-    """What kernels read and write, and the kernels that wrote what each reads."""
+def _traffic(work: Workload, owner: Sequence[int]) -> tuple[Floats, Floats]:
+    """Return what operators read and write when only what crosses borders of kernels moves.
 
-    read: Floats
-    written: Floats
-    sources: tuple[tuple[int, ...], ...]
-
-
-def _traffic(work: Workload, kernels: _Kernels) -> _Traffic:
-    """Book what crosses the borders of kernels: a tensor is read once a kernel, and written once.
-
-    What an operator reads is shared out to its sources by their size; what these have not
-    written came from outside the network.
+    A kernel reads a tensor once at most. What an operator reads is shared out to its sources by
+    their size; what these have not written came from outside the network.
     """
     read, written = work.read.copy(), work.written.copy()
-    kept = np.zeros(work.operators, dtype=bool)
-    taken: dict[tuple[int, int], Floats | float] = {}
+    left: dict[tuple[int, int], Floats] = {}  # of a tensor, what a kernel has not read yet
+    kept = set(range(work.operators)) - {writer for writer, _ in _edges(work)}
     for reader, sources in enumerate(work.sources):
-        if sources:
-            parts = _parts(work, reader, sources)
-            read[reader] = np.maximum(0.0, read[reader] - sum(parts))
-            for writer, part in zip(sources, parts, strict=True):
-                inside = kernels.of[writer] == kernels.of[reader]
-                kept[writer] |= not inside
-                if not inside:
-                    key = (writer, int(kernels.of[reader]))
-                    taken[key] = taken.get(key, 0.0) + part
-    kept[[place for place, last in enumerate(_last(work)) if last]] = True
-    written[~kept] = 0.0
-    result = _summed(read, kernels)
-    sources_of: list[set[int]] = [set() for _ in range(kernels.count)]
-    for (writer, kernel), amount in taken.items():
-        result[kernel] += np.minimum(amount, work.written[writer])
-        sources_of[kernel].add(int(kernels.of[writer]))
-    return _Traffic(
-        result, _summed(written, kernels), tuple(tuple(sorted(found)) for found in sources_of)
-    )
+        if not sources:
+            continue
+        parts = _parts(work, reader, sources)
+        read[reader] = np.maximum(0.0, read[reader] - sum(parts))
+        for writer, part in zip(sources, parts, strict=True):
+            if owner[writer] == owner[reader]:
+                continue
+            kept.add(writer)
+            key = writer, owner[reader]
+            rest = left.get(key, work.written[writer])
+            taken = np.minimum(part, rest)
+            left[key] = rest - taken
+            read[reader] += taken
+    written[[place for place in range(work.operators) if place not in kept]] = 0.0
+    return read, written
 
 
 def _parts(work: Workload, reader: int, sources: Sequence[int]) -> list[Floats]:
@@ -190,37 +200,11 @@ def _parts(work: Workload, reader: int, sources: Sequence[int]) -> list[Floats]:
     return [share * size for size in sizes]
 
 
-def _last(work: Workload) -> list[bool]:
-    """Tell, for each operator, whether nothing reads what it writes."""
-    read = {writer for writer, _ in _edges(work)}
-    return [place not in read for place in range(work.operators)]
-
-
-def _summed(values: Floats, kernels: _Kernels) -> Floats:
-    found = np.zeros((kernels.count, *values.shape[1:]))
-    np.add.at(found, kernels.of, values)
-    return found
-
-
-def _merged(work: Workload, kernels: _Kernels, moved: _Traffic) -> Workload:
-    """Return one operator a kernel: the member that moves most, with what all of them need."""
+def _leaders(work: Workload, owner: Sequence[int]) -> list[int]:
+    """Return, for each kernel, the operator that moves most."""
     moves = _column(work.read + work.written)
-    lead = [-1] * kernels.count
-    for place, kernel in enumerate(kernels.of.tolist()):
-        if lead[kernel] < 0 or moves[place] > moves[lead[kernel]]:
-            lead[kernel] = place
-    return Workload(
-        kind=work.kind[lead],
-        repeats=work.repeats[lead],
-        flops=_summed(work.flops, kernels),
-        read=moved.read,
-        written=moved.written,
-        weights=_summed(work.weights, kernels),
-        rows=work.rows[lead],
-        inner=work.inner[lead],
-        outs=work.outs[lead],
-        groups=work.groups[lead],
-        kernel=work.kernel[lead],
-        stride=work.stride[lead],
-        sources=moved.sources,
-    )
+    found: dict[int, int] = {}
+    for place, kernel in enumerate(owner):
+        if kernel not in found or moves[place] > moves[found[kernel]]:
+            found[kernel] = place
+    return list(found.values())

@@ -78,7 +78,8 @@ def costs(
         part = _part(work, places, run, batch_size)
         seconds = _seconds(name, part, values)
         once = part.work.weights * _bytes_once(run) * values["memory"] * values["weights"] * _NANO
-        yield places, seconds * part.batch + once + values["launch"] * _MICRO
+        starting = part.work.launches * values["launch"] * _MICRO
+        yield places, seconds * part.batch + once + starting
 
 
 def _seconds(name: str, part: _Part, c: Mapping[str, Any]) -> Any:

@@ -27,6 +27,8 @@ QUANTITIES = (
     "groups",
     "kernel",
     "stride",
+    "elements",
+    "launches",
 )
 _NO_PRODUCT = Geometry(0, 0, 0)
 
@@ -53,6 +55,8 @@ class Workload:
         groups: Groups of a convolution.
         kernel: Positions of the kernel, ∏k.
         stride: Input positions an output position, ∏stride.
+        elements: Elements computed, whether or not they are written to memory.
+        launches: Kernels started: 1, or 0 where the operator is part of another's kernel.
         sources: For each operator, those that wrote what it reads; empty where not known.
         flow: How the tensors are held; where it is not known, all in half precision under
             autocast, in the layout of the network's input.
@@ -76,6 +80,8 @@ class Workload:
     groups: Floats
     kernel: Floats
     stride: Floats
+    elements: Floats
+    launches: Floats
     sources: tuple[tuple[int, ...], ...] = ()
     flow: Flow | None = None
 
@@ -132,6 +138,8 @@ def workload(calls: Sequence[OperatorCall], *, item_bytes: int = 1) -> Workload:
         groups=_array([one.groups for one in own]),
         kernel=_array([prod(one.kernel) for one in own]),
         stride=_array([prod(one.stride) for one in own]),
+        elements=_array(written) / item_bytes,
+        launches=np.ones(len(calls)),
         sources=tuple(call.sources for call in calls),
         flow=flow(calls),
     )
