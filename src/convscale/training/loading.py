@@ -1,0 +1,349 @@
+"""From images to batches: timm's transforms, seeded image by image, and loaders with workers."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, get_worker_info
+
+from convscale.errors import InputError
+from convscale.quantities import Resolution, sides
+from convscale.training.datasets import Data, Traits
+from convscale.training.images import ArrayImages, BrokenImageError, Images
+from convscale.training.recipe import Recipe
+from convscale.training.seeding import Batches, Draw, seed_image
+
+_MOST_WORKERS = 8
+_FEW = 10_000
+Broken = tuple[str, str]  # a name and what is wrong
+Sample = tuple[Tensor, int, list[Broken]]
+
+
+@dataclass
+class BrokenImages:
+    """The images that could not be read so far, each once, and how many may be.
+
+    Example:
+        >>> broken = BrokenImages(limit=1)
+        >>> broken.add([("a.png", "it is empty"), ("a.png", "it is empty")])
+        >>> broken.found
+        {'a.png': 'it is empty'}
+    """
+
+    limit: int
+    found: dict[str, str] = field(default_factory=dict)
+
+    def add(self, entries: Sequence[Broken]) -> None:
+        """Count images.
+
+        Raises:
+            InputError: If there are more than the limit.
+        """
+        self.found.update(entries)
+        if len(self.found) > self.limit:
+            name, reason = next(iter(self.found.items()))
+            raise InputError(
+                f"{len(self.found)} images cannot be read; broken_limit is {self.limit}. The first "
+                f"is {name} ({reason}). Repair or remove them, or raise broken_limit."
+            )
+
+
+class TrainingImages(Dataset[Sample]):
+    """Images as training sees them: augmented as the seed, the epoch and the image say.
+
+    An image that cannot be read is replaced by the next one that can be, so that batches stay
+    full.
+
+    Example:
+        >>> from convscale.training.datasets import read_data
+        >>> data = read_data("digits")
+        >>> images = TrainingImages(data.train, training_transform(Recipe(), data.traits, 16), 0)
+        >>> images[Draw(0, 5)][0].shape, torch.equal(images[Draw(0, 5)][0], images[Draw(0, 5)][0])
+        (torch.Size([3, 16, 16]), True)
+    """
+
+    def __init__(self, images: Images, transform: Any, seed: int, most_broken: int = 10) -> None:
+        self._images, self._transform, self._seed = images, transform, seed
+        self._most = most_broken
+
+    def __getitem__(self, draw: Draw) -> Sample:
+        targets, broken = self._images.targets, list[Broken]()
+        for step in range(min(self._most + 1, len(targets))):
+            index = (draw.index + step) % len(targets)
+            try:
+                image = self._images.read(index)
+            except BrokenImageError as error:
+                broken.append((error.name, error.reason))
+                continue
+            with _own_randomness():
+                seed_image(self._seed, draw)
+                return self._transform(image), targets[index], broken
+        return torch.empty(0), 0, broken  # more than the limit: the loader says so
+
+
+class ValidationImages(Dataset[Sample]):
+    """Images as evaluation sees them; one that cannot be read is left out.
+
+    Example:
+        >>> from convscale.training.datasets import read_data
+        >>> data = read_data("digits")
+        >>> images = ValidationImages(
+        ...     data.validation, validation_transform(Recipe(), data.traits, 16)
+        ... )
+        >>> len(images), images[0][1]
+        (359, 4)
+    """
+
+    def __init__(self, images: Images, transform: Any) -> None:
+        self._images, self._transform = images, transform
+
+    def __len__(self) -> int:
+        return len(self._images.targets)
+
+    def __getitem__(self, index: int) -> Sample:
+        try:
+            image = self._images.read(index)
+        except BrokenImageError as error:
+            return torch.empty(0), 0, [(error.name, error.reason)]
+        return self._transform(image), self._images.targets[index], []
+
+
+class Batched:
+    """A loader's batches as (images, targets), the broken images counted on the way.
+
+    Example:
+        >>> batches = Batched([(torch.zeros(1, 3, 8, 8), torch.zeros(1), [])], BrokenImages(0))
+        >>> [len(batch) for batch in batches]
+        [2]
+    """
+
+    def __init__(self, loader: Any, broken: BrokenImages) -> None:
+        self._loader, self.broken = loader, broken
+
+    def __len__(self) -> int:
+        return len(self._loader)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        for images, targets, broken in self._loader:
+            self.broken.add(broken)
+            if len(images):
+                yield images, targets
+
+
+def training_loader(
+    data: Data,
+    recipe: Recipe,
+    batches: Batches,
+    *,
+    resolution: Resolution,
+    in_chans: int = 3,
+    broken: BrokenImages | None = None,
+    pin_memory: bool = False,
+) -> Batched:
+    """Load the batches of a run, from the update it begins with to its end.
+
+    Args:
+        data: The data set.
+        recipe: How images are augmented, by how many workers they are loaded.
+        batches: Which images, in which order: the sampler of one process.
+        resolution: Input side, or height and width, in px.
+        in_chans: Channels: 3, or 1 for grey images.
+        broken: Where images that cannot be read are counted.
+        pin_memory: Whether batches are put where a GPU fetches them faster.
+
+    Example:
+        >>> from convscale.training.datasets import read_data
+        >>> from convscale.training.seeding import Order
+        >>> order = Order(images=1438, batch_size=8, epochs=1, seed=0)
+        >>> loader = training_loader(read_data("digits"), Recipe(workers=0), Batches(order),
+        ...                          resolution=16)
+        >>> images, targets = next(iter(loader))
+        >>> images.shape, targets.shape
+        (torch.Size([8, 3, 16, 16]), torch.Size([8]))
+    """
+    transform = training_transform(recipe, data.traits, resolution, in_chans=in_chans)
+    images = TrainingImages(data.train, transform, recipe.seed, recipe.broken_limit)
+    loader = _loader(images, recipe, data.train, pin_memory, batch_sampler=batches)
+    return Batched(loader, BrokenImages(recipe.broken_limit) if broken is None else broken)
+
+
+def validation_loader(
+    data: Data,
+    recipe: Recipe,
+    *,
+    resolution: Resolution,
+    in_chans: int = 3,
+    world: int = 1,
+    rank: int = 0,
+    broken: BrokenImages | None = None,
+    pin_memory: bool = False,
+) -> Batched:
+    """Load the images to judge by, those of one process.
+
+    Args:
+        data: The data set.
+        recipe: How images are cropped, and how many are in a batch.
+        resolution: Input side, or height and width, in px.
+        in_chans: Channels: 3, or 1 for grey images.
+        world: How many processes share the images.
+        rank: Which of them this is, from 0.
+        broken: Where images that cannot be read are counted.
+        pin_memory: Whether batches are put where a GPU fetches them faster.
+
+    Example:
+        >>> from convscale.training.datasets import read_data
+        >>> loader = validation_loader(read_data("digits"), Recipe(workers=0), resolution=16)
+        >>> sum(len(targets) for _, targets in loader)
+        359
+    """
+    transform = validation_transform(recipe, data.traits, resolution, in_chans=in_chans)
+    images = ValidationImages(data.validation, transform)
+    loader = _loader(
+        images,
+        recipe,
+        data.validation,
+        pin_memory,
+        sampler=range(rank, len(images), world),
+        batch_size=max(1, recipe.batch_size // world),
+    )
+    return Batched(loader, BrokenImages(recipe.broken_limit) if broken is None else broken)
+
+
+def training_transform(
+    recipe: Recipe, traits: Traits, resolution: Resolution, *, in_chans: int = 3
+) -> Any:
+    """Return what makes the tensor of an image for training; timm's parts.
+
+    Example:
+        >>> from PIL import Image
+        >>> transform = training_transform(Recipe(), Traits(), (16, 24))
+        >>> transform(Image.new("RGB", (40, 40))).shape
+        torch.Size([3, 16, 24])
+    """
+    from timm.data.transforms_factory import create_transform
+
+    policy = None if recipe.augment in ("none", "flip-crop") else recipe.augment
+    try:
+        made = create_transform(
+            input_size=(3, *_pair(resolution)),
+            is_training=True,
+            no_aug=recipe.augment == "none",
+            scale=recipe.crop_scale or traits.crop_scale,
+            hflip=traits.flip if recipe.flip is None else recipe.flip,
+            color_jitter=recipe.color_jitter,
+            auto_augment=policy,
+            interpolation=recipe.interpolation,
+            re_prob=recipe.random_erase,
+            crop_pct=_crop_pct(recipe, traits),
+            mean=recipe.mean or traits.mean,
+            std=recipe.std or traits.std,
+        )
+    except (AssertionError, KeyError, ValueError, IndexError) as error:
+        raise InputError(
+            f"timm knows no augmentation {recipe.augment!r}: {error}. Write one such as "
+            "rand-m9-mstd0.5."
+        ) from error
+    return made if in_chans == 3 else _Grey(made)
+
+
+def validation_transform(
+    recipe: Recipe, traits: Traits, resolution: Resolution, *, in_chans: int = 3
+) -> Any:
+    """Return what makes the tensor of an image for evaluation: resized, its middle cut out.
+
+    Example:
+        >>> from PIL import Image
+        >>> transform = validation_transform(Recipe(), Traits(), 16, in_chans=1)
+        >>> transform(Image.new("RGB", (40, 40))).shape
+        torch.Size([1, 16, 16])
+    """
+    from timm.data.transforms_factory import create_transform
+
+    made = create_transform(
+        input_size=(3, *_pair(resolution)),
+        interpolation=recipe.interpolation,
+        crop_pct=_crop_pct(recipe, traits),
+        mean=recipe.mean or traits.mean,
+        std=recipe.std or traits.std,
+    )
+    return made if in_chans == 3 else _Grey(made)
+
+
+class _Grey:
+    """Make one channel of three: all that a grey image has."""
+
+    def __init__(self, transform: Any) -> None:
+        self._transform = transform
+
+    def __call__(self, image: Any) -> Tensor:
+        made: Tensor = self._transform(image)
+        return made.mean(0, keepdim=True)
+
+
+def _loader(images: Any, recipe: Recipe, source: Images, pin_memory: bool, **how: Any) -> Any:
+    workers = _workers(recipe, source)
+    return DataLoader(
+        images,
+        num_workers=workers,
+        collate_fn=_collated,
+        pin_memory=pin_memory,
+        worker_init_fn=_one_thread,
+        prefetch_factor=4 if workers else None,
+        persistent_workers=workers > 0,
+        **how,
+    )
+
+
+def _one_thread(_: int) -> None:
+    torch.set_num_threads(1)
+
+
+def _workers(recipe: Recipe, source: Images) -> int:
+    """Return how many processes load: for a few small images in memory none is worth its start."""
+    if recipe.workers != "auto":
+        return recipe.workers
+    if isinstance(source, ArrayImages) and len(source.targets) < _FEW:
+        return 0
+    world = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return min(_MOST_WORKERS, max(1, len(os.sched_getaffinity(0)) // (2 * world)))
+
+
+def _collated(samples: list[Sample]) -> tuple[Tensor, Tensor, list[Broken]]:
+    broken = [entry for _, _, entries in samples for entry in entries]
+    whole = [(image, target) for image, target, _ in samples if image.numel()]
+    if not whole:
+        return torch.empty(0), torch.empty(0, dtype=torch.long), broken
+    images, targets = zip(*whole, strict=True)
+    return torch.stack(images), torch.tensor(targets), broken
+
+
+@contextmanager
+def _own_randomness() -> Iterator[None]:
+    """Give back the random state that code elsewhere in the process goes on with."""
+    if get_worker_info() is not None:  # nothing else draws there
+        yield
+        return
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    try:
+        yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+        torch.set_rng_state(states[2])
+
+
+def _pair(resolution: Resolution) -> tuple[int, int]:
+    lengths = sides(resolution)
+    return (lengths[0], lengths[-1])
+
+
+def _crop_pct(recipe: Recipe, traits: Traits) -> float:
+    return traits.crop_pct if recipe.crop_pct is None else recipe.crop_pct
