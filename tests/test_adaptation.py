@@ -111,6 +111,23 @@ def test_residuals_are_what_the_coefficients_leave():
     assert found.residuals == pytest.approx(left)
 
 
+def test_what_the_form_misses_on_both_devices_is_told_from_what_differs():
+    truth = slower(4) | {"macs": 3.0}
+    missed = np.random.default_rng(5).normal(0, 0.2, size=10)
+    found = adapt(
+        START, law(FEW), seconds(truth, FEW) * np.exp(missed), COSTS, residuals=missed, prior=EXACT
+    )
+    assert found.shared == pytest.approx(1, abs=0.02)
+    assert off(found.coefficients, truth, OTHERS) < 0.02
+
+
+@pytest.mark.parametrize("factor", [-30.0, 30.0])
+def test_the_share_of_what_is_missed_on_both_devices_is_bounded(factor):
+    missed = np.random.default_rng(5).normal(0, 0.2, size=10)
+    timed = seconds(START, FEW) * np.exp(factor * missed)
+    assert 0 <= adapt(START, law(FEW), timed, COSTS, residuals=missed).shared <= 1.4
+
+
 def test_half_the_square_of_a_soft_error_is_minus_the_logarithm_of_students_t():
     from scipy.stats import t
 

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import log
 
 import numpy as np
 
+from convscale.prediction.law import Law
 from convscale.prediction.workload import Floats
-
-# From coefficients to the logarithms of times, and how they follow those of the coefficients:
-# a row a time, a column a coefficient.
-Law = Callable[[Mapping[str, float]], tuple[Floats, Floats]]
 
 
 @dataclass(frozen=True)
@@ -31,6 +28,9 @@ class Prior:
         misfit: That of a time around the prediction; times further off count less and less.
         bound: The largest factor of a coefficient beyond the common one, and the inverse of the
             smallest.
+        shared: The share of what the device to start from is mispredicted by that another is
+            mispredicted by too; it lies between 0 and twice that.
+        shared_spread: Its standard deviation.
 
     Example:
         >>> Prior().bound
@@ -42,6 +42,8 @@ class Prior:
     relative: float = 0.15
     misfit: float = 0.08
     bound: float = 8.0
+    shared: float = 0.7
+    shared_spread: float = 0.3
 
 
 @dataclass(frozen=True)
@@ -78,15 +80,18 @@ class Moves:
 class Adapted:
     """Coefficients of another device.
 
-    residuals are the logarithms of measured over predicted times, a value a timing.
+    shared is the share of the residuals of the device to start from that hold here too, 0 where
+    none were given. residuals are the logarithms of measured over predicted times, a value a
+    timing, in which what is shared counts as predicted.
 
     Example:
-        >>> Adapted({"bytes": 2.0}, common=2.0, residuals=np.zeros(1)).common
+        >>> Adapted({"bytes": 2.0}, common=2.0, shared=0.0, residuals=np.zeros(1)).common
         2.0
     """
 
     coefficients: dict[str, float]
     common: float
+    shared: float
     residuals: Floats = field(repr=False)
 
 
@@ -96,6 +101,7 @@ def adapt(
     seconds: Sequence[float] | Floats,
     costs: Sequence[str],
     *,
+    residuals: Sequence[float] | Floats | None = None,
     prior: Prior | None = None,
 ) -> Adapted:
     """Move coefficients to where they tell a few times, and no further than these show.
@@ -109,6 +115,8 @@ def adapt(
         law: What they predict for the networks that were timed.
         seconds: The times on the other device.
         costs: The coefficients that are costs.
+        residuals: For each network the logarithm of measured over predicted time on the device
+            to start from, where it was timed there: what the form misses on both.
         prior: How far coefficients may move.
 
     Example:
@@ -123,49 +131,80 @@ def adapt(
     """
     from scipy.optimize import least_squares
 
-    asked = prior or Prior()
-    observed = np.log(np.asarray(seconds, dtype=np.float64))
-    path = _Path(start, Moves(tuple(start), tuple(costs)), asked)
-    offset = float(np.median(observed - law(start)[0]))
-
-    def errors(point: Floats) -> Floats:
-        misfit = (law(path.coefficients(point, offset))[0] - observed) / asked.misfit
-        return np.concatenate([soft(misfit)[0], point])
-
-    def slopes(point: Floats) -> Floats:
-        logs, along = law(path.coefficients(point, offset))
-        bent = soft((logs - observed) / asked.misfit)[1] / asked.misfit
-        return np.vstack([bent[:, None] * (along @ path.slopes(point)), np.eye(len(point))])
-
-    found = least_squares(errors, np.zeros(1 + len(start)), jac=slopes, method="trf")
-    moved = path.coefficients(found.x, offset)
-    common = float(np.exp(offset + asked.common * found.x[0]))
-    return Adapted(moved, common, observed - law(moved)[0])
+    problem = _Problem(
+        start,
+        Moves(tuple(start), tuple(costs)),
+        prior or Prior(),
+        law,
+        np.log(np.asarray(seconds, dtype=np.float64)),
+        np.zeros(len(seconds)) if residuals is None else np.asarray(residuals, dtype=np.float64),
+    )
+    size = 2 + len(start)
+    point = least_squares(problem.errors, np.zeros(size), jac=problem.slopes, method="trf").x
+    return Adapted(
+        problem.coefficients(point),
+        common=float(np.exp(problem.offset + problem.prior.common * point[0])),
+        shared=0.0 if residuals is None else problem.shared(point),
+        residuals=-problem.misses(point)[0],
+    )
 
 
 @dataclass(frozen=True)
-class _Path:
-    """From a point, standard normal before anything is measured, to coefficients.
+class _Problem:
+    """Least squares at a point that is standard normal before anything is measured.
 
-    Its first entry moves all costs, the others a coefficient each.
+    Its first entry moves all costs, the second the share of the residuals that is kept, the
+    others a coefficient each.
     """
 
     start: Mapping[str, float]
     moves: Moves
     prior: Prior
+    law: Law
+    observed: Floats
+    known: Floats
 
-    def coefficients(self, point: Floats, offset: float) -> dict[str, float]:
+    @cached_property
+    def offset(self) -> float:
+        """The common factor to begin with: the median's."""
+        logs, _ = self.law(self.start)
+        return float(np.median(self.observed - logs - self.prior.shared * self.known))
+
+    @cached_property
+    def spread(self) -> Floats:
+        return self.moves.spread(self.prior)
+
+    def coefficients(self, point: Floats) -> dict[str, float]:
         limit = log(self.prior.bound)
-        beyond = limit * np.tanh(self.moves.spread(self.prior) * point[1:] / limit)
-        shift = self.moves.is_cost * (offset + self.prior.common * point[0]) + beyond
+        beyond = limit * np.tanh(self.spread * point[2:] / limit)
+        shift = self.moves.is_cost * (self.offset + self.prior.common * point[0]) + beyond
         factors = zip(self.start.items(), np.exp(shift), strict=True)
         return {name: value * float(factor) for (name, value), factor in factors}
 
+    def shared(self, point: Floats) -> float:
+        limit = self.prior.shared
+        return float(limit + limit * np.tanh(self.prior.shared_spread * point[1] / limit))
+
+    def misses(self, point: Floats) -> tuple[Floats, Floats]:
+        """Return the logarithms of predicted over measured times, and their slopes."""
+        logs, along = self.law(self.coefficients(point))
+        predicted = logs + self.shared(point) * self.known
+        flat = 1.0 - np.tanh(self.spread * point[2:] / log(self.prior.bound)) ** 2
+        bend = 1.0 - np.tanh(self.prior.shared_spread * point[1] / self.prior.shared) ** 2
+        columns = [
+            self.prior.common * along @ self.moves.is_cost,
+            self.prior.shared_spread * bend * self.known,
+            along * (flat * self.spread),
+        ]
+        return predicted - self.observed, np.column_stack(columns)
+
+    def errors(self, point: Floats) -> Floats:
+        return np.concatenate([soft(self.misses(point)[0] / self.prior.misfit)[0], point])
+
     def slopes(self, point: Floats) -> Floats:
-        """Return how the logarithms of the coefficients follow the point."""
-        spread = self.moves.spread(self.prior)
-        flat = 1.0 - np.tanh(spread * point[1:] / log(self.prior.bound)) ** 2
-        return np.column_stack([self.moves.is_cost * self.prior.common, np.diag(flat * spread)])
+        misses, along = self.misses(point)
+        bent = soft(misses / self.prior.misfit)[1] / self.prior.misfit
+        return np.vstack([bent[:, None] * along, np.eye(len(point))])
 
 
 _DEGREES = 4.0  # of freedom of Student's t
