@@ -56,7 +56,8 @@ def terms(form: Form) -> tuple[Term, ...]:
 
 
 def _stage(tape: _Tape, x: _Map, block: _Block) -> _Map:
-    x, stage = tape.block(x, block), block.stage
+    tape.place = stage = block.stage
+    x = tape.block(x, block)
     other = _Block(stage, False, ("width", stage), 1, block.position)
     if tape.form.rest[stage]:
         tape.times = ("rest", stage)
@@ -88,6 +89,7 @@ class _Tape:
         self.form = form
         self.terms: list[Term] = []
         self.times = ONCE
+        self.place = -1
         self.image = _Map(Extent(("inputs", 0), IMAGE), None)
         self._held = [self.image]
 
@@ -121,6 +123,7 @@ class _Tape:
             return self._basic(x, block)
 
     def head(self, x: _Map) -> None:
+        self.place = len(self.form.strides)
         like, width = self.form.like, x.extent.channels
         if like.head_width:
             product = Product(width, ("head", 0))
@@ -251,6 +254,7 @@ class _Tape:
                 copies,
                 tuple(sources),
                 tuple(sorted({_IMAGE if one.source is None else one.source for one in held})),
+                self.place,
             )
         )
         return _Map(writes, len(self.terms) - 1)

@@ -49,7 +49,8 @@ class Term(NamedTuple):
 
     `vectors` are weights of one element a channel: how many, and of which channels.
     `sources` are the positions of the terms that wrote what it reads, `held` of those whose
-    tensors live while it runs, beside what it writes; -1 is the image.
+    tensors live while it runs, beside what it writes; -1 is the image. `place` is the stage, -1
+    in the stem, and the number of stages in the head.
 
     Example:
         >>> wide = Extent(("width", 0), ("map", 1))
@@ -67,6 +68,7 @@ class Term(NamedTuple):
     copies: int = 1  # elements written for each element of `writes`
     sources: tuple[int, ...] = ()
     held: tuple[int, ...] = ()
+    place: int = -1
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from convscale.families.forms import Sizes, forms
 from convscale.families.operators import terms
 from convscale.families.terms import ONCE, Extent, Symbol, Term
 from convscale.prediction.flow import Flow, flow
-from convscale.prediction.workload import Floats, Workload
+from convscale.prediction.workload import Floats, Workload, as_slice
 from convscale.quantities import Resolution
 
 Indices = npt.NDArray[np.intp]
@@ -78,8 +78,12 @@ def flat(work: Workload) -> Workload:
 class Arithmetic:
     """The terms of a form as arrays of indices, by which sizes become a workload.
 
+    `places` are the positions of the terms, `times` the symbols of their repeats, and `counts`
+    how often each operator runs for each of these.
+
     Args:
-        terms: The terms.
+        terms: The terms of a network.
+        place: The stage whose terms are meant, or as `Term` says; all by default.
         merge: Whether terms that are equal for all candidates become one, so that there is less
             to compute; what reads what is then no longer known.
 
@@ -91,18 +95,22 @@ class Arithmetic:
         (75, 30)
     """
 
-    def __init__(self, terms: Sequence[Term], *, merge: bool = False) -> None:
+    def __init__(
+        self, terms: Sequence[Term], *, place: int | None = None, merge: bool = False
+    ) -> None:
         held = flow([_call(term) for term in terms])
-        found = _merged(terms, held) if merge else _alone(terms)
-        lines = [terms[place] for place, _ in found]
+        own = [number for number, term in enumerate(terms) if place in (None, term.place)]
+        found = _merged(terms, held, own) if merge else _alone(terms, own)
+        lines = [terms[number] for number, _ in found]
         self.operators = len(lines)
-        self._flow = held.only(np.array([place for place, _ in found], np.intp))
+        self.places = np.array([number for number, _ in found], np.intp)
+        self._flow = held.only(self.places)
         self.kind = np.array([_POSITION[term.kind] for term in lines], np.intp)
-        self.sources = () if merge else tuple(term.sources for term in lines)
+        self.sources = () if merge or place is not None else tuple(term.sources for term in lines)
         self.copies = _column([term.copies for term in lines])
         self._channels, self._positions = _Names(), _Names()
         self._reads = self._extents([term.reads[0] for term in lines])
-        self._again = np.flatnonzero([len(term.reads) > 1 for term in lines])
+        self._again = as_slice(np.flatnonzero([len(term.reads) > 1 for term in lines]))
         self._reads_again = self._extents([term.reads[1] for term in lines if len(term.reads) > 1])
         self._writes = self._extents([term.writes for term in lines])
         self._vectors = self._channels.of([term.vectors[1] for term in lines])
@@ -115,7 +123,7 @@ class Arithmetic:
         return channels, self._positions.of([extent.positions for extent in extents])
 
     def _set_products(self, lines: Sequence[Term]) -> None:
-        self._products = np.flatnonzero([term.product is not None for term in lines])
+        self._products = as_slice(np.flatnonzero([term.product is not None for term in lines]))
         products = [term.product for term in lines if term.product is not None]
         self._inputs = self._channels.of([product.inputs for product in products])
         self._outs = self._channels.of([product.outs for product in products])
@@ -126,31 +134,34 @@ class Arithmetic:
         self.stride[self._products] = _column([product.stride**2 for product in products])
 
     def _set_repeats(self, times: Sequence[Counter[Symbol]]) -> None:
-        self._times = _Names()
-        self._times.of([symbol for counter in times for symbol in counter])
-        self._counts = np.array([[one[symbol] for symbol in self._times] for one in times], float)
+        self.times = _Names()
+        self.times.of([symbol for counter in times for symbol in counter])
+        self.counts = np.array([[one[symbol] for symbol in self.times] for one in times], float)
 
     def workload(self, sizes: Sizes) -> Workload:
         """Return the operators of candidates, arrays of the shape (operators, n) or narrower."""
         channels, positions = self._channels.values(sizes), self._positions.values(sizes)
         read = _elements(self._reads, channels, positions)
         read[self._again] += _elements(self._reads_again, channels, positions)
-        written = _elements(self._writes, channels, positions) * self.copies
-        weights = channels[self._vectors] * self._vector_count
+        written = _elements(self._writes, channels, positions)
+        written *= self.copies
+        weights = channels.take(self._vectors, axis=0)
+        weights *= self._vector_count
         products, shape = self._products, written.shape
+        rows = np.zeros((len(written), positions.shape[1]))
+        rows[products] = positions[self._writes[1][products]]
         inner, outs, flops = np.zeros((3, *shape))
         groups = np.ones(shape)
-        rows = np.zeros((len(written), positions.shape[1]))
-        inner[products] = channels[self._inputs] * self._area
-        outs[products] = channels[self._outs]
-        groups[products] = channels[self._groups]
-        rows[products] = positions[self._writes[1][products]]
-        flops[products] = inner[products] * outs[products]
-        weights += flops
-        flops *= rows
+        inner[products] = channels.take(self._inputs, axis=0)
+        inner[products] *= self._area
+        outs[products] = channels.take(self._outs, axis=0)
+        groups[products] = channels.take(self._groups, axis=0)
+        each = inner[products] * outs[products]
+        weights[products] += each
+        flops[products] = each * rows[products]
         return Workload(
             kind=self.kind,
-            repeats=self._counts @ self._times.values(sizes),
+            repeats=self.counts @ self.times.values(sizes),
             flops=flops,
             read=read,
             written=written,
@@ -194,23 +205,33 @@ def _call(term: Term) -> OperatorCall:
     )
 
 
-def _alone(terms: Sequence[Term]) -> list[tuple[int, Counter[Symbol]]]:
-    return [(place, Counter([term.times])) for place, term in enumerate(terms)]
+def _alone(terms: Sequence[Term], own: Sequence[int]) -> list[tuple[int, Counter[Symbol]]]:
+    return [(number, Counter([terms[number].times])) for number in own]
 
 
-def _merged(terms: Sequence[Term], held: Flow) -> list[tuple[int, Counter[Symbol]]]:
+def _merged(
+    terms: Sequence[Term], held: Flow, own: Sequence[int]
+) -> list[tuple[int, Counter[Symbol]]]:
     """Join terms that are the same operator on the same sizes, held in the same way."""
     shares = np.stack((held.full_read, held.full_written, held.cast, held.last, held.moved), 1)
     first: dict[tuple[Term, tuple[float, ...]], int] = {}
     found: dict[int, Counter[Symbol]] = {}
-    for place, (term, row) in enumerate(zip(terms, shares.tolist(), strict=True)):
-        same = (term._replace(times=ONCE, sources=(), held=()), tuple(row))
-        found.setdefault(first.setdefault(same, place), Counter())[term.times] += 1
-    return list(found.items())
+    for number in own:
+        term = terms[number]
+        same = (term._replace(times=ONCE, sources=(), held=()), tuple(shares[number].tolist()))
+        found.setdefault(first.setdefault(same, number), Counter())[term.times] += 1
+    return sorted(found.items(), key=lambda item: _order(terms[item[0]]))
+
+
+def _order(term: Term) -> tuple[object, ...]:
+    """Return what puts products first, and operators of a kind beside each other."""
+    own = (0, 0) if term.product is None else (-term.product.kernel, -term.product.stride)
+    return term.product is None, term.kind, *own, term.operator
 
 
 def _elements(at: tuple[Indices, Indices], channels: Floats, positions: Floats) -> Floats:
-    found: Floats = channels[at[0]] * positions[at[1]]
+    found: Floats = channels.take(at[0], axis=0)
+    found *= positions.take(at[1], axis=0)
     return found
 
 

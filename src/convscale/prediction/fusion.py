@@ -9,6 +9,7 @@ import numpy as np
 
 from convscale.complexity.calls import KINDS
 from convscale.errors import InputError
+from convscale.prediction.execution import Execution
 from convscale.prediction.workload import Floats, Workload
 
 _PLACE = {kind: place for place, kind in enumerate(KINDS)}
@@ -85,6 +86,19 @@ def fused(work: Workload) -> Workload:
     launches = np.zeros_like(work.launches)
     launches[_leaders(work, owner)] = 1.0
     return replace(work, read=read, written=written, launches=launches)
+
+
+def executed(work: Workload, execution: Execution) -> Workload:
+    """Return a pass as it is executed: in kernels where it is compiled, else as it is.
+
+    Example:
+        >>> from convscale.complexity.calls import OperatorCall
+        >>> from convscale.prediction.workload import workload
+        >>> work = workload([OperatorCall("act", "aten.relu", "activation")])
+        >>> executed(work, Execution()) is work
+        True
+    """
+    return fused(work) if execution.mode == "compiled" else work
 
 
 def _edges(work: Workload) -> Iterator[tuple[int, int]]:

@@ -98,9 +98,26 @@ class Workload:
             >>> found.only(np.array([True, False])).operators
             1
         """
-        arrays: dict[str, Any] = {name: getattr(self, name)[which] for name in QUANTITIES}
+        rows = as_slice(which)
+        arrays: dict[str, Any] = {name: getattr(self, name)[rows] for name in QUANTITIES}
         flow = self.flow.only(which) if self.flow is not None else None
         return Workload(**arrays, kind=self.kind[which], flow=flow)
+
+
+def as_slice(
+    places: npt.NDArray[np.bool_] | npt.NDArray[np.intp],
+) -> npt.NDArray[np.bool_] | npt.NDArray[np.intp] | slice:
+    """Return places that follow each other as a slice, which copies nothing.
+
+    Example:
+        >>> as_slice(np.array([2, 3, 4])), as_slice(np.array([1, 3])).tolist()
+        (slice(2, 5, None), [1, 3])
+    """
+    if places.dtype == np.bool_ or not len(places):
+        return places
+    first = int(places[0])
+    follow = np.array_equal(places, np.arange(first, first + len(places)))
+    return slice(first, first + len(places)) if follow else places
 
 
 def workload(calls: Sequence[OperatorCall], *, item_bytes: int = 1) -> Workload:

@@ -1,0 +1,130 @@
+"""Times of many candidates of a paper family at once, on one core and in bounded memory.
+
+The time of a network is a sum over its parts (stem, stages, head), and what a part takes depends
+on few sizes: its widths, those of what comes to it, its map. Parts that several candidates have in
+common are computed once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from convscale.families.candidates import Candidates, Part
+from convscale.families.forms import Sizes, forms
+from convscale.families.many import chunks
+from convscale.families.operators import terms
+from convscale.families.regnet import Ints
+from convscale.families.terms import Form
+from convscale.prediction.described import Arithmetic
+from convscale.prediction.execution import Execution
+from convscale.prediction.form import Coefficients, operator_seconds, step_seconds
+from convscale.prediction.fusion import executed
+from convscale.prediction.workload import Floats
+
+_CHUNK = 32_768  # candidates that are compared with each other
+_SLICE = 768  # parts whose operators are computed together, in the cache
+_LARGEST = 2**62
+
+
+def many_seconds(
+    candidates: Candidates, coefficients: Coefficients, execution: Execution, batch_size: float
+) -> Floats:
+    """Return the seconds of a step of each candidate, shape (n,).
+
+    Args:
+        candidates: The networks.
+        coefficients: Those of the form of the runtime model.
+        execution: How they run.
+        batch_size: Images a step.
+
+    Example:
+        >>> from convscale.families import named, read_candidates
+        >>> from convscale.prediction.described import described_workload
+        >>> from convscale.prediction.form import coefficients_of, network_seconds
+        >>> net, run = named("ResNet-18"), Execution()
+        >>> found = read_candidates(net, depths=[net.depths] * 2, widths=net.widths)
+        >>> many = many_seconds(found, coefficients_of(run), run, 8)
+        >>> one = network_seconds(described_workload(net), coefficients_of(run), run, 8)
+        >>> np.allclose(many, one, rtol=1e-12)
+        True
+    """
+    found = np.empty(len(candidates))
+    known: dict[Form, _Parts] = {}
+    for rows in chunks(len(candidates), _CHUNK):
+        part = candidates.part(rows)
+        for form, which in forms(candidates, part):
+            if form not in known:
+                known[form] = _Parts(form, coefficients, execution, batch_size)
+            found[rows.start + which] = known[form].seconds(part.take(which))
+    return np.asarray(step_seconds(found, coefficients, execution, batch_size))
+
+
+class _Parts:
+    """The stem, the stages and the head of the networks of a form, each with its operators."""
+
+    def __init__(
+        self, form: Form, coefficients: Coefficients, execution: Execution, batch_size: float
+    ) -> None:
+        lines = terms(form)
+        self._form = form
+        self._given = coefficients, execution, batch_size
+        self._compiled = execution.mode == "compiled"
+        self._all = Arithmetic(lines) if self._compiled else None
+        self._parts = [
+            Arithmetic(lines, place=place, merge=not self._compiled)
+            for place in range(-1, len(form.strides) + 1)
+        ]
+
+    def seconds(self, part: Part) -> Floats:
+        """Return what the operators of candidates take."""
+        sizes = Sizes(self._form, part)
+        found = np.zeros(len(part.stem))
+        for place, own in enumerate(self._parts, start=-1):
+            first, inverse = _distinct(_keys(part, place))
+            costs = np.concatenate(
+                [self._costs(own, part.take(first[rows])) for rows in chunks(len(first), _SLICE)],
+                axis=1,
+            )
+            for symbol, each in zip(own.times, costs, strict=True):
+                found += sizes.of(symbol) * each[inverse]
+        return found
+
+    def _costs(self, own: Arithmetic, part: Part) -> Floats:
+        """Return what the operators of a part take together, a row for each of its `times`."""
+        sizes = Sizes(self._form, part)
+        if self._all is None:
+            work = own.workload(sizes)
+        else:
+            work = executed(self._all.workload(sizes), self._given[1]).only(own.places)
+        work = replace(work, repeats=np.ones((work.operators, 1)))
+        return own.counts.T @ operator_seconds(work, *self._given)
+
+
+def _keys(part: Part, place: int) -> list[Ints]:
+    """Return all that the sizes of a part depend on: of the stem, a stage, or the head."""
+    inputs = part.widths[place - 1] if place > 0 else part.stem
+    common = [part.height, part.breadth, inputs]
+    if place < 0:
+        return common
+    if place == len(part.widths):
+        return [*common, part.head]
+    ratio = part.ratios[place]
+    own = [part.widths[place], part.inner[place], part.groups[place]]
+    return [*common, *own, np.unique(ratio, return_inverse=True)[1].astype(np.int64)]
+
+
+def _distinct(columns: Sequence[Ints]) -> tuple[Ints, Ints]:
+    """Return where each distinct row stands first, and for each row which it is."""
+    key, above = np.zeros(len(columns[0]), np.int64), 1
+    for column in columns:
+        low, high = int(column.min()), int(column.max())
+        if above * (high - low + 1) > _LARGEST:
+            key = np.unique(key, return_inverse=True)[1].astype(np.int64)
+            above = len(key)
+        key = key * (high - low + 1) + (column - low)
+        above *= high - low + 1
+    _, first, inverse = np.unique(key, return_index=True, return_inverse=True)
+    return first, inverse

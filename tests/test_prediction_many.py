@@ -1,0 +1,118 @@
+"""Times of many candidates at once, against the same form applied to one network at a time."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from convscale import families
+from convscale.prediction.described import described_workload
+from convscale.prediction.execution import Execution
+from convscale.prediction.form import coefficients_of, network_seconds
+from convscale.prediction.fusion import executed
+from convscale.prediction.many import many_seconds
+from convscale.prediction.workload import workload
+from tests.test_described import recorded
+from tests.test_paper_modules import random_anynet, random_efficientnet
+from tests.test_scaled_many import shares
+
+RUNS = (
+    Execution(),
+    Execution(layout="nhwc"),
+    Execution(dtype="float16"),
+    Execution(mode="compiled"),
+    Execution("cpu", "nchw", "compiled", "inference", "float32"),
+    Execution("gpu", "nhwc", "eager", "training", "amp"),
+)
+BASES = ("RegNetX-400MF", "RegNetY-400MF", "RegNetZ-500MF", "ResNet-18", "ResNet-50", "MobileNetV2")
+
+
+def coefficients(run, seed=0):
+    """Positive numbers near those that a fit starts from, none like another."""
+    draw = random.Random(seed)
+    return {name: value * draw.uniform(0.5, 2) for name, value in coefficients_of(run).items()}
+
+
+def alone(net, run, batch):
+    work = executed(described_workload(net), run)
+    return float(network_seconds(work, coefficients(run), run, batch))
+
+
+def like(net, rows):
+    """Other networks as candidates of a family."""
+    names = ["depths", "widths"]
+    if isinstance(net, families.AnyNet):
+        names += ["group_widths", "bottleneck_multipliers"]
+    return families.read_candidates(net, **{n: [getattr(row, n) for row in rows] for n in names})
+
+
+@pytest.mark.parametrize("run", RUNS, ids=lambda run: f"{run.mode} {run.layout} {run.dtype}")
+def test_many_random_networks_take_as_long_as_each(run):
+    draw = random.Random(11)
+    for index in range(10):
+        make = random_anynet if index % 3 else random_efficientnet
+        net, rows = make(draw), []
+        while len(rows) < 8:
+            other = make(draw)
+            alike = len(other.depths) == len(net.depths)
+            if alike and getattr(other, "block", None) == getattr(net, "block", None):
+                rows.append(other)
+        found = like(net, rows)
+        many = many_seconds(found, coefficients(run), run, 32)
+        expected = [alone(found.description(row), run, 32) for row in range(len(rows))]
+        assert many.tolist() == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("name", [*BASES, "EfficientNet-B0"])
+def test_many_scaled_networks_take_as_long_as_each(name):
+    draw, net = random.Random(name), families.named(name)
+    rows = shares(draw, 30)
+    found = families.scale_many(net, rows, factor=[draw.uniform(0.2, 9) for _ in rows])
+    for run in (RUNS[0], RUNS[4]):
+        many = many_seconds(found.candidates, coefficients(run), run, 4)
+        expected = [alone(found.description(row), run, 4) for row in range(len(found))]
+        assert many.tolist() == pytest.approx(expected, rel=1e-9)
+
+
+def test_networks_with_and_without_last_stages_take_as_long_as_each():
+    net = families.named("RegNetY-400MF")
+    depths = [(1, 3, 6, 6), (2, 1, 1, 0), (1, 0, 0, 0), (1, 3, 6, 1)]
+    found = families.read_candidates(
+        net, depths=depths, widths=[net.widths] * 4, group_widths=net.group_widths
+    )
+    many = many_seconds(found, coefficients(RUNS[0]), RUNS[0], 8)
+    expected = [alone(found.description(row), RUNS[0], 8) for row in range(4)]
+    assert many.tolist() == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("name", [*BASES, "EfficientNet-B0"])
+@pytest.mark.parametrize("run", [RUNS[0], RUNS[4]], ids=["eager", "compiled"])
+def test_a_description_takes_as_long_as_its_module(name, run):
+    net = families.named(name)
+    work = executed(recorded(net), run)
+    built = float(network_seconds(work, coefficients(run), run, 16))
+    assert alone(net, run, 16) == pytest.approx(built, rel=1e-9)
+
+
+def test_a_step_takes_what_its_operators_take_and_more_where_one_is_added():
+    """A block more in a stage adds the same time each: its operators, whatever the depth."""
+    net, run = families.named("ResNet-18"), RUNS[0]
+    depths = [(2, depth, 2, 2) for depth in (2, 3, 4, 9)]
+    many = many_seconds(
+        like(net, [replace(net, depths=d) for d in depths]), coefficients(run), run, 8
+    )
+    one, two, seven = np.diff(many[[0, 1]]), np.diff(many[[1, 2]]), np.diff(many[[0, 3]])
+    assert one > 0
+    assert two == pytest.approx(one, rel=1e-9)
+    assert seven == pytest.approx(7 * one, rel=1e-9)
+
+
+def test_no_candidates_take_no_time():
+    net = families.named("ResNet-18")
+    none = np.zeros((0, 4), int)
+    found = families.read_candidates(net, depths=none, widths=none)
+    assert many_seconds(found, coefficients(RUNS[0]), RUNS[0], 8).shape == (0,)
+    assert workload([]).operators == 0
