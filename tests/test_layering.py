@@ -27,9 +27,9 @@ LAYERS = (
     "families",
     "network",
     "complexity",
+    "prediction",
     "scaling",
     "runtime",
-    "prediction",
     "training",
     "selection",
     "study",
@@ -48,6 +48,7 @@ LIGHT = (
     "complexity.views",
     "complexity.memory",
     "families",
+    "prediction",
     "training.recipe_files",
     "training.datasets",
 )

@@ -26,9 +26,16 @@ if TYPE_CHECKING:
         UnscalableNetworkError,
     )
     from convscale.network.adapters import Adapter
+    from convscale.prediction.plan import TrainingPlan
+    from convscale.prediction.prediction import Prediction
+    from convscale.prediction.profile import Profile
+    from convscale.prediction.profile_file import read_profile
+    from convscale.prediction.store import profile_of as profile
+    from convscale.prediction.store import profiles, save_profile
     from convscale.runtime import measure
-    from convscale.scaling import count, count_conventions, load, operators, scale, stages
+    from convscale.scaling import count, count_conventions, load, operators, predict, scale, stages
     from convscale.scaling.memory import memory
+    from convscale.scaling.planning import plan
     from convscale.scaling.resolving import build
     from convscale.strategy import Strategy
     from convscale.strategy import named_strategies as strategies
@@ -46,7 +53,10 @@ __all__ = [
     "ConvscaleError",
     "InputError",
     "MemoryBudget",
+    "Prediction",
+    "Profile",
     "Strategy",
+    "TrainingPlan",
     "UnknownNetworkError",
     "UnscalableNetworkError",
     "__version__",
@@ -63,6 +73,12 @@ __all__ = [
     "measure",
     "memory",
     "operators",
+    "plan",
+    "predict",
+    "profile",
+    "profiles",
+    "read_profile",
+    "save_profile",
     "scale",
     "stages",
     "strategies",
@@ -75,7 +91,10 @@ _ORIGIN = {
     "ConvscaleError": "convscale.errors:ConvscaleError",
     "InputError": "convscale.errors:InputError",
     "MemoryBudget": "convscale.complexity.memory:MemoryBudget",
+    "Prediction": "convscale.prediction.prediction:Prediction",
+    "Profile": "convscale.prediction.profile:Profile",
     "Strategy": "convscale.strategy:Strategy",
+    "TrainingPlan": "convscale.prediction.plan:TrainingPlan",
     "UnknownNetworkError": "convscale.errors:UnknownNetworkError",
     "UnscalableNetworkError": "convscale.errors:UnscalableNetworkError",
     "build": "convscale.scaling.resolving:build",
@@ -90,6 +109,12 @@ _ORIGIN = {
     "measure": "convscale.runtime:measure",
     "operators": "convscale.scaling:operators",
     "memory": "convscale.scaling.memory:memory",
+    "plan": "convscale.scaling.planning:plan",
+    "predict": "convscale.scaling:predict",
+    "profile": "convscale.prediction.store:profile_of",
+    "profiles": "convscale.prediction.store:profiles",
+    "read_profile": "convscale.prediction.profile_file:read_profile",
+    "save_profile": "convscale.prediction.store:save_profile",
     "scale": "convscale.scaling:scale",
     "stages": "convscale.scaling:stages",
     "strategies": "convscale.strategy:named_strategies",

@@ -62,6 +62,40 @@ def parse_bytes(text: str, *, what: str = "memory") -> int:
     return int(size)
 
 
+def parse_ms(text: str, *, what: str = "latency") -> float:
+    """Read a time with its unit, s, ms or us (also µs), in ms.
+
+    Raises:
+        InputError: If it has no unit, or is not positive and finite.
+
+    Example:
+        >>> parse_ms("8ms"), parse_ms("0.008s"), parse_ms("250 us")
+        (8.0, 8.0, 0.25)
+    """
+    word = text.strip().lower().replace("µ", "u").replace("μ", "u")
+    for unit, ms in (("ms", 1.0), ("us", 1e-3), ("s", 1e3)):
+        if word.endswith(unit):
+            return parse_number(word.removesuffix(unit).rstrip(), what=what) * ms
+    raise InputError(f"Cannot read {text!r} as a {what}. Write it with its unit: 8ms or 0.008s.")
+
+
+def format_ms(value: float) -> str:
+    """Write a time given in ms to three digits, in the unit that suits it.
+
+    Example:
+        >>> format_ms(8.126), format_ms(0.25), format_ms(12_345), format_ms(7.2e6)
+        ('8.13 ms', '250 us', '12.3 s', '2.00 h')
+    """
+    for unit, ms in (("d", 86_400_000.0), ("h", 3_600_000.0), ("min", 60_000.0), ("s", 1e3)):
+        if value >= ms:
+            return f"{_three(value / ms)} {unit}"
+    return f"{_three(value)} ms" if value >= 1 else f"{_three(1e3 * value)} us"
+
+
+def _three(value: float) -> str:
+    return f"{value:.{max(0, 2 - int(math.log10(max(value, 1))))}f}"
+
+
 def format_bytes(size: int) -> str:
     """Write an amount of memory in bytes, KiB, MiB or GiB (powers of 1024).
 

@@ -1,8 +1,9 @@
-"""YAML files as people write them: an entry that stands twice is named, and 2e0 is a number."""
+"""Files as people write them: an entry that stands twice is named, mistakes are told in words."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -79,3 +80,23 @@ def read_yaml_value(text: str) -> Any:
         return _Loader(text).get_single_data()
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise InputError(f"{text!r} is no YAML: {' '.join(str(error).split())}.") from error
+
+
+def mistake_of(error: Mapping[str, Any]) -> str:
+    """Say where a mistake that pydantic found in a file stands, and what it is.
+
+    Example:
+        >>> mistake_of({"loc": ("weights", "d"), "type": "missing", "msg": "", "input": {}})
+        'weights.d is missing'
+    """
+    place = ".".join(map(str, error["loc"])) or "the file"
+    if error["type"] == "missing":
+        return f"{place} is missing"
+    if error["type"] == "extra_forbidden":
+        return f"{place} is unknown"
+    if error["type"] == "model_type":
+        return f"{place} must be a table of entries (it is {error['input']!r})"
+    said = str(error["msg"]).removeprefix("Value error, ").rstrip(".")
+    came = error["input"]
+    value = "" if isinstance(came, dict | list) else f" (it is {came!r})"
+    return f"{place}: {said[:1].lower()}{said[1:]}{value}"

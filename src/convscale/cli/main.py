@@ -24,6 +24,9 @@ from convscale.cli.fit import fit
 from convscale.cli.laws import laws
 from convscale.cli.measure import measure
 from convscale.cli.memory import memory
+from convscale.cli.plan import plan
+from convscale.cli.predict import predict
+from convscale.cli.profiles import profiles
 from convscale.cli.quiet import collected_warnings, stdout_kept_clean
 from convscale.cli.scale import scale
 from convscale.cli.stages import stages
@@ -87,6 +90,9 @@ _EXAMPLES: dict[Callable[..., Answer], str] = {
     compare: "compare resnet50 --measure --latency-budget 2.5x --html report.html",
     measure: "measure resnet50 --batch-size 1",
     correlate: "correlate resnet50 efficientnet_b0 --factors 1,2,4 --plot runtime.html",
+    predict: "predict resnet50 --profile rtx3090-amp-nchw --batch-size 256",
+    profiles: "profiles",
+    plan: "plan resnet50 --profile rtx3090-train-amp-nhwc --images 1.28M --epochs 100 --devices 8",
     memory: "memory resnet50 --batch-size 32 --optimizer adamw --precision mixed",
     stages: "stages resnet50",
     diff: "diff resnet50 resnet50@dWr:4",

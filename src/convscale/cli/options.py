@@ -206,6 +206,41 @@ Acts = Annotated[
     str | None,
     typer.Option("--acts", metavar="NUMBER", help="Such as 12M.", rich_help_panel=_TARGET),
 ]
+Latency = Annotated[
+    str | None,
+    typer.Option(
+        "--latency",
+        metavar="TIME",
+        help="Such as 8ms or 0.008s, as --profile predicts it; --memory may go with it.",
+        rich_help_panel=_TARGET,
+    ),
+]
+_PROFILE_HELP = "A device profile: its name (see 'convscale profiles') or JSON file."
+Profile = Annotated[str | None, typer.Option("--profile", metavar="NAME|FILE", help=_PROFILE_HELP)]
+ScaleProfile = Annotated[
+    str | None,
+    typer.Option(
+        "--profile",
+        metavar="NAME|FILE",
+        help=f"{_PROFILE_HELP} For --latency, or to see latencies beside another target.",
+    ),
+]
+ProfileName = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[PROFILE]", help="One to show; all are listed without.", show_default=False
+    ),
+]
+Coverage = Annotated[
+    str,
+    typer.Option(
+        "--coverage", metavar="SHARE", help="Of networks that the interval holds: 0.9 or 90%."
+    ),
+]
+PredictionCsv = Annotated[
+    str | None,
+    typer.Option("--csv", metavar="FILE", help="Write the predictions as CSV, a line a network."),
+]
 _FITTING = "What must fit into --memory"
 Memory = Annotated[
     str | None,
@@ -219,7 +254,10 @@ Memory = Annotated[
 FittingBatch = Annotated[
     str | None,
     typer.Option(
-        "--batch-size", metavar="N", help="Images; 1 by default.", rich_help_panel=_FITTING
+        "--batch-size",
+        metavar="N",
+        help="Images; 1 by default. Of --latency too.",
+        rich_help_panel=_FITTING,
     ),
 ]
 FittingOptimizer = Annotated[
@@ -370,4 +408,35 @@ ViewBatchSize = Annotated[
         metavar="N",
         help="Images in the forward pass whose bytes are counted; by default 1.",
     ),
+]
+Images = Annotated[
+    str | None,
+    typer.Option("--images", metavar="NUMBER", help="Images of one epoch, such as 1.28M."),
+]
+Epochs = Annotated[
+    str | None, typer.Option("--epochs", metavar="N", help="How often all images are seen.")
+]
+Devices = Annotated[
+    str, typer.Option("--devices", metavar="N", help="Devices that train together.")
+]
+DeviceBatch = Annotated[
+    str | None,
+    typer.Option(
+        "--batch-size",
+        metavar="N",
+        help="Images on each device in a step; by default 256, or the nearest that the profile "
+        "has seen.",
+    ),
+]
+Efficiency = Annotated[
+    str,
+    typer.Option(
+        "--efficiency",
+        metavar="SHARE",
+        help="What is left of a device's speed beside the others: 0.9 or 90%.",
+    ),
+]
+Power = Annotated[
+    str | None,
+    typer.Option("--power", metavar="WATTS", help="Of each device, such as 300W: adds energy."),
 ]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from convscale.cli import options
 from convscale.cli.answer import Answer
+from convscale.cli.profiles import no_profile
 from convscale.cli.values import (
     listed,
     new_folder,
@@ -18,7 +19,7 @@ from convscale.cli.values import (
 )
 from convscale.complexity.memory import MemoryBudget
 from convscale.errors import InputError
-from convscale.quantities import parse_resolution
+from convscale.quantities import parse_bytes, parse_resolution
 from convscale.strategy import Step, Strategy, parse_strategy
 from convscale.strategy.step import own_factors
 
@@ -33,7 +34,9 @@ def scale(
     flops: options.Flops = None,
     params: options.Params = None,
     acts: options.Acts = None,
+    latency: options.Latency = None,
     memory: options.Memory = None,
+    profile: options.ScaleProfile = None,
     batch_size: options.FittingBatch = None,
     optimizer: options.FittingOptimizer = None,
     precision: options.FittingPrecision = None,
@@ -65,10 +68,12 @@ def scale(
     widths = numbers(stage_width, what="width factors of stages", example="1,1,2,2")
     chosen = parse_strategy(strategy)
     by_stage = bool(depths or widths)
-    target = _target(
-        chosen, by_stage, factor=factor, flops=flops, params=params, acts=acts, memory=memory
-    )
-    budget = _budget(target, batch_size, optimizer, precision, checkpointing)
+    given = {"factor": factor, "flops": flops, "params": params, "acts": acts, "latency": latency}
+    target = _target(chosen, by_stage, given, memory)
+    if latency is not None and profile is None:
+        raise no_profile(f"The latency budget {latency} needs a profile that predicts it")
+    size = optional_whole_number(batch_size, what="batch size")
+    budget = _budget(target, size, optimizer, precision, checkpointing, timed=profile is not None)
     side = None if resolution is None else parse_resolution(resolution)
     kept = () if keep is None else listed(keep, what="what to keep", example="r,stem")
     multiple = whole_number(width_multiple, what="width multiple")
@@ -86,7 +91,10 @@ def scale(
         flops=target.get("flops"),
         params=target.get("params"),
         acts=target.get("acts"),
+        latency=target.get("latency"),
         memory=budget,
+        profile=profile,
+        batch_size=None if profile is None else size,
         resolution=side,
         rounding=rounding,
         width_multiple=multiple,
@@ -105,33 +113,45 @@ def scale(
     return _answer(found, folder, json=json)
 
 
-def _target(strategy: Strategy, by_stage: bool, **given: str | None) -> dict[str, float]:
-    """Return the one target; an entry of a table has factors of its own and takes none."""
+def _target(
+    strategy: Strategy, by_stage: bool, given: dict[str, str | None], memory: str | None
+) -> dict[str, float]:
+    """Return the target by name, and the limit of memory, which may go with a latency.
+
+    An entry of a table has factors of its own and takes no target.
+    """
     if isinstance(strategy, Step):
-        if any(value is not None for value in given.values()):
+        if any(value is not None for value in (*given.values(), memory)):
             raise InputError(own_factors(strategy))
         return {}
-    return one_target(optional=by_stage, **given)
+    if given["latency"] is not None and memory is not None:
+        limit = {"memory": float(parse_bytes(memory, what="memory budget"))}
+        return {**one_target(optional=by_stage, **given), **limit}
+    return one_target(optional=by_stage, **given, memory=memory)
 
 
 def _budget(
     target: dict[str, float],
-    batch_size: str | None,
+    batch_size: int | None,
     optimizer: str | None,
     precision: str | None,
     checkpointing: bool,
+    *,
+    timed: bool,
 ) -> MemoryBudget | None:
-    """Return the budget of memory, where that is the target."""
-    if "memory" not in target:
-        if checkpointing or any(text is not None for text in (batch_size, optimizer, precision)):
-            raise InputError(
-                "--batch-size, --optimizer, --precision and --checkpointing say what must fit "
-                "into a budget of memory. Write --memory 8GB with them, or leave them out."
-            )
-        return None
-    batch = optional_whole_number(batch_size, what="batch size")
-    steps = None if optimizer == "none" else optimizer or "sgd"
-    return MemoryBudget(int(target["memory"]), batch or 1, steps, precision, checkpointing)
+    """Return the budget of memory, where there is one."""
+    if "memory" in target:
+        steps = None if optimizer == "none" else optimizer or "sgd"
+        limit = int(target["memory"])
+        return MemoryBudget(limit, batch_size or 1, steps, precision, checkpointing)
+    fitting = checkpointing or optimizer is not None or precision is not None
+    if fitting or (batch_size is not None and not timed):
+        raise InputError(
+            "--batch-size, --optimizer, --precision and --checkpointing say what must fit "
+            "into a budget of memory, the batch size also whose latency --profile predicts. Write "
+            "--memory 8GB or --profile NAME with them, or leave them out."
+        )
+    return None
 
 
 def _answer(found: ScaledNetwork, folder: Path | None, *, json: bool) -> Answer:

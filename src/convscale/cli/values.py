@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from convscale.errors import InputError
-from convscale.quantities import parse_bytes, parse_number
+from convscale.quantities import parse_bytes, parse_ms, parse_number
 
 
 def whole_number(text: str, *, what: str, minimum: int = 1) -> int:
@@ -123,6 +123,21 @@ def numbers(text: str | None, *, what: str, example: str) -> tuple[float, ...]:
     return tuple(parse_number(entry, what=f"entry of the {what}") for entry in entries)
 
 
+def watts(text: str) -> float:
+    """Read a power in watts, with the unit W or kW or none.
+
+    Raises:
+        InputError: If it is no positive number.
+
+    Example:
+        >>> watts("300W"), watts("0.3 kW"), watts("300")
+        (300.0, 300.0, 300.0)
+    """
+    word = text.strip()
+    number = word[:-1].replace(" ", "") if word[-1:] in ("W", "w") else word
+    return parse_number(number, what="power in watts")
+
+
 def one_target(*, optional: bool = False, **given: str | None) -> dict[str, float]:
     """Return the one target that was given, by name; where it is optional, perhaps none.
 
@@ -144,6 +159,8 @@ def one_target(*, optional: bool = False, **given: str | None) -> dict[str, floa
         came = " and ".join(f"--{name} {text}" for name, text in texts.items())
         raise InputError(f"{len(texts)} targets were given: {came}. {rule}.")
     ((name, text),) = texts.items()
+    if name == "latency":
+        return {name: parse_ms(text, what="latency budget")}
     if name == "memory":
         return {name: parse_bytes(text, what="memory budget")}
     what = name if name == "factor" else f"{name} budget"

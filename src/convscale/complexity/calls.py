@@ -41,6 +41,16 @@ KINDS = (
     "other",
 )
 
+# The bytes of a floating element; integers, as indices are, keep their own.
+ITEM_BYTES = {
+    "float64": 8,
+    "float32": 4,
+    "bfloat16": 2,
+    "float16": 2,
+    "float8": 1,
+    "int8": 1,
+}
+
 
 @dataclass(frozen=True)
 class Geometry:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import nn
 
-from convscale.complexity.calls import OperatorCall
+from convscale.complexity.calls import ITEM_BYTES, OperatorCall
 from convscale.complexity.counting import check_convention
 from convscale.complexity.failing import cannot_run, real_pass, several
 from convscale.complexity.recording import Recorder
@@ -21,16 +21,6 @@ from convscale.network.products import OwnRule
 from convscale.network.quantised import packed_elements
 from convscale.network.sources import Network
 from convscale.quantities import Resolution, check_count
-
-# The bytes of a floating element; integers, as indices are, keep their own.
-ITEM_BYTES = {
-    "float64": 8,
-    "float32": 4,
-    "bfloat16": 2,
-    "float16": 2,
-    "float8": 1,
-    "int8": 1,
-}
 
 
 def check_dtype(dtype: str) -> str:

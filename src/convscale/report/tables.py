@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from convscale.complexity.complexity import METRICS
-from convscale.quantities import format_bytes, format_count, format_resolution
+from convscale.quantities import format_bytes, format_count, format_ms, format_resolution
 from convscale.report.layout import Widest, where_run
 from convscale.report.layout import add_row as _add
 from convscale.report.layout import noted as _notes
@@ -18,6 +18,7 @@ from convscale.report.layout import plain_lines as plain_lines
 from convscale.report.layout import table_of as _table
 from convscale.report.layout import titled as _titled
 from convscale.report.memory import memory_sentence
+from convscale.report.predictions import latency_sentence
 from convscale.report.sentences import (
     conditions_text,
     format_r,
@@ -116,6 +117,9 @@ def scaled_table(scaled: ScaledNetwork) -> RenderableType:
         base, achieved = getattr(scaled.base, metric), getattr(scaled.achieved, metric)
         ratio = format_ratio(scaled.ratio[metric])
         _add(table, metric, format_count(base), format_count(achieved), ratio)
+    if scaled.latency is not None and scaled.base_latency is not None:
+        took = (scaled.base_latency.latency_ms, scaled.latency.latency_ms)
+        _add(table, "latency", *map(format_ms, took), format_ratio(scaled.ratio["latency_ms"]))
     before, after = scaled.base_resolution, scaled.resolution
     _add(table, "resolution (px)", format_resolution(before), format_resolution(after), "")
     asked = ", ".join(_asked(name, value) for name, value in scaled.requested.items())
@@ -127,6 +131,7 @@ def scaled_table(scaled: ScaledNetwork) -> RenderableType:
         f"group width {f.group_width:.3f}, resolution {f.resolution:.3f}."
     )
     fitting = [] if scaled.memory is None else [Text(memory_sentence(scaled.memory))]
+    fitting += [] if scaled.latency is None else [Text(latency_sentence(scaled.latency))]
     return Group(_titled(title, table), Text(factors), *fitting, *_notes(scaled.notes))
 
 
@@ -290,6 +295,8 @@ def _power(exponent: float) -> str:
 
 
 def _asked(name: str, value: float) -> str:
+    if name == "latency_ms":
+        return f"latency {format_ms(value)}"
     return f"{name} {format_bytes(int(value)) if name == 'memory' else _number(value)}"
 
 

@@ -9,9 +9,12 @@ from convscale.complexity.memory import MemoryBudget
 from convscale.families.scaling import group_rule
 from convscale.network.naming import NetworkLike
 from convscale.network.products import OwnRule
+from convscale.prediction.store import ProfileLike
 from convscale.quantities import Resolution
-from convscale.scaling.family import scale_family
+from convscale.scaling.latency import scale_to_latency, timing_of, with_latency
 from convscale.scaling.memory import budget_of
+from convscale.scaling.predicting import predict
+from convscale.scaling.recipe import Recipe
 from convscale.scaling.recounting import recounted
 from convscale.scaling.resolving import count, count_conventions, resolve
 from convscale.scaling.scaled import ScaledNetwork
@@ -31,6 +34,7 @@ __all__ = [
     "count_conventions",
     "load",
     "operators",
+    "predict",
     "resolve",
     "save",
     "scale",
@@ -46,7 +50,10 @@ def scale(
     flops: float | None = None,
     params: float | None = None,
     acts: float | None = None,
+    latency: float | str | None = None,
     memory: int | str | MemoryBudget | None = None,
+    profile: ProfileLike | None = None,
+    batch_size: int | None = None,
     resolution: Resolution | None = None,
     rounding: str | None = None,
     width_multiple: int = 8,
@@ -63,9 +70,11 @@ def scale(
     convention: str = "default",
     rules: Mapping[str, OwnRule] | None = None,
 ) -> ScaledNetwork:
-    """Scale a network to exactly one target: a factor, or a budget of flops, params or acts.
+    """Scale a network to exactly one target: a factor, or a budget.
 
-    An entry of a table, such as efficientnet-table@b3, has factors of its own and takes none.
+    Budgets are of flops, params, acts, predicted latency or memory; the last two may be given
+    together, and then both hold. An entry of a table, such as efficientnet-table@b3, has factors
+    of its own and takes none.
 
     Args:
         network: A name, `file.py:factory`, a saved folder, a description of
@@ -77,6 +86,10 @@ def scale(
         acts: Budget of acts.
         memory: Upper limit of memory: bytes or text such as "8GB", for a training step of one
             image by SGD; a `MemoryBudget` says what else must fit. It is never exceeded.
+        latency: Budget of the latency that the profile predicts: text such as "8ms", or ms.
+        profile: The name of a device profile, its file, or a `Profile`: for a latency, or to
+            see it beside another target.
+        batch_size: Images in the batch whose latency is predicted; 1 by default.
         resolution: Base input side, or all sides, in px; required for modules.
         rounding: nearest, efficientnet, tinynet or yolo; by default the strategy's own, which
             is nearest unless its source has another. For paper families also reference, the
@@ -114,54 +127,37 @@ def scale(
     stage_depth, stage_width = tuple(stage_depth), tuple(stage_width)
     axes, control = split_keep(keep, freeze, stage_depth, stage_width)
     budget = None if memory is None else budget_of(memory)
+    timing = timing_of(profile, latency, batch_size)
     targets = {"factor": factor, "flops": flops, "params": params, "acts": acts}
-    given = {**targets, "memory": None if budget is None else budget.limit_bytes}
-    target_of(chosen, given, default=control.default_factor)
+    bound = None if timing is None else timing.limit_ms
+    limits = {"latency": bound, "memory": None if budget is None else budget.limit_bytes}
+    if bound is not None and budget is not None:
+        limits["memory"] = None  # it is the one target's limit
+    target_of(chosen, {**targets, **limits}, default=control.default_factor)
     if rounding is not None:
         check_rounding(rounding)
     check_convention(convention)
     rule = group_rule(chosen, group_width, rounding=rounding)
     base = resolve(network, resolution=resolution, num_classes=num_classes, in_chans=in_chans)
     by_rule = rounding == "reference" or (rounding == "efficientnet" and base.family is not None)
-    scaler = None if by_rule else Scaler(base, width_multiple=width_multiple)
-
-    def made(targets: dict[str, float | None], weights: bool) -> ScaledNetwork:
-        if scaler is None:
-            assert rounding is not None
-            found = scale_family(
-                base,
-                rule,
-                targets,
-                rounding=rounding,
-                keep=axes,
-                control=control,
-                width_multiple=width_multiple,
-                convention=convention,
-                seed=seed,
-                strict=strict,
-                weights=weights,
-            )
-        else:
-            found = scaler.scale(
-                rule,
-                **targets,
-                keep=keep,
-                rounding=rounding,
-                freeze=freeze,
-                stage_depth=stage_depth,
-                stage_width=stage_width,
-                seed=seed,
-                strict=strict,
-                weights=weights,
-            )
-        return recounted(found, base, convention, rules)
-
-    if budget is None:
-        return made(targets, weights)
-    return scale_within(
-        lambda factor, weights: made({"factor": factor}, weights),
+    recipe = Recipe(
+        base,
         rule,
-        budget,
+        None if by_rule else Scaler(base, width_multiple=width_multiple),
+        axes,
+        control,
+        rounding=rounding,
+        width_multiple=width_multiple,
+        convention=convention,
+        seed=seed,
         strict=strict,
-        weights=weights,
     )
+    if timing is not None and timing.limit_ms is not None:
+        found = scale_to_latency(recipe, timing, memory=budget, weights=weights)
+    elif budget is not None:
+        found = scale_within(recipe.at, rule, budget, strict=strict, weights=weights)
+    else:
+        found = recipe.made(targets, weights=weights, final=True)
+    if timing is not None and timing.limit_ms is None:
+        found = with_latency(found, base, timing)
+    return recounted(found, base, convention, rules)

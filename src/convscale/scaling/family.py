@@ -42,6 +42,7 @@ def scale_family(
     seed: int = 0,
     strict: bool = False,
     weights: bool = True,
+    misses: bool = True,
 ) -> ScaledNetwork:
     """Scale a network of a paper family by a closed-form rule, and build it.
 
@@ -57,6 +58,7 @@ def scale_family(
         seed: Seed of the weights.
         strict: Whether a budget missed by more than 3 % is an error.
         weights: Whether the module gets weights; on the meta device if not.
+        misses: Whether a note says how far the target is missed.
 
     Raises:
         InputError: If the network is of no family, or an argument is wrong.
@@ -117,7 +119,7 @@ def scale_family(
             *kept,
             *from_other_side(strategy, base.resolution),
             *_changed(base, net, keep),
-            *_misses(strategy, target, value, before, achieved),
+            *(_misses(strategy, target, value, before, achieved) if misses else ()),
             *_grouped(base, net),
         ),
         in_chans=net.in_chans,

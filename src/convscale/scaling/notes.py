@@ -23,7 +23,8 @@ def notes_on(
         blueprint: The base network.
         strategy: The strategy.
         found: The network that was found.
-        requested: The target: a factor, or the budget of one metric.
+        requested: The target: a factor, or the budget of one metric; empty where a miss is
+            told elsewhere.
 
     Example:
         >>> from convscale.network import resolve_base
@@ -198,6 +199,8 @@ def _miss(
     blueprint: Blueprint, strategy: Strategy, found: Candidate, requested: dict[str, float]
 ) -> list[str]:
     """Explain a result that is far from the target."""
+    if not requested:
+        return []
     before = blueprint.base_complexity
     (target, value), *_ = requested.items()
     if target != "factor":

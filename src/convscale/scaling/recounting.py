@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from convscale.complexity.complexity import Complexity, Uncounted
+from convscale.complexity.complexity import METRICS, Complexity, Uncounted
 from convscale.complexity.counting import count_module, count_network
 from convscale.network.copies import meta_copy
 from convscale.network.products import OwnRule, checked_rules
@@ -46,7 +46,7 @@ def recounted(
         base, resolution=found.base_resolution, convention=convention, rules=rules
     )
     notes = found.notes
-    if "factor" not in found.requested and convention != found.base.convention:
+    if found.requested.keys() & set(METRICS) and convention != found.base.convention:
         notes = (*notes, "The budget was solved for in the convention default.")
     if every:
         notes = (*notes, f"Solved for without the operators that rules count: {_few(every)}.")

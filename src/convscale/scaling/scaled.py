@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,8 @@ from convscale.complexity.complexity import METRICS, Complexity, Count
 from convscale.complexity.memory import Memory
 from convscale.families.rounding import rescaled
 from convscale.network.family_modules import FamilyNet, described
-from convscale.network.sources import Network, Origin
+from convscale.network.sources import Network, Origin, from_module
+from convscale.prediction.prediction import Prediction
 from convscale.quantities import Resolution, sides
 from convscale.scaling.plan import Plan
 from convscale.strategy import Factors, Strategy
@@ -52,11 +53,31 @@ class ScaledNetwork:
     dims: int = 2  # spatial dimensions
     source: Network | None = field(default=None, repr=False, compare=False)
     memory: Memory | None = None  # where memory was the target
+    latency: Prediction | None = None  # these two where a profile was given
+    base_latency: Prediction | None = None
 
     @property
     def ratio(self) -> dict[str, float | None]:
         """Achieved over base, metric by metric."""
-        return self.achieved.ratio_to(self.base)
+        ratio = self.achieved.ratio_to(self.base)
+        if self.latency is not None and self.base_latency is not None:
+            ratio["latency_ms"] = self.latency.latency_ms / self.base_latency.latency_ms
+        return ratio
+
+    def as_network(self) -> Network:
+        """Return the network as one that can be run at its resolution, under a name that scales it.
+
+        Its weights are where the module's are.
+        """
+        rules = {} if self.source is None else self.source.rules
+        return replace(
+            from_module(self.module),
+            name=f"{self.network}@{self.strategy.name}:{self.factor:g}",
+            resolution=self.resolution,
+            in_chans=self.in_chans,
+            dims=self.dims,
+            rules=rules,
+        )
 
     def as_document(self) -> dict[str, Any]:
         """Return the JSON document of the command line."""
@@ -70,13 +91,15 @@ class ScaledNetwork:
             "base": {
                 "resolution": self.base_resolution,
                 **{name: getattr(self.base, name) for name in METRICS},
+                **_times(self.base_latency),
             },
             "requested": self.requested,
-            "achieved": self.achieved.as_dict(),
+            "achieved": {**self.achieved.as_dict(), **_times(self.latency)},
             "ratio": self.ratio,
             "notes": list(self.notes),
             "convention": self.base.convention,
             **({} if self.memory is None else {"memory": self.memory.as_document()}),
+            **({} if self.latency is None else {"prediction": self.latency.as_document()}),
             **self._family(),
         }
 
@@ -103,3 +126,13 @@ class ScaledNetwork:
         from convscale.scaling.storage import save
 
         return save(self, Path(folder))
+
+
+def _times(latency: Prediction | None) -> dict[str, object]:
+    """Return a predicted latency as it stands beside flops, params and acts."""
+    if latency is None:
+        return {}
+    return {
+        "latency_ms": latency.latency_ms,
+        "latency_interval_ms": list(latency.interval_ms),
+    }

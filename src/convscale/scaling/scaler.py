@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 import torch
@@ -35,15 +35,16 @@ from convscale.scaling.features import described
 from convscale.scaling.notes import notes_on
 from convscale.scaling.plan import Attribute, Plan
 from convscale.scaling.scaled import ScaledNetwork
-from convscale.scaling.search import Candidate, candidate_at, check_axes, nearer, solve
+from convscale.scaling.search import Candidate, candidate_at, check_axes, nearer, refined_by, solve
 from convscale.scaling.settling import Settlement, settle
 from convscale.strategy import AXES, Step, Strategy, parse_strategy, without
 from convscale.strategy.rules import ROUNDINGS as SINGLE_ROUNDINGS
 from convscale.strategy.step import own_factors
 
 ROUNDINGS = (*SINGLE_ROUNDINGS, "reference")  # the last for paper families alone
+Refine = Callable[[ScaledNetwork], float]
 _HELD = 16  # calls that may fail one after the other, each of which is tried again
-TARGETS = ("factor", *METRICS, "memory")
+TARGETS = ("factor", *METRICS, "latency", "memory")
 
 
 class _WrittenError(UnscalableNetworkError):
@@ -139,6 +140,8 @@ class Scaler:
         seed: int = 0,
         strict: bool = False,
         weights: bool = True,
+        misses: bool = True,
+        refine: Refine | None = None,
     ) -> ScaledNetwork:
         """Scale the base network to exactly one target, or by an entry of a table to none.
 
@@ -157,6 +160,9 @@ class Scaler:
             seed: Seed of the fresh weights.
             strict: Whether a budget missed by more than 3 % is an error.
             weights: Whether the module gets weights; on the meta device if not.
+            misses: Whether a note says how far the target is missed.
+            refine: How far a network lies off something else, the logarithm of a ratio, that
+                single stages are then moved for.
 
         Returns:
             The scaled network.
@@ -176,24 +182,29 @@ class Scaler:
             value, control = rule.scale, self._by_entry(rule, control)
         while True:
             try:
-                return self._scaled(rule, control, (target, value), notes, strict, seed, weights)
+                found, said, requested = self._found(
+                    rule, control, (target, value), strict=strict, misses=misses, refine=refine
+                )
+                return self._made(
+                    rule, found, requested, (*notes, *said), seed=seed, weights=weights
+                )
             except _WrittenError as error:  # what does not follow stays, and all is tried again
                 more = error.held(control)
                 if more is None:
                     raise
                 control = more
 
-    def _scaled(
+    def _found(
         self,
         rule: Strategy,
         control: Control,
         asked: tuple[str, float],
-        notes: tuple[str, ...],
+        *,
         strict: bool,
-        seed: int,
-        weights: bool,
-    ) -> ScaledNetwork:
-        """Scale under a control."""
+        misses: bool,
+        refine: Refine | None,
+    ) -> tuple[Candidate, tuple[str, ...], dict[str, float]]:
+        """Find the network for a target under a control, with notes and what was requested."""
         target, value = asked
         blueprint = self.blueprint.under(control)
         check_axes(blueprint, rule)
@@ -202,14 +213,22 @@ class Scaler:
         else:
             found = solve(blueprint, rule, target, value)
         requested = {target: value}
+        if refine is not None:
+            miss = refine
+            found = refined_by(
+                blueprint,
+                rule,
+                found,
+                lambda near: miss(self._made(rule, near, requested, (), seed=0, weights=False)),
+            )
         if strict and target != "factor" and abs(found.value(target) / value - 1) > 0.03:
             raise BudgetError(
                 f"The nearest network of strategy {rule.name!r} has "
                 f"{format_count(found.value(target))} {target}, not {format_count(value)}. "
                 "Leave strict out to take it."
             )
-        notes += notes_on(blueprint, rule, found, requested)
-        return self._made(rule, found, requested, notes, seed=seed, weights=weights)
+        notes = notes_on(blueprint, rule, found, requested if misses else {})
+        return found, notes, requested
 
     def _by_entry(self, strategy: Step, control: Control) -> Control:
         """Return the control under which stages have the depths that a table's entry gives."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from math import log, prod
 
@@ -20,6 +20,7 @@ from convscale.strategy import Factors, Strategy
 
 _MAX_BLOCKS, _MAX_WIDTH, _MAX_POSITIONS = 2000, 1 << 20, 1 << 30
 _CLOSE, _COARSE = 0.002, 0.005
+_ROUNDS, _PROMISING = 6, 4
 _FAR = 0.15  # how far a width moves from its request, by ratio
 _SMALLEST = 2.0**-40
 
@@ -371,6 +372,57 @@ def _refined(
         if miss(found) <= _CLOSE:
             return found
     return found
+
+
+def refined_by(
+    blueprint: Blueprint,
+    strategy: Strategy,
+    found: Candidate,
+    miss: Callable[[Candidate], float],
+) -> Candidate:
+    """Move single stages and widths while that brings near what only building a network tells.
+
+    Every round tries the few moves of which flops and acts promise most.
+
+    Args:
+        blueprint: The base network.
+        strategy: The strategy.
+        found: The network to begin with.
+        miss: How far a network lies off, the logarithm of a ratio.
+
+    Example:
+        >>> from convscale.network import resolve_base
+        >>> from convscale.strategy import parse_strategy
+        >>> base = Blueprint(resolve_base("timm:resnet18").build("meta"), 224)
+        >>> strategy = parse_strategy("w")
+        >>> params = lambda candidate: log(candidate.complexity.params / 30e6)
+        >>> found = candidate_at(base, strategy, 2.5)
+        >>> abs(params(refined_by(base, strategy, found, params))) < abs(params(found))
+        True
+    """
+    if is_ruled(strategy.rules):
+        return found
+    now = miss(found)
+    for _ in range(_ROUNDS):
+        if abs(now) <= _CLOSE:
+            break
+        moves = list(_moves(blueprint, strategy, found))
+        if strategy.resolution:
+            moves += _resolution_moves(blueprint, found)
+        moves.sort(key=lambda move: abs(now + _promise(found, move)))
+        tried = [(miss(move), move) for move in moves[:_PROMISING]]
+        got, best = min(tried, key=lambda pair: abs(pair[0]), default=(now, found))
+        if abs(got) >= abs(now):
+            break
+        now, found = got, best
+    return found
+
+
+def _promise(found: Candidate, move: Candidate) -> float:
+    """Return the change that a move promises, in logarithms: of flops and acts alike."""
+    old, new = found.complexity, move.complexity
+    pairs = ((old.flops, new.flops), (old.acts, new.acts))
+    return sum(log(after / before) for before, after in pairs if before and after) / 2
 
 
 def _moves(blueprint: Blueprint, strategy: Strategy, found: Candidate) -> Iterator[Candidate]:

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 
 from convscale.complexity.memory import Memory, MemoryBudget
 from convscale.errors import BudgetError, InputError
-from convscale.network.sources import Network, from_module
 from convscale.quantities import format_bytes
 from convscale.scaling.memory import memory_of
 from convscale.scaling.scaled import ScaledNetwork
@@ -62,7 +61,7 @@ def scale_within(
 
     def trial(factor: float) -> _Trial:
         scaled = at(factor, False)
-        return _Trial(factor, scaled, _memory(scaled, budget))
+        return _Trial(factor, scaled, memory_of(scaled.as_network(), budget))
 
     best = _search(trial, strategy, budget.limit_bytes)
     left = 1 - best.peak / budget.limit_bytes
@@ -78,17 +77,6 @@ def scale_within(
         notes = (*notes, f"{left:.1%} of the memory is left; the next larger network needs more.")
     requested = {"memory": float(budget.limit_bytes)}
     return replace(scaled, requested=requested, memory=best.memory, notes=notes)
-
-
-def _memory(scaled: ScaledNetwork, budget: MemoryBudget) -> Memory:
-    network: Network = replace(
-        from_module(scaled.module),
-        name=f"{scaled.network}@{scaled.strategy.name}:{scaled.factor:g}",
-        resolution=scaled.resolution,
-        in_chans=scaled.in_chans,
-        dims=scaled.dims,
-    )
-    return memory_of(network, budget)
 
 
 def _search(trial: Callable[[float], _Trial], strategy: Strategy, limit: int) -> _Trial:

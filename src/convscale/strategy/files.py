@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from convscale.errors import ConvscaleError, InputError
-from convscale.reading import read_yaml_file
+from convscale.reading import mistake_of, read_yaml_file
 from convscale.strategy.registry import Published, formula
 from convscale.strategy.rules import ROUNDINGS, Rules
 from convscale.strategy.step import Step, step
@@ -126,7 +126,7 @@ def read_strategy(path: str | Path) -> Published:
     try:
         found = _File.model_validate(document)
     except ValidationError as error:
-        mistakes = [*map(_mistake, error.errors()), *mistakes]
+        mistakes = [*map(mistake_of, error.errors()), *mistakes]
     if mistakes:
         raise InputError(f"{path} describes no strategy: {'; '.join(mistakes)}.")
     return _published(found)
@@ -154,21 +154,6 @@ def _with_text_keys(document: Mapping[Any, Any]) -> dict[str, Any]:
     if isinstance(table := found.get("table"), dict):
         found["table"] = {str(key): value for key, value in table.items()}
     return found
-
-
-def _mistake(error: Mapping[str, Any]) -> str:
-    """Say where a mistake stands and what it is."""
-    place = ".".join(map(str, error["loc"])) or "the file"
-    if error["type"] == "missing":
-        return f"{place} is missing"
-    if error["type"] == "extra_forbidden":
-        return f"{place} is unknown"
-    if error["type"] == "model_type":
-        return f"{place} must be a table of entries (it is {error['input']!r})"
-    said = str(error["msg"]).removeprefix("Value error, ").rstrip(".")
-    came = error["input"]
-    value = "" if isinstance(came, dict | list) else f" (it is {came!r})"
-    return f"{place}: {said[:1].lower()}{said[1:]}{value}"
 
 
 def _contradictions(document: Mapping[str, Any]) -> Iterator[str]:

@@ -1,0 +1,61 @@
+"""A planned training as a table for the terminal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from convscale.quantities import format_count, format_ms, format_resolution
+from convscale.report.layout import add_row, noted, table_of, titled
+from convscale.report.memory import memory_sentence
+
+if TYPE_CHECKING:
+    from convscale.prediction.plan import TrainingPlan
+
+
+def plan_table(plan: TrainingPlan) -> RenderableType:
+    """Show what a training takes: step, epoch, total, device-hours and energy, with intervals.
+
+    Example:
+        >>> from convscale.prediction.form import Execution
+        >>> from convscale.prediction.plan import TrainingPlan
+        >>> from convscale.prediction.prediction import Prediction
+        >>> from convscale.report.layout import plain_lines
+        >>> execution = Execution("gpu", "nhwc", "eager", "training", "amp")
+        >>> step = Prediction("net", 224, 250, "mine", execution, 400.0, (360.0, 450.0), 0.9)
+        >>> plain_lines(plan_table(TrainingPlan(step, 1_000_000, 90, 8)))[2]
+        'step 400 ms 360 ms to 450 ms'
+    """
+    step = plan.step
+    where = "" if step.resolution is None else f" at {format_resolution(step.resolution)} px"
+    title = f"Training of {step.network}{where} by {step.profile}"
+    table = table_of("", "predicted<", f"{100 * step.coverage:g} % interval<")
+    rows: list[tuple[str, float]] = [
+        ("step", plan.step_ms),
+        (f"epoch of {plan.steps_per_epoch:,} steps", 1e3 * plan.epoch_s),
+        (f"{plan.epochs:,} epochs", 1e3 * plan.total_s),
+    ]
+    for name, value in rows:
+        low, high = plan.interval(value)
+        add_row(table, name, format_ms(value), f"{format_ms(low)} to {format_ms(high)}")
+    amounts = [("device-hours", plan.device_hours), ("energy (kWh)", plan.energy_kwh)]
+    for name, amount in amounts:
+        if amount is not None:
+            low, high = plan.interval(amount)
+            add_row(table, name, _figure(amount), f"{_figure(low)} to {_figure(high)}")
+    many = "1 device" if plan.devices == 1 else f"{plan.devices} devices"
+    power = "" if plan.power_w is None else f", {plan.power_w:g} W each"
+    speed = format_count(plan.images / plan.epoch_s)
+    said = [
+        f"{format_count(plan.images)} images, {step.batch_size} a step on each of {many}{power}: "
+        f"{speed} images a second."
+    ]
+    if plan.memory is not None:
+        said.append(memory_sentence(plan.memory))
+    return Group(titled(title, table), *map(Text, said), *noted(plan.notes))
+
+
+def _figure(value: float) -> str:
+    return f"{value:.3g}" if value < 1000 else f"{value:,.0f}"
