@@ -1,0 +1,154 @@
+"""What a user asks of a run, and how a run is known again when it goes on."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from convscale.errors import InputError
+from convscale.files import write_whole
+from convscale.network.naming import NetworkLike
+from convscale.quantities import Resolution
+from convscale.training.recipe import Recipe
+
+RUN = "run.json"
+_VERSION = 1
+# Knobs that change nothing of what a run computes: it may go on with others.
+FREE = ("summary", "workers", "checkpoint_seconds", "checkpoint_steps", "broken_limit")
+
+
+@dataclass(frozen=True)
+class TrainRequest:
+    """A network, data, a recipe, and the folder of the run.
+
+    Args:
+        network: What is trained, as `convscale.count` takes it.
+        data: fashion-mnist, digits, or a folder.
+        out: The folder of the run; a run in it that was asked for likewise goes on.
+        recipe: The recipe.
+        resolution: Base input side, or all sides, in px; the network's own by default.
+        num_classes: What the user says of the classes: it must be the data's.
+        in_chans: Input channels, for names and factories.
+        device: cpu, cuda or mps; by default what accelerate finds.
+
+    Example:
+        >>> TrainRequest("resnet18", "digits", Path("run")).recipe.epochs
+        100
+    """
+
+    network: NetworkLike
+    data: str
+    out: Path
+    recipe: Recipe = field(default_factory=Recipe)
+    resolution: Resolution | None = None
+    num_classes: int | None = None
+    in_chans: int | None = None
+    device: str | None = None
+
+    def identity(self, network: str) -> dict[str, Any]:
+        """Return what another run of the same would have in common with this, as JSON takes it.
+
+        Args:
+            network: The resolved name of the network.
+        """
+        recipe = self.recipe.as_document()
+        resolution = self.resolution
+        return {
+            "network": network,
+            "data": self.data,
+            "resolution": list(resolution) if isinstance(resolution, tuple) else resolution,
+            "in_chans": self.in_chans,
+            **{name: value for name, value in recipe.items() if name not in FREE},
+        }
+
+
+def begin_or_go_on(folder: Path, identity: dict[str, Any]) -> None:
+    """Make the folder of a run, or find that the run in it is the one that is asked for.
+
+    Raises:
+        InputError: If other things are there, or a run with other settings.
+
+    Example:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp(), "run")
+        >>> begin_or_go_on(folder, {"network": "timm:resnet18", "lr": 0.1})
+        >>> begin_or_go_on(folder, {"network": "timm:resnet18", "lr": 0.2})
+        Traceback (most recent call last):
+        convscale.errors.InputError: The run in ... has other settings: lr is 0.1 there, not 0.2.
+        Ask for the same to go on with it, or write the name of a new folder.
+    """
+    found = _read(folder)
+    if found is None:
+        text = json.dumps({"schema_version": _VERSION, "asked": identity}, indent=1)
+        write_whole(folder / RUN, text + "\n")
+        return
+    asked = json.loads(json.dumps(identity))
+    other = [
+        f"{name} is {_shown(found.get(name))} there, not {_shown(asked.get(name))}"
+        for name in sorted(found.keys() | asked.keys())
+        if found.get(name) != asked.get(name)
+    ]
+    if other:
+        raise InputError(
+            f"The run in {folder} has other settings: {', '.join(other)}. Ask for the same to go "
+            "on with it, or write the name of a new folder."
+        )
+
+
+def _read(folder: Path) -> dict[str, Any] | None:
+    """Return what the run in a folder was asked for, None where nothing is there."""
+    path = folder / RUN
+    if not path.is_file():
+        if folder.exists() and not folder.is_dir():
+            raise InputError(f"{folder} is a file. Write the name of a new folder.")
+        if folder.is_dir() and any(not path.name.startswith(".") for path in folder.iterdir()):
+            raise InputError(
+                f"The folder {folder} exists and holds no run. Write the name of a new one."
+            )
+        return None
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        found = document["asked"] if document["schema_version"] == _VERSION else None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path} cannot be read: {error!r}.") from error
+    if not isinstance(found, dict):
+        raise InputError(f"{path} is not of schema version {_VERSION}.")
+    return found
+
+
+def _shown(value: object) -> str:
+    return "null" if value is None else str(value)
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Keep other runs out of a folder for a while; the lock ends with the process.
+
+    Raises:
+        InputError: If another process trains there.
+
+    Example:
+        >>> import tempfile
+        >>> with alone_in(Path(tempfile.mkdtemp())):
+        ...     pass
+    """
+    import fcntl  # systems other than POSIX lack it
+
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT)
+    try:
+        fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(handle)
+        raise InputError(
+            f"Another process trains in {folder}. Wait for it, or write the name of a new folder."
+        ) from error
+    try:
+        yield
+    finally:
+        os.close(handle)

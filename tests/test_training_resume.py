@@ -1,0 +1,190 @@
+"""A run that is cut off goes on and ends as an undisturbed one, bit for bit."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from convscale.errors import InputError
+from convscale.training import checkpoint as checkpoints
+from convscale.training.checkpoint import CheckpointError
+from convscale.training.failing import NonFiniteLossError
+from tests.training_runs import Silent, rows_of, run, state_of, untimed
+
+ROOT = Path(__file__).parent.parent
+LOWER = {"precision": "bf16", "channels_last": True}
+ALL = {"mixup": 0.2, "ema": 0.9, "augment": "rand-m9-mstd0.5", "label_smoothing": 0.1}
+
+
+def started(*words, **options):
+    """Run the helper in a process of its own."""
+    path = os.pathsep.join([str(ROOT / "src"), str(ROOT)])
+    return subprocess.run(
+        [sys.executable, "-m", "tests.training_runs", *map(str, words)],
+        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=280,
+        **options,
+    )
+
+
+def assert_equal_runs(one: Path, other: Path):
+    assert state_of(one) == state_of(other)
+    assert untimed(rows_of(one)) == untimed(rows_of(other))
+    assert (one / "steps.csv").read_text() == (other / "steps.csv").read_text()
+
+
+@pytest.mark.parametrize(
+    ("seed", "knobs"),
+    [
+        (1, {**ALL, "checkpoint_steps": 2, "workers": 1}),
+        (2, {"optimizer": "adamw", "lr": 0.01, "checkpoint_steps": 3, **LOWER}),
+    ],
+    ids=["mixing, average and a worker", "AdamW in bf16 and channels-last"],
+)
+def test_a_run_that_is_killed_ends_as_one_that_is_not(tmp_path, seed, knobs):
+    done = started("kills", tmp_path, seed, 4, json.dumps(knobs))
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["killed"] >= 3
+    assert_equal_runs(tmp_path / "whole", tmp_path / "killed")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """An undisturbed run."""
+    folder = tmp_path_factory.mktemp("undisturbed") / "run"
+    run(folder)
+    return folder
+
+
+def cut_off(folder: Path, epoch: int, **knobs):
+    """Train and stop as by SIGTERM after an epoch's second update."""
+    result = run(folder, Stopping(epoch), **knobs)
+    assert not result.finished
+    return result
+
+
+class Stopping(Silent):
+    """A watch that sends its own process SIGTERM in the middle of an epoch."""
+
+    def __init__(self, epoch: int) -> None:
+        super().__init__()
+        self.epoch = epoch
+
+    def on_update(self, tick):
+        super().on_update(tick)
+        if tick.epoch == self.epoch and len(self.losses) >= 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_sigterm_writes_a_checkpoint_and_the_run_goes_on(tmp_path, whole):
+    for epoch in (0, 1):
+        assert cut_off(tmp_path / "cut", epoch).updates < 22
+    assert run(tmp_path / "cut").finished
+    assert_equal_runs(whole, tmp_path / "cut")
+
+
+def test_a_finished_run_is_not_trained_again(tmp_path, whole):
+    shutil.copytree(whole, tmp_path / "run")
+    watch = Silent()
+    again = run(tmp_path / "run", watch)
+    assert watch.losses == []
+    assert list(again.rows) == rows_of(whole)
+
+
+def test_a_truncated_checkpoint_falls_back_to_the_one_before(tmp_path, whole):
+    cut_off(tmp_path / "cut", 1)
+    newest = max((tmp_path / "cut" / "state").glob("checkpoint-*"))
+    weights = newest / "model.safetensors"
+    size = weights.stat().st_size
+    os.truncate(weights, size // 2)
+    watch = Silent()
+    run(tmp_path / "cut", watch)
+    assert watch.notes == [
+        f"The checkpoint {newest} is not complete: model.safetensors has {size // 2} of its {size} "
+        "bytes. The one before it is taken."
+    ]
+    assert_equal_runs(whole, tmp_path / "cut")
+
+
+def test_with_no_complete_checkpoint_a_run_says_what_to_do(tmp_path):
+    cut_off(tmp_path, 0)
+    for path in (tmp_path / "state").glob("checkpoint-*/state.json"):
+        path.write_text("{")
+    with pytest.raises(
+        InputError,
+        match=rf"^The checkpoint {tmp_path}/state/checkpoint-00001 is not complete: state.json "
+        rf"cannot be read. No checkpoint is left to go on from: remove {tmp_path}/state to begin "
+        r"anew.$",
+    ):
+        run(tmp_path)
+
+
+def test_a_full_disk_leaves_the_last_good_checkpoint(tmp_path, monkeypatch, whole):
+    cut_off(tmp_path / "cut", 1)
+    newest = max((tmp_path / "cut" / "state").glob("checkpoint-*"))
+
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints.os, "fsync", full)
+        with pytest.raises(
+            CheckpointError,
+            match=rf"^Cannot write the checkpoint {newest.parent}/checkpoint-00003: No space left "
+            rf"on device. The last good one is {newest}: make room and start the same command "
+            r"again to go on from it.$",
+        ):
+            run(tmp_path / "cut")
+    assert sorted(newest.parent.iterdir())[-1] == newest
+    run(tmp_path / "cut")
+    assert_equal_runs(whole, tmp_path / "cut")
+
+
+def test_a_loss_that_is_no_number_ends_the_run_with_what_is_good(tmp_path):
+    with pytest.raises(
+        NonFiniteLossError,
+        match=r"^(The loss is nan|A weight is not finite) at step \d+, at a learning rate of "
+        rf"[\d.e+]+. The last good checkpoint is {tmp_path}/state/checkpoint-0000\d. Begin "
+        r"anew with a lower lr, a longer warm-up, or grad_clip.$",
+    ):
+        run(tmp_path, lr=1e8, warmup_epochs=1.0, warmup_start=1e-9, checkpoint_steps=1)
+    newest = max((tmp_path / "state").glob("checkpoint-*"))
+    weights = load_file(newest / "model.safetensors")
+    assert all(bool(torch.isfinite(tensor).all()) for tensor in weights.values())
+
+
+def test_a_run_with_other_settings_is_not_gone_on_with(whole):
+    with pytest.raises(
+        InputError,
+        match=rf"^The run in {whole} has other settings: epochs is 2 there, not 3. Ask for the "
+        r"same to go on with it, or write the name of a new folder.$",
+    ):
+        run(whole, epochs=3)
+
+
+def test_how_images_are_loaded_may_change_when_a_run_goes_on(tmp_path, whole):
+    cut_off(tmp_path / "cut", 0)
+    run(tmp_path / "cut", workers=2, checkpoint_steps=7)
+    assert_equal_runs(whole, tmp_path / "cut")
+
+
+def test_a_folder_with_other_things_is_left_alone(tmp_path):
+    (tmp_path / "thesis.tex").write_text("...")
+    with pytest.raises(
+        InputError,
+        match=rf"^The folder {tmp_path} exists and holds no run. Write the name of a new one.$",
+    ):
+        run(tmp_path)
