@@ -157,3 +157,26 @@ def test_arrays_that_are_no_candidates_are_refused(name, given, message):
 def test_what_is_no_description_is_refused():
     with pytest.raises(InputError, match=r"^like is a RegNet; it must be an AnyNet .*$"):
         read_candidates(families.regnet("RegNetX-400MF"), depths=[[1]], widths=[[8]])
+
+
+def test_samples_are_candidates():
+    space = families.Space(bottleneck_multiplier=(0.5, 2.0), like=families.regnet("RegNetY-400MF"))
+    found = families.sample(60, space=space, stages=(2, 4), seed=4)
+    candidates = found.candidates()
+    assert count_many(candidates).flops.tolist() == found.flops.tolist()
+    for row in range(60):
+        assert candidates.description(row) == found.regnet(row).anynet()
+
+
+def test_regnets_of_two_plain_layers_are_candidates():
+    like = replace(families.regnet("RegNetX-400MF"), block="basic", bottleneck_multiplier=1.0)
+    found = families.read_regnets(like, depth=[8, 12], w0=24, wa=24.0, wm=2.5, group_width=16)
+    expected = replace(like, depth=12, w0=24, wa=24.0, wm=2.5).anynet()
+    assert found.description(1) == expected
+
+
+def test_parameters_that_are_no_regnets_are_no_candidates():
+    with pytest.raises(InputError, match=r"^These are no RegNets: wm must lie above 1.$"):
+        families.read_regnets(
+            families.regnet("RegNetX-400MF"), depth=8, w0=24, wa=24, wm=1, group_width=8
+        )

@@ -4,7 +4,7 @@ from convscale.families.candidates import Candidates, read_candidates
 from convscale.families.closed_form import count
 from convscale.families.description import AnyNet, Description, EfficientNet
 from convscale.families.documents import read_yaml, write_yaml
-from convscale.families.many import Costs, count_many, count_regnets, count_stages
+from convscale.families.many import Costs, count_many, count_regnets, count_stages, read_regnets
 from convscale.families.memory import inference_bytes
 from convscale.families.registry import named, names, regnet
 from convscale.families.regnet import RegNet
@@ -31,6 +31,7 @@ __all__ = [
     "named",
     "names",
     "read_candidates",
+    "read_regnets",
     "read_yaml",
     "regnet",
     "sample",

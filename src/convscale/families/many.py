@@ -197,19 +197,7 @@ def count_regnets(
         >>> int(many.flops[0]) == count(net.anynet()).flops
         True
     """
-    if not isinstance(like, RegNet):
-        raise InputError(
-            f"like is {kind_name(like)}; it must be a RegNet, as families.regnet() gives."
-        )
-    counted = (("depth", depth), ("w0", w0), ("group_width", group_width))
-    given: list[npt.NDArray[Any]] = [read_integers(values, what) for what, values in counted]
-    real = (("wa", wa), ("wm", wm), ("bottleneck multipliers", bottleneck_multiplier))
-    given += [read_reals(values, what) for what, values in real]
-    try:
-        spread = np.broadcast_arrays(*map(np.atleast_1d, given))
-    except ValueError as error:
-        shapes = ", ".join(str(array.shape) for array in given)
-        raise InputError(f"The parameters of candidates have the shapes {shapes}.") from error
+    spread = _parameters(like, depth, w0, wa, wm, group_width, bottleneck_multiplier)
 
     def chunk(rows: slice) -> tuple[Stage, ...]:
         d, first, groups = (np.ascontiguousarray(a[rows], dtype=np.int64) for a in spread[:3])
@@ -224,6 +212,65 @@ def count_regnets(
     deepest = int(spread[0].max(initial=1))
     size = max(1, CHUNK * 64 // max(64, min(deepest, MOST_BLOCKS)))
     return _in_chunks(like.anynet(), chunk, len(spread[0]), resolution, convention, size)
+
+
+def read_regnets(
+    like: RegNet,
+    *,
+    depth: npt.ArrayLike,
+    w0: npt.ArrayLike,
+    wa: npt.ArrayLike,
+    wm: npt.ArrayLike,
+    group_width: npt.ArrayLike,
+    bottleneck_multiplier: npt.ArrayLike = 1.0,
+    resolution: Resolution | None = None,
+) -> Candidates:
+    """Read many RegNets given by their parameters, as `count_regnets` does.
+
+    Raises:
+        InputError: If parameters are out of range.
+
+    Example:
+        >>> from convscale.families.registry import regnet
+        >>> net = regnet("RegNetX-400MF")
+        >>> found = read_regnets(net, depth=22, w0=24, wa=24.48, wm=2.54, group_width=[16, 24])
+        >>> found.description(0) == net.anynet(), found.description(1).group_widths
+        (True, (24, 24, 24, 24))
+    """
+    spread = _parameters(like, depth, w0, wa, wm, group_width, bottleneck_multiplier)
+    d, first, groups = (np.ascontiguousarray(array, dtype=np.int64) for array in spread[:3])
+    slope, base, factor = map(np.ascontiguousarray, spread[3:])
+    _check_parameters(d, first, groups, slope, base, factor)
+    found = fitted_stages(like, *stages(d, first, slope, base), groups, factor)
+    blocks, widths, _, own = (np.stack(each, axis=1) for each in list(zip(*found, strict=True))[:4])
+    return read_candidates(
+        like.anynet(),
+        depths=blocks,
+        widths=widths,
+        group_widths=own,
+        bottleneck_multipliers=factor[:, None],
+        strides=(like.stride,) * len(found),
+        resolution=resolution,
+    )
+
+
+def _parameters(
+    like: RegNet, depth: Any, w0: Any, wa: Any, wm: Any, group_width: Any, multiplier: Any
+) -> tuple[npt.NDArray[Any], ...]:
+    """Return depths, first widths, group widths, slopes, bases and multipliers, one length."""
+    if not isinstance(like, RegNet):
+        raise InputError(
+            f"like is {kind_name(like)}; it must be a RegNet, as families.regnet() gives."
+        )
+    counted = (("depth", depth), ("w0", w0), ("group_width", group_width))
+    given: list[npt.NDArray[Any]] = [read_integers(values, what) for what, values in counted]
+    real = (("wa", wa), ("wm", wm), ("bottleneck multipliers", multiplier))
+    given += [read_reals(values, what) for what, values in real]
+    try:
+        return tuple(np.broadcast_arrays(*map(np.atleast_1d, given)))
+    except ValueError as error:
+        shapes = ", ".join(str(array.shape) for array in given)
+        raise InputError(f"The parameters of candidates have the shapes {shapes}.") from error
 
 
 def fitted_stages(

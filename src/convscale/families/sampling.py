@@ -13,9 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from convscale.errors import BudgetError, InputError
+from convscale.families.candidates import Candidates
 from convscale.families.closed_form import anynet_cost, check_closed_form
 from convscale.families.description import MOST_CHANNELS
-from convscale.families.many import check_largest, fitted_stages
+from convscale.families.many import check_largest, fitted_stages, read_regnets
 from convscale.families.regnet import (
     WIDTH_MULTIPLE,
     Floats,
@@ -180,6 +181,11 @@ class Sample:
 
     def __len__(self) -> int:
         return len(self.depth)
+
+    def candidates(self) -> Candidates:
+        """Return the networks as candidates, given stage by stage."""
+        names = ("depth", "w0", "wa", "wm", "group_width", "bottleneck_multiplier")
+        return read_regnets(self.space.like, **{name: getattr(self, name) for name in names})
 
     def regnet(self, index: int) -> RegNet:
         """Return one of the networks."""
