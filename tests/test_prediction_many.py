@@ -8,13 +8,19 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+import convscale as cs
 from convscale import families
+from convscale.errors import InputError
 from convscale.prediction.described import described_workload
 from convscale.prediction.execution import Execution
 from convscale.prediction.form import coefficients_of, network_seconds
 from convscale.prediction.fusion import executed
 from convscale.prediction.many import many_seconds
+from convscale.prediction.predict import predicted
+from convscale.prediction.predictions import predict_many
+from convscale.prediction.profile import Seen
 from convscale.prediction.workload import workload
+from tests.device_profiles import hand_made
 from tests.test_described import recorded
 from tests.test_paper_modules import random_anynet, random_efficientnet
 from tests.test_scaled_many import shares
@@ -116,3 +122,88 @@ def test_no_candidates_take_no_time():
     found = families.read_candidates(net, depths=none, widths=none)
     assert many_seconds(found, coefficients(RUNS[0]), RUNS[0], 8).shape == (0,)
     assert workload([]).operators == 0
+
+
+def profile(**changes):
+    run = changes.pop("execution", RUNS[0])
+    return hand_made(execution=run, coefficients=coefficients(run), **changes)
+
+
+NARROW = Seen((64, 128), (160.0, 200.0), (1e9, 2e9), (8.0, 300.0), ("linear", "norm", "activation"))
+
+
+@pytest.mark.parametrize("seen", [hand_made().seen, NARROW], ids=["inside", "outside"])
+@pytest.mark.parametrize("run", [RUNS[0], RUNS[4]], ids=["eager", "compiled"])
+@pytest.mark.parametrize("name", ["RegNetY-400MF", "MobileNetV2", "ResNet-18"])
+def test_many_predictions_are_those_one_by_one(name, run, seen):
+    draw, net = random.Random(name), families.named(name)
+    rows = shares(draw, 20)
+    many = families.scale_many(net, rows, factor=[draw.uniform(0.2, 9) for _ in rows]).candidates
+    given = profile(seen=seen, execution=run)
+    found = predict_many(many, profile=given, batch_size=48, coverage=0.85)
+    for row in range(20):
+        one = many.description(row)
+        expected = predicted(
+            described_workload(one),
+            given,
+            network=name,
+            resolution=one.resolution,
+            batch_size=48,
+            coverage=0.85,
+        )
+        assert found.latency_ms[row] == pytest.approx(expected.latency_ms, rel=1e-9)
+        interval = [bound[row] for bound in found.interval_ms]
+        assert interval == pytest.approx(expected.interval_ms, rel=1e-9)
+        assert found.images_per_second[row] == pytest.approx(expected.images_per_second, rel=1e-9)
+
+
+def test_predictions_of_descriptions_are_those_of_their_modules():
+    net, given = families.named("RegNetY-400MF"), profile()
+    stages = {name: [getattr(net, name)] for name in ("depths", "widths", "group_widths")}
+    found = predict_many(net, **stages, profile=given, batch_size=8)
+    built = cs.predict(net, profile=given, batch_size=8)
+    assert found.latency_ms[0] == pytest.approx(built.latency_ms, rel=1e-9)
+    assert [bound[0] for bound in found.interval_ms] == pytest.approx(built.interval_ms, rel=1e-9)
+
+
+def test_kinds_that_only_some_run_widen_the_intervals_of_these_alone():
+    """Without squeeze-and-excitation or a second block nothing of MobileNetV2 is added up."""
+    net = families.named("MobileNetV2")
+    depths = [(1,) * 7, (1, 2, 1, 1, 1, 1, 1)]
+    given = profile()
+    kinds = tuple(kind for kind in given.seen.kinds if kind != "elementwise")
+    found = predict_many(
+        net,
+        depths=depths,
+        widths=[net.widths] * 2,
+        profile=profile(seen=replace(given.seen, kinds=kinds)),
+        batch_size=32,
+    )
+    assert found.widened.tolist() == [1.0, 2.0]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"widths": None}, "Candidates need widths: an array each."),
+        ({"profile": "none-such"}, "Unknown profile 'none-such'. .*"),
+        ({"batch_size": 0}, "The batch size .*"),
+        ({"coverage": 1.5}, "The coverage is 1.5; it must be below 1, such as 0.9."),
+        ({"coverage": 0.99}, "The coverage is 0.99; mine has intervals from 0.5 to 0.95. .*"),
+        ({"group_widths": [[5, 5, 5, 5]]}, "The group width 5 of stage 1 of candidate 0 .*"),
+        ({"like": "RegNetX-400MF"}, "like is a str; it must be an AnyNet .*"),
+    ],
+)
+def test_predictions_that_cannot_be_made_are_refused(given, message):
+    net = families.named("RegNetX-400MF")
+    asked = {"like": net, "profile": profile(), "group_widths": 16}
+    asked |= {"depths": [net.depths], "widths": [net.widths], **given}
+    with pytest.raises(InputError, match=f"^{message}$"):
+        predict_many(asked.pop("like"), **asked)
+
+
+def test_arrays_beside_candidates_are_refused():
+    net = families.named("ResNet-18")
+    found = like(net, [net])
+    with pytest.raises(InputError, match="^The candidates have depths already. Leave them out.$"):
+        predict_many(found, depths=[net.depths], profile=profile())

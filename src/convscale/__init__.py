@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from convscale.network.adapters import Adapter
     from convscale.prediction.plan import TrainingPlan
     from convscale.prediction.prediction import Prediction
+    from convscale.prediction.predictions import Predictions, predict_many
     from convscale.prediction.profile import Profile
     from convscale.prediction.profile_file import read_profile
     from convscale.prediction.store import profile_of as profile
@@ -54,6 +55,7 @@ __all__ = [
     "InputError",
     "MemoryBudget",
     "Prediction",
+    "Predictions",
     "Profile",
     "Strategy",
     "TrainingPlan",
@@ -75,6 +77,7 @@ __all__ = [
     "operators",
     "plan",
     "predict",
+    "predict_many",
     "profile",
     "profiles",
     "read_profile",
@@ -92,6 +95,7 @@ _ORIGIN = {
     "InputError": "convscale.errors:InputError",
     "MemoryBudget": "convscale.complexity.memory:MemoryBudget",
     "Prediction": "convscale.prediction.prediction:Prediction",
+    "Predictions": "convscale.prediction.predictions:Predictions",
     "Profile": "convscale.prediction.profile:Profile",
     "Strategy": "convscale.strategy:Strategy",
     "TrainingPlan": "convscale.prediction.plan:TrainingPlan",
@@ -111,6 +115,7 @@ _ORIGIN = {
     "memory": "convscale.scaling.memory:memory",
     "plan": "convscale.scaling.planning:plan",
     "predict": "convscale.scaling:predict",
+    "predict_many": "convscale.prediction.predictions:predict_many",
     "profile": "convscale.prediction.store:profile_of",
     "profiles": "convscale.prediction.store:profiles",
     "read_profile": "convscale.prediction.profile_file:read_profile",

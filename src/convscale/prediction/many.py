@@ -7,10 +7,12 @@ common are computed once.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from convscale.families.candidates import Candidates, Part
 from convscale.families.forms import Sizes, forms
@@ -60,6 +62,63 @@ def many_seconds(
                 known[form] = _Parts(form, coefficients, execution, batch_size)
             found[rows.start + which] = known[form].seconds(part.take(which))
     return np.asarray(step_seconds(found, coefficients, execution, batch_size))
+
+
+def many_running(candidates: Candidates, kinds: Collection[str]) -> npt.NDArray[np.bool_]:
+    """Tell which candidates run an operator of one of some kinds, shape (n,).
+
+    Example:
+        >>> from convscale.families import named, read_candidates
+        >>> net = named("RegNetX-400MF")
+        >>> found = read_candidates(net, depths=[net.depths] * 2, widths=[net.widths] * 2,
+        ...                         group_widths=[net.group_widths, net.widths])
+        >>> many_running(found, {"convolution grouped"}).tolist()
+        [True, False]
+    """
+    found = np.zeros(len(candidates), bool)
+    for rows in chunks(len(candidates), _CHUNK):
+        part = candidates.part(rows)
+        for form, which in forms(candidates, part):
+            times = {term.times for term in terms(form) if term.kind in kinds}
+            sizes = Sizes(form, part.take(which))
+            for symbol in times:
+                found[rows.start + which] |= sizes.of(symbol) > 0
+    return found
+
+
+class Survey(NamedTuple):
+    """What candidates consist of, shape (n,): the most channels of a layer, and certain operators.
+
+    Example:
+        >>> Survey(np.array([64.0]), np.array([False])).widest.tolist()
+        [64.0]
+    """
+
+    widest: Floats
+    running: npt.NDArray[np.bool_]
+
+
+def survey(candidates: Candidates, kinds: Collection[str] = ()) -> Survey:
+    """Tell how wide candidates are, and which run an operator of one of some kinds.
+
+    Example:
+        >>> from convscale.families import named, read_candidates
+        >>> net = named("RegNetX-400MF")
+        >>> found = read_candidates(net, depths=[net.depths] * 2, widths=[net.widths] * 2,
+        ...                         group_widths=[net.group_widths, net.widths])
+        >>> survey(found, {"convolution grouped"})
+        Survey(widest=array([1000., 1000.]), running=array([ True, False]))
+    """
+    most, running = np.zeros(len(candidates)), np.zeros(len(candidates), bool)
+    for rows in chunks(len(candidates), _CHUNK):
+        part = candidates.part(rows)
+        for form, which in forms(candidates, part):
+            sizes, lines, own = Sizes(form, part.take(which)), terms(form), rows.start + which
+            for symbol in {line.times for line in lines if line.kind in kinds}:
+                running[own] |= sizes.of(symbol) > 0
+            for outs, times in {(line.product.outs, line.times) for line in lines if line.product}:
+                most[own] = np.maximum(most[own], sizes.of(outs) * (sizes.of(times) > 0))
+    return Survey(most, running)
 
 
 class _Parts:

@@ -7,7 +7,8 @@ import numpy as np
 from convscale.complexity.calls import ITEM_BYTES, KINDS
 from convscale.complexity.views import Operators
 from convscale.errors import InputError
-from convscale.prediction.form import network_seconds, operator_seconds
+from convscale.prediction.form import operator_seconds, step_seconds
+from convscale.prediction.fusion import executed
 from convscale.prediction.prediction import OVERHEAD, Prediction
 from convscale.prediction.profile import Profile
 from convscale.prediction.scope import Outside, outside, widened
@@ -87,9 +88,10 @@ def predicted(
 
 def _seconds(work: Workload, profile: Profile, batch_size: int) -> tuple[float, dict[str, float]]:
     """Return the time of a batch (s) and the share of each kind of operator."""
+    work = executed(work, profile.execution)
     given = (profile.coefficients, profile.execution, batch_size)
     single = operator_seconds(work, *given)
-    total = float(network_seconds(work, *given))
+    total = float(step_seconds(single.sum(axis=0), *given))
     if not work.operators or not np.isfinite(total) or total <= 0:
         raise InputError(
             f"The profile {profile.name} gives a time of {total:g} s for {work.operators} "

@@ -10,13 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from math import log2
 
 import numpy as np
 
 from convscale.complexity.calls import KINDS
 from convscale.prediction.profile import Profile, Seen
-from convscale.prediction.workload import Workload
+from convscale.prediction.workload import Floats, Workload
 from convscale.quantities import format_count
 
 
@@ -83,13 +82,24 @@ def _beyond(
 
 
 def _range(what: str, value: float, pair: tuple[float, float], unit: str) -> Iterator[Outside]:
-    low, high = pair
-    beyond = max(low / value, value / high if high else 1.0)
-    if beyond > 1 + 1e-9:
+    more = float(doublings(value, pair))
+    if more:
         least, most = (_written(each) for each in pair)
         between = f"{least} to {most}" if least != most else f"{most} alone"
         note = f"{what} {_written(value)}{unit}: the fit has seen {between}{unit}."
-        yield Outside(note, log2(beyond))
+        yield Outside(note, more)
+
+
+def doublings(value: float | Floats, pair: tuple[float, float]) -> Floats:
+    """Return how many doublings values lie beyond the least or the most that was seen.
+
+    Example:
+        >>> doublings(np.array([2.0, 8.0, 40.0]), (4, 10)).tolist()
+        [1.0, 0.0, 2.0]
+    """
+    low, high = pair
+    beyond = np.maximum(low / value, value / high if high else 1.0)
+    return np.where(beyond > 1 + 1e-9, np.log2(beyond), 0.0)
 
 
 def _written(value: float) -> str:
