@@ -9,6 +9,7 @@ from convscale.complexity.views import Operators
 from convscale.errors import InputError
 from convscale.prediction.form import operator_seconds, step_seconds
 from convscale.prediction.fusion import executed
+from convscale.prediction.known import known_factor
 from convscale.prediction.prediction import OVERHEAD, Prediction
 from convscale.prediction.profile import Profile
 from convscale.prediction.scope import Outside, outside, widened
@@ -69,6 +70,7 @@ def predicted(
     batch_size = check_count(batch_size, what="batch size")
     coverage = check_coverage(coverage)
     total, shares = _seconds(work, profile, batch_size)
+    total *= known_factor(profile.correction, network, resolution)
     given = None if resolution is None else sides(resolution)
     beyond = outside(profile, work, batch_size=batch_size, sides=given)
     low, high = profile.factors(coverage, widened=widened(beyond))
