@@ -164,7 +164,16 @@ def test_a_network_is_chosen_once_and_no_more_than_there_are():
 
 def test_of_twins_the_cheaper_is_chosen():
     listed = [Candidate("a", 224, "x", 1.0), Candidate("b", 224, "x", 0.1)]
-    assert choose(listed, np.ones((2, 5)) / 5, MOVES, 1) == (1,)
+    assert choose(listed, np.ones((2, 5)) / 5, MOVES, 1, thrift=0.5) == (1,)
+
+
+def test_what_may_not_be_measured_is_not_chosen_but_told_of():
+    listed, along = candidates()
+    allowed = [at % 4 == 0 for at in range(len(listed))]
+    chosen = choose(listed, along, MOVES, 8, allowed=allowed)
+    assert len(chosen) == 8
+    assert all(allowed[at] for at in chosen)
+    assert len(choose(listed, along, MOVES, 40, allowed=allowed)) == sum(allowed)
 
 
 def test_the_chosen_tell_more_than_drawn_ones():

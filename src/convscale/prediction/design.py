@@ -46,8 +46,9 @@ def choose(
     moves: Moves,
     count: int,
     *,
+    allowed: Sequence[bool] | None = None,
     prior: Prior | None = None,
-    thrift: float = 0.5,
+    thrift: float = 0.0,
 ) -> tuple[int, ...]:
     """Choose the candidates whose times leave least doubt about the times of all.
 
@@ -61,6 +62,8 @@ def choose(
         slopes: How the logarithms of their times follow those of the coefficients.
         moves: Which coefficients these are.
         count: How many to choose.
+        allowed: Which of them may be measured; by default all. The others are those that the
+            times shall tell of.
         prior: How far they move.
         thrift: How much cheap networks are preferred; 0 not at all.
 
@@ -78,11 +81,14 @@ def choose(
     listed = [candidates[at] for at in order]
     doubt = covariance(listed, slopes[order], moves, asked)
     price = np.array([one.seconds for one in listed]) ** thrift
+    may = [True] * len(order) if allowed is None else [allowed[at] for at in order]
+    barred = ~np.array(may, dtype=bool)
     chosen: list[int] = []
-    for _ in range(min(count, len(listed))):
+    for _ in range(min(count, sum(may))):
         noisy = np.diag(doubt) + asked.misfit**2
         gain = (doubt**2).sum(axis=0) / noisy / price
         gain[chosen] = -1.0
+        gain[barred] = -1.0
         # Equal gains differ in their last digits: the first of them by name is taken.
         best = int(np.argmax(gain >= gain.max() * (1 - 1e-9)))
         chosen.append(best)
