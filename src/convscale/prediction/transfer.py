@@ -14,6 +14,7 @@ from convscale.prediction.adaptation import Adapted, Prior, adapt
 from convscale.prediction.execution import Execution
 from convscale.prediction.fitting import predicted_seconds
 from convscale.prediction.form import coefficients_of
+from convscale.prediction.fusion import executed
 from convscale.prediction.known import known_networks, label_of
 from convscale.prediction.law import COSTS, law_of
 from convscale.prediction.profile import Band, Condition, Errors, Profile, Seen, seen_in
@@ -63,7 +64,7 @@ def transferred(
     missed = _missed(source, reference)
     start = coefficients_of(execution)
     start |= {n: v for n, v in source.coefficients.items() if n in start}
-    problem = _Few(start, Stack.of(timings), execution, _known(timings, missed), prior)
+    problem = _Few(start, _stack(timings, execution), execution, _known(timings, missed), prior)
     found = problem.adapted()
     errors, misses = problem.one_by_one()
     return Profile(
@@ -97,13 +98,18 @@ def _missed(source: Profile, reference: Sequence[Timing]) -> dict[str, float]:
     """Return what the source misses: logarithms of timed over predicted, by network and side."""
     if not reference:
         return {}
-    stack = Stack.of(reference)
+    stack = _stack(reference, source.execution)
     known = coefficients_of(source.execution) | dict(source.coefficients)
     logs = np.log(stack.seconds / predicted_seconds(stack, known, source.execution))
     return {
         label_of(one.network, one.resolution): float(m)
         for one, m in zip(reference, logs, strict=True)
     }
+
+
+def _stack(timings: Sequence[Timing], execution: Execution) -> Stack:
+    """Put timings together as their networks are executed."""
+    return Stack.of([replace(one, workload=executed(one.workload, execution)) for one in timings])
 
 
 def _known(timings: Sequence[Timing], missed: Mapping[str, float]) -> Floats | None:
