@@ -157,13 +157,29 @@ def test_many_predictions_are_those_one_by_one(name, run, seen):
         assert found.images_per_second[row] == pytest.approx(expected.images_per_second, rel=1e-9)
 
 
-def test_predictions_of_descriptions_are_those_of_their_modules():
-    net, given = families.named("RegNetY-400MF"), profile()
-    stages = {name: [getattr(net, name)] for name in ("depths", "widths", "group_widths")}
-    found = predict_many(net, **stages, profile=given, batch_size=8)
-    built = cs.predict(net, profile=given, batch_size=8)
+@pytest.mark.parametrize("name", ["RegNetY-400MF", "EfficientNet-B0"])
+def test_predictions_of_descriptions_are_those_of_their_modules(name):
+    net, given = families.named(name), profile()
+    module = cs.build(net, weights=False)
+    built = cs.predict(module, profile=given, batch_size=8, resolution=net.resolution)
+    found = predict_many(like(net, [net]), profile=given, batch_size=8)
     assert found.latency_ms[0] == pytest.approx(built.latency_ms, rel=1e-9)
     assert [bound[0] for bound in found.interval_ms] == pytest.approx(built.interval_ms, rel=1e-9)
+    one = cs.predict(name, profile=given, batch_size=8)
+    assert one.latency_ms == pytest.approx(built.latency_ms, rel=1e-9)
+    assert one.shares == pytest.approx(built.shares, rel=1e-9)
+    assert (one.network, one.resolution, one.notes) == (name, built.resolution, built.notes)
+
+
+def test_a_name_with_options_is_predicted_in_closed_form_with_them():
+    given = profile()
+    asked = {"num_classes": 10, "in_chans": 1, "resolution": (96, 128)}
+    one = cs.predict("ResNet-18", profile=given, batch_size=8, **asked)
+    net = replace(families.named("ResNet-18"), num_classes=10, in_chans=1)
+    module = cs.build(net, weights=False)
+    built = cs.predict(module, profile=given, batch_size=8, resolution=(96, 128))
+    assert one.latency_ms == pytest.approx(built.latency_ms, rel=1e-9)
+    assert one.resolution == built.resolution
 
 
 def test_kinds_that_only_some_run_widen_the_intervals_of_these_alone():

@@ -7,6 +7,7 @@ from convscale.complexity.views import Operators
 from convscale.errors import InputError
 from convscale.network.naming import NetworkLike
 from convscale.network.sources import Network
+from convscale.prediction.described import described_workload
 from convscale.prediction.predict import ELEMENTS, check_coverage, predicted, workload_of
 from convscale.prediction.prediction import Prediction
 from convscale.prediction.profile import Profile
@@ -62,8 +63,17 @@ def predict_network(
     Raises:
         InputError: If the network cannot run at its resolution.
     """
-    recorded = record_network(network, dtype=ELEMENTS)
-    return _predicted(recorded, profile, batch_size, coverage)
+    if network.family is None or network.origin.steps or network.inputs is not None:
+        recorded = record_network(network, dtype=ELEMENTS)
+        return _predicted(recorded, profile, batch_size, coverage)
+    return predicted(  # in closed form: the same operators, without building the network
+        described_workload(network.family, resolution=network.resolution),
+        profile,
+        network=network.name,
+        resolution=network.resolution,
+        batch_size=batch_size,
+        coverage=coverage,
+    )
 
 
 def _predicted(found: Operators, profile: Profile, batch_size: int, coverage: float) -> Prediction:
