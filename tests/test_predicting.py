@@ -220,7 +220,7 @@ def test_several_networks_stand_side_by_side(profile, capsys, tmp_path):
     words = ["predict", "resnet18", "resnet18@w:2", "--profile", "mine", "--batch-size", "64"]
     assert run([*words, "--csv", str(file), "--coverage", "80%"]) == 0
     out = capsys.readouterr().out
-    for part in ("timm:resnet18@w:2", "80% interval", "convolution kxk", "images/s"):
+    for part in ("timm:resnet18@w:2", "80 % interval", "convolution kxk", "images/s"):
         assert part in out
     rows = list(csv.DictReader(file.read_text().splitlines()))
     expected = [

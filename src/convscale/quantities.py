@@ -88,11 +88,17 @@ def format_ms(value: float) -> str:
     """
     for unit, ms in (("d", 86_400_000.0), ("h", 3_600_000.0), ("min", 60_000.0), ("s", 1e3)):
         if value >= ms:
-            return f"{_three(value / ms)} {unit}"
-    return f"{_three(value)} ms" if value >= 1 else f"{_three(1e3 * value)} us"
+            return f"{format_figure(value / ms)} {unit}"
+    return f"{format_figure(value)} ms" if value >= 1 else f"{format_figure(1e3 * value)} us"
 
 
-def _three(value: float) -> str:
+def format_figure(value: float) -> str:
+    """Write a number to three digits, zeros included.
+
+    Example:
+        >>> format_figure(53), format_figure(6.7), format_figure(0.25)
+        ('53.0', '6.70', '0.25')
+    """
     return f"{value:.{max(0, 2 - int(math.log10(max(value, 1))))}f}"
 
 

@@ -8,13 +8,16 @@ from math import exp, log
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
-from convscale.complexity.calls import KINDS
+from convscale.complexity.calls import CONVOLUTIONS, KINDS, LINEAR
 from convscale.errors import InputError
 from convscale.prediction.form import Coefficients, Execution
 
 if TYPE_CHECKING:
     from convscale.prediction.workload import Workload
+
+_LAYERS = [KINDS.index(kind) for kind in (*CONVOLUTIONS, LINEAR)]
 
 Condition = str | int | float | bool | None
 
@@ -24,8 +27,8 @@ class Seen:
     """What a fit has seen: the least and the most of each quantity, and the kinds of operators.
 
     `batch_sizes` are in images, `resolutions` in px (of a rectangle the side of a square as
-    large), `flops` in multiply-adds of one image, `channels` the output channels of operators
-    that multiply.
+    large), `flops` in multiply-adds of one image, `channels` the output channels of convolutions
+    and linear layers.
 
     Example:
         >>> Seen((1, 256), (160, 384), (1e8, 1e11), (8, 4096), ("linear",)).batch_sizes
@@ -65,7 +68,7 @@ def seen_in(
     if not works or not batches or not sides:
         raise InputError("No timings: a fit needs at least one network, batch and resolution.")
     kinds = {int(kind) for work in works for kind in np.unique(work.kind)}
-    channels = [work.outs[work.outs > 0] for work in works]
+    channels = [output_channels(work) for work in works]
     flops = [float((work.flops * work.repeats).sum()) for work in works]
     widths = np.concatenate(channels)
     return Seen(
@@ -75,6 +78,17 @@ def seen_in(
         (float(widths.min()), float(widths.max())) if len(widths) else (1.0, 1.0),
         tuple(KINDS[kind] for kind in sorted(kinds)),
     )
+
+
+def output_channels(work: Workload) -> npt.NDArray[np.float64]:
+    """Return the output channels of convolutions and linear layers.
+
+    Example:
+        >>> from convscale.prediction.workload import workload
+        >>> output_channels(workload([])).size
+        0
+    """
+    return np.asarray(work.outs[np.isin(work.kind, _LAYERS)])
 
 
 @dataclass(frozen=True)

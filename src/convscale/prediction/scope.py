@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from convscale.complexity.calls import KINDS
-from convscale.prediction.profile import Profile, Seen
+from convscale.prediction.profile import Profile, Seen, output_channels
 from convscale.prediction.workload import Floats, Workload
 from convscale.quantities import format_count
 
@@ -75,7 +75,7 @@ def _beyond(
     flops = float((work.flops * work.repeats).sum())
     if flops > 0:
         yield from _range("Multiply-adds of an image", flops, seen.flops, "")
-    outs = work.outs[work.outs > 0]
+    outs = output_channels(work)
     if len(outs):
         widest = float(outs.max())
         yield from _range("Widest layer", widest, (1.0, seen.channels[1]), " channels")

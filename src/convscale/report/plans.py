@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from convscale.quantities import format_count, format_ms, format_resolution
+from convscale.quantities import format_count, format_figure, format_ms, format_resolution
 from convscale.report.layout import add_row, noted, table_of, titled
 from convscale.report.memory import memory_sentence
 
@@ -58,4 +58,4 @@ def plan_table(plan: TrainingPlan) -> RenderableType:
 
 
 def _figure(value: float) -> str:
-    return f"{value:.3g}" if value < 1000 else f"{value:,.0f}"
+    return format_figure(value) if value < 1000 else f"{value:,.0f}"

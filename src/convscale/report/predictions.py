@@ -36,7 +36,7 @@ def predictions_table(found: Sequence[Prediction], profile: Profile) -> Renderab
     first = found[0]
     images = "1 image" if first.batch_size == 1 else f"{first.batch_size} images"
     title = f"{first.execution.work.capitalize()} of {images} by {first.profile}"
-    table = table_of("network", "px<", "ms<", f"{first.coverage:.0%} interval<", "images/s<")
+    table = table_of("network", "px<", "ms<", f"{100 * first.coverage:g} % interval<", "images/s<")
     for entry in found:
         low, high = entry.interval_ms
         add_row(
