@@ -45,7 +45,7 @@ def unfit():
 # Command line -> what its one line says. All of these are found before any network is touched.
 PARSED = {
     "": r"Missing command\. The commands are count, scale, compare, measure, correlate, "
-    r"memory, stages, diff, strategies, laws, fit\.",
+    r"predict, profiles, plan, memory, stages, diff, strategies, laws, fit\.",
     "cuont resnet18": r"No such command 'cuont'\. Did you mean 'count'\?",
     "--bogus": r"No such option: --bogus\.",
     "count": r"Missing argument 'NETWORK'\. See 'convscale count --help'\.",
@@ -64,7 +64,7 @@ PARSED = {
     "count resnet18 --in-chans 0": r"The number of input channels is 0; it must be at least 1\.",
     "scale resnet18 --factor 2": r"Missing option '--strategy'\.",
     "scale resnet18 --strategy w": r"No target was given\. Write exactly one of --factor, --flops, "
-    r"--params, --acts and --memory, as in --factor 2\.",
+    r"--params, --acts, --latency and --memory, as in --factor 2\.",
     "scale resnet18 --strategy w --factor 2 --flops 1G": r"2 targets were given: --factor 2 and "
     r"--flops 1G\. Write exactly one of",
     "scale resnet18 --strategy w --params 1M --acts 1M --flops 1G": r"3 targets were given",

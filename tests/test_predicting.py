@@ -258,3 +258,24 @@ def test_the_command_refuses_bad_input_in_one_line(words, said, profile, capsys)
     assert out == ""
     assert err.startswith(f"convscale: {said}")
     assert err.count("\n") == 1
+
+
+def test_compare_has_predicted_latencies_and_chooses_by_them(profile, capsys, tmp_path):
+    words = ["compare", "resnet18", "--strategies", "w", "--factors", "2,4", "--resolution", "64"]
+    words += ["--profile", "mine", "--batch-size", "64"]
+    assert run([*words, "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)["rows"]
+    names = ["resnet18", "resnet18@w:2", "resnet18@w:4"]
+    expected = [
+        cs.predict(name, profile=profile, batch_size=64, resolution=64).latency_ms for name in names
+    ]
+    assert [row["predicted"]["latency_ms"] for row in rows] == pytest.approx(expected)
+    assert all("latency_ms" not in row for row in rows)
+    budget = f"{(expected[1] + expected[2]) / 2}ms"
+    page = tmp_path / "report.html"
+    assert run([*words, "--latency-budget", budget, "--html", str(page)]) == 0
+    out = capsys.readouterr().out
+    assert "predicted ms" in out
+    assert "build timm:resnet18 scaled by w at 2x" in out
+    assert page.exists()
+    assert run([*words, "--latency-budget", "1us"]) == 3

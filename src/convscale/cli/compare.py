@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,7 @@ from convscale.strategy import parse_strategy
 if TYPE_CHECKING:
     from convscale.selection import Choice
     from convscale.study import Comparison
+    from convscale.study.comparison import Row
 
 
 def compare(
@@ -30,6 +32,7 @@ def compare(
     strategies: options.Strategies = "w,dwr,dWr",
     factors: options.Factors = "2,4",
     measure: options.Measure = False,
+    profile: options.CompareProfile = None,
     latency_budget: options.Budget = None,
     batch_size: options.BatchSize = "1",
     device: options.Device = "cpu",
@@ -54,7 +57,7 @@ def compare(
     chosen = [parse_strategy(name) for name in names]
     texts = listed(factors, what="factors", example="2,4")
     scales = [parse_number(text, what="factor") for text in texts]
-    budget = _budget(latency_budget, measured=measure)
+    budget = _budget(latency_budget, timed=measure or profile is not None)
     batch = whole_number(batch_size, what="batch size")
     cores = optional_whole_number(threads, what="number of threads")
     limits = time_limits(repeats, time_limit, repeats_as="rounds")
@@ -78,6 +81,7 @@ def compare(
             progress=report,
             num_classes=classes,
             in_chans=channels,
+            profile=profile,
             **limits,
         )
     choices = [] if budget is None else _choices(found, budget)
@@ -89,25 +93,35 @@ def compare(
     return _answer(found, choices, page, json=json)
 
 
-def _budget(text: str | None, *, measured: bool) -> LatencyBudget | None:
+def _budget(text: str | None, *, timed: bool) -> LatencyBudget | None:
     if text is None:
         return None
-    if not measured:
+    if not timed:
         raise InputError(
-            f"The latency budget {text} needs latencies. Add --measure, or leave the budget out."
+            f"The latency budget {text} needs latencies. Add --measure or --profile NAME, or leave "
+            "the budget out."
         )
     return parse_latency_budget(text)
 
 
 def _choices(found: Comparison, budget: LatencyBudget) -> list[Choice]:
-    """Choose for each network of which there are scaled ones."""
+    """Choose for each network of which there are scaled ones: by times measured, or predicted."""
     choices = []
     for network in found.networks:
-        rows = found.of(network)
+        rows = found.of(network) if found.measured else [*map(_as_timed, found.of(network))]
         base = next((row.latency for row in rows if row.strategy is None), None)
         if base is not None and any(row.strategy for row in rows):
             choices.append(choose(rows, budget.limit_ms(base.median)))
     return choices
+
+
+def _as_timed(row: Row) -> Row:
+    """Return a row whose predicted latency stands for a measured one."""
+    from convscale.runtime import Spread
+
+    if row.predicted is None:
+        return row
+    return replace(row, latency=Spread(row.predicted.latency_ms, 0.0, 0))
 
 
 def _require_feasible(choices: list[Choice], page: Path | None) -> None:

@@ -225,6 +225,10 @@ ScaleProfile = Annotated[
         help=f"{_PROFILE_HELP} For --latency, or to see latencies beside another target.",
     ),
 ]
+CompareProfile = Annotated[
+    str | None,
+    typer.Option("--profile", metavar="NAME|FILE", help=f"{_PROFILE_HELP} Predicts latencies."),
+]
 ProfileName = Annotated[
     str | None,
     typer.Argument(

@@ -143,7 +143,7 @@ def decision_frame(comparison: Comparison, choices: Sequence[Choice]) -> pd.Data
             ms, limit = row.latency.median, choice.budget_ms
             if row.strategy is None:
                 verdict = BASE
-            elif row == choice.row:
+            elif choice.takes(row):
                 verdict = "recommended"
             else:
                 verdict = "fewer flops" if ms <= limit else "over budget"

@@ -166,6 +166,8 @@ def _what_to_build(
         else ""
     )
     said = f"{ringed}What lies in the grey part takes too long."
+    if not len(frame):  # by predicted latencies
+        return [parts.cards(choices, comparison)]
     return [
         parts.cards(choices, comparison),
         section(

@@ -22,6 +22,7 @@ from convscale.runtime.spread import format_ms
 from convscale.strategy.registry import is_entry
 
 if TYPE_CHECKING:
+    from convscale.prediction.prediction import Prediction
     from convscale.runtime.measurement import Conditions
     from convscale.runtime.spread import Spread
     from convscale.selection import Choice
@@ -60,7 +61,7 @@ def cards(choices: Sequence[Choice], comparison: Comparison) -> str:
 
 def _card(choice: Choice, comparison: Comparison) -> str:
     budget = f"{format_ms(choice.budget_ms)} ms"
-    row = next((row for row in comparison.of(choice.network) if row == choice.row), None)
+    row = next((row for row in comparison.of(choice.network) if choice.takes(row)), None)
     if row is None:
         name = tag("p", choice.network, classes="card-name")
         title = tag("p", f"No scaled network fits {budget}", classes="card-title")
@@ -143,6 +144,8 @@ def rows_table(comparison: Comparison, choices: Sequence[Choice]) -> str:
         True
     """
     heads = ["network", "scaled by", "px<", *(f"{metric}<" for metric in METRICS)]
+    if comparison.predicted:
+        heads.append("predicted (ms)<")
     if comparison.measured:
         heads.append("latency (ms)<")
     timed = any(row.processor for row in comparison.rows)
@@ -154,7 +157,7 @@ def rows_table(comparison: Comparison, choices: Sequence[Choice]) -> str:
     rows = []
     for row in comparison.rows:
         choice = by_network.get(row.network)
-        chosen = choice is not None and row == choice.row
+        chosen = choice is not None and choice.takes(row)
         kind = "base group" if row.strategy is None else "chosen" if chosen else ""
         cells = [
             Cell(row.network, classes=""),
@@ -162,6 +165,8 @@ def rows_table(comparison: Comparison, choices: Sequence[Choice]) -> str:
             Cell(format_resolution(row.resolution)),
             *(_metric(row, metric) for metric in METRICS),
         ]
+        if comparison.predicted:
+            cells.append(_predicted(row.predicted))
         if comparison.measured:
             cells.append(_time(row.latency))
         if timed:
@@ -177,6 +182,13 @@ def _metric(row: Row, metric: str) -> Cell:
     return Cell(format_count(getattr(row, metric)), small=small)
 
 
+def _predicted(found: Prediction | None) -> Cell:
+    if found is None:
+        return Cell("–")
+    low, high = (format_ms(end) for end in found.interval_ms)
+    return Cell(format_ms(found.latency_ms), small=f"{low}–{high}")
+
+
 def _time(spent: Spread | None) -> Cell:
     if spent is None:
         return Cell("–")
@@ -189,7 +201,7 @@ def _verdict(row: Row, choice: Choice | None) -> str:
     over = row.latency.median - choice.budget_ms
     if row.strategy is None:
         return "over" if over > 0 else "fits"
-    if row == choice.row:
+    if choice.takes(row):
         return "recommended"
     return f"{format_ms(over)} ms over" if over > 0 else "fits, fewer flops"
 

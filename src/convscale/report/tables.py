@@ -157,6 +157,8 @@ def comparison_table(comparison: Comparison, choices: Sequence[Choice] = ()) -> 
 def _rows_table(comparison: Comparison, choices: Sequence[Choice]) -> RenderableType:
     """Show all rows; processor times too, where there are any and the window is wide enough."""
     heads = ["network", "strategy", "s<", "px<", "flops<", "params<", "acts<"]
+    if comparison.predicted:
+        heads += ["predicted ms<"]
     if comparison.measured:
         heads += ["latency ms<"]
     narrow = _filled(comparison, choices, heads)
@@ -173,18 +175,20 @@ def _filled(comparison: Comparison, choices: Sequence[Choice], heads: Sequence[s
         if before not in (None, row.network):
             table.add_section()
         before = row.network
-        cells = _row_cells(row)[: len(heads)]
+        cells = _row_cells(row, predicted=comparison.predicted)[: len(heads)]
         _add(table, *cells, style="bold green" if row.label in chosen else None)
     return table
 
 
-def _row_cells(row: Row) -> list[str]:
+def _row_cells(row: Row, *, predicted: bool) -> list[str]:
+    latency = "" if row.predicted is None else f"{row.predicted.latency_ms:.4g}"
     return [
         row.network,
         row.strategy or "base",
         f"{row.factor:g}x",
         format_resolution(row.resolution),
         *(format_count(getattr(row, metric)) for metric in METRICS),
+        *([latency] if predicted else []),
         format_spread(row.latency),
         format_spread(row.processor),
     ]

@@ -5,9 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from convscale.errors import InputError
-from convscale.quantities import check_positive, parse_number
-
-_UNITS = (("ms", 1.0, False), ("s", 1e3, False), ("x", 1.0, True))
+from convscale.quantities import check_positive, parse_ms, parse_number
 
 
 @dataclass(frozen=True)
@@ -34,7 +32,7 @@ class LatencyBudget:
 
 
 def parse_latency_budget(text: str) -> LatencyBudget:
-    """Read a latency budget: ms and s are times, x is a multiple of the base's latency.
+    """Read a latency budget: ms, s and us are times, x is a multiple of the base's latency.
 
     Raises:
         InputError: If it has no unit, or is not positive and finite.
@@ -46,8 +44,9 @@ def parse_latency_budget(text: str) -> LatencyBudget:
         150.0
     """
     word = text.strip().lower()
-    for unit, ms, relative in _UNITS:
-        if word.endswith(unit):
-            number = word.removesuffix(unit).strip()
-            return LatencyBudget(parse_number(number, what="latency budget") * ms, relative)
+    if word.endswith("x"):
+        number = word.removesuffix("x").rstrip()
+        return LatencyBudget(parse_number(number, what="latency budget"), relative=True)
+    if word.endswith("s"):
+        return LatencyBudget(parse_ms(word, what="latency budget"), relative=False)
     raise InputError(f"Cannot read {text!r} as a latency budget. Write 2.5x (the base's) or 8ms.")

@@ -78,6 +78,10 @@ class Choice:
         """Whether a scaled network fits the budget."""
         return self.row is not None
 
+    def takes(self, row: Candidate) -> bool:
+        """Tell whether a row is the chosen one."""
+        return self.row is not None and self.row.label == row.label
+
     @property
     def next_best(self) -> Candidate | None:
         """The network with the next most flops that fits too."""

@@ -24,6 +24,8 @@ from convscale.study.trials import Progress, Trial, plan_of, scale_all
 
 if TYPE_CHECKING:
     from convscale.network import NetworkLike
+    from convscale.prediction.store import ProfileLike
+    from convscale.scaling.latency import Timing
 
 
 def compare(
@@ -42,6 +44,7 @@ def compare(
     num_classes: int | None = None,
     in_chans: int | None = None,
     seed: int = 0,
+    profile: ProfileLike | None = None,
 ) -> Comparison:
     """Compare strategies and factors on networks by flops, params, acts and latency.
 
@@ -51,7 +54,7 @@ def compare(
         factors: Scale factors s of the flops.
         resolution: The base networks' input side in px; by default their own.
         measure: Whether to measure latencies, all networks interleaved.
-        batch_size: Images in one forward pass that is measured.
+        batch_size: Images in one forward pass that is measured or predicted.
         device: cpu, cuda, cuda:1 or mps.
         threads: Threads of the processor; one by default, which repeats best.
         rounds: Timed passes of each network; twelve times as many of one below 50 ms.
@@ -61,6 +64,7 @@ def compare(
         num_classes: Classes of networks made from a name.
         in_chans: Input channels of networks made from a name.
         seed: For the weights, the inputs and the order of the measurements.
+        profile: The name, the file or the value of a profile that predicts latencies.
 
     Returns:
         For each network a base row and a row a strategy and factor. A combination that
@@ -75,6 +79,7 @@ def compare(
         >>> [(row.strategy, row.factor) for row in found.rows]
         [(None, 1.0), ('w', 2.0), ('dWr', 2.0)]
     """
+    timing = _timing(profile, batch_size)
     if measure:
         # Refuse what cannot be measured before minutes are spent on scaling.
         check_setting(Setting(batch_size=batch_size, device=device, threads=threads))
@@ -87,6 +92,7 @@ def compare(
         weights=measure,
         seed=seed,
         options={"num_classes": num_classes, "in_chans": in_chans},
+        timing=timing,
     )
     steps = _Steps(progress or _silent, total=plan.size * (1 + (rounds if measure else 0)))
     notes = scale_all(plan, steps.built)
@@ -105,6 +111,12 @@ def compare(
         seed=seed,
     )
     return _with_times(counted, measured, asked=rounds)
+
+
+def _timing(profile: ProfileLike | None, batch_size: int) -> Timing | None:
+    from convscale.scaling.latency import timing_of
+
+    return None if profile is None else timing_of(profile, None, batch_size)
 
 
 @dataclass

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from convscale.complexity.complexity import METRICS
+from convscale.prediction.prediction import Prediction
 from convscale.quantities import Resolution, format_resolution
 from convscale.runtime.measurement import Conditions
 from convscale.runtime.spread import Spread
@@ -23,7 +24,8 @@ class Row:
 
     flops are multiply-adds; ratio holds each metric over the base's, None where that is
     0; latency is wall time and processor is processor time, both in milliseconds a
-    forward pass of the whole batch and None where not measured.
+    forward pass of the whole batch and None where not measured; predicted is the latency that
+    a profile predicts.
 
     Example:
         >>> base = Row("timm:resnet50", None, 1.0, 224, 4_089_184_256, 25_557_032, 11_114_984)
@@ -42,6 +44,7 @@ class Row:
     latency: Spread | None = None
     processor: Spread | None = None
     notes: tuple[str, ...] = ()
+    predicted: Prediction | None = None
 
     @property
     def label(self) -> str:
@@ -67,7 +70,23 @@ class Row:
             document["latency_ms"] = self.latency.as_document()
         if self.processor is not None:
             document["processor_ms"] = self.processor.as_document()
+        if self.predicted is not None:
+            document["predicted"] = predicted_document(self.predicted)
         return document
+
+
+def predicted_document(found: Prediction) -> dict[str, object]:
+    """Return a predicted latency as a row has it.
+
+    Example:
+        >>> from convscale.prediction.execution import Execution
+        >>> found = Prediction("net", 224, 8, "mine", Execution(), 8.0, (7.0, 9.0), 0.9)
+        >>> predicted_document(found)["interval_ms"]
+        [7.0, 9.0]
+    """
+    own = ("profile", "batch_size", "latency_ms", "interval_ms", "coverage")
+    document = found.as_document()
+    return {name: document[name] for name in own}
 
 
 @dataclass(frozen=True)
@@ -98,6 +117,11 @@ class Comparison:
     def measured(self) -> bool:
         """Whether latencies were measured."""
         return any(row.latency is not None for row in self.rows)
+
+    @property
+    def predicted(self) -> bool:
+        """Whether latencies were predicted."""
+        return any(row.predicted is not None for row in self.rows)
 
     @property
     def correlation(self) -> dict[str, float | None]:
@@ -144,6 +168,7 @@ def _line(row: Row) -> dict[str, object]:
         "latency_ms": latency.median if latency else missing,
         "latency_iqr_ms": latency.iqr if latency else missing,
         "repeats": latency.repeats if latency else 0,
+        "predicted_ms": row.predicted.latency_ms if row.predicted else missing,
         "processor_ms": processor.median if processor else missing,
         "processor_iqr_ms": processor.iqr if processor else missing,
     }

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from convscale.network import Network, NetworkLike
     from convscale.scaling import ScaledNetwork
+    from convscale.scaling.latency import Timing
 
 Progress = Callable[[int, int], None]
 T = TypeVar("T")
@@ -28,7 +29,8 @@ T = TypeVar("T")
 class Plan:
     """Which networks to scale by which strategies and factors; each stands there once.
 
-    weights says whether modules are built, options what networks made from a name are given.
+    weights says whether modules are built, options what networks made from a name are given,
+    timing what predicts their latency, if anything does.
 
     Example:
         >>> plan_of(["resnet18"], strategies=["w", "dWr"], factors=[2.0, 4.0]).size
@@ -42,6 +44,7 @@ class Plan:
     weights: bool
     seed: int
     options: dict[str, int | None]
+    timing: Timing | None = None
 
     @property
     def size(self) -> int:
@@ -59,6 +62,7 @@ def plan_of(
     weights: bool = False,
     seed: int = 0,
     options: dict[str, int | None] | None = None,
+    timing: Timing | None = None,
 ) -> Plan:
     """Check what was asked for, and leave out what stands there twice.
 
@@ -79,6 +83,7 @@ def plan_of(
         weights=weights,
         seed=seed,
         options=options or {},
+        timing=timing,
     )
 
 
@@ -193,6 +198,7 @@ def _base(network: Network, counted: Count, plan: Plan) -> Trial:
         counted.acts,
         ratio=dict.fromkeys(METRICS, 1.0),
         notes=counted.notes,
+        predicted=None if plan.timing is None else plan.timing.of(network),
     )
     module = network.build("cpu") if plan.weights else None
     return _trial(row, module, network.in_chans, network.dims or 2)
@@ -210,6 +216,7 @@ def _scaled(scaled: ScaledNetwork, base: Row, plan: Plan) -> Trial:
         achieved.acts,
         ratio=scaled.ratio,
         notes=scaled.notes,
+        predicted=None if plan.timing is None else plan.timing.of(scaled.as_network()),
     )
     module = scaled.module if plan.weights else None
     return _trial(row, module, scaled.in_chans, scaled.dims)
