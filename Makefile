@@ -5,8 +5,9 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+GARMENTS := /usr/share/datasets/fashion-mnist/train-images-idx3-ubyte.gz
 
-.PHONY: help install demo test lint types verify coverage counting memory runtime-study ordering agreement clean
+.PHONY: help install demo test lint types verify coverage counting memory runtime-study ordering agreement fashion-mnist clean
 
 help:             ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -16,7 +17,7 @@ $(STAMP): pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $(STAMP)
 
-install: $(STAMP) ## set up the virtual environment
+install: $(STAMP) fashion-mnist ## set up the virtual environment, and Fashion-MNIST where that can be
 
 demo: $(STAMP)    ## scale, count, measure and recommend, on real networks
 	$(BIN)/convscale compare timm:resnet50 timm:efficientnet_b0 --strategies w,dwr,dWr \
@@ -53,6 +54,12 @@ ordering: $(STAMP) ## put ten networks in order on a loaded machine (20 min)
 
 agreement: $(STAMP) ## compare counts with PyTorch's counter and timm's tables, write docs/agreement.md
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.agreement $(ARGS)
+
+fashion-mnist:    ## install Fashion-MNIST, 31 MB: Debian's package dataset-fashion-mnist
+	@if [ -e $(GARMENTS) ]; then echo "Fashion-MNIST is there."; \
+	elif [ "$$(id -u)" = 0 ] && apt-get install --yes --quiet dataset-fashion-mnist; then :; \
+	elif sudo -n true 2>/dev/null && sudo -n apt-get install --yes --quiet dataset-fashion-mnist; then :; \
+	else echo "Not installed: Fashion-MNIST. As root: apt-get install dataset-fashion-mnist"; fi
 
 clean:            ## remove what the targets made
 	rm -rf $(VENV) demo .mypy_cache .ruff_cache .pytest_cache .hypothesis

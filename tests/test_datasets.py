@@ -56,7 +56,7 @@ def test_a_folder_of_images_gives_its_classes_in_the_order_of_their_names(tmp_pa
     data = read_data(str(tmp_path))
     assert data.classes == ("iris", "rose")
     assert data.train.targets == (0, 0, 1, 1, 1)
-    assert data.train.name(4) == "rose/2.png"
+    assert data.train.name(4) == "train/rose/2.png"
     assert data.train.read(4).getpixel((0, 0)) == (10, 40, 90)
     assert data.validation.targets == (0, 1)
 
@@ -191,7 +191,7 @@ def test_a_broken_image_is_named(tmp_path, damage, monkeypatch):
         monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     else:
         file.write_bytes({"empty": b"", "cut": whole[: len(whole) - 30], "text": b"no"}[damage])
-    with pytest.raises(BrokenImageError, match=re.escape("a/0.png: ")):
+    with pytest.raises(BrokenImageError, match=re.escape("train/a/0.png: ")):
         read_data(str(tmp_path)).train.read(0)
 
 

@@ -7,7 +7,7 @@ import random
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import nn
 
 from convscale.errors import InputError
@@ -15,7 +15,9 @@ from convscale.training.datasets import read_data
 from convscale.training.loading import BrokenImages, training_loader, validation_loader
 from convscale.training.metrics import evaluate, wrong
 from convscale.training.recipe import Recipe
+from convscale.training.recipe_files import read_recipe
 from convscale.training.seeding import Batches, Order
+from convscale.training.transforms import posterized, training_transform
 from tests.test_datasets import write_images
 
 
@@ -92,6 +94,36 @@ def test_loading_leaves_the_random_numbers_of_the_process_alone(digits):
     assert found[1:] == expected[1:]
 
 
+@pytest.mark.parametrize("grow", ["", "-inc1"])
+@pytest.mark.parametrize("policy", ["rand-m0", "rand-m9-mstd0.5", "rand-m10", "rand-m15-mmax20"])
+def test_policies_work_at_every_magnitude(digits, policy, grow):
+    transform = training_transform(Recipe(augment=policy + grow), digits.traits, 16)
+    image = digits.train.read(0)
+    for _ in range(200):
+        assert transform(image).shape == (3, 16, 16)
+
+
+@pytest.mark.parametrize("policy", ["original", "originalr", "v0", "v0r", "3a", "augmix-m5-w4-d2"])
+def test_the_other_policies_of_timm_work(digits, policy):
+    transform = training_transform(Recipe(augment=policy), digits.traits, 16)
+    for _ in range(100):
+        assert transform(digits.train.read(0)).shape == (3, 16, 16)
+
+
+@pytest.mark.parametrize("policy", ["rand-q9", "rand-m", "augmix-x3"])
+def test_a_policy_that_timm_does_not_know_is_refused(digits, policy):
+    with pytest.raises(InputError, match="augment"):
+        training_transform(read_recipe("basic", [f"augment={policy}"]), digits.traits, 16)
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 7, 8])
+def test_posterising_is_pillows_and_black_without_bits(bits):
+    image = Image.fromarray(np.arange(256, dtype=np.uint8).reshape(16, 16)).convert("RGB")
+    pillows = np.asarray(ImageOps.posterize(image, bits))
+    assert (np.asarray(posterized(image, bits)) == pillows).all()
+    assert not np.asarray(posterized(image, 0)).any()
+
+
 def test_digits_are_not_mirrored_unless_asked(digits):
     recipe = Recipe(augment="flip-crop", crop_scale=(1.0, 1.0), workers=0)
     order = Order(images=1438, batch_size=64, epochs=1, seed=3)
@@ -162,7 +194,7 @@ def test_broken_images_are_skipped_and_counted_once(tmp_path, workers):
     loader = training_loader(data, recipe, Batches(order), resolution=8, broken=broken)
     sizes = {len(images) for images, _ in loader}
     assert sizes == {4}
-    assert sorted(broken.found) == ["a/0.png", "a/1.png", "a/2.png"]
+    assert sorted(broken.found) == ["train/a/0.png", "train/a/1.png", "train/a/2.png"]
     validation = validation_loader(data, recipe, resolution=8)
     assert sum(len(images) for images, _ in validation) == 9
     assert len(validation.broken.found) == 3

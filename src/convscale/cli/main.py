@@ -19,6 +19,7 @@ from convscale.cli.compare import compare
 from convscale.cli.correlate import correlate
 from convscale.cli.count import count
 from convscale.cli.diff import diff
+from convscale.cli.eval import evaluate
 from convscale.cli.failure import DEFECT, INTERRUPTED, Failure, failure_of
 from convscale.cli.fit import fit
 from convscale.cli.laws import laws
@@ -28,9 +29,11 @@ from convscale.cli.plan import plan
 from convscale.cli.predict import predict
 from convscale.cli.profiles import profiles
 from convscale.cli.quiet import collected_warnings, stdout_kept_clean
+from convscale.cli.recipe import list_recipes, show
 from convscale.cli.scale import scale
 from convscale.cli.stages import stages
 from convscale.cli.strategies import strategies
+from convscale.cli.train import train
 from convscale.errors import InputError
 
 
@@ -99,10 +102,22 @@ _EXAMPLES: dict[Callable[..., Answer], str] = {
     strategies: "strategies",
     laws: "laws resnet50",
     fit: "fit trials.csv",
+    train: "train resnet18@dWr:4 --data fashion-mnist --resolution 32 --epochs 10 --out run/",
+    evaluate: "eval run/",
 }
+_NAMES: dict[Callable[..., Answer], str] = {evaluate: "eval"}
 for _function, _example in _EXAMPLES.items():
     _summary = inspect.cleandoc(_function.__doc__ or "").partition("\n\n")[0]
-    app.command(cls=Command, help=_summary, epilog=f"Example: convscale {_example}")(_function)
+    _add = app.command(
+        _NAMES.get(_function), cls=Command, help=_summary, epilog=f"Example: convscale {_example}"
+    )
+    _add(_function)
+recipes = typer.Typer(cls=Group, help="Show the recipes of training and their knobs.")
+_ACTIONS: dict[str, Callable[..., Answer]] = {"show": show, "list": list_recipes}
+for _name, _action in _ACTIONS.items():
+    _summary = inspect.cleandoc(_action.__doc__ or "").partition("\n\n")[0]
+    recipes.command(_name, cls=Command, help=_summary)(_action)
+app.add_typer(recipes, name="recipe")
 
 
 def _show_version(asked: bool) -> None:

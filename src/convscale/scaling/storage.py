@@ -53,7 +53,7 @@ def save(scaled: ScaledNetwork, folder: Path) -> Path:
     partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
         partial.chmod(0o755)
-        text = json.dumps(_description(scaled), indent=1, ensure_ascii=False)
+        text = json.dumps(description_of(scaled), indent=1, ensure_ascii=False)
         (partial / DESCRIPTION).write_text(text + "\n", encoding="utf-8")
         save_file(_state(scaled.module), partial / WEIGHTS)
         (partial / WEIGHTS).chmod(0o644)
@@ -91,7 +91,15 @@ def _state(module: nn.Module) -> dict[str, torch.Tensor]:
     return state
 
 
-def _description(scaled: ScaledNetwork) -> dict[str, Any]:
+def description_of(scaled: ScaledNetwork) -> dict[str, Any]:
+    """Return what a folder says of a network, so that it can be built again.
+
+    Example:
+        >>> import convscale as cs
+        >>> scaled = cs.scale("timm:resnet10t", strategy="w", factor=0.5, weights=False)
+        >>> description_of(scaled)["origin"]["network"]
+        'timm:resnet10t'
+    """
     return {
         **scaled.as_document(),
         "exponents": _exponents(scaled.strategy),
@@ -219,7 +227,7 @@ def _loaded(path: Path, document: dict[str, Any], base: str | nn.Module | None) 
     origin = _origin(document)
     source = base_of(path, origin, base)
     module = rebuilt(source, origin)
-    _fill(module, path / WEIGHTS)
+    fill(module, path / _weights(document))
     module.train(bool(document["training"]))
     before = document["base"]
     return ScaledNetwork(
@@ -246,6 +254,14 @@ def _loaded(path: Path, document: dict[str, Any], base: str | nn.Module | None) 
         plan=Plan.from_document(origin.steps[-1]) if origin.steps else Plan(),
         dims=_dims(document),
     )
+
+
+def _weights(document: dict[str, Any]) -> str:
+    """Return the name of the file of weights, which lies in the folder itself."""
+    name = str(document.get("weights", WEIGHTS))
+    if Path(name).name != name or not name.endswith(".safetensors"):
+        raise InputError(f"{name!r} is no file of weights. It must be one in the folder itself.")
+    return name
 
 
 def saved_network(folder: Path) -> Network:
@@ -350,7 +366,17 @@ def rebuilt(source: Network, origin: Origin) -> nn.Module:
     return applied(full_copy(source.build("cpu")), origin.steps)
 
 
-def _fill(module: nn.Module, weights: Path) -> None:
+def fill(module: nn.Module, weights: Path) -> None:
+    """Give a module the weights in a file, those that it shares once.
+
+    Raises:
+        InputError: If the file cannot be read, or does not fit.
+
+    Example:
+        >>> fill(nn.Linear(2, 3), Path("no.safetensors"))
+        Traceback (most recent call last):
+        convscale.errors.InputError: no.safetensors cannot be read: No such file or directory: ...
+    """
     try:
         state = {name: tensor.clone() for name, tensor in load_file(weights).items()}
     except (OSError, SafetensorError) as error:

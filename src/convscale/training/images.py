@@ -54,7 +54,7 @@ class FileImages:
     Example:
         >>> images = FileImages(Path("flowers"), ("rose/1.png",), (0,))
         >>> images.name(0)
-        'rose/1.png'
+        'flowers/rose/1.png'
     """
 
     folder: Path
@@ -62,8 +62,8 @@ class FileImages:
     targets: tuple[int, ...] = field(repr=False)
 
     def name(self, index: int) -> str:
-        """Return the path below the folder."""
-        return self.files[index]
+        """Return the path, from the folder of the split on."""
+        return f"{self.folder.name}/{self.files[index]}"
 
     def read(self, index: int) -> Image:
         """Return a picture in RGB.
@@ -80,9 +80,9 @@ class FileImages:
         # What Pillow raises for broken files: PNG's chunks bring SyntaxError and struct.error.
         except (OSError, SyntaxError, ValueError, EOFError, struct.error) as error:
             reason = " ".join(str(error).split()) or type(error).__name__
-            raise BrokenImageError(self.files[index], reason) from error
+            raise BrokenImageError(self.name(index), reason) from error
         except Image.DecompressionBombError as error:
-            raise BrokenImageError(self.files[index], str(error)) from error
+            raise BrokenImageError(self.name(index), str(error)) from error
 
 
 def _as_rgb(image: Image) -> Image:

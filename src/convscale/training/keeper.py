@@ -18,6 +18,7 @@ from convscale.files import write_whole
 from convscale.training.checkpoint import Checkpoint, CheckpointError, write_checkpoint
 from convscale.training.failing import NonFiniteLossError, Stopped, going_on, not_finite
 from convscale.training.feed import Feed
+from convscale.training.history import write_history
 from convscale.training.loop import Run
 from convscale.training.metrics import Errors
 from convscale.training.parts import learning_rate
@@ -272,6 +273,7 @@ class RunKeeper:
                 write_whole(path, data)
                 if better and name == kind:
                     write_whole(self._files.weights("best"), data)
+            write_history(self._files.folder, self._progress.rows)
 
         self._in_first(write)
 

@@ -1,4 +1,4 @@
-"""From images to batches: timm's transforms, seeded image by image, and loaders with workers."""
+"""From images to batches: seeded image by image, broken ones counted, by loaders with workers."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from convscale.errors import InputError
-from convscale.quantities import Resolution, sides
-from convscale.training.datasets import Data, Traits
+from convscale.quantities import Resolution
+from convscale.training.datasets import Data
 from convscale.training.images import ArrayImages, BrokenImageError, Images
 from convscale.training.recipe import Recipe
 from convscale.training.seeding import Batches, Draw, seed_image
+from convscale.training.transforms import training_transform, validation_transform
 
 _MOST_WORKERS = 8
 _FEW = 10_000
@@ -217,77 +218,6 @@ def validation_loader(
     return Batched(loader, BrokenImages(recipe.broken_limit) if broken is None else broken)
 
 
-def training_transform(
-    recipe: Recipe, traits: Traits, resolution: Resolution, *, in_chans: int = 3
-) -> Any:
-    """Return what makes the tensor of an image for training; timm's parts.
-
-    Example:
-        >>> from PIL import Image
-        >>> transform = training_transform(Recipe(), Traits(), (16, 24))
-        >>> transform(Image.new("RGB", (40, 40))).shape
-        torch.Size([3, 16, 24])
-    """
-    from timm.data.transforms_factory import create_transform
-
-    policy = None if recipe.augment in ("none", "flip-crop") else recipe.augment
-    try:
-        made = create_transform(
-            input_size=(3, *_pair(resolution)),
-            is_training=True,
-            no_aug=recipe.augment == "none",
-            scale=recipe.crop_scale or traits.crop_scale,
-            hflip=traits.flip if recipe.flip is None else recipe.flip,
-            color_jitter=recipe.color_jitter,
-            auto_augment=policy,
-            interpolation=recipe.interpolation,
-            re_prob=recipe.random_erase,
-            crop_pct=_crop_pct(recipe, traits),
-            mean=recipe.mean or traits.mean,
-            std=recipe.std or traits.std,
-        )
-    except (AssertionError, KeyError, ValueError, IndexError) as error:
-        raise InputError(
-            f"timm knows no augmentation {recipe.augment!r}: {error}. Write one such as "
-            "rand-m9-mstd0.5."
-        ) from error
-    return made if in_chans == 3 else _Grey(made)
-
-
-def validation_transform(
-    recipe: Recipe, traits: Traits, resolution: Resolution, *, in_chans: int = 3
-) -> Any:
-    """Return what makes the tensor of an image for evaluation: resized, its middle cut out.
-
-    Example:
-        >>> from PIL import Image
-        >>> transform = validation_transform(Recipe(), Traits(), 16, in_chans=1)
-        >>> transform(Image.new("RGB", (40, 40))).shape
-        torch.Size([1, 16, 16])
-    """
-    from timm.data.transforms_factory import create_transform
-
-    made = create_transform(
-        input_size=(3, *_pair(resolution)),
-        interpolation=recipe.interpolation,
-        crop_pct=_crop_pct(recipe, traits),
-        mean=recipe.mean or traits.mean,
-        std=recipe.std or traits.std,
-    )
-    return made if in_chans == 3 else _Grey(made)
-
-
-class _Grey:
-    """Make one channel of three: all that a grey image has."""
-
-    def __init__(self, transform: Any) -> None:
-        self._transform = transform
-
-    def __call__(self, image: Any) -> Tensor:
-        made: Tensor = self._transform(image)
-        return made.mean(0, keepdim=True)
-
-
 def _loader(images: Any, recipe: Recipe, source: Images, pin_memory: bool, **how: Any) -> Any:
     workers = _workers(recipe, source)
     return DataLoader(
@@ -338,12 +268,3 @@ def _own_randomness() -> Iterator[None]:
         random.setstate(states[0])
         np.random.set_state(states[1])
         torch.set_rng_state(states[2])
-
-
-def _pair(resolution: Resolution) -> tuple[int, int]:
-    lengths = sides(resolution)
-    return (lengths[0], lengths[-1])
-
-
-def _crop_pct(recipe: Recipe, traits: Traits) -> float:
-    return traits.crop_pct if recipe.crop_pct is None else recipe.crop_pct

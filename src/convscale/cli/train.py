@@ -1,0 +1,145 @@
+"""`convscale train`: train a base or scaled network by a recipe."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from convscale.cli import options
+from convscale.cli.answer import Answer
+from convscale.cli.recipe import Settings
+from convscale.cli.values import optional_whole_number, writing
+from convscale.cli.watch import Display, watching
+from convscale.errors import InputError
+from convscale.quantities import parse_resolution
+from convscale.training.recipe_files import read_recipe
+
+if TYPE_CHECKING:
+    from convscale.training.keeper import Tick
+    from convscale.training.progress import Row
+    from convscale.training.results import Board
+    from convscale.training.running import TrainResult
+
+Data = Annotated[
+    str,
+    typer.Option(
+        "--data",
+        metavar="DATA",
+        help="A folder with train/CLASS/* and val/CLASS/*, one with the IDX files of MNIST, "
+        "fashion-mnist, or digits.",
+        show_default=False,
+    ),
+]
+Recipe = Annotated[
+    str, typer.Option("--recipe", metavar="RECIPE", help="basic, strong, or a YAML file.")
+]
+Epochs = Annotated[
+    str | None,
+    typer.Option(
+        "--epochs", metavar="N", help="Stretch the recipe to N epochs, its warm-up in proportion."
+    ),
+]
+Out = Annotated[
+    str,
+    typer.Option(
+        "--out",
+        metavar="FOLDER",
+        help="The folder of the run; a run in it that was cut off goes on.",
+        show_default=False,
+    ),
+]
+Device = Annotated[
+    str | None,
+    typer.Option("--device", metavar="DEVICE", help="cpu, cuda or mps; by default the fastest."),
+]
+
+
+def train(
+    network: options.Network,
+    data: Data,
+    out: Out,
+    recipe: Recipe = "basic",
+    epochs: Epochs = None,
+    set: Settings = None,
+    resolution: options.Resolution = None,
+    device: Device = None,
+    num_classes: options.NumClasses = None,
+    in_chans: options.InChans = None,
+    json: options.Json = False,
+) -> Answer:
+    """Train a base or scaled network by a recipe; a run that was cut off goes on.
+
+    Example:
+        >>> train("resnet18", "digits", "run", set=["lr=0"])
+        Traceback (most recent call last):
+        convscale.errors.InputError: Recipe basic with --set is wrong: lr: input should be greater
+        than 0 (it is 0).
+    """
+    length = optional_whole_number(epochs, what="number of epochs")
+    knobs = read_recipe(recipe, set or [], epochs=length)
+    side = None if resolution is None else parse_resolution(resolution)
+    classes = optional_whole_number(num_classes, what="number of classes")
+    channels = optional_whole_number(in_chans, what="number of input channels")
+    if not out:
+        raise InputError("The name of the run's folder is empty. Write one, as in --out run/.")
+
+    from convscale.training.request import TrainRequest
+    from convscale.training.results import Board
+    from convscale.training.running import train as train_network
+
+    folder, first = Path(out), os.environ.get("RANK", "0") == "0"
+    request = TrainRequest(network, data, folder, knobs, side, classes, channels, device)
+    with watching(knobs.epochs, first=first) as display, contextlib.ExitStack() as stack:
+        board = stack.enter_context(contextlib.closing(Board(folder))) if first else None
+        result = train_network(request, _Watch(display, board))
+    return _answer(result, json=json) if result.is_first else []
+
+
+class _Watch:
+    """Tell the display and TensorBoard."""
+
+    def __init__(self, display: Display, board: Board | None) -> None:
+        self._display, self._board = display, board
+
+    def on_update(self, tick: Tick) -> None:
+        self._display.on_update(tick)
+        if self._board is not None:
+            self._board.on_update(tick)
+
+    def on_epoch(self, row: Row) -> None:
+        self._display.on_epoch(row)
+        if self._board is not None:
+            self._board.on_epoch(row)
+
+    def on_note(self, line: str) -> None:
+        self._display.on_note(line)
+
+
+def _answer(result: TrainResult, *, json: bool) -> Answer:
+    from convscale.report.trained import result_table
+    from convscale.training.results import write_result
+
+    with writing(result.folder):
+        document = write_result(result)
+        _draw(result, document)
+    if json:
+        return document
+    again = "" if result.finished else " Start the same command again to go on."
+    return [result_table(document), f"The run is in {result.folder}/.{again}"]
+
+
+def _draw(result: TrainResult, document: dict[str, Any]) -> None:
+    """Draw curves.png from the table of epochs."""
+    if not result.rows:
+        return
+
+    from convscale.report.curves import CURVES, curves_figure, curves_frame
+    from convscale.report.paper import rendered
+
+    title = f"{document['network']} on {document['data']}"
+    figure = curves_figure(curves_frame(result.rows), title)
+    (result.folder / CURVES).write_bytes(rendered(figure, "png"))

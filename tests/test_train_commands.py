@@ -1,0 +1,314 @@
+"""The commands train, eval and recipe: what they leave, and that the same errors come again."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import convscale as cs
+from convscale.cli.main import run
+from convscale.cli.watch import Lines
+from convscale.network.sources import from_family
+from convscale.training.history import read_history
+from convscale.training.recipe_files import read_recipe
+from tests.test_datasets import write_images
+
+NETS = """
+from torch import nn
+
+
+def net(num_classes=10, in_chans=3):
+    return nn.Sequential(
+        nn.Conv2d(in_chans, 8, 3, 2, 1), nn.BatchNorm2d(8), nn.ReLU(),
+        nn.Conv2d(8, 16, 3, 2, 1), nn.BatchNorm2d(16), nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, num_classes),
+    )
+
+
+def seven():
+    return net(7)
+
+
+def two_heads(num_classes=10):
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body = net(num_classes)
+
+        def forward(self, x):
+            return self.body(x), self.body(x)
+
+    return Twice()
+"""
+QUICK = ["--set", "precision=fp32", "--set", "channels_last=false", "--set", "workers=0"]
+
+
+@pytest.fixture
+def nets(tmp_path):
+    file = tmp_path / "nets.py"
+    file.write_text(NETS)
+    return f"{file}:net"
+
+
+def trained(capsys, *arguments):
+    """Train, and return what is printed as JSON."""
+    status = run(["train", *map(str, arguments), *QUICK, "--json"])
+    printed = capsys.readouterr()
+    assert status == 0, printed.err
+    return json.loads(printed.out)
+
+
+def refused(capsys, *arguments):
+    """Return the one line of a command that is bad input."""
+    status = run([*map(str, arguments)])
+    printed = capsys.readouterr()
+    assert (status, printed.out) == (2, ""), printed.err
+    assert printed.err.count("\n") == 1
+    return printed.err.strip()
+
+
+def judged(capsys, *arguments):
+    status = run(["eval", *map(str, arguments), "--json"])
+    printed = capsys.readouterr()
+    assert status == 0, printed.err
+    return json.loads(printed.out)
+
+
+ERRORS = ("top1_error_pct", "top5_error_pct")
+
+
+@pytest.mark.parametrize("recipe", ["basic", "strong"])
+def test_eval_of_a_run_gives_the_errors_of_its_result(tmp_path, nets, capsys, recipe):
+    folder = tmp_path / "run"
+    small = ("--resolution", 16, "--epochs", 3, "--set", "batch_size=100", "--set", "lr=1")
+    found = trained(capsys, nets, "--data", "digits", "--recipe", recipe, "--out", folder, *small)
+    assert json.loads((folder / "result.json").read_text()) == found
+    again = judged(capsys, folder, "--data", "digits", "--base", nets)
+    assert {e: again[e] for e in ERRORS} == {e: found[e] for e in ERRORS}
+    assert {e: again["best"][e] for e in ERRORS} == {e: found["best"][e] for e in ERRORS}
+    if recipe == "basic":
+        assert again["ema"] is found["ema"] is None
+    else:
+        assert {e: again["ema"][e] for e in ERRORS} == found["ema"]
+    assert again["images"] == 359
+    with (folder / "history.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert [row["epoch"] for row in rows] == ["1", "2", "3"]
+    assert float(rows[-1]["top1_error_pct"]) == found["top1_error_pct"]
+    columns = ["top1_error_pct", *(["ema_top1_error_pct"] if recipe == "strong" else [])]
+    lowest = min(float(row[column]) for row in rows for column in columns)
+    assert found["best"]["top1_error_pct"] == lowest
+
+
+def test_the_table_of_epochs_grows_as_the_run_goes_on(tmp_path, nets, capsys, monkeypatch):
+    folder, seen = tmp_path / "run", []
+    on_epoch = Lines.on_epoch
+
+    def look(display, row):
+        seen.append(read_history(folder))
+        on_epoch(display, row)
+
+    monkeypatch.setattr(Lines, "on_epoch", look)
+    trained(capsys, nets, "--data", "digits", "--resolution", 16, "--epochs", 3, "--out", folder)
+    assert [len(rows) for rows in seen] == [1, 2, 3]
+    assert seen[-1] == read_history(folder)
+
+
+def test_a_run_leaves_what_a_person_looks_at(tmp_path, nets, capsys):
+    folder = tmp_path / "deep" / "run"
+    found = trained(
+        capsys, nets, "--data", "digits", "--resolution", 16, "--epochs", 2, "--out", folder
+    )
+    names = {path.name for path in folder.iterdir() if not path.name.startswith(".")}
+    assert names >= {
+        *("history.csv", "result.json", "recipe.yaml", "curves.png", "tensorboard", "state"),
+        *("best.safetensors", "last.safetensors", "convscale.json"),
+    }
+    assert (folder / "curves.png").read_bytes().startswith(b"\x89PNG")
+    assert read_recipe(str(folder / "recipe.yaml")).as_document() == found["recipe"]
+    counted = cs.count(nets, resolution=16)
+    assert found["complexity"] == {**counted.as_dict(), "resolution": 16}
+    assert found["classes"] == [str(digit) for digit in range(10)]
+    assert found["finished"]
+    assert found["seconds"] > 0
+    assert found["images_per_second"] > 0
+    assert found["peak_memory_bytes"] > 0
+    assert found["steps"] == 2 * (1438 // 128)
+    assert found["recipe"]["seed"] == found["seed"] == 0
+    assert found["conditions"]["torch"] == torch.__version__.partition("+")[0]
+
+
+def test_a_run_is_a_network_that_other_commands_take(tmp_path, capsys):
+    folder = tmp_path / "run"
+    name = "resnet18@w:0.0625"
+    trained(capsys, name, "--data", "digits", "--resolution", 32, "--epochs", 1, "--out", folder)
+    assert run(["count", str(folder), "--json"]) == 0
+    counted = json.loads(capsys.readouterr().out)
+    expected = cs.count(name, resolution=32, num_classes=10)
+    assert (counted["flops"], counted["params"]) == (expected.flops, expected.params)
+    module = cs.load(folder).module
+    best = load_file(folder / "best.safetensors")
+    assert all(torch.equal(value, best[key]) for key, value in module.state_dict().items())
+    assert not module.training
+    assert run(["scale", str(folder), "--strategy", "d", "--factor", "2"]) == 0
+    capsys.readouterr()
+    tuned = trained(capsys, folder, "--data", "digits", "--epochs", 1, "--out", tmp_path / "tuned")
+    assert tuned["complexity"]["params"] == expected.params
+
+
+def test_the_scale_of_a_network_is_its_flops_over_its_bases(tmp_path, capsys):
+    knobs = ["--set", "drop_path=0.1", "--set", "drop_path_growth=0.05", "--set", "dropout=0.1"]
+    base, scaled = (
+        cs.count(name, resolution=16, num_classes=10).flops
+        for name in ("resnet10t", "resnet10t@d:2")
+    )
+    found = trained(
+        capsys, "resnet10t@d:2", "--data", "digits", "--resolution", 16, "--epochs", 1,
+        "--out", tmp_path / "run", *knobs,
+    )  # fmt: skip
+    assert found["scale"] == pytest.approx(scaled / base)
+    rates = read_recipe("basic", [knobs[1], knobs[3]]).rates(scaled / base)
+    assert found["regularisation"]["drop_path"] == pytest.approx(rates["drop_path"])
+    assert found["regularisation"]["dropout"] == 0.1
+
+
+def test_training_and_test_resolution_may_differ(tmp_path, nets, capsys):
+    folder = tmp_path / "run"
+    sides = ["--set", "train_resolution=12", "--set", "test_resolution=[20, 24]"]
+    found = trained(
+        capsys, nets, "--data", "digits", "--resolution", 16, "--epochs", 1, "--out", folder, *sides
+    )
+    assert (found["train_resolution"], found["test_resolution"]) == (12, [20, 24])
+    again = judged(capsys, folder, "--base", nets)
+    assert again["resolution"] == [20, 24]
+    assert again["top1_error_pct"] == found["top1_error_pct"]
+    other = judged(capsys, folder, "--base", nets, "--resolution", 8)
+    assert other["resolution"] == 8
+
+
+def test_grey_images_train_networks_of_one_channel(tmp_path, nets, capsys):
+    folder = tmp_path / "run"
+    found = trained(
+        capsys, nets, "--data", "digits", "--resolution", 16, "--epochs", 1, "--out", folder,
+        "--in-chans", 1,
+    )  # fmt: skip
+    assert load_file(folder / "last.safetensors")["0.weight"].shape == (8, 1, 3, 3)
+    assert judged(capsys, folder, "--base", nets)["top1_error_pct"] == found["top1_error_pct"]
+
+
+def test_a_folder_of_images_with_broken_ones_trains(tmp_path, nets, capsys):
+    data = write_images(tmp_path / "data", "train", {"a": 5, "b": 5, "c": 6}, side=16)
+    write_images(data, "val", {"a": 3, "b": 3, "c": 3}, side=16)
+    (data / "train" / "b" / "0.png").write_bytes(b"no image")
+    (data / "val" / "c" / "1.png").write_bytes(b"")
+    found = trained(
+        capsys, nets, "--data", data, "--resolution", 16, "--epochs", 4, "--out", tmp_path / "run",
+        "--set", "batch_size=8",
+    )  # fmt: skip
+    assert found["broken_images"] == ["train/b/0.png", "val/c/1.png"]
+    assert found["top5_error_pct"] is None
+    assert found["classes"] == ["a", "b", "c"]
+    weights = load_file(tmp_path / "run" / "last.safetensors")
+    assert weights["8.weight"].shape == (3, 16)
+
+
+def test_too_many_broken_images_end_the_run_in_one_line(tmp_path, nets, capsys):
+    data = write_images(tmp_path / "data", "train", {"a": 8, "b": 8}, side=16)
+    write_images(data, "val", {"a": 3, "b": 3}, side=16)
+    for index in range(4):
+        (data / "train" / "b" / f"{index}.png").write_bytes(b"no image")
+    line = refused(
+        capsys, "train", nets, "--data", data, "--resolution", 16, "--epochs", 4,
+        "--out", tmp_path / "run", "--set", "batch_size=8", "--set", "broken_limit=3", *QUICK,
+    )  # fmt: skip
+    assert "4 images cannot be read; broken_limit is 3" in line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["{nets}:seven", "--data", "digits"], "puts out 7 scores an image and the data have 10"),
+        (["{nets}:two_heads", "--data", "digits"], "puts out a tuple in training"),
+        (["resnet5", "--data", "digits"], "Unknown network 'resnet5'"),
+        (["{nets}:net", "--data", "digit"], "Unknown data 'digit'. Did you mean digits?"),
+        (["{nets}:net", "--data", "digits", "--recipe", "weak"], "Unknown recipe 'weak'."),
+        (["{nets}:net", "--data", "digits", "--num-classes", "7"], "The data have 10 classes"),
+        (["{nets}:net", "--data", "digits", "--epochs", "0"], "The number of epochs is 0"),
+        (["{nets}:net", "--data", "digits", "--set", "lr"], "'lr' is no setting"),
+        (["{nets}:net", "--data", "digits", "--set", "batch_size=2000"], "than the 1438 images"),
+        (["{nets}:net", "--data", "digits", "--device", "tpu"], "tpu"),
+        (["{nets}:net", "--data", "digits", "--in-chans", "4"], "4 input channels; images have 3"),
+        (["torchvision:r3d_18", "--data", "digits"], "3-dimensional"),
+        (["torchvision:inception_v3", "--data", "digits"], "in training"),
+        (["torchvision:alexnet", "--data", "digits", "--set", "test_resolution=16"], "at 16 px"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused_in_one_line(tmp_path, nets, capsys, arguments, told):
+    file = nets.removesuffix(":net")
+    filled = [text.replace("{nets}", file) for text in arguments]
+    size = ["--resolution", "32"] if filled[0].startswith(file) else []
+    line = refused(capsys, "train", *filled, *size, "--out", tmp_path / "run", *QUICK)
+    assert told in line
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_saved_network_of_other_classes_is_refused(tmp_path, capsys):
+    saved = cs.scale("resnet10t", strategy="w", factor=0.1, num_classes=5, resolution=32)
+    saved.save(tmp_path / "saved")
+    line = refused(
+        capsys, "train", tmp_path / "saved", "--data", "digits", "--out", tmp_path / "run", *QUICK
+    )
+    assert "puts out 5 scores an image and the data have 10 classes" in line
+
+
+def test_eval_refuses_what_is_no_run_and_other_classes(tmp_path, nets, capsys):
+    assert "holds no result.json" in refused(capsys, "eval", tmp_path)
+    data = write_images(tmp_path / "data", "train", {"a": 2, "b": 2}, side=8)
+    write_images(data, "val", {"a": 1, "b": 1}, side=8)
+    folder = tmp_path / "run"
+    trained(capsys, nets, "--data", "digits", "--resolution", 16, "--epochs", 1, "--out", folder)
+    line = refused(capsys, "eval", folder, "--data", data, "--base", nets)
+    assert "trained on 10 classes (0, 1, 2, …) and the data have 2 (a, b)" in line
+    assert "no code that a folder names is run" in refused(capsys, "eval", folder)
+
+
+def test_loading_takes_no_weights_from_elsewhere(tmp_path, capsys):
+    folder = cs.scale("resnet10t", strategy="w", factor=0.1).save(tmp_path / "saved")
+    document = json.loads((folder / "convscale.json").read_text())
+    for name in ("../model.safetensors", "/etc/passwd", "model.bin", ""):
+        (folder / "convscale.json").write_text(json.dumps({**document, "weights": name}))
+        with pytest.raises(cs.InputError, match="is no file of weights"):
+            cs.load(folder)
+
+
+def test_recipes_are_shown_as_yaml_and_as_json(tmp_path, capsys):
+    assert run(["recipe", "show", "strong"]) == 0
+    text = capsys.readouterr().out
+    file = tmp_path / "mine.yaml"
+    file.write_text(text)
+    assert read_recipe(str(file)) == read_recipe("strong")
+    assert run(["recipe", "show", str(file), "--set", "lr=0.5", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["lr"], found["epochs"]) == (0.5, read_recipe("strong").epochs)
+    assert run(["recipe", "list", "--json"]) == 0
+    listed = json.loads(capsys.readouterr().out)["recipes"]
+    assert [entry["recipe"] for entry in listed] == ["basic", "strong"]
+    assert "Did you mean strong?" in refused(capsys, "recipe", "show", "strng")
+    assert "The commands are show, list." in refused(capsys, "recipe")
+
+
+def test_networks_of_paper_families_train_and_come_back(tmp_path, capsys):
+    name, folder = "RegNetX-400MF", tmp_path / "run"
+    found = trained(
+        capsys, name, "--data", "digits", "--resolution", 16, "--epochs", 1, "--out", folder,
+        "--set", "batch_size=700",
+    )  # fmt: skip
+    module = cs.load(folder).module
+    own = cs.families.named(name)
+    built = from_family(name, own, {"num_classes": 10}).build("meta")
+    assert module.state_dict().keys() == built.state_dict().keys()
+    assert judged(capsys, folder)["top1_error_pct"] == found["top1_error_pct"]
