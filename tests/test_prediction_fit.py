@@ -81,7 +81,9 @@ def test_slopes_are_those_of_finite_differences(run):
 def test_a_batch_twice_as_large_doubles_what_grows_with_it(run):
     work = network(np.random.default_rng(1))
     values = {**coefficients_of(run), "step": 0.0, "launch": 0.0, "weights": 0.0}
-    values |= {name: 0.0 for name in values if name.startswith("wave.")} | {"uncached": 0.0}
+    values |= {name: 0.0 for name in values if name.startswith(("wave.", "rows"))} | {
+        "uncached": 0.0
+    }
     one, two = (operator_seconds(work, values, run, batch) for batch in (16, 32))
     assert np.allclose(two, 2 * one, rtol=1e-12)
 

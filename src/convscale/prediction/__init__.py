@@ -10,7 +10,7 @@ from convscale.prediction.form import (
     network_seconds,
     operator_seconds,
 )
-from convscale.prediction.fusion import fused, kernels
+from convscale.prediction.fusion import executed, fused, kernels
 from convscale.prediction.timing import Timing
 from convscale.prediction.workload import Workload, workload
 
@@ -21,6 +21,7 @@ __all__ = [
     "Timing",
     "Workload",
     "coefficients_of",
+    "executed",
     "fit",
     "fused",
     "kernels",

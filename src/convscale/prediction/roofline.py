@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from convscale.prediction.classes import DENSE, DEPTHWISE, GROUPED, MOVING, classes_of
 from convscale.prediction.execution import Execution
+from convscale.prediction.processor import processor_coefficients, processor_costs
 from convscale.prediction.workload import Workload
 
 Floats = npt.NDArray[np.float64]
@@ -50,7 +51,8 @@ def relative_coefficients(run: Execution) -> dict[str, float]:
         >>> relative_coefficients(Execution())["memory.relu"]
         1.0
     """
-    del run  # the same for all, so far
+    if run.hardware == "cpu":
+        return processor_coefficients()
     multiplying = (*DENSE, *GROUPED, *DEPTHWISE)
     found = {f"multiply.{name}": 1.0 for name in multiplying}
     found |= {f"memory.{name}": 1.0 for name in (*multiplying, *MOVING)}
@@ -74,6 +76,9 @@ def costs(
         >>> [len(places) for places, _ in costs(work, coefficients_of(run), run, 1.0)]
         [1]
     """
+    if run.hardware == "cpu":
+        yield from processor_costs(work, values, run, batch_size)
+        return
     for name, places in classes_of(work).items():
         part = _part(work, places, run, batch_size)
         seconds = _seconds(name, part, values)

@@ -1,0 +1,238 @@
+"""Smooth rooflines of operators on CPUs: what is multiplied, moved and computed, by class.
+
+Every function here takes coefficients as numbers or as duals, and uses +, ·, / and powers only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from convscale.complexity.calls import KINDS
+from convscale.prediction.execution import Execution
+from convscale.prediction.workload import Workload
+
+Floats = npt.NDArray[np.float64]
+Positions = npt.NDArray[np.intp]
+
+_STEM, _KXK, _ONE = "convolution stem", "convolution kxk", "convolution 1x1"
+_GROUPED, _LINEAR, _MATRIX = "convolution grouped", "linear", "matrix product"
+_DEPTHWISE, _STRIDED, _LARGE = "depthwise", "depthwise strided", "depthwise large"
+_DENSE = (_STEM, _KXK, _ONE, _GROUPED, _LINEAR, _MATRIX)
+_SPATIAL = (_DEPTHWISE, _STRIDED, _LARGE)
+# What moves memory, and computes: from elements that need an addition to such that need a series.
+_MOVING = (
+    "norm",
+    "layer norm",
+    "activation",
+    "exponential",
+    "error function",
+    "elementwise",
+    "reduction",
+    "pooling",
+    "concatenation",
+    "resizing",
+    "copy",
+)
+_OF_PRODUCTS = ("multiply", "memory", "weights", "rows", "unaligned", "launch")
+_OF_MOVING = ("memory", "weights", "compute", "launch")
+_ALIKE = {
+    "convolution transposed": _KXK,
+    "convolution deformable": _KXK,
+    "fused attention": _MATRIX,
+    "recurrent": _LINEAR,
+    "other product": _MATRIX,
+    "without a rule": _MATRIX,
+    "softmax": "exponential",
+    **dict.fromkeys(("padding", "lookup", "constant", "other"), "copy"),
+}
+_NAMED = {
+    "native_layer_norm": "layer norm",
+    "native_group_norm": "layer norm",
+    "gelu": "error function",
+    **dict.fromkeys("silu sigmoid tanh mish elu softplus exp pow".split(), "exponential"),
+}
+_IMAGE = 4  # channels of what a stem reads, at most
+_SMALL = 25  # positions of a small kernel, at most
+_VECTOR = 8.0  # numbers that a vector instruction takes
+_SHARPNESS = 3.0  # of the p-norm that joins multiplying and moving
+_LEAST = 1e-3  # megabytes
+_WORTH = 1e4  # elements for which half the threads are started
+_NANO, _MICRO = 1e-9, 1e-6
+
+
+def processor_coefficients() -> dict[str, float]:
+    """Return the coefficients without a unit, with the values that a fit starts from.
+
+    `multiply`, `memory` and `launch` with a class say how much slower that class is; `weights`
+    is what a byte of weights takes and `compute` what an element computed takes, as a multiple
+    of a byte moved. `outs`, `inner` and `rows` are the outputs, the products and the positions
+    with which a product runs at half its rate; `unaligned` is the part of the waste of
+    incomplete vectors that costs time; `parallel` says how soon work is shared out to threads.
+
+    Example:
+        >>> processor_coefficients()["compute.error function"]
+        4.0
+    """
+    found = {"weights": 1.5, "compute": 2.0, "uncached": 1.0, "cache": 20.0, "parallel": 1.0}
+    found |= {"outs": 4.0, "inner": 8.0, "rows": 8.0, "unaligned": 0.3, "narrow": 4.0}
+    found |= {"small kernel": 1.0, "other kernel": 1.0, "strided kernel": 1.0}
+    for name in (*_DENSE, *_SPATIAL):
+        found |= {f"{quantity}.{name}": 1.0 for quantity in _OF_PRODUCTS}
+    for name in _SPATIAL:
+        found[f"multiply.{name}"] = 4.0
+    for name in _DENSE:
+        found |= {f"outs.{name}": 1.0, f"inner.{name}": 1.0}
+    for name in _MOVING:
+        found |= {f"{quantity}.{name}": 1.0 for quantity in _OF_MOVING}
+    return found | {"compute.exponential": 2.0, "compute.error function": 4.0}
+
+
+@dataclass(frozen=True)
+class _Part:
+    """The operators of one class, and what does not depend on coefficients: for a batch."""
+
+    name: str
+    work: Workload
+    flops: Floats
+    rows: Floats
+    moved: Floats  # bytes
+    weights: Floats  # bytes
+    elements: Floats
+
+
+def processor_costs(
+    work: Workload, values: Mapping[str, Any], run: Execution, batch_size: Floats | float
+) -> Iterator[tuple[Positions, Any]]:
+    """Yield the seconds of the operators of each class on a CPU, for a batch.
+
+    Example:
+        >>> from convscale.complexity.calls import OperatorCall
+        >>> from convscale.prediction.form import coefficients_of
+        >>> from convscale.prediction.workload import workload
+        >>> run = Execution("cpu", dtype="float32")
+        >>> work = workload([OperatorCall("a", "aten.relu", "activation")])
+        >>> [len(places) for places, _ in processor_costs(work, coefficients_of(run), run, 1.0)]
+        [1]
+    """
+    for name, places in _classes(work).items():
+        part = _part(name, work.only(places), places, run, batch_size)
+        nanoseconds = _product(part, values) if part.name not in _MOVING else _moving(part, values)
+        yield places, nanoseconds * _NANO
+
+
+def _classes(work: Workload) -> dict[str, Positions]:
+    names = work.flow.names if work.flow is not None else ("",) * work.operators
+    kernel, stride, inner = (_first(array) for array in (work.kernel, work.stride, work.inner))
+    found: dict[str, list[int]] = {}
+    for place, (kind, name) in enumerate(zip(work.kind, names, strict=True)):
+        own = _class_of(KINDS[kind], name)
+        if own == "convolution depthwise":
+            own = _STRIDED if stride[place] > 1 else _DEPTHWISE
+            own = _LARGE if kernel[place] > _SMALL and own == _DEPTHWISE else own
+        elif own == _KXK and inner[place] <= _IMAGE * kernel[place]:
+            own = _STEM
+        found.setdefault(own, []).append(place)
+    return {name: np.array(places, dtype=np.intp) for name, places in found.items()}
+
+
+def _class_of(kind: str, name: str) -> str:
+    return _NAMED.get(name) or _ALIKE.get(kind, kind)
+
+
+def _first(array: Floats) -> Floats:
+    return array.reshape(len(array), -1)[:, 0] if array.size else array
+
+
+def _part(
+    name: str, own: Workload, places: Positions, run: Execution, batch_size: Floats | float
+) -> _Part:
+    batch = batch_size[places] if isinstance(batch_size, np.ndarray) else batch_size
+    item = 2.0 if run.dtype in ("float16", "bfloat16") else 4.0
+    return _Part(
+        name=name,
+        work=own,
+        flops=own.flops * batch,
+        rows=own.rows * batch,
+        moved=(own.read + own.written) * item * batch,
+        weights=own.weights * item,
+        elements=own.elements * batch,
+    )
+
+
+def _product(part: _Part, c: Mapping[str, Any]) -> Any:
+    """Return the nanoseconds of products: multiplying and moving side by side."""
+    name = part.name
+    multiplied = _spatial(part, c) if name in _SPATIAL else _dense(part, c)
+    rows = np.where(part.rows > 0, part.rows, np.inf)
+    multiplied = multiplied * (c["rows"] * c[f"rows.{name}"] / rows + 1.0)
+    moved = _memory(part, c) + _weights(part, c)
+    starting = part.work.launches * c["launch"] * c[f"launch.{name}"] * (_MICRO / _NANO)
+    return _norm(multiplied, moved) + starting
+
+
+def _dense(part: _Part, c: Mapping[str, Any]) -> Any:
+    """Return the nanoseconds in multiplying matrices: flops · rate · losses."""
+    work, name = part.work, part.name
+    known = work.outs > 0  # else nothing is lost
+    outs = np.where(known, work.outs / np.maximum(work.groups, 1.0), np.inf)
+    inner = np.where(known, work.inner, np.inf)
+    ins = np.where(known, work.inner / np.maximum(work.kernel, 1.0), _VECTOR)
+    waste = _waste(np.where(known, outs, _VECTOR)) * (1.0 if name == _STEM else _waste(ins))
+    found = part.flops * c["multiply"] * c[f"multiply.{name}"]
+    found = found * (c["outs"] * c[f"outs.{name}"] / outs + 1.0)
+    found = found * (c["inner"] * c[f"inner.{name}"] / inner + 1.0)
+    lost = np.minimum(waste, _VECTOR) - 1.0
+    found = found * (lost * c["unaligned"] * c[f"unaligned.{name}"] + 1.0)
+    if name == _KXK:
+        usual, strided = work.kernel == 9, work.stride > 1
+        found = found * (np.where(usual, 0.0, 1.0) * c["other kernel"] + 1.0 * usual)
+        found = found * (1.0 * strided * c["strided kernel"] + 1.0 * ~strided)
+    if name == _GROUPED:  # groups that fill no vector
+        found = found * ((c["narrow"] / ins) ** 2.0 + 1.0)
+    return found
+
+
+def _spatial(part: _Part, c: Mapping[str, Any]) -> Any:
+    """Return the nanoseconds of depthwise convolutions: an output needs few products."""
+    work, name = part.work, part.name
+    found = part.flops * c["multiply"] * c[f"multiply.{name}"]
+    found = found * (c["small kernel"] * 9.0 / np.maximum(work.kernel, 1.0) + 1.0)
+    return found * ((_waste(work.outs) - 1.0) * c["unaligned"] * c[f"unaligned.{name}"] + 1.0)
+
+
+def _waste(channels: Floats) -> Floats:
+    """Return the factor by which channels grow when the last vector is filled up."""
+    return np.asarray(np.ceil(channels / _VECTOR) * _VECTOR / np.maximum(channels, 1.0))
+
+
+def _moving(part: _Part, c: Mapping[str, Any]) -> Any:
+    """Return the nanoseconds of what only moves and computes element by element.
+
+    Few elements are not worth starting threads for.
+    """
+    name = part.name
+    computed = part.elements * c["memory"] * c["compute"] * c[f"compute.{name}"]
+    share = (_WORTH / (part.elements + _WORTH / 10.0) / c["parallel"] + 1.0) ** -1.0
+    starting = part.work.launches * c["launch"] * c[f"launch.{name}"] * share * (_MICRO / _NANO)
+    return _memory(part, c) + computed + _weights(part, c) + starting
+
+
+def _memory(part: _Part, c: Mapping[str, Any]) -> Any:
+    """Return the nanoseconds in moving: what does not stay in a cache takes longer."""
+    size = part.moved / 1e6 + _LEAST  # megabytes
+    rate = c["memory"] * c[f"memory.{part.name}"]
+    return part.moved * rate * (c["uncached"] / (c["cache"] / size + 1.0) + 1.0)
+
+
+def _weights(part: _Part, c: Mapping[str, Any]) -> Any:
+    """Return the nanoseconds in reading weights, once a batch, and in rearranging them."""
+    return part.weights * c["memory"] * c["weights"] * c[f"weights.{part.name}"]
+
+
+def _norm(one: Any, other: Any) -> Any:
+    return (one**_SHARPNESS + other**_SHARPNESS + 1e-30) ** (1.0 / _SHARPNESS)
