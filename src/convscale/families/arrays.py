@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -80,3 +81,25 @@ def kind_name(given: object) -> str:
     """
     name = type(given).__name__
     return f"an {name}" if name[:1].upper() in "AEIOU" else f"a {name}"
+
+
+def distinct(columns: Sequence[Ints]) -> tuple[Ints, Ints]:
+    """Return where each distinct row of some columns stands first, and for each row which it is.
+
+    Example:
+        >>> first, which = distinct([np.array([8, 8, 16, 8]), np.array([1, 2, 1, 1])])
+        >>> first.tolist(), which.tolist()
+        ([0, 1, 2], [0, 1, 2, 0])
+    """
+    key, above = np.zeros(len(columns[0]), np.int64), 1
+    for column in columns:
+        low, high = (int(end) for end in (column.min(initial=LARGEST), column.max(initial=0)))
+        radix = max(1, high - low + 1)
+        if above * radix > LARGEST:  # what came so far becomes small numbers
+            key = np.unique(key, return_inverse=True)[1].astype(np.int64)
+            above = len(key)
+        if radix > 1:
+            key = key * radix + (column - low)
+            above *= radix
+    _, first, inverse = np.unique(key, return_index=True, return_inverse=True)
+    return first, inverse

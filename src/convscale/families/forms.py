@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from convscale.families.arrays import distinct
 from convscale.families.candidates import Candidates, Part
 from convscale.families.description import EfficientNet
 from convscale.families.regnet import Floats, Ints
@@ -42,13 +43,13 @@ def forms(
         [[0, 1]]
     """
     codes = _codes(candidates, part, exact)
-    key = np.zeros(codes.shape[-1], np.int64)
-    for row in codes.reshape(-1, codes.shape[-1]):
-        key = np.unique(key * 16 + row, return_inverse=True)[1].astype(np.int64)
+    if not codes.shape[-1]:
+        return
+    first, key = distinct(list(codes.reshape(-1, codes.shape[-1])))
     order = np.argsort(key, kind="stable")
-    for which in np.split(order, np.flatnonzero(np.diff(key[order])) + 1):
-        if len(which):
-            yield _form(candidates, codes[..., which[0]]), which
+    borders = np.searchsorted(key[order], np.arange(1, len(first)))
+    for where, which in zip(first, np.split(order, borders), strict=True):
+        yield _form(candidates, codes[..., where]), which
 
 
 def _codes(candidates: Candidates, part: Part, exact: bool) -> Ints:

@@ -78,14 +78,16 @@ def flat(work: Workload) -> Workload:
 class Arithmetic:
     """The terms of a form as arrays of indices, by which sizes become a workload.
 
-    `places` are the positions of the terms, `times` the symbols of their repeats, and `counts`
-    how often each operator runs for each of these.
+    `times` are the symbols of repeats, and `counts` how often each operator runs for each of
+    these; `core` are the operators of the place that is meant.
 
     Args:
         terms: The terms of a network.
         place: The stage whose terms are meant, or as `Term` says; all by default.
+        margin: How many places before and after it are there beside it.
         merge: Whether terms that are equal for all candidates become one, so that there is less
             to compute; what reads what is then no longer known.
+        held: How the tensors of the network are held, where that is known already.
 
     Example:
         >>> from convscale.families import named
@@ -96,17 +98,27 @@ class Arithmetic:
     """
 
     def __init__(
-        self, terms: Sequence[Term], *, place: int | None = None, merge: bool = False
+        self,
+        terms: Sequence[Term],
+        *,
+        place: int | None = None,
+        margin: int = 0,
+        merge: bool = False,
+        held: Flow | None = None,
     ) -> None:
-        held = flow([_call(term) for term in terms])
-        own = [number for number, term in enumerate(terms) if place in (None, term.place)]
+        held = held_in(terms) if held is None else held
+        own = [
+            number
+            for number, term in enumerate(terms)
+            if place is None or abs(term.place - place) <= margin
+        ]
         found = _merged(terms, held, own) if merge else _alone(terms, own)
         lines = [terms[number] for number, _ in found]
         self.operators = len(lines)
-        self.places = np.array([number for number, _ in found], np.intp)
-        self._flow = held.only(self.places)
+        self.core = np.flatnonzero([place in (None, term.place) for term in lines])
+        self._flow = held.only(np.array([number for number, _ in found], np.intp))
         self.kind = np.array([_POSITION[term.kind] for term in lines], np.intp)
-        self.sources = () if merge or place is not None else tuple(term.sources for term in lines)
+        self.sources = () if merge else _sources(lines, own)
         self.copies = _column([term.copies for term in lines])
         self._channels, self._positions = _Names(), _Names()
         self._reads = self._extents([term.reads[0] for term in lines])
@@ -197,11 +209,32 @@ class _Names:
         return np.stack(np.broadcast_arrays(*map(sizes.of, self._number)))
 
 
+def held_in(terms: Sequence[Term]) -> Flow:
+    """Return how the tensors of a network's terms are held.
+
+    Example:
+        >>> from convscale.families import named
+        >>> one = _single(named("ResNet-18"), None)
+        >>> form, _ = next(forms(one, one.part(slice(0, 1))))
+        >>> held_in(terms(form)).names[:3]
+        ('convolution', 'native_batch_norm', 'relu')
+    """
+    return flow([_call(term) for term in terms])
+
+
 def _call(term: Term) -> OperatorCall:
     """Return what of a call tells how its tensors are held."""
     weighted = term.product is not None or term.vectors[0] > 0
     return OperatorCall(
         "", term.operator, term.kind, bytes_read=2, weight_bytes=weighted, sources=term.sources
+    )
+
+
+def _sources(lines: Sequence[Term], own: Sequence[int]) -> tuple[tuple[int, ...], ...]:
+    """Return what wrote what is read, of what is there, by the positions there."""
+    position = {number: place for place, number in enumerate(own)}
+    return tuple(
+        tuple(position[source] for source in line.sources if source in position) for line in lines
     )
 
 

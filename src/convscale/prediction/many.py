@@ -7,13 +7,14 @@ common are computed once.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from convscale.families.arrays import distinct
 from convscale.families.candidates import Candidates, Part
 from convscale.families.forms import Sizes, forms
 from convscale.families.many import chunks
@@ -28,7 +29,6 @@ from convscale.prediction.workload import Floats
 
 _CHUNK = 32_768  # candidates that are compared with each other
 _SLICE = 768  # parts whose operators are computed together, in the cache
-_LARGEST = 2**62
 
 
 def many_seconds(
@@ -131,10 +131,10 @@ class _Parts:
         self._form = form
         self._given = coefficients, execution, batch_size
         self._compiled = execution.mode == "compiled"
-        self._all = Arithmetic(lines) if self._compiled else None
+        # what is fused depends on what comes before and after
+        settings: dict[str, Any] = {"margin": 1} if self._compiled else {"merge": True}
         self._parts = [
-            Arithmetic(lines, place=place, merge=not self._compiled)
-            for place in range(-1, len(form.strides) + 1)
+            Arithmetic(lines, place=place, **settings) for place in range(-1, len(form.strides) + 1)
         ]
 
     def seconds(self, part: Part) -> Floats:
@@ -142,7 +142,7 @@ class _Parts:
         sizes = Sizes(self._form, part)
         found = np.zeros(len(part.stem))
         for place, own in enumerate(self._parts, start=-1):
-            first, inverse = _distinct(_keys(part, place))
+            first, inverse = distinct(_keys(part, place))
             costs = np.concatenate(
                 [self._costs(own, part.take(first[rows])) for rows in chunks(len(first), _SLICE)],
                 axis=1,
@@ -153,13 +153,11 @@ class _Parts:
 
     def _costs(self, own: Arithmetic, part: Part) -> Floats:
         """Return what the operators of a part take together, a row for each of its `times`."""
-        sizes = Sizes(self._form, part)
-        if self._all is None:
-            work = own.workload(sizes)
-        else:
-            work = executed(self._all.workload(sizes), self._given[1]).only(own.places)
+        work = own.workload(Sizes(self._form, part))
+        if self._compiled:
+            work = executed(work, self._given[1]).only(own.core)
         work = replace(work, repeats=np.ones((work.operators, 1)))
-        return own.counts.T @ operator_seconds(work, *self._given)
+        return own.counts[own.core].T @ operator_seconds(work, *self._given)
 
 
 def _keys(part: Part, place: int) -> list[Ints]:
@@ -173,17 +171,3 @@ def _keys(part: Part, place: int) -> list[Ints]:
     ratio = part.ratios[place]
     own = [part.widths[place], part.inner[place], part.groups[place]]
     return [*common, *own, np.unique(ratio, return_inverse=True)[1].astype(np.int64)]
-
-
-def _distinct(columns: Sequence[Ints]) -> tuple[Ints, Ints]:
-    """Return where each distinct row stands first, and for each row which it is."""
-    key, above = np.zeros(len(columns[0]), np.int64), 1
-    for column in columns:
-        low, high = int(column.min()), int(column.max())
-        if above * (high - low + 1) > _LARGEST:
-            key = np.unique(key, return_inverse=True)[1].astype(np.int64)
-            above = len(key)
-        key = key * (high - low + 1) + (column - low)
-        above *= high - low + 1
-    _, first, inverse = np.unique(key, return_index=True, return_inverse=True)
-    return first, inverse
