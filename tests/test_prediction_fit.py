@@ -8,7 +8,7 @@ import pytest
 from convscale.complexity.calls import Geometry, OperatorCall
 from convscale.errors import InputError
 from convscale.prediction.dual import Dual
-from convscale.prediction.fitting import Timing, fit, fit_stack, predicted_seconds
+from convscale.prediction.fitting import FitOptions, Timing, fit, fit_stack, predicted_seconds
 from convscale.prediction.form import (
     Execution,
     coefficients_of,
@@ -142,7 +142,7 @@ def test_timings_made_from_known_coefficients_are_met_within_two_percent(run):
         )
         for n, work in enumerate(works)
     ]
-    found = fit(timings[:90], run)
+    found = fit(timings[:90], run, options=FitOptions(ridge=1e-6))  # hardly held to its start
     unseen = Stack.of(timings[90:])
     misses = predicted_seconds(unseen, found, run) / unseen.seconds - 1
     assert np.abs(misses).mean() < 0.02
@@ -158,8 +158,8 @@ def test_a_wild_timing_hardly_moves_the_others():
     ]
     wild = [*timings[:-1], Timing("a", "f39", works[-1], 256, 10 * seconds[-1])]
     stack = Stack.of(timings[:-1])
-    misses = predicted_seconds(stack, fit(wild, run), run) / stack.seconds - 1
-    assert np.abs(misses).max() < 0.05
+    moved = [predicted_seconds(stack, fit(own, run), run) for own in (wild, timings[:-1])]
+    assert np.abs(moved[0] / moved[1] - 1).max() < 0.05
 
 
 def test_equal_operators_of_a_network_stand_once_and_count_as_often():

@@ -19,7 +19,12 @@ from convscale.prediction.workload import Workload
 
 DENSE = ("convolution 1x1", "convolution kxk", LINEAR, MATRIX_PRODUCT)
 GROUPED = ("convolution grouped",)
-DEPTHWISE = ("depthwise small", "depthwise strided", "depthwise large")
+ATTENTION = "attention"  # both products of it, and nothing between them is moved
+DEPTHWISE = tuple(
+    f"depthwise {kernel}{layout}"
+    for kernel in ("small", "strided", "large", "huge")
+    for layout in ("", " last")
+)
 MOVING = (
     "batch norm",
     "layer norm",
@@ -33,17 +38,20 @@ MOVING = (
     "elementwise",
     "concatenation",
     "resizing",
+    "bilinear",
     "padding",
     "lookup",
     "copy",
     "other",
 )
-CLASSES = (*DENSE, *GROUPED, *DEPTHWISE, *MOVING)
+CLASSES = (*DENSE, *GROUPED, ATTENTION, *DEPTHWISE, *MOVING)
 
+# Parts of another operator's kernel.
+_FUSED = frozenset(("bias", "_safe_softmax"))
 _LIKE = {
     "convolution transposed": "convolution kxk",
     "convolution deformable": "convolution kxk",
-    FUSED_ATTENTION: MATRIX_PRODUCT,
+    FUSED_ATTENTION: ATTENTION,
     RECURRENT: LINEAR,
     OTHER_PRODUCT: MATRIX_PRODUCT,
     WITHOUT_RULE: MATRIX_PRODUCT,
@@ -56,11 +64,19 @@ _NAMED = {
     "native_group_norm": "group norm",
     "relu": "relu",
     "max_pool2d_with_indices": "max pooling",
+    "upsample_bilinear2d": "bilinear",
+    "attention": ATTENTION,
 }
 
 
-def classes_of(work: Workload) -> dict[str, npt.NDArray[np.intp]]:
+def classes_of(work: Workload, layout: str = "nchw") -> dict[str, npt.NDArray[np.intp]]:
     """Return the positions of the operators of each class that there is.
+
+    What is a part of another operator's kernel is of no class: it takes no time of its own.
+
+    Args:
+        work: The operators.
+        layout: Of the network's input, `nchw` or `nhwc`.
 
     Example:
         >>> from convscale.complexity.calls import OperatorCall
@@ -69,28 +85,34 @@ def classes_of(work: Workload) -> dict[str, npt.NDArray[np.intp]]:
         >>> {name: places.tolist() for name, places in classes_of(workload(calls)).items()}
         {'batch norm': [1], 'relu': [0]}
     """
-    names = work.flow.names if work.flow is not None else ("",) * work.operators
+    flow = work.flow
+    names = flow.names if flow is not None else ("",) * work.operators
+    last = (flow.last if flow is not None else np.zeros(work.operators)) + (layout == "nhwc")
     kernel, stride = _first(work.kernel), _first(work.stride)
     found: dict[str, list[int]] = {}
-    for place, (kind, name) in enumerate(zip(work.kind, names, strict=True)):
+    for place, (kind, name) in enumerate(zip(work.kind.tolist(), names, strict=True)):
         own = _class_of(KINDS[kind], name, kernel[place], stride[place])
-        found.setdefault(own, []).append(place)
+        if own.startswith("depthwise") and last[place]:
+            own = f"{own} last"
+        if name not in _FUSED:
+            found.setdefault(own, []).append(place)
     return {name: np.array(found[name], dtype=np.intp) for name in CLASSES if name in found}
 
 
 def _class_of(kind: str, name: str, kernel: float, stride: float) -> str:
     if kind == "convolution depthwise":
         if kernel > _LARGE:
-            return "depthwise large"
+            return "depthwise huge" if kernel > _HUGE else "depthwise large"
         return "depthwise strided" if stride > 1 else "depthwise small"
-    if kind in CONVOLUTIONS or kind in DENSE:
+    if kind in CONVOLUTIONS:
         return _LIKE.get(kind, kind)
     if kind == "pooling" and "avg" in name:
         return "average pooling"
     return _NAMED.get(name) or _LIKE.get(kind, kind)
 
 
-_LARGE = 25  # a kernel of more positions has no fast kernel for depthwise convolutions
+# A depthwise convolution over more positions has another kernel than one over fewer.
+_LARGE, _HUGE = 25, 49
 
 
 def _first(array: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,14 +11,21 @@ from scipy.optimize import nnls
 
 from convscale.prediction.dual import Dual
 from convscale.prediction.form import Coefficients, Execution, coefficients_of, operator_costs
+from convscale.prediction.roofline import prepared
 from convscale.prediction.stack import Stack
 from convscale.prediction.timing import Timing
 
 Floats = npt.NDArray[np.float64]
-# Coefficients with a unit are free to leave their start; the others are held near it, by ridge.
+# Rates are free to leave their start; the other coefficients are held near it, by ridge.
 __all__ = ["FitOptions", "Timing", "fit", "fit_stack", "predicted_seconds"]
 
 _UNITS = ("multiply", "memory", "launch", "step")
+_RATES = ("multiply", "memory")
+# Operators that do nothing but move bytes run at nearly one rate.
+_STREAMING = tuple(
+    f"memory.{name}"
+    for name in ("batch norm", "layer norm", "relu", "activation", "elementwise", "concatenation")
+)
 _ROUGH = ("multiply", "memory", "step")
 
 
@@ -28,9 +35,10 @@ class FitOptions:
 
     Args:
         bend: Misses in log time above it count about linearly (soft-L1).
-        ridge: How strongly coefficients without a unit are held to their start, as a part of
-            the mean squared miss.
-        anchor: The same, of those with a unit.
+        ridge: How strongly coefficients are held to their start, as a part of the mean
+            squared miss.
+        streaming: How many times as strongly those of operators that only move bytes.
+        anchor: The strength for the two rates themselves.
         steps: At most so many steps of the solver.
 
     Example:
@@ -39,7 +47,8 @@ class FitOptions:
     """
 
     bend: float = 0.1
-    ridge: float = 3e-5
+    ridge: float = 1e-3
+    streaming: float = 10.0
     anchor: float = 1e-7
     steps: int = 60
 
@@ -53,8 +62,8 @@ def fit(
 ) -> dict[str, float]:
     """Return the coefficients that meet the timings best.
 
-    Minimises the families' mean of soft-L1 of ln(predicted / timed), plus a ridge on the
-    logarithms of the coefficients. Without a start, the rates of multiplying and moving are
+    Minimises the mean, weighed by families, of soft-L1 of ln(predicted / timed), plus a ridge
+    on the logarithms of the coefficients. Without a start, the rates of multiplying and moving are
     first fitted alone.
 
     Args:
@@ -96,11 +105,17 @@ def fit_stack(
     first = dict(start) if start is not None else _rough(stack, execution)
     names = list(first)
     origin = np.log([first[name] for name in names])
-    pull = np.array(
-        [options.anchor if name in _UNITS else options.ridge for name in names], dtype=float
-    )
-    problem = _Problem(stack, execution, names, origin, pull, options.bend)
+    pull = np.array([_pull(name, options) for name in names])
+    own = prepared(stack.work, execution, stack.batches)
+    problem = _Problem(stack, own, names, origin, pull, options.bend)
     return dict(zip(names, map(float, np.exp(problem.solve(options.steps))), strict=True))
+
+
+def _pull(name: str, options: FitOptions) -> float:
+    """Return how strongly a coefficient is held to its start."""
+    if name in _RATES:
+        return options.anchor
+    return options.ridge * (options.streaming if name in _STREAMING else 1.0)
 
 
 def predicted_seconds(stack: Stack, coefficients: Coefficients, execution: Execution) -> Floats:
@@ -138,7 +153,7 @@ class _Problem:
     """A robust, damped least-squares problem in the logarithms of the coefficients."""
 
     stack: Stack
-    execution: Execution
+    costs: Callable[[Mapping[str, Dual]], Iterator[tuple[npt.NDArray[np.intp], Dual]]]
     names: Sequence[str]
     origin: Floats
     pull: Floats
@@ -179,9 +194,7 @@ class _Problem:
         place = {name: position for position, name in enumerate(self.names)}
         slopes = np.zeros((self.stack.size, len(self.names)))
         slopes[:, place["step"]] = total
-        for places, seconds in operator_costs(
-            self.stack.work, duals, self.execution, self.stack.batches
-        ):
+        for places, seconds in self.costs(duals):
             total += self.stack.sum(places, seconds.value)
             for name, slope in seconds.slopes.items():
                 slopes[:, place[name]] += self.stack.sum(places, slope)

@@ -27,7 +27,6 @@ _FULL = frozenset(
     "native_layer_norm native_group_norm _softmax _log_softmax sum prod cumsum cumprod pow exp log "
     "norm linalg_vector_norm softplus rsqrt reciprocal grid_sampler_2d".split()
 )
-_ROWS_LAST = frozenset((LINEAR, MATRIX_PRODUCT, FUSED_ATTENTION))
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,9 @@ class Flow:
         full_written: The share of what is written.
         cast: The share of what is read that autocast copies to another precision first.
         last: 1 where the input has its channels last though the network's has them first.
-        moved: 1 where an input with its channels first must be copied to have them last.
+        moved: 1 where the input must be copied to have its channels elsewhere, in a network
+            whose input has them first.
+        moved_nhwc: The same, in a network whose input has them last.
     """
 
     names: tuple[str, ...]
@@ -49,6 +50,7 @@ class Flow:
     cast: Floats
     last: Floats
     moved: Floats
+    moved_nhwc: Floats
 
     def only(self, which: npt.NDArray[np.bool_] | npt.NDArray[np.intp]) -> Flow:
         """Return the part of some of the operators."""
@@ -58,8 +60,15 @@ class Flow:
 
 @dataclass(frozen=True)
 class _Held:
+    """A tensor: in full precision or not, its channels last or not by the layout of the input.
+
+    Of what attention puts out no more is known than that the next layer can read it.
+    """
+
     full: bool
     last: bool
+    last_nhwc: bool
+    loose: bool = False
 
 
 def flow(calls: Sequence[OperatorCall]) -> Flow:
@@ -74,15 +83,22 @@ def flow(calls: Sequence[OperatorCall]) -> Flow:
     """
     held: list[_Held | None] = []
     rows: list[tuple[float, ...]] = []
-    for call in calls:
+    names = kernels(calls)
+    for name, call in zip(names, calls, strict=True):
         mine = [one for place in call.sources if (one := held[place]) is not None]
         if not mine and call.bytes_read > call.weight_bytes:
-            mine = [_Held(full=True, last=False)]  # what the network is given
-        state, row = _follow(call, mine)
+            mine = [_Held(full=True, last=False, last_nhwc=True)]  # what the network is given
+        state, row = _follow(name, call, mine)
         held.append(state)
         rows.append(row)
-    columns = np.array(rows, dtype=np.float64).reshape(len(calls), 5).T
-    return Flow(tuple(bare(call.operator) for call in calls), *columns)
+    columns = np.array(rows, dtype=np.float64).reshape(len(calls), 6).T
+    return Flow(names, *columns)
+
+
+def _widened(name: str, call: OperatorCall) -> bool:
+    """Tell whether weights make the result one of full precision: numbers alone do not."""
+    keeps = call.kind == "norm" or name == "bias"
+    return not keeps and call.weight_bytes > 0 and () not in call.input_shapes
 
 
 def bare(operator: str) -> str:
@@ -95,20 +111,80 @@ def bare(operator: str) -> str:
     return operator.rsplit(".", 1)[-1].rstrip("_")
 
 
-def _follow(call: OperatorCall, mine: list[_Held]) -> tuple[_Held | None, tuple[float, ...]]:
+def kernels(calls: Sequence[OperatorCall]) -> tuple[str, ...]:
+    """Return the operators' names, with what runs as one kernel on a device told apart.
+
+    A run without memory takes some operators apart: attention into two products (`attention`)
+    and a softmax (`_safe_softmax`, which attention alone calls), a linear layer into a product
+    and the addition of its bias (`bias`).
+
+    Example:
+        >>> product = OperatorCall("a", "aten.mm", "linear")
+        >>> bias = OperatorCall("a", "aten.add", "elementwise", weight_bytes=4, sources=(0,))
+        >>> kernels([product, bias])
+        ('mm', 'bias')
+    """
+    names = [bare(call.operator) for call in calls]
+    for place, call in enumerate(calls):
+        if names[place] == "add" and call.weight_bytes and len(call.sources) == 1:
+            names[place] = "bias" if names[call.sources[0]] == "mm" else "add"
+        elif names[place] == "_safe_softmax":
+            for source in _through(calls, names, place, "bmm"):
+                names[source] = "attention"
+        elif names[place] == "bmm" and _through(calls, names, place, "_safe_softmax"):
+            names[place] = "attention"
+    return tuple(names)
+
+
+def _through(
+    calls: Sequence[OperatorCall], names: Sequence[str], place: int, wanted: str, hops: int = 3
+) -> list[int]:
+    """Return the calls of a name that a call reads from, directly or by pointwise operators."""
+    found = []
+    for source in calls[place].sources:
+        if names[source] == wanted:
+            found.append(source)
+        elif hops and calls[source].kind in ("elementwise", "copy"):
+            found += _through(calls, names, source, wanted, hops - 1)
+    return found
+
+
+def _follow(
+    name: str, call: OperatorCall, mine: list[_Held]
+) -> tuple[_Held | None, tuple[float, ...]]:
     if not mine:  # of weights alone
-        return None, (1.0, 1.0, 0.0, 0.0, 0.0)
-    name = bare(call.operator)
+        return None, (1.0, 1.0, 0.0, 0.0, 0.0, 0.0)
     share = sum(one.full for one in mine) / len(mine)
-    last = mine[0].last
     if call.kind in _PRODUCTS:
         read, full, cast = 0.0, False, share
     elif name in _FULL or name.startswith("upsample_"):
         read, full, cast = 1.0, True, 1.0 - share
     else:
         read, cast = share, 0.0
-        full = share > 0 or (call.kind != "norm" and call.weight_bytes > 0)
-    needs_last = call.kind in _ROWS_LAST or (name == "native_layer_norm")
-    moved = needs_last and not last and call.kind not in (MATRIX_PRODUCT, FUSED_ATTENTION)
-    state = _Held(full, last or needs_last)
-    return state, (read, float(full), cast, float(last), float(moved))
+        full = share > 0 or _widened(name, call)
+        if call.operator.endswith("_"):  # in place: the result is as the first operand was
+            full = mine[-1].full
+    own = mine[0]
+    wanted = _wanted(name, call.kind)
+    moved = wanted is not None and own.last != wanted and not own.loose
+    if call.kind in CONVOLUTIONS:  # the weights of a network in nhwc have their channels last
+        wanted_nhwc: bool | None = True
+    else:
+        wanted_nhwc = wanted
+    moved_nhwc = wanted_nhwc is not None and own.last_nhwc != wanted_nhwc
+    moved_nhwc = moved_nhwc and not (own.loose and call.kind == LINEAR)
+    attends = call.kind in (MATRIX_PRODUCT, FUSED_ATTENTION)
+    state = _Held(
+        full,
+        last=not attends and (own.last if wanted is None else wanted),
+        last_nhwc=not attends and (own.last_nhwc if wanted_nhwc is None else wanted_nhwc),
+        loose=attends or (own.loose and wanted_nhwc is None),
+    )
+    return state, (read, float(full), cast, float(own.last), float(moved), float(moved_nhwc))
+
+
+def _wanted(name: str, kind: str) -> bool | None:
+    """Tell whether an operator wants its input's channels last, or first; None for either."""
+    if kind == LINEAR or name == "native_layer_norm":
+        return True
+    return False if name == "native_group_norm" else None

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from convscale.prediction.execution import Execution
-from convscale.prediction.roofline import costs, relative_coefficients
+from convscale.prediction.roofline import prepared, relative_coefficients
 from convscale.prediction.workload import Workload
 
 Floats = npt.NDArray[np.float64]
@@ -60,8 +60,7 @@ def operator_costs(
         >>> [places.tolist() for places, _ in operator_costs(work, coefficients_of(run), run, 1.0)]
         [[0]]
     """
-    for positions, seconds in costs(work, values, execution, batch_size):
-        yield positions, seconds * _at(work.repeats, positions)
+    yield from prepared(work, execution, batch_size)(values)
 
 
 def operator_seconds(
@@ -123,7 +122,3 @@ def step_seconds(
     """
     del execution, batch_size  # the same for all
     return np.asarray(operators + 1e-6 * coefficients["step"])
-
-
-def _at(array: Floats, positions: Positions) -> Floats:
-    return array[positions] if np.ndim(array) else array

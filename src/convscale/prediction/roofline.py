@@ -1,47 +1,29 @@
-"""Smooth rooflines of operators: what is multiplied and what is moved, by class and layout.
+"""Rooflines of operators: what is multiplied and what is moved, by class and layout.
 
 Every function here takes coefficients as numbers or as duals, and uses +, ·, / and powers only.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from convscale.prediction.classes import DENSE, DEPTHWISE, GROUPED, MOVING, classes_of
+from convscale.prediction.classes import ATTENTION, DENSE, DEPTHWISE, GROUPED, MOVING
 from convscale.prediction.execution import Execution
+from convscale.prediction.parts import Part, parts
 from convscale.prediction.processor import processor_coefficients, processor_costs
-from convscale.prediction.workload import Workload
+from convscale.prediction.workload import Workload, as_slice
 
 Floats = npt.NDArray[np.float64]
+Positions = npt.NDArray[np.intp]
 _NANO, _MICRO = 1e-9, 1e-6
-_TILE, _ALIGNED, _WIDE = 64.0, 8.0, 1024.0
-_SHARPNESS = 2.0  # of the p-norm that joins multiplying and moving
-
-
-@dataclass(frozen=True)
-class _Part:
-    """The operators of one class, with what their tensors hold; all for one image."""
-
-    work: Workload
-    batch: Floats | float
-    item_read: Floats  # bytes an element
-    item_written: Floats
-    cast: Floats
-    first: Floats  # 1 where tensors have their channels first
-    moved: Floats
-
-    @property
-    def read(self) -> Floats:
-        return self.work.read * self.item_read
-
-    @property
-    def written(self) -> Floats:
-        return self.work.written * self.item_written
+_TILE, _TILE_ROWS, _ALIGNED, _ALIGNED_ROWS = 64.0, 256.0, 8.0, 64.0
+_WIDE = 1024.0  # sizes of a product of which nothing is known
+_IMAGE = 4.0  # as many channels are no reason to pad
+_CACHE = 10.0  # megabytes
 
 
 def relative_coefficients(run: Execution) -> dict[str, float]:
@@ -53,121 +35,149 @@ def relative_coefficients(run: Execution) -> dict[str, float]:
     """
     if run.hardware == "cpu":
         return processor_coefficients()
-    multiplying = (*DENSE, *GROUPED, *DEPTHWISE)
-    found = {f"multiply.{name}": 1.0 for name in multiplying}
-    found |= {f"memory.{name}": 1.0 for name in (*multiplying, *MOVING)}
-    for name in (*DENSE, *GROUPED):
+    found = {f"multiply.{name}": 1.0 for name in (*DENSE, *GROUPED, ATTENTION)}
+    found |= {f"multiply.{name}": 20.0 for name in DEPTHWISE}  # not in matrix units
+    found |= {f"memory.{name}": 1.0 for name in (*DENSE, *GROUPED, *DEPTHWISE, *MOVING)}
+    for name in (*DENSE, *GROUPED, ATTENTION):
         found |= {f"outs.{name}": 16.0, f"inner.{name}": 16.0, f"tile.{name}": 0.5}
         found |= {f"unaligned.{name}": 0.5, f"wave.{name}": 1.0}
-    found |= {"inputs": 1.0, "broadcast": 1.0, "weights": 3.0, "cast": 1.0, "transposed": 1.0}
+    found |= {"rows.tile": 0.3, "rows.unaligned": 0.2, "inputs": 1.0}
+    found |= {"transposed": 1.0, "transposed.unaligned": 0.3, "padded": 2.0, "bias": 1.0}
+    found |= {"broadcast": 0.3, "weights": 3.0, "cast": 1.0}
     return found | {"cache": 1.0, "uncached": 0.5}
 
 
-def costs(
-    work: Workload, values: Mapping[str, Any], run: Execution, batch_size: Floats | float
-) -> Iterator[tuple[npt.NDArray[np.intp], Any]]:
-    """Yield the seconds of the operators of each class, for a batch.
+def prepared(
+    work: Workload, run: Execution, batch_size: Floats | float
+) -> Callable[[Mapping[str, Any]], Iterator[tuple[Positions, Any]]]:
+    """Return the seconds of operators as a function of coefficients.
+
+    What does not depend on them is computed once.
+
+    Args:
+        work: The operators.
+        run: How they run.
+        batch_size: Images, one number or one an operator.
+
+    Returns:
+        A function that yields, class by class, the operators' positions and their seconds for
+        a batch, repeats included.
 
     Example:
         >>> from convscale.complexity.calls import OperatorCall
         >>> from convscale.prediction.form import coefficients_of
         >>> from convscale.prediction.workload import workload
         >>> run, work = Execution(), workload([OperatorCall("a", "aten.relu", "activation")])
-        >>> [len(places) for places, _ in costs(work, coefficients_of(run), run, 1.0)]
-        [1]
+        >>> values = {**coefficients_of(run), "launch": 3.0}
+        >>> [seconds.tolist() for _, seconds in prepared(work, run, 1.0)(values)]
+        [[3e-06]]
     """
-    if run.hardware == "cpu":
-        yield from processor_costs(work, values, run, batch_size)
-        return
-    for name, places in classes_of(work).items():
-        part = _part(work, places, run, batch_size)
-        seconds = _seconds(name, part, values)
-        once = part.work.weights * _bytes_once(run) * values["memory"] * values["weights"] * _NANO
-        starting = part.work.launches * values["launch"] * _MICRO
-        yield places, seconds * part.batch + once + starting
+    own = parts(work, run, batch_size) if run.hardware == "gpu" else ()
+
+    def seconds(values: Mapping[str, Any]) -> Iterator[tuple[Positions, Any]]:
+        if run.hardware == "cpu":
+            for places, each in processor_costs(work, values, run, batch_size):
+                yield places, each * work.repeats[as_slice(places)]
+        for part in own:
+            yield part.places, part_seconds(part, values)
+
+    return seconds
 
 
-def _seconds(name: str, part: _Part, c: Mapping[str, Any]) -> Any:
-    if name in MOVING:
-        return _moving(name, part, c) * _NANO
-    if name in DEPTHWISE:
-        multiplied = part.work.flops * c["multiply"] * c[f"multiply.{name}"]
-    else:
-        multiplied = _multiplied(name, part, c)
-    moved = _memory(part, part.read + part.written, c) * c[f"memory.{name}"]
-    return (_norm(multiplied, moved) + _rearranged(name, part, c)) * _NANO
+def part_seconds(part: Part, values: Mapping[str, Any]) -> Any:
+    """Return the seconds of a class's operators for a batch, repeats included.
 
+    Args:
+        part: The operators.
+        values: The coefficients, as numbers or as duals.
 
-def _multiplied(name: str, part: _Part, c: Mapping[str, Any]) -> Any:
-    """Return the nanoseconds an image in multiplying matrices: flops · rate · losses."""
+    Example:
+        >>> from convscale.complexity.calls import OperatorCall
+        >>> from convscale.prediction.form import coefficients_of
+        >>> from convscale.prediction.parts import parts
+        >>> from convscale.prediction.workload import workload
+        >>> run, work = Execution(), workload([OperatorCall("a", "aten.relu", "activation")])
+        >>> values = {**coefficients_of(run), "launch": 3.0}
+        >>> [part_seconds(part, values).tolist() for part in parts(work, run, 1.0)]
+        [[3e-06]]
+    """
     work = part.work
+    moved = part.read + part.written
+    found = _memory(part, moved, values) * _rate(part, values) + _rearranged(part, values)
+    if part.name not in MOVING:
+        multiplied = _multiplied(part, values)
+        found = multiplied if part.name == ATTENTION else multiplied + found
+    once = work.weights * part.item_once * values["weights"] * values["memory"]
+    starting = work.launches * values["launch"] * _MICRO
+    return ((found * part.batch + once) * _NANO + starting) * work.repeats
+
+
+def _rate(part: Part, c: Mapping[str, Any]) -> Any:
+    """Return how much slower than others a class moves a byte."""
+    rate = c[f"memory.{part.name}"] if part.name != ATTENTION else 1.0
+    if part.name != "elementwise":
+        return rate
+    # an operand that is not as large as the result is read again and again
+    ratio = part.work.read / np.maximum(part.work.written, 1.0)
+    return rate * (np.clip(2.0 - ratio, 0.0, 1.0) * c["broadcast"] + 1.0)
+
+
+def _multiplied(part: Part, c: Mapping[str, Any]) -> Any:
+    """Return the nanoseconds an image in multiplying: flops · rate · (1 + losses).
+
+    Matrix units work on tiles: what does not fill them is lost, over outputs, over the
+    products that are added up, and over positions where channels come first.
+    """
+    work, name = part.work, part.name
+    found = work.flops * c["multiply"] * c[f"multiply.{name}"]
+    if name in DEPTHWISE:
+        return found
     known = work.outs > 0  # else nothing is lost
     outs = np.where(known, work.outs / np.maximum(work.groups, 1.0), _WIDE)
     inner = np.where(known, work.inner, _WIDE)
     ins = inner / np.maximum(work.kernel, 1.0)
-    waste = np.ceil(outs / _TILE) * _TILE / outs - 1.0
+    rows = np.where(known, np.maximum(work.rows, 1.0), _WIDE)
+    tiles = rows * np.where(known, work.outs, _WIDE) * part.batch / 1e6
     unaligned = 1.0 * ((outs % _ALIGNED > 0) | (ins % _ALIGNED > 0))
-    tiles = np.where(known, work.rows * work.outs, _WIDE**2) * part.batch / 1e6
-    found = work.flops * c["multiply"] * c[f"multiply.{name}"]
-    found = found * (c[f"outs.{name}"] / outs + 1.0) * (c[f"inner.{name}"] / inner + 1.0)
-    found = found * (waste * c[f"tile.{name}"] + 1.0) * (unaligned * c[f"unaligned.{name}"] + 1.0)
-    return found * (c["inputs"] / ins + 1.0) * (c[f"wave.{name}"] / tiles + 1.0)
+    lost = c[f"outs.{name}"] / outs + c[f"inner.{name}"] / inner + c["inputs"] / ins
+    lost = lost + _waste(outs, _TILE) * c[f"tile.{name}"] + unaligned * c[f"unaligned.{name}"]
+    lost = lost + part.first * _waste(rows, _TILE_ROWS) * c["rows.tile"]
+    lost = lost + part.first * (rows % _ALIGNED_ROWS > 0) * c["rows.unaligned"]
+    return found * (lost + c[f"wave.{name}"] / tiles + 1.0)
 
 
-def _rearranged(name: str, part: _Part, c: Mapping[str, Any]) -> Any:
-    """Return the nanoseconds an image in casts, and in bringing channels to the other end."""
-    work = part.work
-    casts = part.cast * work.read * 6.0 * c["cast"]
-    if name.startswith("convolution"):
-        turned = part.first * (part.read + part.written) * c["transposed"]
-    else:
-        turned = part.moved * part.read * 2.0 * c["transposed"]
-    return (casts + turned) * c["memory"]
+def _waste(size: Floats, tile: float) -> Floats:
+    """Return the part of whole tiles that is not used, over the part that is."""
+    return np.asarray(np.ceil(size / tile) * tile / size - 1.0)
 
 
-def _moving(name: str, part: _Part, c: Mapping[str, Any]) -> Any:
-    rate = c[f"memory.{name}"]
-    if name == "elementwise":  # an operand that is not as large as the result is read again
-        ratio = part.work.read / np.maximum(part.work.written, 1.0)
-        rate = rate * (np.clip(2.0 - ratio, 0.0, 1.0) * c["broadcast"] + 1.0)
-    return _memory(part, part.read + part.written, c) * rate + _rearranged(name, part, c)
+def _rearranged(part: Part, c: Mapping[str, Any]) -> Any:
+    """Return the nanoseconds an image in copies that an operator needs.
 
-
-def _memory(part: _Part, size: Floats, c: Mapping[str, Any]) -> Any:
-    """Return nanoseconds an image for bytes: those of a batch that do not fit a cache take more."""
-    share = size * part.batch / 1e6 + 1e-3  # megabytes
-    return size * c["memory"] * (c["uncached"] * share / (share + c["cache"] * 10.0) + 1.0)
-
-
-def _norm(one: Any, other: Any) -> Any:
-    return (one**_SHARPNESS + other**_SHARPNESS + 1e-30) ** (1.0 / _SHARPNESS)
-
-
-def _bytes_once(run: Execution) -> float:
-    return 2.0 if run.dtype in ("float16", "bfloat16") else 4.0
-
-
-def _part(
-    work: Workload, places: npt.NDArray[np.intp], run: Execution, batch_size: Floats | float
-) -> _Part:
-    own = work.only(places)
-    batch = batch_size[places] if isinstance(batch_size, np.ndarray) else batch_size
-    zero = np.zeros(len(places))
-    flow = own.flow
-    extra = np.ndim(own.read) - 1
-    full_read, full_written, cast, last, moved = (
-        one.reshape(one.shape + (1,) * extra)
-        for one in (
-            (zero,) * 5
-            if flow is None
-            else (flow.full_read, flow.full_written, flow.cast, flow.last, flow.moved)
-        )
+    They are casts, channels brought to the other end, channels padded to whole vectors, and a
+    bias that is added after the convolution.
+    """
+    work, name = part.work, part.name
+    copied = (
+        part.cast * work.read * 6.0 * c["cast"] + part.moved * part.read * 2.0 * c["transposed"]
     )
-    if run.dtype != "amp":
-        each = {"float32": 4.0}.get(run.dtype, 2.0)
-        item_read, item_written, cast = each + 0 * last, each + 0 * last, 0 * cast
-    else:
-        item_read, item_written = 2.0 + 2.0 * full_read, 2.0 + 2.0 * full_written
-    first = 1.0 - last if run.layout == "nchw" else 0.0 * last
-    moved = moved if run.layout == "nchw" else 0.0 * moved
-    return _Part(own, batch, item_read, item_written, cast, first, moved)
+    if not name.startswith(("convolution", "depthwise")):
+        return copied * c["memory"]
+    if name.startswith("convolution"):
+        odd = part.first * (work.rows % _ALIGNED_ROWS > 0) * c["transposed.unaligned"] + part.first
+        copied = copied + (part.read + part.written) * odd * c["transposed"]
+        ins = work.inner / np.maximum(work.kernel, 1.0) * np.maximum(work.groups, 1.0)
+        padded = part.read * ((ins % _ALIGNED > 0) & (ins > _IMAGE))
+        copied = copied + (padded + part.written * (work.outs % _ALIGNED > 0)) * c["padded"]
+    copied = copied * c["memory"]
+    if name in DEPTHWISE and not name.endswith("last"):  # its kernel adds the bias itself
+        return copied
+    outs = np.maximum(work.outs, 1.0)
+    bias = np.clip((work.weights - outs * work.inner) / outs, 0.0, 1.0)
+    return copied + _memory(part, bias * part.written * 2.0, c) * c["bias"]
+
+
+def _memory(part: Part, size: Floats, c: Mapping[str, Any]) -> Any:
+    """Return nanoseconds an image for bytes: those of a batch that fit a cache take less."""
+    share = size * part.batch / 1e6 + 1e-3  # megabytes
+    return size * c["memory"] * (c["uncached"] * share / (share + c["cache"] * _CACHE) + 1.0)

@@ -64,7 +64,7 @@ class Stack:
             owner=np.repeat(np.arange(len(works)), sizes),
             batches=np.repeat([float(timing.batch_size) for timing in timings], sizes),
             seconds=np.array([timing.seconds for timing in timings]),
-            weights=equal_weights(families),
+            weights=family_weights(families),
             families=families,
             images=np.array([float(timing.batch_size) for timing in timings]),
         )
@@ -89,21 +89,24 @@ class Stack:
             owner=renumbered[self.owner[kept]],
             batches=self.batches[kept],
             seconds=self.seconds[which],
-            weights=equal_weights(families),
+            weights=family_weights(families),
             families=families,
             images=self.images[which],
         )
 
 
-def equal_weights(families: Sequence[str]) -> Floats:
-    """Return weights by which every family counts the same; they add up to 1.
+def family_weights(families: Sequence[str]) -> Floats:
+    """Return the weights of timings: a family of n counts √n; they add up to 1.
+
+    Networks of a family are alike: n of them say less than n networks of as many families.
 
     Example:
-        >>> equal_weights(["a", "b", "b"]).tolist()
-        [0.5, 0.25, 0.25]
+        >>> family_weights(["a", "b", "b", "b", "b"]).round(3).tolist()
+        [0.333, 0.167, 0.167, 0.167, 0.167]
     """
     counts = Counter(families)
-    return np.array([1.0 / (len(counts) * counts[family]) for family in families])
+    found = np.array([counts[family] ** -0.5 for family in families])
+    return found / max(float(found.sum()), 1e-300)
 
 
 def merged(work: Workload) -> Workload:
