@@ -141,7 +141,7 @@ def test_half_the_square_of_a_soft_error_is_minus_the_logarithm_of_students_t():
 def candidates(count: int = 40, seed: int = 3):
     rng = np.random.default_rng(seed)
     listed = [
-        Candidate(f"net{at:02}", 224, f"family{at % 13}", float(rng.lognormal()))
+        Candidate(f"net{at:02}", "224", f"family{at % 13}", float(rng.lognormal()))
         for at in range(count)
     ]
     return listed, law(work(count, seed))(START)[1]
@@ -163,7 +163,7 @@ def test_a_network_is_chosen_once_and_no_more_than_there_are():
 
 
 def test_of_twins_the_cheaper_is_chosen():
-    listed = [Candidate("a", 224, "x", 1.0), Candidate("b", 224, "x", 0.1)]
+    listed = [Candidate("a", "224", "x", 1.0), Candidate("b", "224", "x", 0.1)]
     assert choose(listed, np.ones((2, 5)) / 5, MOVES, 1, thrift=0.5) == (1,)
 
 

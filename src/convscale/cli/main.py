@@ -15,6 +15,7 @@ from typer.core import TyperCommand, TyperGroup
 
 import convscale
 from convscale.cli.answer import Answer, Page, publish
+from convscale.cli.calibrate import calibrate
 from convscale.cli.compare import compare
 from convscale.cli.correlate import correlate
 from convscale.cli.count import count
@@ -93,6 +94,7 @@ _EXAMPLES: dict[Callable[..., Answer], str] = {
     compare: "compare resnet50 --measure --latency-budget 2.5x --html report.html",
     measure: "measure resnet50 --batch-size 1",
     correlate: "correlate resnet50 efficientnet_b0 --factors 1,2,4 --plot runtime.html",
+    calibrate: "calibrate --name mybox",
     predict: "predict resnet50 --profile rtx3090-amp-nchw --batch-size 256",
     profiles: "profiles",
     plan: "plan resnet50 --profile rtx3090-train-amp-nhwc --images 1.28M --epochs 100 --devices 8",

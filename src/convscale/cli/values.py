@@ -93,6 +93,23 @@ def time_limits(repeats: str | None, time_limit: str | None, *, repeats_as: str)
     return limits
 
 
+def seconds_of(text: str, *, what: str) -> float:
+    """Read a time with its unit, in seconds: 600, 600s, 10min, 1h or 500ms.
+
+    Raises:
+        InputError: If it is no positive time.
+
+    Example:
+        >>> seconds_of("10min", what="time limit"), seconds_of("90", what="time limit")
+        (600.0, 90.0)
+    """
+    given = text.strip()
+    for unit, factor in {"min": 60.0, "ms": 1e-3, "h": 3600.0, "s": 1.0}.items():
+        if given.endswith(unit):
+            return parse_number(given.removesuffix(unit).rstrip(), what=what) * factor
+    return parse_number(given, what=f"{what} in seconds")
+
+
 def listed(text: str, *, what: str, example: str) -> tuple[str, ...]:
     """Read a list whose entries are separated by commas; empty entries do not count.
 

@@ -25,12 +25,12 @@ class Candidate:
         seconds: What a pass takes, roughly.
 
     Example:
-        >>> Candidate("timm:resnet50", 224, "resnet", 0.05).label
+        >>> Candidate("timm:resnet50", "224", "resnet", 0.05).label
         'timm:resnet50@224'
     """
 
     network: str
-    resolution: int
+    resolution: str
     family: str
     seconds: float
 
@@ -71,7 +71,7 @@ def choose(
         Positions in candidates, the most telling first.
 
     Example:
-        >>> listed = [Candidate(name, 224, name, 0.1) for name in ("a", "b", "c")]
+        >>> listed = [Candidate(name, "224", name, 0.1) for name in ("a", "b", "c")]
         >>> along = np.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
         >>> choose(listed, along, Moves(("bytes", "macs"), ("bytes", "macs")), 2)
         (0, 2)
@@ -102,7 +102,7 @@ def covariance(
     """Return the covariance of the logarithms of times before anything is measured.
 
     Example:
-        >>> one = [Candidate("a", 224, "a", 0.1)]
+        >>> one = [Candidate("a", "224", "a", 0.1)]
         >>> found = covariance(one, np.ones((1, 1)), Moves(("m",), ("m",)), Prior(common=2, cost=1))
         >>> float(found[0, 0].round(4))  # 2² + 1² and what a family shares
         5.0025

@@ -62,9 +62,13 @@ def transferred(
     """
     _check(source, timings, execution)
     missed = _missed(source, reference)
-    start = coefficients_of(execution)
-    start |= {n: v for n, v in source.coefficients.items() if n in start}
-    problem = _Few(start, _stack(timings, execution), execution, _known(timings, missed), prior)
+    problem = _Few(
+        starting(source, execution),
+        stack_of(timings, execution),
+        execution,
+        _known(timings, missed),
+        prior,
+    )
     found = problem.adapted()
     errors, misses = problem.one_by_one()
     return Profile(
@@ -98,7 +102,7 @@ def _missed(source: Profile, reference: Sequence[Timing]) -> dict[str, float]:
     """Return what the source misses: logarithms of timed over predicted, by network and side."""
     if not reference:
         return {}
-    stack = _stack(reference, source.execution)
+    stack = stack_of(reference, source.execution)
     known = coefficients_of(source.execution) | dict(source.coefficients)
     logs = np.log(stack.seconds / predicted_seconds(stack, known, source.execution))
     return {
@@ -107,8 +111,24 @@ def _missed(source: Profile, reference: Sequence[Timing]) -> dict[str, float]:
     }
 
 
-def _stack(timings: Sequence[Timing], execution: Execution) -> Stack:
-    """Put timings together as their networks are executed."""
+def starting(source: Profile, execution: Execution) -> dict[str, float]:
+    """Return the coefficients to start from: the source's, and the form's own where it has none.
+
+    Example:
+        >>> callable(starting)
+        True
+    """
+    start = coefficients_of(execution)
+    return start | {name: v for name, v in source.coefficients.items() if name in start}
+
+
+def stack_of(timings: Sequence[Timing], execution: Execution) -> Stack:
+    """Put timings together as their networks are executed.
+
+    Example:
+        >>> stack_of([], Execution()).size
+        0
+    """
     return Stack.of([replace(one, workload=executed(one.workload, execution)) for one in timings])
 
 

@@ -15,6 +15,7 @@ from convscale.prediction.transfer import transferred
 from convscale.quantities import sides as sides_of
 from convscale.runtime import Conditions, Setting
 from convscale.study.default_networks import DEFAULT_SIDES
+from convscale.study.recorded import family_of, recorded
 from convscale.study.runtime_study import RuntimeStudy, TimedNetwork
 from convscale.study.timing import PASSES, ROUNDS, Side, time_networks
 from convscale.study.trials import Progress
@@ -126,29 +127,10 @@ def timings_of(study: RuntimeStudy, sides: Sequence[Side], setting: Setting) -> 
 
 
 def _timing(side: Side, timed: TimedNetwork, batch_size: int, seconds: float) -> Timing:
-    from convscale.complexity.operators import record_network
-    from convscale.prediction.predict import ELEMENTS, workload_of
-    from convscale.scaling import resolve
-
-    network = resolve(side.network, resolution=side.resolution)
-    work = workload_of(record_network(network, dtype=ELEMENTS))
+    _, work = recorded(side)
     name, own = timed.row.network, sides_of(timed.row.resolution)
     square = round(prod(own) ** (1 / len(own)))
     return Timing(name, family_of(name), work, batch_size, seconds, square)
-
-
-def family_of(label: str) -> str:
-    """Return the name of the timm module that a network is from; of others their own name.
-
-    Example:
-        >>> family_of("timm:resnet50"), family_of("torchvision:resnet50")
-        ('resnet', 'torchvision:resnet50')
-    """
-    from timm.models import is_model
-    from timm.models._registry import _model_to_module
-
-    name = label.removeprefix("timm:").partition("@")[0].partition(".")[0]
-    return _model_to_module[name] if ":" not in name and is_model(name) else label
 
 
 def conditions_of(study: RuntimeStudy, setting: Setting) -> dict[str, Condition]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from convscale.errors import InputError
-from convscale.quantities import Resolution, check_resolution
+from convscale.quantities import Resolution, check_resolution, format_resolution
 from convscale.runtime import (
     Conditions,
     Failure,
@@ -47,6 +47,12 @@ class Side:
 
     network: NetworkLike
     resolution: Resolution | None = None
+
+    @property
+    def text(self) -> str:
+        """The text that `of` reads."""
+        side = "" if self.resolution is None else f"@{format_resolution(self.resolution)}"
+        return f"{self.network}{side}"
 
     @classmethod
     def of(cls, text: str) -> Side:

@@ -1,0 +1,102 @@
+"""A profile fitted to many timings, with its errors on families that were left out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from convscale.errors import InputError
+from convscale.prediction import heldout
+from convscale.prediction.execution import Execution
+from convscale.prediction.fitting import fit_stack
+from convscale.prediction.heldout import baseline, fitted, left_out
+from convscale.prediction.interval import COVERAGES, covered, intervals
+from convscale.prediction.profile import Band, Condition, Errors, Excluded, Profile, seen_in
+from convscale.prediction.stack import Stack
+from convscale.prediction.timing import Timing
+from convscale.prediction.transfer import stack_of
+
+FAMILIES = "families"
+BASELINES = {
+    "flops": ("flops",),
+    "acts": ("acts",),
+    "flops + acts + constant": ("flops", "acts", "constant"),
+}
+# Fewer families than this cannot show what a fit misses of another.
+FEWEST = 5
+
+
+def fitted_profile(
+    timings: Sequence[Timing],
+    execution: Execution,
+    *,
+    name: str,
+    conditions: Mapping[str, Condition],
+    excluded: Sequence[Excluded] = (),
+    progress: Callable[[int, int], None] | None = None,
+) -> Profile:
+    """Fit a profile, and find its errors and intervals on families that were left out.
+
+    Args:
+        timings: The timings.
+        execution: How the networks ran.
+        name: The profile's name.
+        conditions: What the times hold for.
+        excluded: What was left out of the timings, and why.
+        progress: Called with families done and all.
+
+    Raises:
+        InputError: If the timings are of fewer than five families.
+
+    Example:
+        >>> fitted_profile([], Execution(), name="mine", conditions={})
+        Traceback (most recent call last):
+        convscale.errors.InputError: The timings are of 0 families; a fit needs 5 to know its
+        errors. Adapt a profile instead: --adapt.
+    """
+    stack = stack_of(timings, execution)
+    count = len(set(stack.families))
+    if count < FEWEST:
+        raise InputError(
+            f"The timings are of {count} families; a fit needs {FEWEST} to know its errors. "
+            "Adapt a profile instead: --adapt."
+        )
+    predicted = left_out(stack, stack.families, fitted(execution), progress=progress)
+    misses = np.log(predicted / stack.seconds)
+    return Profile(
+        name=name,
+        execution=execution,
+        coefficients=fit_stack(stack, execution),
+        seen=seen_in(
+            [one.workload for one in timings],
+            [one.batch_size for one in timings],
+            [one.resolution or 1 for one in timings],
+        ),
+        bands=tuple(
+            Band(coverage, min(low, 1.0), max(high, 1.0))
+            for coverage, (low, high) in intervals(misses).items()
+        ),
+        conditions=conditions,
+        errors=(_errors(stack, predicted, misses, count),),
+        excluded=tuple(excluded),
+    )
+
+
+def _errors(stack: Stack, predicted: np.ndarray, misses: np.ndarray, count: int) -> Errors:
+    own = heldout.Errors.of(predicted, stack.seconds, groups=count)
+    beside = {}
+    for label, features in BASELINES.items():
+        found = left_out(stack, stack.families, baseline(*features))
+        beside[label] = heldout.Errors.of(found, stack.seconds, groups=count).mape
+    inside = covered(misses, stack.families, COVERAGES)
+    return Errors(
+        FAMILIES,
+        mape_pct=own.mape,
+        within_10_pct=own.within_10,
+        spearman=own.spearman,
+        networks=own.networks,
+        groups=own.groups,
+        covered_pct={f"{coverage:g}": round(100 * share, 2) for coverage, share in inside.items()},
+        baselines_mape_pct=beside,
+    )

@@ -1,0 +1,123 @@
+"""Timings of a table, with the operators of its networks; what is left out is named."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from convscale.complexity.calls import CONVOLUTIONS
+from convscale.complexity.views import Operators
+from convscale.errors import InputError
+from convscale.prediction.profile import Excluded
+from convscale.prediction.tables import Table, TableRow
+from convscale.prediction.timing import Timing
+from convscale.study.recorded import family_of, recorded
+from convscale.study.timing import Side
+from convscale.study.trials import Progress
+
+# What was timed is another network where its params are further off than a table rounds.
+_ROUNDED, _SHARE = 0.006, 0.002
+_CONVOLUTIONAL = 0.5
+
+
+@dataclass(frozen=True)
+class Tabulated:
+    """The timings of a table that a fit can use, and those that it cannot, with the reason.
+
+    skipped are networks that timm does not know, or that are not convolutional.
+
+    Example:
+        >>> Tabulated((), (Excluded("repvgg_a0", "other params"),), ("vit_base",)).skipped
+        ('vit_base',)
+    """
+
+    timings: tuple[Timing, ...]
+    excluded: tuple[Excluded, ...] = ()
+    skipped: tuple[str, ...] = ()
+
+
+def tabulated(table: Table, *, progress: Progress | None = None) -> Tabulated:
+    """Record the operators of a table's networks; each network, side and batch once.
+
+    Args:
+        table: The table.
+        progress: Called with rows done and rows in all.
+
+    Raises:
+        InputError: If no timing of the table can be used.
+
+    Example:
+        >>> row = TableRow(2, "resnet18.a1_in1k", 224, 8, 0.1, params=11.69)
+        >>> [one.network for one in tabulated(Table("inference", (row,))).timings]
+        ['timm:resnet18']
+    """
+    rows = list(_once(table.rows))
+    timings: list[Timing] = []
+    excluded: list[Excluded] = []
+    skipped: list[str] = []
+    for done, row in enumerate(rows, start=1):
+        found = _timing(row)
+        if isinstance(found, Timing):
+            timings.append(found)
+        elif found is None:
+            skipped.append(row.architecture)
+        else:
+            excluded.append(found)
+        if progress is not None:
+            progress(done, len(rows))
+    if not timings:
+        raise InputError(
+            f"The table has no timing of a convolutional network that timm knows "
+            f"({len(skipped)} skipped, {len(excluded)} excluded). Give one that has."
+        )
+    return Tabulated(tuple(timings), tuple(excluded), tuple(dict.fromkeys(skipped)))
+
+
+def _once(rows: tuple[TableRow, ...]) -> Iterator[TableRow]:
+    seen = set()
+    for row in rows:
+        key = (row.architecture, row.resolution, row.batch_size)
+        if key not in seen:
+            seen.add(key)
+            yield row
+
+
+def _timing(row: TableRow) -> Timing | Excluded | None:
+    """Return a timing, why it is excluded, or None for a network that is skipped."""
+    from timm.models import is_model
+
+    if not is_model(row.architecture):
+        return None
+    try:
+        found, work = recorded(Side(f"timm:{row.architecture}", row.resolution))
+    except InputError as error:
+        return Excluded(row.architecture, f"it does not run at {row.resolution} px: {error.line}")
+    if not convolutional(found):
+        return None
+    millions = found.params / 1e6
+    if row.params is not None and abs(millions - row.params) > _ROUNDED + _SHARE * row.params:
+        return Excluded(
+            row.architecture,
+            f"it has {millions:.2f} M params, and what was timed {row.params:g} M",
+        )
+    name = f"timm:{row.architecture}"
+    return Timing(name, family_of(name), work, row.batch_size, row.seconds, row.resolution)
+
+
+def convolutional(found: Operators) -> bool:
+    """Tell whether a network is convolutional.
+
+    That is one with at least half of its multiply-adds in convolutions, or one that has
+    convolutions and no products of matrices that are computed: its linear layers are pointwise
+    convolutions.
+
+    Example:
+        >>> convolutional(Operators("net", 8))
+        False
+    """
+    total = sum(call.flops for call in found.calls)
+    own = sum(call.flops for call in found.calls if call.kind in CONVOLUTIONS)
+    if total == 0 or own == 0:
+        return False
+    others = {call.kind for call in found.calls if call.flops} - {*CONVOLUTIONS, "linear"}
+    return own / total >= _CONVOLUTIONAL or not others

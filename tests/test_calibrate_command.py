@@ -1,0 +1,156 @@
+"""`convscale calibrate`: timed here, or from a table; from a profile, or fitted by itself."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from convscale.cli.main import run
+from convscale.prediction.execution import Execution
+from convscale.prediction.form import coefficients_of, network_seconds
+from convscale.prediction.profile_file import read_profile, write_profile
+from convscale.prediction.store import FOLDERS
+from convscale.study.recorded import recorded
+from convscale.study.timing import Side
+from tests.device_profiles import hand_made
+
+CPU = Execution("cpu", "nchw", "eager", "inference", "float32")
+FAMILIES = "resnet18 mobilenetv2_050 densenet121 regnetx_002 ghostnet_100 convnext_atto".split()
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    folder = tmp_path / "profiles"
+    monkeypatch.setenv(FOLDERS, str(folder))
+    known = hand_made("known-cpu", execution=CPU, coefficients=coefficients_of(CPU))
+    write_profile(known, folder / "known-cpu.json")
+    return folder
+
+
+def refused(capsys, *arguments: str, status: int = 2) -> str:
+    assert run(["calibrate", *arguments]) == status
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1
+    return captured.err
+
+
+def table(path, names, seconds, *, batch: int = 8, side: int = 64):
+    lines = ["model,infer_img_size,infer_samples_per_sec,infer_batch_size,param_count"]
+    for name, took in zip(names, seconds, strict=True):
+        found, _ = recorded(Side(f"timm:{name}", side))
+        lines.append(f"{name}.tag,{side},{batch / took:.6g},{batch},{found.params / 1e6:.2f}")
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def timed_on(execution: Execution, names, *, slower: float = 1.0, batch: int = 8):
+    works = [recorded(Side(f"timm:{name}", 64))[1] for name in names]
+    known = coefficients_of(execution)
+    return [slower * float(network_seconds(work, known, execution, batch)) for work in works]
+
+
+def test_networks_timed_here_give_a_profile_that_predicts(own, tmp_path, capsys):
+    sides = "timm:resnet18@64,mobilenetv2_050@64,lcnet_035@64,mnasnet_small@64"
+    csv = tmp_path / "here.csv"
+    words = ["--adapt", "known-cpu", "--networks", sides, "--time-limit", "5s", "--csv", str(csv)]
+    assert run(["calibrate", "--name", "mybox", *words]) == 0
+    assert "mybox" in capsys.readouterr().out
+    profile = read_profile(own / "mybox.json")
+    assert profile.conditions["adapted_from"] == "known-cpu"
+    assert profile.conditions["timed_networks"] == 4
+    assert profile.conditions["time"] in ("wall time", "processor time")
+    assert run(["predict", "resnet18", "--profile", "mybox", "--resolution", "64", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    low, high = document["interval_ms"]
+    assert low < document["latency_ms"] < high
+    # the table that was written is one that --from reads
+    assert run(["calibrate", "--name", "again", "--from", str(csv), "--adapt", "known-cpu"]) == 0
+    again = read_profile(own / "again.json")
+    assert again.execution == profile.execution
+    for name, value in profile.coefficients.items():
+        assert again.coefficients[name] == pytest.approx(value, rel=1e-2)
+
+
+def test_a_table_without_a_profile_is_fitted_with_its_errors(own, tmp_path, capsys):
+    gpu = Execution("gpu", "nhwc", "eager", "inference", "amp")
+    file = table(tmp_path / "other.csv", FAMILIES, timed_on(gpu, FAMILIES))
+    words = ["--from", str(file), "--name", "other", "--dtype", "amp", "--layout", "nhwc"]
+    assert run(["calibrate", *words, "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["execution"]["hardware"] == "gpu"
+    assert document["execution"]["layout"] == "nhwc"
+    [errors] = document["errors"]
+    assert (errors["protocol"], errors["networks"], errors["groups"]) == ("families", 6, 6)
+    assert set(errors["baselines_mape_pct"]) == {"flops", "acts", "flops + acts + constant"}
+    assert errors["mape_pct"] < errors["baselines_mape_pct"]["flops"]
+
+
+def test_what_a_table_has_of_other_networks_is_named(own, tmp_path, capsys):
+    file = table(tmp_path / "other.csv", FAMILIES, timed_on(CPU, FAMILIES, slower=3))
+    text = file.read_text().replace("densenet121.tag,64", "densenet169.tag,64")
+    file.write_text(f"{text}vit_tiny_patch16_224,224,5,8,5.72\nno_such_net,64,5,8,1\n")
+    words = ["--from", str(file), "--name", "other", "--adapt", "known-cpu", "--json"]
+    assert run(["calibrate", *words]) == 0
+    document = json.loads(capsys.readouterr().out)
+    [excluded] = document["excluded"]
+    assert excluded["network"] == "densenet169"
+    assert "14.15 M params" in excluded["reason"]
+    assert document["conditions"]["skipped_networks"] == 2
+    costs = ("multiply", "memory", "launch", "step")
+    ratio = [document["coefficients"][name] / coefficients_of(CPU)[name] for name in costs[:3]]
+    assert ratio == pytest.approx([3, 3, 3], rel=0.05)
+
+
+def test_the_sources_timings_tell_what_it_misses(own, tmp_path, capsys):
+    missed = np.exp(np.random.default_rng(2).choice([-0.3, 0.3], size=6))
+    known = timed_on(CPU, FAMILIES)
+    source = table(tmp_path / "source.csv", FAMILIES, known * missed)
+    few = table(tmp_path / "few.csv", FAMILIES[:5], 3 * (known * missed)[:5])
+    words = ["--from", str(few), "--name", "other", "--adapt", "known-cpu"]
+    assert run(["calibrate", *words, "--source-timings", str(source)]) == 0
+    capsys.readouterr()
+    asked = ["convnext_atto", "--profile", "other", "--resolution", "64", "--batch-size", "8"]
+    assert run(["predict", *asked, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["latency_ms"] / 1e3
+    assert found == pytest.approx(3 * (known * missed)[5], rel=0.15)
+
+
+def test_a_dry_run_prints_the_choice_and_times_nothing(own, capsys):
+    sides = ",".join(f"{name}@64" for name in FAMILIES)
+    words = ["--adapt", "known-cpu", "--networks", sides, "--choose", "3", "--dry-run"]
+    assert run(["calibrate", *words]) == 0
+    lines = capsys.readouterr().out.split()
+    assert len(set(lines)) == 3
+    assert all(line in sides.split(",") for line in lines)
+    shuffled = ",".join(reversed(sides.split(",")))
+    words[3] = shuffled
+    assert run(["calibrate", *words]) == 0
+    assert capsys.readouterr().out.split() == lines
+
+
+def test_bad_input_is_one_line(own, tmp_path, capsys):
+    assert "--name mybox" in refused(capsys)
+    assert "known-cpu" in refused(capsys, "--name", "x", "--adapt", "no-such")
+    told = refused(capsys, "--name", "x", "--from", "a.csv", "--choose", "3", "--dry-run")
+    assert "--choose and --dry-run are for networks that are timed here" in told
+    assert "--dtype amp" in refused(capsys, "--name", "x", "--dtype", "float16")
+    words = ["--name", "x", "--adapt", "known-cpu", "--networks", "resnet18", "--choose", "2"]
+    assert "cannot be chosen from 1" in refused(capsys, *words)
+    assert "Unknown layout 'hwc'" in refused(capsys, "--name", "x", "--layout", "hwc")
+    assert "time limit" in refused(capsys, "--name", "x", "--time-limit", "soon")
+    told = refused(capsys, "--name", "x", "--adapt", "known-cpu", "--networks", "resnet18x")
+    assert "resnet18x" in told
+    file = tmp_path / "bad.csv"
+    file.write_text("model,infer_img_size\nresnet18,224\n")
+    told = refused(capsys, "--name", "x", "--from", str(file))
+    assert "infer_samples_per_sec" in told
+    assert "infer_batch_size" in told
+    file.write_text(
+        "model,infer_img_size,infer_batch_size,infer_samples_per_sec\nresnet18,224,8,fast\n"
+    )
+    assert "line 2: infer_samples_per_sec is 'fast'" in refused(
+        capsys, "--name", "x", "--from", str(file)
+    )
