@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
+import subprocess
+import sys
 
 import pytest
 import torch
+from rich.console import Console
+from rich.progress import Progress, TextColumn
 from safetensors.torch import load_file
 
 import convscale as cs
 from convscale.cli.main import run
-from convscale.cli.watch import Lines
+from convscale.cli.watch import Bar, Lines, Pace
 from convscale.network.sources import from_family
+from convscale.report.curves import curves_figure, curves_frame
 from convscale.training.history import read_history
+from convscale.training.judging import judge
+from convscale.training.keeper import Tick
 from convscale.training.recipe_files import read_recipe
 from tests.test_datasets import write_images
 
@@ -116,6 +124,56 @@ def test_the_table_of_epochs_grows_as_the_run_goes_on(tmp_path, nets, capsys, mo
     trained(capsys, nets, "--data", "digits", "--resolution", 16, "--epochs", 3, "--out", folder)
     assert [len(rows) for rows in seen] == [1, 2, 3]
     assert seen[-1] == read_history(folder)
+
+
+def test_curves_are_drawn_from_the_table_of_epochs(tmp_path, nets, capsys):
+    folder = tmp_path / "run"
+    trained(capsys, nets, "--data", "digits", "--resolution", 16, "--epochs", 3, "--out", folder)
+    rows = read_history(folder)
+    frame = curves_frame(rows)
+    for panel, curve, column in (
+        ("loss", "training", "train_loss"),
+        ("loss", "validation", "validation_loss"),
+        ("top-1 error (%)", "weights", "top1_error_pct"),
+        ("learning rate", "learning rate", "lr"),
+    ):
+        own = frame[(frame["panel"] == panel) & (frame["curve"] == curve)]
+        assert own["value"].tolist() == [row[column] for row in rows]
+        assert own["epoch"].tolist() == [1, 2, 3]
+    drawn = curves_figure(frame, "net").axes[1].get_lines()[0]
+    assert drawn.get_ydata().tolist() == [row["top1_error_pct"] for row in rows]
+
+
+def test_processes_of_torchrun_leave_one_run_and_say_it_once(tmp_path, nets):
+    folder = tmp_path / "run"
+    command = [
+        *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"),
+        *("-m", "convscale.cli.main", "train", nets, "--data", "digits", "--resolution", "16"),
+        *("--epochs", "1", "--out", str(folder), "--json", *QUICK),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
+    found = json.loads(done.stdout)
+    assert found["conditions"]["processes"] == 2
+    assert found["evaluation"]["batch_size"] == 64
+    again = judge(folder, base=nets, workers=0).as_document()
+    assert {e: again[e] for e in ERRORS} == {e: found[e] for e in ERRORS}
+
+
+def test_a_bar_shows_loss_throughput_and_what_is_left(monkeypatch):
+    stream = io.StringIO()
+    console = Console(file=stream, force_terminal=True, width=80, color_system=None)
+    columns = (TextColumn("{task.description}"), TextColumn("{task.fields[said]}"))
+    with Progress(*columns, console=console, auto_refresh=False) as shown:
+        bar = Bar(shown, epochs=3)
+        times = iter([0.0, 2.0])
+        bar._pace = Pace(lambda: next(times))
+        bar.on_update(Tick(update=10, updates=30, epoch=0, loss=1.25, lr=0.1, images=64))
+        bar.on_update(Tick(update=11, updates=30, epoch=1, loss=1.5, lr=0.1, images=64))
+        bar.on_epoch({"epoch": 1, "train_loss": 1.25, "top1_error_pct": 7.5})
+        shown.refresh()
+    lines = stream.getvalue()
+    assert "epoch 2/3  37% · loss 1.500 · 32 images/s · 38.0 s left" in lines
+    assert "epoch 1/3  loss 1.250 · top-1 error 7.50 %" in lines
 
 
 def test_a_run_leaves_what_a_person_looks_at(tmp_path, nets, capsys):

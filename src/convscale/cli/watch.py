@@ -157,12 +157,13 @@ class Bar:
     def on_update(self, tick: Tick) -> None:
         """Take an update."""
         self._pace.add(update=tick.update, updates=tick.updates, images=tick.images)
+        done = tick.update / tick.updates
         self._bar.update(
             self._task,
             description=f"epoch {tick.epoch + 1}/{self._epochs}",
             completed=tick.update,
             total=tick.updates,
-            said=f"{tick.update}/{tick.updates} · loss {tick.loss:.3f} · {pace_text(self._pace)}",
+            said=f"{done:4.0%} · loss {tick.loss:.3f} · {pace_text(self._pace)}",
         )
 
     def on_epoch(self, row: Row) -> None:
@@ -195,7 +196,7 @@ def watching(epochs: int, *, first: bool = True) -> Iterator[Display]:
     if not console.is_terminal:
         yield Lines(epochs)
         return
-    columns = (TextColumn("{task.description}"), BarColumn(24), TextColumn("{task.fields[said]}"))
+    columns = (TextColumn("{task.description}"), BarColumn(12), TextColumn("{task.fields[said]}"))
     with Progress(
         *columns, console=console, transient=True, redirect_stdout=False, redirect_stderr=False
     ) as bar:

@@ -96,8 +96,8 @@ def _percent(value: float | None) -> str:
 def _best(best: Mapping[str, Any] | None) -> str:
     if best is None:
         return ""
-    whose = " of the average" if best["weights"] == "ema" else ""
-    return f"Best{whose}: epoch {best['epoch']}. "
+    whose = ", the average's weights" if best["weights"] == "ema" else ""
+    return f"Best: epoch {best['epoch']}{whose}. "
 
 
 def _speed(document: Mapping[str, Any]) -> str:

@@ -20,7 +20,7 @@ from convscale.training.datasets import Data, read_data
 from convscale.training.loading import Batched, validation_loader
 from convscale.training.metrics import Errors, evaluate
 from convscale.training.recipe import Recipe
-from convscale.training.results import classes_differ, read_result
+from convscale.training.results import classes_differ, finite, read_result
 from convscale.training.variants import Choice, Variant
 
 KINDS = ("last", "ema", "best")  # files of weights, by the name before .safetensors
@@ -46,7 +46,10 @@ class Judged:
 
     def as_document(self) -> dict[str, Any]:
         """Return the errors under the names that they have in result.json."""
-        found = {kind: errors.as_document() for kind, errors in self.errors.items()}
+        found = {
+            kind: {name: finite(value) for name, value in errors.as_document().items()}
+            for kind, errors in self.errors.items()
+        }
         last = found.get("last", {})
         return {
             "schema_version": 1,

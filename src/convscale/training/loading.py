@@ -17,13 +17,12 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 from convscale.errors import InputError
 from convscale.quantities import Resolution
 from convscale.training.datasets import Data
-from convscale.training.images import ArrayImages, BrokenImageError, Images
+from convscale.training.images import BrokenImageError, Images
 from convscale.training.recipe import Recipe
 from convscale.training.seeding import Batches, Draw, seed_image
 from convscale.training.transforms import training_transform, validation_transform
 
 _MOST_WORKERS = 8
-_FEW = 10_000
 Broken = tuple[str, str]  # a name and what is wrong
 Sample = tuple[Tensor, int, list[Broken]]
 
@@ -172,7 +171,7 @@ def training_loader(
     """
     transform = training_transform(recipe, data.traits, resolution, in_chans=in_chans)
     images = TrainingImages(data.train, transform, recipe.seed, recipe.broken_limit)
-    loader = _loader(images, recipe, data.train, pin_memory, batch_sampler=batches)
+    loader = _loader(images, recipe, pin_memory, batch_sampler=batches)
     return Batched(loader, BrokenImages(recipe.broken_limit) if broken is None else broken)
 
 
@@ -210,7 +209,6 @@ def validation_loader(
     loader = _loader(
         images,
         recipe,
-        data.validation,
         pin_memory,
         sampler=range(rank, len(images), world),
         batch_size=max(1, recipe.batch_size // world),
@@ -218,8 +216,8 @@ def validation_loader(
     return Batched(loader, BrokenImages(recipe.broken_limit) if broken is None else broken)
 
 
-def _loader(images: Any, recipe: Recipe, source: Images, pin_memory: bool, **how: Any) -> Any:
-    workers = _workers(recipe, source)
+def _loader(images: Any, recipe: Recipe, pin_memory: bool, **how: Any) -> Any:
+    workers = _workers(recipe)
     return DataLoader(
         images,
         num_workers=workers,
@@ -236,14 +234,18 @@ def _one_thread(_: int) -> None:
     torch.set_num_threads(1)
 
 
-def _workers(recipe: Recipe, source: Images) -> int:
-    """Return how many processes load: for a few small images in memory none is worth its start."""
+def _workers(recipe: Recipe) -> int:
+    """Return how many processes load: half of the processors, the other half being for training."""
     if recipe.workers != "auto":
         return recipe.workers
-    if isinstance(source, ArrayImages) and len(source.targets) < _FEW:
-        return 0
     world = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    return min(_MOST_WORKERS, max(1, len(os.sched_getaffinity(0)) // (2 * world)))
+    return min(_MOST_WORKERS, -(-_processors() // (2 * world)) if _processors() > 1 else 0)
+
+
+def _processors() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _collated(samples: list[Sample]) -> tuple[Tensor, Tensor, list[Broken]]:

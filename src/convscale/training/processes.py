@@ -179,8 +179,10 @@ def open_processes(device: str | None = None) -> Iterator[Processes]:
 
 
 def _partial_state(device: str | None) -> Any:
+    # Without being told so, accelerate joins no processes where there is nothing but a processor.
+    alone = device is None and not torch.accelerator.is_available()
     try:
-        state = PartialState(cpu=device == "cpu")
+        state = PartialState(cpu=alone or device == "cpu")
     except (RuntimeError, ValueError) as error:
         if "WORLD_SIZE" not in os.environ:
             raise

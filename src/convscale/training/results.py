@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import platform
 from collections.abc import Mapping, Sequence
 from importlib import metadata
@@ -80,7 +81,7 @@ def result_document(result: TrainResult) -> dict[str, Any]:
     best epoch; seconds are those of all parts of a run that was cut off.
     """
     request, subject, recipe = result.request, result.subject, result.request.recipe
-    last = result.rows[-1] if result.rows else {}
+    last = {name: finite(value) for name, value in (result.rows or ({},))[-1].items()}
     return {
         "schema_version": 1,
         "network": subject.name,
@@ -172,6 +173,16 @@ def _average(last: Row) -> dict[str, Any] | None:
     if "ema_top1_error_pct" not in last:
         return None
     return {name: last[f"ema_{name}"] for name in ("top1_error_pct", "top5_error_pct")}
+
+
+def finite(value: float | int | None) -> float | int | None:
+    """Return a number, or None for what JSON has no number for.
+
+    Example:
+        >>> finite(0.5), finite(float("inf"))
+        (0.5, None)
+    """
+    return value if value is not None and math.isfinite(value) else None
 
 
 def _share(part: float, whole: float) -> float | None:
