@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 GARMENTS := /usr/share/datasets/fashion-mnist/train-images-idx3-ubyte.gz
 
-.PHONY: help install demo test lint types verify coverage counting memory runtime-study ordering agreement fashion-mnist clean
+.PHONY: help install demo test lint types verify coverage counting memory runtime-study ordering agreement fashion-mnist training-speed clean
 
 help:             ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -60,6 +60,9 @@ fashion-mnist:    ## install Fashion-MNIST, 31 MB: Debian's package dataset-fash
 	elif [ "$$(id -u)" = 0 ] && apt-get install --yes --quiet dataset-fashion-mnist; then :; \
 	elif sudo -n true 2>/dev/null && sudo -n apt-get install --yes --quiet dataset-fashion-mnist; then :; \
 	else echo "Not installed: Fashion-MNIST. As root: apt-get install dataset-fashion-mnist"; fi
+
+training-speed: $(STAMP) ## training beside a loop written by hand, on the same network (10 min)
+	$(BIN)/python -m benchmarks.training $(ARGS)
 
 clean:            ## remove what the targets made
 	rm -rf $(VENV) demo .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -7,8 +7,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -19,31 +17,10 @@ from convscale.errors import InputError
 from convscale.training import checkpoint as checkpoints
 from convscale.training.checkpoint import CheckpointError
 from convscale.training.failing import NonFiniteLossError
-from tests.training_runs import Silent, rows_of, run, state_of, untimed
+from tests.training_runs import Silent, assert_equal_runs, rows_of, run, started
 
-ROOT = Path(__file__).parent.parent
 LOWER = {"precision": "bf16", "channels_last": True}
 ALL = {"mixup": 0.2, "ema": 0.9, "augment": "rand-m9-mstd0.5", "label_smoothing": 0.1}
-
-
-def started(*words, **options):
-    """Run the helper in a process of its own."""
-    path = os.pathsep.join([str(ROOT / "src"), str(ROOT)])
-    return subprocess.run(
-        [sys.executable, "-m", "tests.training_runs", *map(str, words)],
-        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=280,
-        **options,
-    )
-
-
-def assert_equal_runs(one: Path, other: Path):
-    assert state_of(one) == state_of(other)
-    assert untimed(rows_of(one)) == untimed(rows_of(other))
-    assert (one / "steps.csv").read_text() == (other / "steps.csv").read_text()
 
 
 @pytest.mark.parametrize(

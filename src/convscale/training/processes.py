@@ -60,15 +60,13 @@ class Processes:
         if self.world == 1:
             return list(values)
         given = torch.tensor(values, dtype=self._widest, device=self.device)
-        with self.together():
-            dist.all_reduce(given)
+        dist.all_reduce(given)
         return [float(value) for value in given]
 
     def summed(self, values: Tensor) -> Tensor:
         """Return a tensor summed over all processes, without waiting for it where that can be."""
         if self.world > 1:
-            with self.together():
-                dist.all_reduce(values)
+            dist.all_reduce(values)
         return values
 
     def shared(self, data: bytes | None) -> bytes:
@@ -81,8 +79,7 @@ class Processes:
         if self.is_first and data:
             held.copy_(torch.frombuffer(bytearray(data), dtype=torch.uint8))
         if length:
-            with self.together():
-                dist.broadcast(held, src=0)
+            dist.broadcast(held, src=0)
         return held.cpu().numpy().tobytes()
 
     @contextmanager
@@ -109,9 +106,8 @@ class Processes:
     def share_buffers(self, module: nn.Module) -> None:
         """Give the buffers of a module the values that they have in the first process."""
         if self.world > 1:
-            with self.together():
-                for buffer in module.buffers():
-                    dist.broadcast(buffer, src=0)
+            for buffer in module.buffers():
+                dist.broadcast(buffer, src=0)
 
     def accelerator(self, precision: str, *, unused: bool = False) -> Accelerator:
         """Return accelerate's view of these processes, for a precision.
@@ -131,7 +127,7 @@ class Processes:
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """Say in one line that another process is gone, where that ends what is done together.
+        """Say in one line that another process is gone, where that ends what is done inside.
 
         Raises:
             LostProcessError: If a collective operation finds the other side gone.

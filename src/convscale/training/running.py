@@ -95,7 +95,8 @@ def train(request: TrainRequest, watch: Watch) -> TrainResult:
     """
     with open_processes(request.device) as processes, heeding_signals() as wish:
         try:
-            result = _Training(request, processes, watch, wish).result()
+            with processes.together():
+                result = _Training(request, processes, watch, wish).result()
         except LostProcessError as error:
             raise LostProcessError(f"{error.line} {going_on(_files(request).state)}") from error
         except TrainingError as error:
