@@ -113,13 +113,12 @@ def show_family(name: str, run: Execution) -> None:
 
 def show_counted(name: str) -> None:
     """Print the time of a prediction of a network that is counted."""
-    given = profile(EAGER)
     found = record_network(resolve_base(name), dtype=ELEMENTS)
     work = workload_of(found)
     one = partial(predicted, network=name, resolution=found.resolution, batch_size=BATCH)
-    from_arrays = milliseconds(lambda: one(work, given))
-    from_calls = milliseconds(lambda: one(workload_of(found), given))
-    print(f"{name:16}{len(found.calls):10}{from_arrays:12.2f}{from_calls:12.2f}")
+    spent = [milliseconds(partial(one, work, profile(run))) for run in (EAGER, COMPILED)]
+    spent.append(milliseconds(lambda: one(workload_of(found), profile(EAGER))))
+    print(f"{name:16}{len(found.calls):10}" + "".join(f"{ms:12.2f}" for ms in spent))
 
 
 def main() -> None:
@@ -129,7 +128,7 @@ def main() -> None:
     for run in (EAGER, COMPILED):
         for name in FAMILIES:
             show_family(name, run)
-    print(f"\n{'counted':16}{'operators':>10}{'ms':>12}{'from calls':>12}")
+    print(f"\n{'counted':16}{'operators':>10}{'eager ms':>12}{'compiled':>12}{'from calls':>12}")
     for name in COUNTED:
         show_counted(name)
     print(f"\n{SEARCHED:,} scaled, counted, predicted: {SEARCHED / rate(search, SEARCHED):.2f} s")

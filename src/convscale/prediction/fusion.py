@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 
 from convscale.complexity.calls import KINDS
 from convscale.errors import InputError
@@ -101,11 +102,9 @@ def executed(work: Workload, execution: Execution) -> Workload:
     return fused(work) if execution.mode == "compiled" else work
 
 
-def _edges(work: Workload) -> Iterator[tuple[int, int]]:
-    """Yield the writer and the reader of everything that is written and read."""
-    for reader, sources in enumerate(work.sources):
-        for writer in sources:
-            yield writer, reader
+def _edges(work: Workload) -> list[tuple[int, int]]:
+    """Return the writer and the reader of everything that is written and read."""
+    return [(writer, reader) for reader, sources in enumerate(work.sources) for writer in sources]
 
 
 def _kernels(work: Workload) -> list[int]:
@@ -122,8 +121,8 @@ def _kernels(work: Workload) -> list[int]:
         )
     breaks = _breaks(work)
     levels = [0] * work.operators
-    for writer, reader in _edges(work):
-        levels[reader] = max(levels[reader], levels[writer] + breaks[writer, reader])
+    for (writer, reader), apart in breaks.items():
+        levels[reader] = max(levels[reader], levels[writer] + apart)
     _sink(work, breaks, levels)
     parent = list(range(work.operators))
     for (writer, reader), apart in breaks.items():
@@ -152,7 +151,8 @@ def _breaks(work: Workload) -> dict[tuple[int, int], bool]:
     found = {}
     for writer, reader in _edges(work):
         apart = (
-            not {kinds[writer], kinds[reader]} <= _FUSED
+            kinds[writer] not in _FUSED
+            or kinds[reader] not in _FUSED
             or kinds[reader] in _WINDOWS
             or (reduced[writer] and kinds[reader] == _REDUCTION)
             or (reduced[writer] and sizes[reader] > sizes[writer])
@@ -172,10 +172,11 @@ def _column(values: Floats) -> list[float]:
 def _sink(work: Workload, breaks: dict[tuple[int, int], bool], levels: list[int]) -> None:
     """Move pointwise operators to the level of their first reader, if they fuse with all."""
     readers: list[list[int]] = [[] for _ in levels]
-    for writer, reader in _edges(work):
+    for writer, reader in breaks:
         readers[writer].append(reader)
+    kinds = work.kind.tolist()
     for place in range(work.operators - 1, -1, -1):
-        free = int(work.kind[place]) in _SINKS and readers[place]
+        free = kinds[place] in _SINKS and readers[place]
         if free and not any(breaks[place, reader] for reader in readers[place]):
             levels[place] = min(levels[reader] for reader in readers[place])
 
@@ -186,32 +187,47 @@ def _traffic(work: Workload, owner: Sequence[int]) -> tuple[Floats, Floats]:
     A kernel reads a tensor once at most. What an operator reads is shared out to its sources by
     their size; what these have not written came from outside the network.
     """
-    read, written = work.read.copy(), work.written.copy()
-    left: dict[tuple[int, int], Floats] = {}  # of a tensor, what a kernel has not read yet
-    kept = set(range(work.operators)) - {writer for writer, _ in _edges(work)}
-    for reader, sources in enumerate(work.sources):
-        if not sources:
-            continue
-        parts = _parts(work, reader, sources)
-        read[reader] = np.maximum(0.0, read[reader] - sum(parts))
-        for writer, part in zip(sources, parts, strict=True):
-            if owner[writer] == owner[reader]:
-                continue
-            kept.add(writer)
-            key = writer, owner[reader]
-            rest = left.get(key, work.written[writer])
-            taken = np.minimum(part, rest)
-            left[key] = rest - taken
-            read[reader] += taken
-    written[[place for place in range(work.operators) if place not in kept]] = 0.0
+    edges = np.array(_edges(work), dtype=np.intp).reshape(-1, 2)
+    writers, readers = edges.T
+    sizes = work.written[writers]
+    whole = _summed(sizes, readers, work.read)
+    parts = np.minimum(1.0, work.read[readers] / np.maximum(whole[readers], 1.0)) * sizes
+    read = np.maximum(0.0, work.read - _summed(parts, readers, work.read))
+    kernel = np.array(owner, dtype=np.intp)
+    outside = kernel[writers] != kernel[readers]
+    writers, readers = writers[outside], readers[outside]
+    taken = _once(
+        parts[outside],
+        work.written[writers],
+        list(zip(writers.tolist(), kernel[readers].tolist(), strict=True)),
+    )
+    read += _summed(taken, readers, work.read)
+    written = work.written.copy()
+    handed = np.zeros(work.operators, dtype=bool)
+    handed[edges[:, 0]] = True
+    handed[writers] = False
+    written[handed] = 0.0
     return read, written
 
 
-def _parts(work: Workload, reader: int, sources: Sequence[int]) -> list[Floats]:
-    """Return what an operator reads of each source."""
-    sizes = [work.written[writer] for writer in sources]
-    share = np.minimum(1.0, work.read[reader] / np.maximum(sum(sizes), 1.0))
-    return [share * size for size in sizes]
+def _summed(values: Floats, places: npt.NDArray[np.intp], like: Floats) -> Floats:
+    """Add values up where they belong."""
+    found = np.zeros_like(like)
+    np.add.at(found, places, values)
+    return found
+
+
+def _once(parts: Floats, sizes: Floats, keys: Sequence[tuple[int, int]]) -> Floats:
+    """Return what is taken of tensors when a kernel takes no more of one than there is."""
+    found = np.minimum(parts, sizes)
+    taken: dict[tuple[int, int], Floats] = {}
+    for place, key in enumerate(keys):
+        if key in taken:
+            found[place] = np.minimum(parts[place], sizes[place] - taken[key])
+            taken[key] = taken[key] + found[place]
+        else:
+            taken[key] = found[place]
+    return found
 
 
 def _leaders(work: Workload, owner: Sequence[int]) -> list[int]:
