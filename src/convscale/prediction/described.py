@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import fields
 
 import numpy as np
 import numpy.typing as npt
@@ -246,7 +247,7 @@ def _merged(
     terms: Sequence[Term], held: Flow, own: Sequence[int]
 ) -> list[tuple[int, Counter[Symbol]]]:
     """Join terms that are the same operator on the same sizes, held in the same way."""
-    shares = np.stack((held.full_read, held.full_written, held.cast, held.last, held.moved), 1)
+    shares = np.stack([getattr(held, entry.name) for entry in fields(held)[1:]], axis=1)
     first: dict[tuple[Term, tuple[float, ...]], int] = {}
     found: dict[int, Counter[Symbol]] = {}
     for number in own:
