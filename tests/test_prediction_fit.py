@@ -19,7 +19,12 @@ from convscale.prediction.form import (
 from convscale.prediction.stack import Stack
 from convscale.prediction.workload import workload
 
-RUNS = (Execution(), Execution(layout="nhwc"), Execution(dtype="float32", hardware="cpu"))
+RUNS = (
+    Execution(),
+    Execution(layout="nhwc"),
+    Execution(dtype="float32", hardware="cpu"),
+    Execution(work="training"),
+)
 
 
 def convolution(ins, outs, side, kernel=3, groups=1, stride=1):

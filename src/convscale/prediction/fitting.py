@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +12,7 @@ from scipy.optimize import nnls
 from convscale.prediction.dual import Dual
 from convscale.prediction.form import Coefficients, Execution, coefficients_of, operator_costs
 from convscale.prediction.roofline import prepared
-from convscale.prediction.stack import Stack
+from convscale.prediction.stack import Stack, family_weights
 from convscale.prediction.timing import Timing
 
 Floats = npt.NDArray[np.float64]
@@ -38,7 +38,9 @@ class FitOptions:
         ridge: How strongly coefficients are held to their start, as a part of the mean
             squared miss.
         streaming: How many times as strongly those of operators that only move bytes.
-        anchor: The strength for the two rates themselves.
+        anchor: The strength for those that are free to leave it.
+        free: Those.
+        evenness: How much a large family counts: one of n counts n^(1 - evenness).
         steps: At most so many steps of the solver.
 
     Example:
@@ -50,7 +52,27 @@ class FitOptions:
     ridge: float = 1e-3
     streaming: float = 10.0
     anchor: float = 1e-7
+    free: tuple[str, ...] = _RATES
+    evenness: float = 0.5
     steps: int = 60
+
+    @staticmethod
+    def of(execution: Execution) -> FitOptions:
+        """Return those that a form wants.
+
+        On a CPU, what starting threads, weights and computing take is not known beforehand; a
+        training step is several passes in one, whose shares timings of the whole tell little of.
+
+        Example:
+            >>> FitOptions.of(Execution(work="training")).ridge
+            0.005
+        """
+        if execution.work == "training":
+            return FitOptions(bend=0.05, ridge=5e-3, evenness=1.0)
+        if execution.hardware == "cpu":
+            free = (*_RATES, "launch", "step", "weights", "compute")
+            return FitOptions(free=free, evenness=1.0)
+        return FitOptions()
 
 
 def fit(
@@ -70,7 +92,7 @@ def fit(
         timings: The timings.
         execution: How the networks ran.
         start: Coefficients to start from, and to stay near.
-        options: How the fit weighs what.
+        options: How the fit weighs what; by default as the form wants it.
 
     Returns:
         The coefficients by name, all positive.
@@ -101,19 +123,20 @@ def fit_stack(
         >>> round(fit_stack(stack, Execution())["step"])
         1000
     """
-    options = options or FitOptions()
+    options = options or FitOptions.of(execution)
     first = dict(start) if start is not None else _rough(stack, execution)
     names = list(first)
     origin = np.log([first[name] for name in names])
     pull = np.array([_pull(name, options) for name in names])
     own = prepared(stack.work, execution, stack.batches)
-    problem = _Problem(stack, own, names, origin, pull, options.bend)
+    weighed = replace(stack, weights=family_weights(stack.families, evenness=options.evenness))
+    problem = _Problem(weighed, own, names, origin, pull, options.bend)
     return dict(zip(names, map(float, np.exp(problem.solve(options.steps))), strict=True))
 
 
 def _pull(name: str, options: FitOptions) -> float:
     """Return how strongly a coefficient is held to its start."""
-    if name in _RATES:
+    if name in options.free:
         return options.anchor
     return options.ridge * (options.streaming if name in _STREAMING else 1.0)
 

@@ -38,6 +38,8 @@ def coefficients_of(execution: Execution) -> dict[str, float]:
         1.0
     """
     own = {"multiply": 1e-4, "memory": 1e-3, "launch": 3.0, "step": 10.0}
+    if execution.hardware == "cpu":  # threads are started, and wait for each other
+        own |= {"launch": 20.0, "step": 100.0}
     return own | relative_coefficients(execution)
 
 

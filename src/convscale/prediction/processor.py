@@ -5,7 +5,7 @@ Every function here takes coefficients as numbers or as duals, and uses +, ·, /
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -106,9 +106,13 @@ class _Part:
 
 
 def processor_costs(
-    work: Workload, values: Mapping[str, Any], run: Execution, batch_size: Floats | float
-) -> Iterator[tuple[Positions, Any]]:
-    """Yield the seconds of the operators of each class on a CPU, for a batch.
+    work: Workload, run: Execution, batch_size: Floats | float
+) -> Callable[[Mapping[str, Any]], Iterator[tuple[Positions, Any]]]:
+    """Return the seconds of operators on a CPU as a function of coefficients.
+
+    Returns:
+        A function that yields, class by class, the operators' positions and their seconds for
+        a batch, repeats included.
 
     Example:
         >>> from convscale.complexity.calls import OperatorCall
@@ -116,13 +120,20 @@ def processor_costs(
         >>> from convscale.prediction.workload import workload
         >>> run = Execution("cpu", dtype="float32")
         >>> work = workload([OperatorCall("a", "aten.relu", "activation")])
-        >>> [len(places) for places, _ in processor_costs(work, coefficients_of(run), run, 1.0)]
+        >>> [len(places) for places, _ in processor_costs(work, run, 1.0)(coefficients_of(run))]
         [1]
     """
-    for name, places in _classes(work).items():
-        part = _part(name, work.only(places), places, run, batch_size)
-        nanoseconds = _product(part, values) if part.name not in _MOVING else _moving(part, values)
-        yield places, nanoseconds * _NANO
+    parts = [
+        (places, _part(name, work.only(places), places, run, batch_size))
+        for name, places in _classes(work).items()
+    ]
+
+    def seconds(values: Mapping[str, Any]) -> Iterator[tuple[Positions, Any]]:
+        for places, part in parts:
+            found = _moving(part, values) if part.name in _MOVING else _product(part, values)
+            yield places, found * (part.work.repeats * _NANO)
+
+    return seconds
 
 
 def _classes(work: Workload) -> dict[str, Positions]:

@@ -15,7 +15,8 @@ from convscale.prediction.classes import ATTENTION, DENSE, DEPTHWISE, GROUPED, M
 from convscale.prediction.execution import Execution
 from convscale.prediction.parts import Part, parts
 from convscale.prediction.processor import processor_coefficients, processor_costs
-from convscale.prediction.workload import Workload, as_slice
+from convscale.prediction.training import training_coefficients, training_costs
+from convscale.prediction.workload import Workload
 
 Floats = npt.NDArray[np.float64]
 Positions = npt.NDArray[np.intp]
@@ -33,6 +34,8 @@ def relative_coefficients(run: Execution) -> dict[str, float]:
         >>> relative_coefficients(Execution())["memory.relu"]
         1.0
     """
+    if run.work == "training":
+        return training_coefficients()
     if run.hardware == "cpu":
         return processor_coefficients()
     found = {f"multiply.{name}": 1.0 for name in (*DENSE, *GROUPED, ATTENTION)}
@@ -72,12 +75,13 @@ def prepared(
         >>> [seconds.tolist() for _, seconds in prepared(work, run, 1.0)(values)]
         [[3e-06]]
     """
-    own = parts(work, run, batch_size) if run.hardware == "gpu" else ()
+    if run.work == "training":
+        return training_costs(work, run, batch_size)
+    if run.hardware == "cpu":
+        return processor_costs(work, run, batch_size)
+    own = parts(work, run, batch_size)
 
     def seconds(values: Mapping[str, Any]) -> Iterator[tuple[Positions, Any]]:
-        if run.hardware == "cpu":
-            for places, each in processor_costs(work, values, run, batch_size):
-                yield places, each * work.repeats[as_slice(places)]
         for part in own:
             yield part.places, part_seconds(part, values)
 

@@ -95,17 +95,21 @@ class Stack:
         )
 
 
-def family_weights(families: Sequence[str]) -> Floats:
-    """Return the weights of timings: a family of n counts √n; they add up to 1.
+def family_weights(families: Sequence[str], *, evenness: float = 0.5) -> Floats:
+    """Return the weights of timings, which add up to 1.
 
     Networks of a family are alike: n of them say less than n networks of as many families.
+
+    Args:
+        families: The family of each.
+        evenness: A family of n counts n^(1 - evenness): √n by default, all the same at 1.
 
     Example:
         >>> family_weights(["a", "b", "b", "b", "b"]).round(3).tolist()
         [0.333, 0.167, 0.167, 0.167, 0.167]
     """
     counts = Counter(families)
-    found = np.array([counts[family] ** -0.5 for family in families])
+    found = np.array([counts[family] ** -evenness for family in families])
     return found / max(float(found.sum()), 1e-300)
 
 
