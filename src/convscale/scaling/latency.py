@@ -25,7 +25,7 @@ from convscale.scaling.scaler import Refine
 from convscale.scaling.within import scale_within
 from convscale.strategy import Strategy
 
-_TRIALS, _REPEATS, _STARTS = 12, 3, 3
+_TRIALS, _REPEATS, _STARTS = 12, 2, 3
 _NEAR, _FAR, _WORTH_A_NOTE, _STRICT = 0.003, 0.007, 0.01, 0.03
 _STEP = log(16.0)  # how far the flops move at a time, in logarithms, while one side is open
 _APART = 0.0005  # budgets of flops this near to each other give one network
@@ -92,14 +92,9 @@ def timing_of(
 @dataclass(frozen=True)
 class _Trial:
     flops: float  # the budget for which the network was made
-    refine: Refine | None
     scaled: ScaledNetwork
     latency: Prediction
     limit_ms: float
-
-    def again(self, recipe: Recipe) -> ScaledNetwork:
-        """Make the network again, with weights."""
-        return recipe.made({"flops": self.flops}, weights=True, refine=self.refine)
 
     @property
     def miss(self) -> float:
@@ -161,7 +156,7 @@ def scale_to_latency(
         limit = format_ms(timing.limit_ms)
         notes = (f"The nearest network misses the budget of {limit} by {miss:+.1%}.",)
     if weights:
-        scaled = replace(best.again(recipe), memory=scaled.memory)
+        scaled = replace(recipe.weighted(best.scaled, {"flops": best.flops}), memory=scaled.memory)
     found = replace(scaled, requested=requested, notes=(*scaled.notes, *notes))
     return with_latency(found, recipe.base, timing)
 
@@ -195,10 +190,10 @@ def _search(recipe: Recipe, timing: Timing) -> _Trial:
 
     def trial(flops: float, refine: Refine | None = None) -> _Trial:
         scaled = recipe.made({"flops": flops}, refine=refine)
-        return _Trial(flops, refine, scaled, timing.of(scaled.as_network()), limit)
+        return _Trial(flops, scaled, timing.of(scaled.as_network()), limit)
 
     start = recipe.made({"factor": 1.0})
-    first = _Trial(float(start.base.flops), None, start, timing.of(recipe.base), limit)
+    first = _Trial(float(start.base.flops), start, timing.of(recipe.base), limit)
     bracket = _Bracket(slope=min(max(recipe.strategy.growth.acts, 0.4), 1.0)).with_trial(first)
     found: list[_Trial] = []
     repeats = 0  # networks that were tried before: there are none between

@@ -9,7 +9,7 @@ from convscale.network.sources import Network
 from convscale.scaling.control import Control
 from convscale.scaling.family import scale_family
 from convscale.scaling.scaled import ScaledNetwork
-from convscale.scaling.scaler import Refine, Scaler
+from convscale.scaling.scaler import Refine, Scaler, with_weights
 from convscale.strategy import Strategy
 
 
@@ -85,6 +85,12 @@ class Recipe:
             misses=final,
             refine=refine,
         )
+
+    def weighted(self, scaled: ScaledNetwork, targets: Mapping[str, float | None]) -> ScaledNetwork:
+        """Return a network that was made without weights for a target with them."""
+        if self.scaler is None:
+            return self.made(targets, weights=True)
+        return with_weights(scaled, seed=self.seed)
 
     def _by_rule(
         self, targets: Mapping[str, float | None], *, weights: bool, final: bool

@@ -395,6 +395,31 @@ def _weighted(source: Network, plan: Plan, *, seed: int) -> tuple[nn.Module, tup
     return build(base, plan, seed=seed)
 
 
+def with_weights(scaled: ScaledNetwork, *, seed: int = 0) -> ScaledNetwork:
+    """Return a network that was scaled without weights with them; nothing is searched again.
+
+    Raises:
+        UnscalableNetworkError: If it counts other than it was planned.
+
+    Example:
+        >>> from convscale.network import resolve_base
+        >>> bare = Scaler(resolve_base("timm:resnet18")).scale("w", factor=2.0, weights=False)
+        >>> with_weights(bare).module.conv1.weight.device.type
+        'cpu'
+    """
+    assert scaled.source is not None
+    module, notes = _weighted(scaled.source, scaled.plan, seed=seed)
+    size = exact(scaled.resolution, scaled.dims)
+    counted = count_module(meta_copy(module), size, name=scaled.network, in_chans=scaled.in_chans)
+    got = Complexity(counted.flops, counted.params, counted.acts)
+    if got != scaled.achieved:
+        raise UnscalableNetworkError(
+            f"{scaled.network} counts {got} with weights, but {scaled.achieved} without. Use a "
+            "strategy without w."
+        )
+    return replace(scaled, module=module, notes=(*scaled.notes, *notes))
+
+
 def _first_difference(counted: Count, found: Candidate) -> str:
     """Return the first module whose flops are not those that were planned."""
     variant, planned = found.variant, defaultdict[str, float](float)
