@@ -69,8 +69,8 @@ def _beyond(
     seen: Seen, work: Workload, batch_size: int, sides: Sequence[int] | None
 ) -> Iterator[Outside]:
     yield from _range("Batch size", batch_size, seen.batch_sizes, "")
-    if sides:
-        side = float(np.prod(sides, dtype=float) ** (1 / len(sides)))
+    if sides is not None and len(sides) == 2:
+        side = float(np.prod(sides, dtype=float) ** 0.5)
         yield from _range("Resolution", side, seen.resolutions, " px")
     flops = float((work.flops * work.repeats).sum())
     if flops > 0:
