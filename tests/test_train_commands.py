@@ -274,6 +274,28 @@ def test_a_folder_of_images_with_broken_ones_trains(tmp_path, nets, capsys):
     assert weights["8.weight"].shape == (3, 16)
 
 
+def test_a_run_that_goes_on_knows_the_broken_images_of_before(tmp_path, nets, capsys, monkeypatch):
+    data = write_images(tmp_path / "data", "train", {"a": 8, "b": 8}, side=16)
+    write_images(data, "val", {"a": 3, "b": 3}, side=16)
+    file = data / "train" / "b" / "3.png"
+    whole = file.read_bytes()
+    file.write_bytes(b"no image")
+    asked = [nets, "--data", data, "--resolution", 16, "--epochs", 3, "--out", tmp_path / "run"]
+    asked += ["--set", "batch_size=8"]
+
+    def stop(display, row):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Lines, "on_epoch", stop)
+        assert run(["train", *map(str, asked), *QUICK]) == 130
+    capsys.readouterr()
+    file.write_bytes(whole)
+    found = trained(capsys, *asked)
+    assert found["broken_images"] == ["train/b/3.png"]
+    assert found["epochs"] == 3
+
+
 def test_too_many_broken_images_end_the_run_in_one_line(tmp_path, nets, capsys):
     data = write_images(tmp_path / "data", "train", {"a": 8, "b": 8}, side=16)
     write_images(data, "val", {"a": 3, "b": 3}, side=16)
@@ -312,6 +334,21 @@ def test_what_cannot_be_trained_is_refused_in_one_line(tmp_path, nets, capsys, a
     line = refused(capsys, "train", *filled, *size, "--out", tmp_path / "run", *QUICK)
     assert told in line
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("place", ["/proc/no/run", "file/run", "full", ""])
+def test_a_folder_that_cannot_be_written_is_refused_in_one_line(
+    tmp_path, nets, capsys, monkeypatch, place
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.txt").write_text("all of it")
+    refused(
+        capsys, "train", nets, "--data", "digits", "--resolution", 16, "--out", place, *QUICK
+    )  # fmt: skip
+    assert (tmp_path / "full" / "thesis.txt").read_text() == "all of it"
+    assert [path.name for path in (tmp_path / "full").iterdir()] == ["thesis.txt"]
 
 
 def test_a_saved_network_of_other_classes_is_refused(tmp_path, capsys):

@@ -30,7 +30,7 @@ def result_table(document: Mapping[str, Any]) -> RenderableType:
     state = "" if document["finished"] else ", stopped before its end"
     title = (
         f"{document['network']} on {document['data']} at {at} px, "
-        f"{document['epochs']} epochs{state}"
+        f"{document['epochs']} epoch{'' if document['epochs'] == 1 else 's'}{state}"
     )
     errors = {"last": document, "ema": document["ema"], "best": document["best"]}
     table = _errors({kind: found for kind, found in errors.items() if found})

@@ -103,6 +103,15 @@ class Processes:
         if speaker is not None:
             raise ElsewhereError(f"Process {speaker} has ended the run.")
 
+    def merged(self, found: dict[str, str]) -> dict[str, str]:
+        """Return the entries of all processes together."""
+        if self.world == 1:
+            return found
+        held: list[Any] = [None] * self.world
+        with self.together():
+            dist.all_gather_object(held, found)
+        return {name: text for own in held for name, text in own.items()}
+
     def share_buffers(self, module: nn.Module) -> None:
         """Give the buffers of a module the values that they have in the first process."""
         if self.world > 1:

@@ -139,8 +139,12 @@ def alone_in(folder: Path) -> Iterator[None]:
     """
     import fcntl  # systems other than POSIX lack it
 
-    folder.mkdir(parents=True, exist_ok=True)
-    handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT)
+    _read(folder)  # refuses a folder of other things before it writes there
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT)
+    except OSError as error:
+        raise InputError(f"Cannot write in {folder}: {error.strerror or error}.") from error
     try:
         fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:

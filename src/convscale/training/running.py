@@ -158,6 +158,7 @@ class _Training:
     def _trained(self, checkpoint: Checkpoint | None) -> TrainResult:
         values = {} if checkpoint is None else checkpoint.values
         progress = Progress.from_document(values["progress"]) if values else Progress()
+        self.broken.found.update(values.get("broken", {}))
         self.loss = make_loss(self.recipe)
         self.module = self.subject.module.to(self.processes.device)
         self.choice = Choice.from_document(values["choice"]) if values else self._choice()
@@ -174,7 +175,7 @@ class _Training:
             every_s=self.recipe.checkpoint_seconds,
             every_updates=self.recipe.checkpoint_steps,
             number=0 if checkpoint is None else checkpoint.number,
-            keep={"choice": self.choice.as_document()},
+            keep={"choice": self.choice.as_document(), "broken": self.broken.found},
         )
         try:
             fit(run, keeper, updates=progress.updates, epochs=progress.epochs)
@@ -331,7 +332,7 @@ class _Training:
             data_wait_seconds=progress.waiting_total_s + progress.waiting_s,
             images_per_second=images / spent if spent else None,
             peak_memory_bytes=_peak_memory(self.processes.device),
-            broken=tuple(self.broken.found),
+            broken=tuple(self.processes.merged(self.broken.found)),
             notes=self.subject.notes,
             is_first=self.processes.is_first,
         )
