@@ -14,6 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from convscale.network.copies import meta_copy
 from convscale.network.inputs import input_shape
 from convscale.quantities import sides
+from convscale.scaling.plan import flat
 
 
 def torch_flops(module: nn.Module, resolution, in_chans: int = 3) -> int:
@@ -83,13 +84,13 @@ def check_state_dict_keys(base: nn.Module, scaled) -> None:
     """The keys are the base's, plus those of added or minus those of removed blocks."""
     before, after = set(base.state_dict()), set(scaled.module.state_dict())
     added, removed = changed_blocks(scaled)
-    assert {key for key in after - before if not key.startswith(added)} == set()
-    assert {key for key in before - after if not key.startswith(removed)} == set()
+    assert {key for key in after - before if not f"{key}.".startswith(added)} == set()
+    assert {key for key in before - after if not f"{key}.".startswith(removed)} == set()
 
 
 def changed_blocks(scaled) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Paths of the added and of the removed blocks, with a dot at the end."""
-    edits = scaled.plan.depth
+    """Paths of the added and of the removed blocks and parameters, with a dot at the end."""
+    edits = tuple(flat(scaled.plan.depth))
     added = tuple(f"{edit.container}.{name}.".lstrip(".") for edit in edits for name in edit.added)
     removed = tuple(
         f"{edit.container}.{name}.".lstrip(".") for edit in edits for name in edit.removed
@@ -118,10 +119,19 @@ def check_added_blocks_matter(scaled, resolution: int, in_chans: int = 3) -> int
     with torch.no_grad():
         before = module(x)
         for path in added:
-            with perturbed(module.get_submodule(path[:-1])):
+            with perturbed(part_at(module, path[:-1])):
                 assert not torch.equal(module(x), before), f"{path} does not matter"
         assert torch.equal(module(x), before)
     return len(added)
+
+
+def part_at(module: nn.Module, path: str) -> nn.Module:
+    """A block, or a parameter of a list, as a module."""
+    owner, _, name = path.rpartition(".")
+    own = module.get_submodule(owner)
+    if isinstance(own, nn.ParameterList):
+        return nn.ParameterList([own._parameters[name]])
+    return module.get_submodule(path)
 
 
 @contextmanager

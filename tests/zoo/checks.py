@@ -8,7 +8,7 @@ from torch import nn
 from convscale.network.copies import full_copy
 from convscale.network.inputs import input_shape
 from convscale.quantities import sides
-from tests.checks import changed_blocks, perturbed
+from tests.checks import changed_blocks, part_at, perturbed
 from tests.zoo.parts import tensors
 
 
@@ -54,7 +54,7 @@ def check_added_blocks_matter(scaled, chans: int) -> int:
     before = outputs(module, x)
     added, _ = changed_blocks(scaled)
     for path in added:
-        with torch.no_grad(), perturbed(module.get_submodule(path[:-1])):
+        with torch.no_grad(), perturbed(part_at(module, path[:-1])):
             after = outputs(module, x)
         same = all(torch.equal(a, b) for a, b in zip(after, before, strict=True))
         assert not same, f"{path} does not matter"

@@ -3,7 +3,8 @@
 A network without a classifier puts out feature maps; a segmentation network puts out maps of
 scores, one channel a class, which stay. Both are maps. Scores come straight from a layer with
 weights, resized or squashed at most, and nothing reads them; a feature map has been normalised,
-activated or added to others, or the network itself goes on with it.
+activated or added to others, or the network itself goes on with it and puts out no scores of as
+many channels.
 """
 
 from __future__ import annotations
@@ -102,6 +103,7 @@ class Scores:
                 alone = unsure[position] and not np.isin(own[position], read).all()
                 if alone and not _is_deepest(axes, results, position):
                     axes[position] = None
+            _as_many_classes(axes, results, unsure)
             self.embeddings = tuple(
                 position
                 for position, is_flat in enumerate(flat)
@@ -111,6 +113,23 @@ class Scores:
             if axis is None:
                 ties.pin_tensor(tensor)
         return tuple(axes)
+
+
+def _as_many_classes(
+    axes: list[int | None], results: list[torch.Tensor], unsure: list[bool]
+) -> None:
+    """Take for scores what has as many channels as scores that are put out beside it.
+
+    Networks with several answers go on with the earlier ones.
+    """
+    known = {
+        tensor.shape[1]
+        for axis, tensor, score in zip(axes, results, unsure, strict=True)
+        if axis is None and score and tensor.ndim > 2
+    }
+    for position, axis in enumerate(axes):
+        if axis == 1 and unsure[position] and results[position].shape[1] in known:
+            axes[position] = None
 
 
 def _is_deepest(axes: list[int | None], results: list[torch.Tensor], position: int) -> bool:

@@ -79,11 +79,14 @@ def convolution(ties: Ties, _func: Any, bound: dict[str, Any], output: Any) -> N
 def _unchanged(ties: Ties, x: torch.Tensor, output: torch.Tensor) -> Labels:
     """Keep labels along positions, where channels are laid out as positions (1-d attention).
 
-    Those whose number of positions changes are pinned: how it follows is not known.
+    So are those along the batch, where every channel is an image of its own. Those whose number
+    of positions changes are pinned: how it follows is not known.
     """
     kept = []
     for label in ties.labels(x):
-        if min(varying(label), default=0) >= 2:
+        if varying(label) == {0}:
+            kept.append(label)
+        elif min(varying(label), default=0) >= 2:
             if all(x.shape[d] == output.shape[d] for d in varying(label)):
                 kept.append(label)
             else:
@@ -374,7 +377,7 @@ def _reduction(ties: Ties, func: Any, bound: dict[str, Any], output: Any) -> Non
         kept = label
         for dim in gone & varying(label):
             first = kept.take([0], axis=dim)
-            if _mixes_kernels(ties, func, bound, dim):
+            if _mixes_kernels(ties, func, bound, dim, len(gone)):
                 ties.pin(label)  # kernels of several experts are mixed: their number stays
             if varying(label) - gone:  # summed over branches: they stay of equal size
                 ties.tie(first, kept)
@@ -387,11 +390,12 @@ def _reduction(ties: Ties, func: Any, bound: dict[str, Any], output: Any) -> Non
         ties.set_labels(tensor, tuple(labels))
 
 
-def _mixes_kernels(ties: Ties, func: Any, bound: dict[str, Any], dim: int) -> bool:
+def _mixes_kernels(ties: Ties, func: Any, bound: dict[str, Any], dim: int, gone: int) -> bool:
     """Tell whether a sum is one over kernels: what is left has outputs, inputs and a window."""
     x = bound["self"]
     left = [label for label in ties.labels(x) if dim not in varying(label)]
-    return func._opname == "sum" and not bound["keepdim"] and x.ndim > 4 and len(left) > 1
+    kernels = x.ndim - gone > 3 and len(left) > 1
+    return func._opname == "sum" and not bound["keepdim"] and kernels
 
 
 def _cat(ties: Ties, func: Any, bound: dict[str, Any], output: Any) -> None:

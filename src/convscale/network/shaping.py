@@ -16,7 +16,8 @@ from convscale.network.ties import Ties
 
 RESHAPES = frozenset(("view", "reshape", "unflatten", "expand", "_unsafe_view"))
 SPLITS = frozenset(("split", "split_with_sizes", "chunk"))
-SLICES = frozenset(("__getitem__",))
+READS, WRITES = frozenset(("__getitem__",)), frozenset(("__setitem__",))
+SLICES = READS | WRITES
 PADS = frozenset(("pad",))
 FILLS = frozenset(("zeros", "ones", "full", "new_zeros", "new_ones", "new_full"))
 TILES = frozenset(("repeat",))
@@ -82,7 +83,7 @@ def shaped_call(ties: Ties, function: str, args: Sequence[Any], output: Any) -> 
         return _reshaped(ties, function, args, output)
     if function in SPLITS and isinstance(output, list | tuple) and len(output) > 1:
         return _parted(ties, function, args, output)
-    if function in SLICES and isinstance(output, torch.Tensor):
+    if function in WRITES or function in READS and isinstance(output, torch.Tensor):
         return _sliced(ties, function, args)
     if function in NARROWS and isinstance(args[2], int):
         x, dim, start, length = args
@@ -126,7 +127,7 @@ def _reshaped(ties: Ties, function: str, args: Sequence[Any], output: torch.Tens
         if len(given) == output.ndim:
             _same_size(ties, [given[dim] for dim in spread], label)
         if len(spread) > 1 and _keeps_positions(ties, args[0], output):
-            free = _free_dimension(args, output, spread)
+            free = _free_dimension(args, label, spread)
             dims[free] = label.reshape(-1)
             over = label.size // output.shape[free]
             if len(spread) == 2:
@@ -138,7 +139,7 @@ def _reshaped(ties: Ties, function: str, args: Sequence[Any], output: torch.Tens
         if len(spread) > 1 and spread[0] == 0:
             ties.note_cut(output, label)
         if len(spread) > 1:
-            free = _free_dimension(args, output, spread)
+            free = _free_dimension(args, label, spread)
             first = label
             for dim in spread:
                 first = first if dim == free else first.take([0], axis=dim)
@@ -195,15 +196,15 @@ def _keeps_positions(ties: Ties, x: torch.Tensor, output: torch.Tensor) -> bool:
     return cuts and x.shape[2:] == output.shape[3:]
 
 
-def _free_dimension(args: Sequence[Any], output: torch.Tensor, spread: list[int]) -> int:
+def _free_dimension(args: Sequence[Any], label: Label, spread: list[int]) -> int:
     """Choose which of the dimensions that an axis is cut into grows with it.
 
-    The one given as -1; else one that was computed from others; else the largest. Heads that
-    are laid into the batch are none of them.
+    The one given as -1; else one that was computed from others; else the one with the most
+    units, images of a batch apart. Heads that are laid into the batch are none of them.
     """
     spread = [dim for dim in spread if dim > 0]
     given = _given(args)
-    if len(given) == output.ndim:
+    if len(given) == label.ndim:
         for dim in spread:
             if isinstance(given[dim], int) and int(given[dim]) == -1:
                 return dim
@@ -211,7 +212,13 @@ def _free_dimension(args: Sequence[Any], output: torch.Tensor, spread: list[int]
         plain = [d for d in spread if isinstance(given[d], Number) and not given[d].parts]
         if len(computed) == 1 and len(plain) == len(spread) - 1:
             return computed[0]
-    return max(spread, key=lambda dim: output.shape[dim])
+    return max(spread, key=lambda dim: (_units_along(label, dim), label.shape[dim]))
+
+
+def _units_along(label: Label, dim: int) -> int:
+    """Return how many units stand along one dimension, at the first index of the others."""
+    at = tuple(slice(None) if own == dim else 0 for own in range(label.ndim))
+    return len(np.unique(label[at]))
 
 
 def _sliced(ties: Ties, function: str, args: Sequence[Any]) -> Shaped | None:

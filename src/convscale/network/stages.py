@@ -24,7 +24,8 @@ class Stage:
     in a row (a convolution, its norm, its activation), `members` names them all. `mode` says
     how a block is added: `listed` beside the others, which the container runs in turn; `dense`
     likewise, what follows taking its input widths from the tensor that arrives; `chained`
-    behind the last block, for containers that call blocks by name.
+    behind the last block, for containers that call blocks by name. `beside` holds the lists that
+    get an entry with every block.
 
     Example:
         >>> Stage("layer1", ("0", "1", "2"), "Bottleneck", "2").depth
@@ -37,6 +38,7 @@ class Stage:
     repeatable: str | None
     mode: str = "listed"
     members: tuple[tuple[str, ...], ...] = ()
+    beside: tuple[str, ...] = ()
 
     @property
     def depth(self) -> int:

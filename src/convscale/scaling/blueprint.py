@@ -30,7 +30,7 @@ from convscale.scaling.control import Control
 from convscale.scaling.deepening import Deepening
 from convscale.scaling.depth import apply_depth
 from convscale.scaling.parts import held, shares
-from convscale.scaling.plan import Attribute, DepthEdit, Plan
+from convscale.scaling.plan import Attribute, DepthEdit, Plan, flat
 from convscale.scaling.steps import beside, nearest, steps_of
 from convscale.scaling.trying import IdleBlockError, Trials
 from convscale.scaling.widths import WidthRule, Widths, width_rule
@@ -110,7 +110,7 @@ class Variant:
         """Tell whether a module of the base is in this variant: in no block that is removed."""
         return not any(
             within(path, join(change.container, name))
-            for change in self.edits
+            for change in flat(self.edits)
             for name in change.removed
         )
 
@@ -135,9 +135,9 @@ class Variant:
 
     def _models(self) -> dict[str, tuple[str, tuple[str, ...]]]:
         """Return, for each added module in the trace, where and under which names it stands."""
-        edits = {(c.container, c.after): c for c in self.edits if c.added}
+        edits = {(c.container, c.after): c for c in flat(self.edits) if c.added}
         models = {}
-        for change in self.traced.edits:
+        for change in flat(self.traced.edits):
             own = edits.get((change.container, change.after))
             added = own.added if own is not None else ()
             period = len(change.added)
@@ -180,9 +180,10 @@ def _times(edits: tuple[DepthEdit, ...], models: tuple[DepthEdit, ...]) -> dict[
         edits: What makes the variant from the base network.
         models: What made the trace from it.
     """
+    edits = tuple(flat(edits))
     times = {join(edit.container, name): 0 for edit in edits for name in edit.removed}
     added = {(edit.container, edit.after): edit.added for edit in edits}
-    for model in models:
+    for model in flat(models):
         names = added.get((model.container, model.after), ())
         for position, name in enumerate(model.added):
             times[join(model.container, name)] = len(names[position :: len(model.added)])
@@ -305,10 +306,14 @@ class Blueprint:
         for stages in find_schemes(self.module, self.trace):
             deepening = Deepening(self.module, self.trace, stages)
             able = trials.able(deepening)
-            flops = deepening.flops(able)
-            if flops > most:
-                best, most = (deepening, able), flops
-            if 3 * flops >= self.trace.flops:
+            ways = [(deepening, able)]
+            if not all(able) and (other := deepening.otherwise(able)) is not None:
+                ways.append((other, trials.able(other)))
+            for way in ways:
+                flops = way[0].flops(way[1])
+                if flops > most:
+                    best, most = way, flops
+            if 3 * most >= self.trace.flops:
                 break
         return best
 
@@ -471,14 +476,27 @@ class Blueprint:
                 deepening.shape_made(module, models)
                 adapted = deepening.exact(models)
             trace = self._follow(module, resolution, adapted=adapted)
-        idle = tuple(
-            change
-            for change in models
-            if any(trace.calls.get(join(change.container, name)) != 1 for name in change.added)
-        )
+        idle = tuple(change for change in models if self._is_idle(change, trace))
         if idle:
             raise IdleBlockError(idle)
         return Traced(trace, models, ClosedForm(trace), told)
+
+    def _is_idle(self, change: DepthEdit, trace: Trace) -> bool:
+        """Tell whether blocks that are added do not run, or push out others of their container."""
+        lists = {
+            one.container: self.module.get_submodule(one.container) for one in flat((change,))
+        }
+        new = (
+            join(one.container, name)
+            for one in flat((change,))
+            for name in one.added
+            if not isinstance(lists[one.container], nn.ParameterList)
+        )
+        gone = {join(change.container, name) for name in change.removed}
+        own = lists[change.container].named_children()
+        old = {join(change.container, name) for name, _ in own} - gone
+        lost = (path for path in old if path in self.trace.calls and path not in trace.calls)
+        return any(trace.calls.get(path) != 1 for path in new) or any(lost)
 
     def _rule(self, traced: Traced) -> tuple[Channels, WidthRule]:
         """Return the channels and the widths of a run, under the control."""

@@ -13,9 +13,9 @@ from torch import nn
 from convscale.errors import BudgetError
 from convscale.network.copies import full_copy, meta_copy
 from convscale.network.numbers import Place, set_place
-from convscale.network.stages import join
+from convscale.network.stages import join, upwards
 from convscale.scaling.depth import apply_depth
-from convscale.scaling.plan import Attribute, Description, Plan
+from convscale.scaling.plan import Attribute, Description, Plan, flat
 from convscale.scaling.resizing import resize
 from convscale.scaling.spectral import estimate_again
 from convscale.scaling.weights import Redraw, refresh
@@ -122,10 +122,8 @@ def _tensors(module: nn.Module) -> dict[str, torch.Tensor]:
 
 
 def _added(plan: Plan, present: dict[str, torch.Tensor]) -> Iterator[str]:
-    prefixes = tuple(
-        f"{join(change.container, name)}." for change in plan.depth for name in change.added
-    )
-    return (name for name in present if name.startswith(prefixes)) if prefixes else iter(())
+    paths = {join(change.container, name) for change in flat(plan.depth) for name in change.added}
+    return (name for name in present if paths.intersection(upwards(name))) if paths else iter(())
 
 
 def _redraw_added(module: nn.Module, added: set[str], redraw: Redraw) -> None:

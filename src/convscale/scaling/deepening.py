@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cached_property
 
 from torch import nn
 
+from convscale.network.pairs import lists_beside
 from convscale.network.stages import Stage, join, keeps_shape
 from convscale.network.trace import Trace
-from convscale.scaling.depth import edit
+from convscale.scaling.depth import edit, pair
 from convscale.scaling.plan import DepthEdit
 from convscale.scaling.repetition import MadeBlock, make_repeatable
 from convscale.scaling.resizing import resize
@@ -49,6 +51,25 @@ class Deepening:
         return any(stage.mode == "dense" for stage in self.stages) or any(
             path in borders and not keeps_shape(path, self._trace) for path in removed
         )
+
+    def otherwise(self, able: tuple[bool, ...]) -> Deepening | None:
+        """Return other ways to deepen the stages in which a block more does not run.
+
+        Lists beside their blocks get an entry more. Where less than half of the flops lie in the
+        others, what reads their blocks takes its width from the tensor that arrives. None where
+        neither is another way.
+        """
+        few = 2 * self.flops(able) < self._trace.flops
+        new = []
+        for stage, runs in zip(self.stages, able, strict=True):
+            if not runs and stage.mode != "chained":
+                beside = lists_beside(self._module, stage)
+                dense = few and not beside and stage.repeatable is not None
+                stage = replace(stage, beside=beside, mode="dense" if dense else stage.mode)
+            new.append(stage)
+        if tuple(new) == self.stages:
+            return None
+        return Deepening(self._module, self._trace, tuple(new))
 
     @property
     def depths(self) -> tuple[int, ...]:
@@ -100,7 +121,12 @@ class Deepening:
             repetition = made.repetition if made is not None else None
             change = edit(stage, depth, repetition, taken=self._taken(stage))
             if change is not None:
-                found.append(change)
+                own = self._module.get_submodule(stage.container)
+                pairs = (
+                    pair(own, change, self._module.get_submodule(path), path)
+                    for path in stage.beside
+                )
+                found.append(replace(change, paired=tuple(pairs)))
         return tuple(found)
 
     def _taken(self, stage: Stage) -> frozenset[str]:

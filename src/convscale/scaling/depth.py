@@ -8,8 +8,9 @@ from typing import Any
 from torch import nn
 
 from convscale.network.copies import part_copy
+from convscale.network.pairs import entries, entry_copy, set_entries
 from convscale.network.stages import Stage, join
-from convscale.scaling.plan import DepthEdit, Repetition
+from convscale.scaling.plan import DepthEdit, Repetition, flat
 
 
 def edit(
@@ -78,10 +79,13 @@ def apply_depth(module: nn.Module, edits: Iterable[DepthEdit]) -> None:
         >>> list(net.state_dict())[-1]
         '1.0.bias'
     """
-    pending = list(edits)
+    pending = list(flat(edits))
     templates = [_templates(module, change) for change in pending]
     for change, blocks in zip(pending, templates, strict=True):
         container = module.get_submodule(change.container)
+        if isinstance(container, nn.ParameterList):
+            _edit_parameters(container, change)
+            continue
         chained = change.mode == "chained"
         for name in change.removed:
             remove(container, name, skipped=chained)
@@ -97,11 +101,49 @@ def apply_depth(module: nn.Module, edits: Iterable[DepthEdit]) -> None:
 
 def _templates(module: nn.Module, change: DepthEdit) -> list[nn.Module]:
     """Return the modules of the block to copy, taken before any other change is made."""
-    if not change.added:
+    if not change.added or isinstance(module.get_submodule(change.container), nn.ParameterList):
         return []
     if change.repetition is not None:
         return [repeatable(module, change.repetition)]
     return [module.get_submodule(join(change.container, name)) for name in change.template]
+
+
+def _edit_parameters(found: nn.ParameterList, change: DepthEdit) -> None:
+    """Add copies of an entry to a list of parameters, or take entries away."""
+    new: dict[str, Any] = {}
+    for name, entry in entries(found).items():
+        if name not in change.removed:
+            new[name] = entry
+        if change.added and name == change.after:
+            model = entries(found)[change.template[0]]
+            new |= {added: entry_copy(model) for added in change.added}
+    set_entries(found, new)
+
+
+def pair(own: nn.Module, change: DepthEdit, other: nn.Module, path: str) -> DepthEdit:
+    """Return the edit of a list that has an entry for every block, as the blocks are edited.
+
+    Args:
+        own: The container of the blocks.
+        change: Their edit.
+        other: The list.
+        path: The list's path.
+
+    Example:
+        >>> blocks = nn.ModuleDict({"a": nn.Tanh(), "b": nn.Tanh()})
+        >>> more = DepthEdit("blocks", added=("b1",), after="b", template=("b",))
+        >>> pair(blocks, more, nn.ModuleList([nn.Tanh(), nn.Tanh()]), "others").added
+        ('2',)
+    """
+    counterpart = dict(zip(own._modules, entries(other), strict=True))
+    removed = tuple(counterpart[name] for name in change.removed)
+    if not change.added:
+        return DepthEdit(path, removed=removed)
+    after = counterpart[change.after]
+    taken = frozenset(counterpart.values())
+    added = next_names(after, len(change.added), taken)
+    template = tuple(counterpart[name] for name in change.template)
+    return DepthEdit(path, added=added, after=after, template=template, removed=removed)
 
 
 def remove(container: nn.Module, name: str, *, skipped: bool = False) -> None:

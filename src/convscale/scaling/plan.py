@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -34,7 +35,8 @@ class DepthEdit:
 
     `added` holds the names of new modules, copies of those of `template` in turn, placed after
     `after`; `removed` the names of modules taken away. In mode `chained` nobody runs the added
-    ones but `after`, and others step into the place of removed ones.
+    ones but `after`, and others step into the place of removed ones. `paired` are the edits of
+    lists that have an entry for every block.
 
     Example:
         >>> DepthEdit("layer1", added=("3",), after="2", template=("2",)).removed
@@ -48,6 +50,20 @@ class DepthEdit:
     removed: tuple[str, ...] = ()
     mode: str = "listed"
     repetition: Repetition | None = None
+    paired: tuple[DepthEdit, ...] = ()
+
+
+def flat(edits: Iterable[DepthEdit]) -> Iterator[DepthEdit]:
+    """Yield edits, and those of lists that have an entry for every block.
+
+    Example:
+        >>> own = DepthEdit("scales", added=("3",))
+        >>> [edit.container for edit in flat([DepthEdit("blocks", paired=(own,))])]
+        ['blocks', 'scales']
+    """
+    for edit in edits:
+        yield edit
+        yield from edit.paired
 
 
 @dataclass(frozen=True)
@@ -172,4 +188,5 @@ def _depth_edit(document: dict[str, Any]) -> DepthEdit:
             flags=tuple((str(name), _flag(value)) for name, value in made["flags"]),
             borrowed=tuple(map(str, made["borrowed"])),
         ),
+        paired=tuple(map(_depth_edit, document.get("paired", ()))),
     )

@@ -182,7 +182,7 @@ class _Settler:
             stop = self._corrected(entry.stop, before + taken, 2 * place + 1)
             new[id(entry)] = slice(start, stop)
         changed = tuple(new.get(id(entry), entry) for entry in index)
-        return (args[0], changed if isinstance(args[1], tuple) else changed[0])
+        return (args[0], changed if isinstance(args[1], tuple) else changed[0], *args[2:])
 
     def _narrow(
         self, args: tuple[Any, ...], kwargs: dict[str, Any], wanted: tuple[int, ...]
