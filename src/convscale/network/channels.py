@@ -8,13 +8,14 @@ of group sizes with whole multiplicities: a concatenation adds groups, a flatten
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from convscale.network.grids import Grid, meet, pin_lost
 from convscale.network.labels import Label
 from convscale.network.ties import Ties, classes_of
 
@@ -33,7 +34,7 @@ class Channels:
     pairs of compositions of one size, as the code reads it off one and gives it to the other;
     `chunked` the first and the last part of so many that a chunk of unequal parts gives;
     `filling` the groups of constants that the network pads its channels with; `class_of_unit`
-    what is tied.
+    what is tied; `grids` the groups whose size is a product of others.
 
     Example:
         >>> group_of_unit, sizes = np.array([0, 0, 0]), np.array([3])
@@ -53,6 +54,7 @@ class Channels:
     chunked: tuple[tuple[Composition, Composition, int], ...] = ()
     filling: frozenset[int] = frozenset()
     class_of_unit: npt.NDArray[np.int64] | None = field(default=None, repr=False)
+    grids: tuple[Grid, ...] = ()
     _known: dict[int, tuple[Label, Composition]] = field(default_factory=dict, repr=False)
 
     def composition(self, units: Label) -> Composition:
@@ -112,13 +114,18 @@ def find_channels(ties: Ties, places: Sequence[Label], axes: Sequence[Label] = (
         array([4])
     """
     classes = classes_of(ties)
+    while ties.laid and meet(ties, classes):
+        classes = classes_of(ties)
+    pin_lost(ties, classes)
     count = int(classes.max()) + 1 if len(classes) else 0
     fixed = np.ones(count, dtype=bool)
-    for units in (*ties.produced, *ties.filling, *(width for *_, width in ties.grouped)):
+    grown = (laid.units for laid in ties.laid)
+    for units in (*ties.produced, *ties.filling, *(w for *_, w in ties.grouped), *grown):
         fixed[classes[units]] = False
     for units in ties.pinned:
         fixed[classes[units]] = True
-    group_of_class = _groups(classes, count, fixed, places)
+    laid_units = [units for laid in ties.laid for units in (laid.units, *laid.factors)]
+    group_of_class = _groups(classes, count, fixed, [*places, *laid_units])
     sizes = np.bincount(group_of_class)
     group_fixed = np.zeros(len(sizes), dtype=bool)
     np.logical_or.at(group_fixed, group_of_class, fixed)
@@ -149,7 +156,18 @@ def find_channels(ties: Ties, places: Sequence[Label], axes: Sequence[Label] = (
             group for units in ties.filling for group, _ in channels.composition(units)
         ),
         class_of_unit=classes,
+        grids=tuple(dict.fromkeys(_grids(ties, channels))),
     )
+
+
+def _grids(ties: Ties, channels: Channels) -> Iterator[Grid]:
+    """Yield the groups that are grids, those that are factors of others first."""
+    for laid in sorted(ties.laid, key=lambda laid: len(laid.units)):
+        composition = channels.composition(laid.units)
+        if channels.scalable(laid.units):
+            (group, _), *_ = composition
+            factors = tuple(channels.composition(factor) for factor in laid.factors)
+            yield Grid(group, factors, laid.rest)
 
 
 def _groups(

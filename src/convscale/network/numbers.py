@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from math import isqrt
 from operator import add, floordiv, mul, sub
 from types import MappingProxyType
 from typing import Any
@@ -155,6 +156,10 @@ class Number(int):
         if self.parts is None:
             return None
         operator, left, right = self.parts
+        if operator == "*" and _is_square(left, right):
+            root = isqrt(target)
+            exact = root * root == target
+            return left.solved(root, settled, values) if exact else None
         now = [p.current(values) if isinstance(p, Number) else int(p) for p in (left, right)]
         options = [
             (part, _inverse(operator, target, now[0], now[1], part is left))
@@ -206,6 +211,12 @@ class Solution:
 
     place: Place
     value: int
+
+
+def _is_square(left: Any, right: Any) -> bool:
+    """Tell whether the factors of a product are one number."""
+    numbers = isinstance(left, Number) and isinstance(right, Number)
+    return numbers and left.place is not None and left.place == right.place
 
 
 def _inverse(operator: str, target: int, left: int, right: int, for_left: bool) -> int | None:

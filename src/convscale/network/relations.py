@@ -48,10 +48,6 @@ def convolution(ties: Ties, _func: Any, bound: dict[str, Any], output: Any) -> N
     groups, transposed = bound["groups"], bound["transposed"]
     units = channel_units(ties, x, 1)
     first, second = channel_units(ties, weight, 0), channel_units(ties, weight, 1)
-    whole = ties.cut_of(weight)
-    if whole is not None:  # a kernel that is kept as one long row: its size stays
-        first = ties.fresh(weight.shape[0])
-        ties.pin(np.concatenate([whole.reshape(-1), first]))
     if transposed:
         tie_or_pin(ties, units, first)
         if groups > 1 and units is not None and weight.shape[1] > 1:
@@ -152,6 +148,8 @@ def _mm(ties: Ties, _func: Any, bound: dict[str, Any], output: Any) -> None:
     right = next(bound[name] for name in ("mat2", "batch2") if name in bound)
     contraction(ties, left, right, output)
     _merged_product(ties, right, output)
+    if isinstance(right, torch.nn.Parameter):
+        ties.mark_rows(output)
     if "mat1" in bound or "batch1" in bound:  # addmm and baddbmm add self
         operands = [ties.labels(output), ties.labels(bound["self"])]
         ties.set_labels(output, ties.joined(operands, output.ndim))
@@ -258,6 +256,7 @@ def _reshape(ties: Ties, _func: Any, bound: dict[str, Any], output: Any) -> None
     ]
     ties.set_labels(output, tuple(own for own, alone in zip(labels, lone, strict=True) if alone))
     ties.merge(output, tuple(own for own, alone in zip(labels, lone, strict=True) if not alone))
+    ties.pass_on_product([x], [output])
     if not (ties.is_table(x) or ties.merged(x)):  # of feature maps nothing is cut apart again
         ties.settle_merged([output])
     ties.pass_on_table(x, [output])
@@ -283,9 +282,9 @@ def _keeps_merged(name: str, ties: Ties, bound: dict[str, Any]) -> list[torch.Te
     if name in (*VIEWS, *_COPIES):
         return [bound["self"]]
     right = bound.get("mat2")
-    if right is None or right.ndim != 2:
+    if right is None or (right.ndim != 2 and len(right) > 1):
         return []
-    last = all(varying(label) == {1} for label in ties.merged(right))
+    last = all(varying(label) == {right.ndim - 1} for label in ties.merged(right))
     return [right] if last else []
 
 
@@ -515,9 +514,10 @@ def _pin_tables(ties: Ties, operands: list[torch.Tensor]) -> None:
 
 
 def _meets_unlabelled(ties: Ties, label: Label, ndim: int, other: torch.Tensor) -> bool:
-    back = {dim - ndim for dim in varying(label)}
+    back = {dim - ndim for dim in varying(label) if dim - ndim >= -other.ndim}
     known = {dim - other.ndim for own in ties.labels(other) for dim in varying(own)}
-    return any(-dim <= other.ndim and other.shape[dim] > 1 and dim not in known for dim in back)
+    # what is one number, repeated, has no positions
+    return any(other.shape[d] > 1 and other.stride(d) and d not in known for d in back)
 
 
 def _broadcasts(inputs: list[torch.Tensor], output: torch.Tensor) -> bool:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from convscale.network.channels import Channels, Sizes
+from convscale.network.grids import lay
 from convscale.network.labels import Label, varying, vector
 from convscale.network.numbers import Number, Size
 from convscale.network.ties import Ties
@@ -19,7 +20,7 @@ SPLITS = frozenset(("split", "split_with_sizes", "chunk"))
 READS, WRITES = frozenset(("__getitem__",)), frozenset(("__setitem__",))
 SLICES = READS | WRITES
 PADS = frozenset(("pad",))
-FILLS = frozenset(("zeros", "ones", "full", "new_zeros", "new_ones", "new_full"))
+FILLS = frozenset(("zeros", "ones", "full", "new_zeros", "new_ones", "new_full", "eye"))
 TILES = frozenset(("repeat",))
 NARROWS = frozenset(("narrow",))
 SHAPING = RESHAPES | SPLITS | SLICES | PADS | TILES | FILLS | NARROWS
@@ -77,13 +78,17 @@ def shaped_call(ties: Ties, function: str, args: Sequence[Any], output: Any) -> 
         (4,)
     """
     if function in FILLS and isinstance(output, torch.Tensor):
+        if function == "eye" and isinstance(args[0], Number):
+            units = ties.fill(output.shape[0])
+            ties.set_labels(output, (vector(units, 0, 2), vector(units, 1, 2)))
+            ties.mark_product(output)
         known = [along_dimension(ties, output, dim) for dim in range(output.ndim)]
         return Shaped(function, tuple(output.shape), tuple(known))
     if function in RESHAPES and isinstance(output, torch.Tensor):
         return _reshaped(ties, function, args, output)
     if function in SPLITS and isinstance(output, list | tuple) and len(output) > 1:
         return _parted(ties, function, args, output)
-    if function in WRITES or function in READS and isinstance(output, torch.Tensor):
+    if function in WRITES or (function in READS and isinstance(output, torch.Tensor)):
         return _sliced(ties, function, args)
     if function in NARROWS and isinstance(args[2], int):
         x, dim, start, length = args
@@ -136,8 +141,11 @@ def _reshaped(ties: Ties, function: str, args: Sequence[Any], output: torch.Tens
                 cut_at = (other, free, rows)
             labels.append(label)
             continue
-        if len(spread) > 1 and spread[0] == 0:
-            ties.note_cut(output, label)
+        if len(spread) > 1 and (parts := _grid_parts(ties, args[0], given, label, spread)):
+            for dim, units in parts.items():
+                dims[dim] = units
+                labels.append(vector(units, dim, output.ndim))
+            continue
         if len(spread) > 1:
             free = _free_dimension(args, label, spread)
             first = label
@@ -155,6 +163,33 @@ def _reshaped(ties: Ties, function: str, args: Sequence[Any], output: torch.Tens
         if len(spread) == 1 and dims[spread[0]] is None:
             dims[spread[0]] = label.reshape(-1)
     return Shaped(function, tuple(output.shape), tuple(dims), over, cut_at)
+
+
+def _grid_parts(
+    ties: Ties, x: torch.Tensor, given: Sequence[Any], label: Label, spread: list[int]
+) -> dict[int, Label] | None:
+    """Return new units of the dimensions that an axis is cut into, where all of them may grow.
+
+    They are where one number tells two of them, and where a row of weights becomes a kernel.
+    """
+    sizes = [given[dim] for dim in spread] if len(given) == label.ndim else []
+    square = len(sizes) == 2 and _is_one_number(*sizes)
+    kernel = spread[0] == 0 and label.ndim > 2 and ties.holds_rows(x)
+    if not (square or kernel) or len(np.unique(label)) < label.size:
+        return None
+    parts = {dim: ties.fresh(label.shape[dim]) for dim in spread}
+    lay(ties, label.reshape(-1), parts.values())
+    if square:
+        ties.tie(*parts.values())
+    return parts
+
+
+def _is_one_number(left: Any, right: Any) -> bool:
+    """Tell whether two numbers are one: from one place, or read off one tensor."""
+    if isinstance(left, Size) and isinstance(right, Size):
+        return left.units is not None and left.units is right.units
+    own = [size.place if isinstance(size, Number) else None for size in (left, right)]
+    return own[0] is not None and own[0] == own[1]
 
 
 def _tiled(ties: Ties, function: str, args: Sequence[Any], output: torch.Tensor) -> Shaped | None:

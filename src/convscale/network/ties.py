@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import is_dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,8 @@ import torch
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from convscale.network.labels import Label, Labels, aligned, find_along, varying
+from convscale.network.grids import Laid, lay
+from convscale.network.labels import Label, Labels, aligned, find_along, varying, vector
 
 
 class Ties:
@@ -34,13 +36,14 @@ class Ties:
         self.same: list[tuple[Label, Label]] = []
         self.chunked: list[tuple[Label, Label, int]] = []
         self.filling: list[Label] = []
+        self.laid: list[Laid] = []
         self.given: list[Label] = []
         self.reasons: list[tuple[Label, str, str]] = []
         self.here: tuple[str, str] | None = None  # the module and the operator that is followed
         self._products: dict[int, torch.Tensor] = {}
         self._views: dict[int, torch.Tensor] = {}
         self._dropped: dict[int, Label] = {}
-        self._cut: dict[int, tuple[torch.Tensor, Label]] = {}
+        self._rows: dict[int, torch.Tensor] = {}
         self._merged: dict[int, tuple[torch.Tensor, Labels]] = {}
         self.units = 0
         self.lenient = 0  # while positive, an adapter tells what operators do not
@@ -136,23 +139,43 @@ class Ties:
         return entry[1] if entry is not None else ()
 
     def settle_merged(self, tensors: Iterable[torch.Tensor]) -> None:
-        """Let one axis of those that share a dimension stand for it; the others are pinned."""
+        """Let axes of a product of matrices that share a dimension be a grid from here on.
+
+        Else one of them stands for the dimension, and the others are pinned.
+        """
         for tensor in tensors if self._merged else ():
-            for label in self._merged.pop(id(tensor), (tensor, ()))[1]:
+            labels = self._merged.pop(id(tensor), (tensor, ()))[1]
+            if labels and (laid := self._as_grid(tensor, labels)) is not None:
+                self.set_labels(tensor, (*self.labels(tensor), laid))
+                continue
+            for label in labels:
                 known = self.labels(tensor)
                 if any(varying(label) & varying(other) for other in known):
                     self.pin(label)
                 else:
                     self.set_labels(tensor, (*known, label))
 
-    def note_cut(self, tensor: torch.Tensor, label: Label) -> None:
-        """Note that the first dimension of a tensor and others were one axis, by its label."""
-        self._cut[id(tensor)] = (tensor, label)
+    def _as_grid(self, tensor: torch.Tensor, labels: Labels) -> Label | None:
+        """Return the label of a dimension that several axes are laid into, whole and alone."""
+        shared = varying(labels[0])
+        known = {dim for label in self.labels(tensor) for dim in varying(label)}
+        factors = [np.unique(label) for label in labels]
+        size = tensor.shape[min(shared)]
+        whole = all(varying(label) == shared for label in labels) and len(shared) == 1
+        uneven = size % prod(len(own) for own in factors)
+        if not (whole and self.is_product(tensor)) or shared & known or uneven:
+            return None
+        units = self.fresh(size)
+        lay(self, units, factors)
+        return vector(units, min(shared), tensor.ndim)
 
-    def cut_of(self, tensor: torch.Tensor) -> Label | None:
-        """Return the label of the axis that the first dimension of a tensor was cut from."""
-        entry = self._cut.get(id(tensor))
-        return entry[1] if entry is not None else None
+    def mark_rows(self, tensor: torch.Tensor) -> None:
+        """Note that a tensor holds mixtures of the rows of a parameter."""
+        self._rows[id(tensor)] = tensor
+
+    def holds_rows(self, tensor: torch.Tensor) -> bool:
+        """Tell whether a tensor is a parameter, a view of one, or mixtures of its rows."""
+        return self.is_table(tensor) or id(tensor) in self._rows
 
     def pin_tensor(self, tensor: torch.Tensor) -> None:
         """Pin every unit of a tensor."""

@@ -226,7 +226,9 @@ class _Recorder(Observer):
         if name == "expand_as":
             self._repeat_as(output, args[1])
         if name in SHAPING:
+            self.ties.here = (path, name)
             found = shaped_call(self.ties, name, (*args, *kwargs.values()), output)
+            self.ties.here = None
             if not self.aside:
                 self.shaped.setdefault(path, []).append(found)
         return output

@@ -17,6 +17,7 @@ from convscale.network.channels import Channels, Sizes
 from convscale.network.copies import meta_copy
 from convscale.network.execution import ForwardError, Observer
 from convscale.network.feeding import Feed
+from convscale.network.grids import completed
 from convscale.network.inputs import ExampleInputs
 from convscale.network.lookups import Lookups
 from convscale.network.schemes import find_schemes
@@ -378,7 +379,7 @@ class Blueprint:
         factors = np.where(channels.fixed, 1.0, factor)
         inner = [group for group in base.rule.inner if not channels.fixed[group]]
         factors[inner] = group_factor
-        sizes = factors * channels.sizes
+        sizes = completed(channels.grids, factors * channels.sizes)
         form = base.traced.form
         return form.continuous_flops(sizes) / form.continuous_flops(channels.sizes.astype(float))
 
@@ -483,9 +484,7 @@ class Blueprint:
 
     def _is_idle(self, change: DepthEdit, trace: Trace) -> bool:
         """Tell whether blocks that are added do not run, or push out others of their container."""
-        lists = {
-            one.container: self.module.get_submodule(one.container) for one in flat((change,))
-        }
+        lists = {one.container: self.module.get_submodule(one.container) for one in flat((change,))}
         new = (
             join(one.container, name)
             for one in flat((change,))

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from convscale.network.channels import Channels
+from convscale.network.grids import completed
 from convscale.network.labels import Label
 from convscale.network.products import ATTENTION as OF_ATTENTION
 from convscale.network.stages import join, within
@@ -146,7 +147,7 @@ class Continuous:
         for f in factors:
             by = np.where(self._channels.fixed, 1.0, f.width)
             by[self._inner] = f.group_width
-            sizes = by * self._channels.sizes
+            sizes = completed(self._channels.grids, by * self._channels.sizes)
             flops, acts, params = self._base.traced.form.parts(sizes)
             added = self._depths * (f.depth - 1) - 1  # the base of the form has one block more
             calls = self._base.term_weights + added @ self._term_copies

@@ -126,6 +126,9 @@ def held(
         for read in trace.reads.get(path, [])[position : position + 1]:
             for label in read.labels:
                 groups |= {group for group, _ in channels.composition(label.reshape(-1))}
+    for grid in channels.grids:
+        if grid.group in groups:  # it stays only if its factors do
+            groups |= {group for factor in grid.factors for group, _ in factor}
     if not groups:
         return channels
     fixed = channels.fixed.copy()

@@ -103,7 +103,11 @@ class _Settler:
         self._model_path = model_path
         self._calls: Counter[str] = Counter()
         self._comparisons: Counter[str] = Counter()
-        self._settled: set[Place] = set()
+        self._settled = {  # the plan has given these their values
+            Place(path, "groups", None)
+            for path, _ in module.named_modules()
+            if model_path(path) in trace.grouped
+        }
         self.literals: list[tuple[str, int, int]] = []
         self._at = ("", 0)
         self._made: Counter[str] = Counter()
@@ -208,6 +212,7 @@ class _Settler:
         given = args[len(kind) :]
         packed = bool(given) and isinstance(given[0], list | tuple)
         listed = list(given[0] if packed else given)
+        wanted = wanted[: len(listed)] if len(set(wanted)) == 1 else wanted  # an identity matrix
         if len(listed) != len(wanted):
             return args
         new = self._all_corrected(listed, wanted)

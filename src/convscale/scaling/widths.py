@@ -12,6 +12,7 @@ from math import ceil, floor, gcd, lcm, log
 import numpy as np
 
 from convscale.network.channels import Channels, Composition, Sizes
+from convscale.network.grids import Grid, completed
 from convscale.scaling.fillers import Filler, find_fillers
 from convscale.scaling.sums import Steps, Sum, Width, reconciled
 
@@ -58,7 +59,7 @@ class WidthRule:
     convolutions whose input and output are not one width are `irregular`: their number of
     groups becomes the nearest one that divides both. `sums` holds the widths that a layer puts
     out in parts, and `least` the steps by which parts can change at all; `fillers` are the groups
-    that fill up a width.
+    that fill up a width, `grids` those that multiply others.
 
     Example:
         >>> thin, wide = Width(64), Width(128)
@@ -75,6 +76,7 @@ class WidthRule:
     sums: tuple[Sum, ...] = ()
     least: dict[Width, int] = field(default_factory=dict)
     fillers: tuple[tuple[Width, Filler], ...] = ()
+    grids: tuple[Grid, ...] = ()
 
     def widths(self, factor: float, group_factor: float | None = None) -> Widths:
         """Return the new widths nearest to the old ones times a factor, and group widths.
@@ -174,7 +176,7 @@ class WidthRule:
             ins, outs = (_size(place, sizes) for place in (inputs, outputs))
             groups = _size(inputs, base) / self.inner[group].base * widths.groups
             sizes[group] = ins // nearestgcd(gcd(ins, outs), groups)
-        return sizes
+        return completed(self.grids, sizes)
 
 
 def _size(composition: Composition, sizes: Sizes) -> int:
@@ -235,7 +237,7 @@ def width_rule(
         for group, _ in composition
     }
     fillers = find_fillers(channels)
-    filling = {filler.group for filler in fillers}
+    filling = {filler.group for filler in fillers} | {grid.group for grid in channels.grids}
     known: dict[int, tuple[int, float]] = {
         group: _natural(group, channels)
         for group in range(len(channels.sizes))
@@ -281,6 +283,7 @@ def width_rule(
         _sums(natural, channels, [*channels.produced, *same]),
         {width: lcm(*times) for width, times in times_of.items()},
         filled,
+        channels.grids,
     )
 
 
