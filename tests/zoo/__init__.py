@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from tests.zoo import attention, branches, habits, lines, maps, plain, residual, volumes
+from tests.zoo import attention, branches, habits, lines, maps, plain, residual, unusual, volumes
 
 
 @dataclass(frozen=True)
@@ -98,6 +98,22 @@ ZOO = {
     "spectral norm by a hook": Kind(habits.NormedBefore),
     "unfolded windows": Kind(habits.Windowed),
     "two answers": Kind(habits.TwoAnswers),
+    # unusual.py
+    "all channels with all": Kind(unusual.Bilinear),
+    "aligned points": Kind(unusual.Aligned, side=(64,)),
+    "binary, in a column": Kind(unusual.of(unusual.Binary), deep=True),
+    "routed by einsum": Kind(unusual.of(unusual.Routed), deep=True),
+    "kernels in rows": Kind(unusual.Conditional),
+    "modulated": Kind(unusual.Styled),
+    "channels as images": Kind(unusual.Blurring),
+    "added to the first channels": Kind(unusual.Rex),
+    "joints": Kind(unusual.Skeleton, deep=True),
+    "scales in a list": Kind(unusual.Scaled, deep=True),
+    "all blocks joined": Kind(unusual.Detecting, deep=True),
+    "heat maps fed back": Kind(unusual.Stacked),
+    "coarse scores": Kind(unusual.Context),
+    "shuffled attention": Kind(unusual.of(unusual.Shuffled), deep=True),
+    "watched by hooks": Kind(unusual.Hooked),
     # plain.py
     "flattened, two wide layers": Kind(plain.Alex),
     "view of a computed size": Kind(plain.LocalResponse),

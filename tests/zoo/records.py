@@ -41,6 +41,10 @@ FLAT = frozenset(
         "along channels",
         "channels as depth",
         "wavelets",
+        "aligned points",
+        "channels as images",
+        "kernels in rows",
+        "watched by hooks",
     )
 )
 NO_DEPTH = (
@@ -51,8 +55,8 @@ NO_DEPTH = (
     r"Leave it out: --keep d, or use a strategy without d, such as wr\.$"
 )
 
-# Networks whose linear layer expects a map of one size.
-FIXED_SIDE = frozenset(("view of a computed size", "gray", "flattened clip"))
+# Networks whose layers expect a map of one size.
+FIXED_SIDE = frozenset(("view of a computed size", "gray", "flattened clip", "joints"))
 
 # Networks that come out wrong, by what is asked of them.
 WRONG: dict[tuple[str, str], str] = {}

@@ -113,6 +113,7 @@ def find_channels(ties: Ties, places: Sequence[Label], axes: Sequence[Label] = (
         >>> find_channels(ties, [a, b]).sizes
         array([4])
     """
+    ties.settle_norms()
     classes = classes_of(ties)
     while ties.laid and meet(ties, classes):
         classes = classes_of(ties)

@@ -6,6 +6,7 @@ import copy
 import functools
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
+from types import CellType
 from typing import Any
 
 import torch
@@ -47,8 +48,7 @@ def without_foreign_hooks(copied: nn.Module) -> nn.Module:
     owned = {id(value) for part in copied.modules() for value in (part, *vars(part).values())}
     for part in copied.modules():
         for key, hook in list(part._forward_hooks.items()):
-            owner = hook_owner(hook)
-            if owner is None or id(owner) not in owned:
+            if not any(id(owner) in owned for owner in _owners(hook)):
                 del part._forward_hooks[key]
     return copied
 
@@ -81,6 +81,15 @@ def hook_owner(hook: Any) -> object:
     while isinstance(hook, functools.partial):
         hook = hook.func
     return getattr(hook, "__self__", None)
+
+
+def _owners(hook: Any) -> Iterator[object]:
+    """Yield what a hook may report to: the object whose method it is, and what it closes over."""
+    if (owner := hook_owner(hook)) is not None:
+        yield owner
+    for cell in getattr(hook, "__closure__", None) or ():
+        if cell != CellType():
+            yield cell.cell_contents
 
 
 def full_copy(module: nn.Module) -> nn.Module:
@@ -133,11 +142,14 @@ def _cloned(module: nn.Module, memo: dict[int, Any]) -> nn.Module:
         return copy.deepcopy(module, memo)
     new = memo[id(module)] = kind.__new__(kind)
     state = vars(new)
+    hooked = bool(module._forward_hooks or module._forward_pre_hooks)
     for name, value in module.__getstate__().items():  # type: ignore[no-untyped-call]
         if type(value) in _PLAIN:
             state[name] = value
         elif name in _TABLES and not value:  # no hooks, no parameters: most of all there is
             state[name] = type(value)()
+            if hooked:  # handles of hooks refer to tables, empty ones too
+                state[name] = memo.setdefault(id(value), state[name])
         else:
             state[name] = _value(value, memo)
     return new

@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -135,14 +135,14 @@ def pin_lost(ties: Ties, classes: Label) -> None:
     ties.here = None
 
 
-def completed(grids: Iterable[Grid], sizes: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def completed(grids: Iterable[Grid], sizes: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     """Return sizes of channel groups in which those of grids are their factors' product.
 
     Example:
         >>> completed([Grid(1, (((0, 1),), ((0, 1),)))], np.array([8.0, 16.0]))
         array([ 8., 64.])
     """
-    new = sizes.copy()
+    new = sizes.astype(np.float64)
     for grid in grids:
         new[grid.group] = grid.size(new)
     return new

@@ -149,7 +149,7 @@ def _mm(ties: Ties, _func: Any, bound: dict[str, Any], output: Any) -> None:
     contraction(ties, left, right, output)
     _merged_product(ties, right, output)
     if isinstance(right, torch.nn.Parameter):
-        ties.mark_rows(output)
+        ties.mark_rows(output, right)
     if "mat1" in bound or "batch1" in bound:  # addmm and baddbmm add self
         operands = [ties.labels(output), ties.labels(bound["self"])]
         ties.set_labels(output, ties.joined(operands, output.ndim))
@@ -242,7 +242,7 @@ def _norm(ties: Ties, _func: Any, bound: dict[str, Any], output: Any) -> None:
     ties.set_labels(tensors_in(output)[0], ties.joined(operands, x.ndim))
     units = find_along(ties.labels(x), 1, x.shape[1])
     if "group" in bound and units is not None:
-        ties.tie_groups(units, bound["group"])
+        ties.note_norm(units, bound["group"])
 
 
 def _reshape(ties: Ties, _func: Any, bound: dict[str, Any], output: Any) -> None:

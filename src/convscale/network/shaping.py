@@ -23,7 +23,8 @@ PADS = frozenset(("pad",))
 FILLS = frozenset(("zeros", "ones", "full", "new_zeros", "new_ones", "new_full", "eye"))
 TILES = frozenset(("repeat",))
 NARROWS = frozenset(("narrow",))
-SHAPING = RESHAPES | SPLITS | SLICES | PADS | TILES | FILLS | NARROWS
+NORMS = frozenset(("group_norm",))
+SHAPING = NORMS | RESHAPES | SPLITS | SLICES | PADS | TILES | FILLS | NARROWS
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,9 @@ class Shaped:
             base if units is None else channels.size(units, sizes) // self.over
             for base, units in zip(self.sizes, self.dims, strict=True)
         ]
+        own = self.dims[0] if self.function in NORMS else None
+        if own is not None and [n for _, n in channels.composition(own)] == list(self.sizes):
+            return self.sizes  # groups of channels, one in each as it happens
         if self.cut is not None:
             other, free, units = self.cut
             if channels.is_one(units, 1):  # parts of a fixed size: their number grows
@@ -84,6 +88,10 @@ def shaped_call(ties: Ties, function: str, args: Sequence[Any], output: Any) -> 
             ties.mark_product(output)
         known = [along_dimension(ties, output, dim) for dim in range(output.ndim)]
         return Shaped(function, tuple(output.shape), tuple(known))
+    if function in NORMS and isinstance(output, torch.Tensor):
+        units = along_dimension(ties, output, 1)
+        alone = units is not None and len(units) == args[1]
+        return Shaped(function, (int(args[1]),), (units if alone else None,))
     if function in RESHAPES and isinstance(output, torch.Tensor):
         return _reshaped(ties, function, args, output)
     if function in SPLITS and isinstance(output, list | tuple) and len(output) > 1:
@@ -174,13 +182,16 @@ def _grid_parts(
     """
     sizes = [given[dim] for dim in spread] if len(given) == label.ndim else []
     square = len(sizes) == 2 and _is_one_number(*sizes)
-    kernel = spread[0] == 0 and label.ndim > 2 and ties.holds_rows(x)
+    mixed = ties.mixed_in(x)
+    kernel = spread[0] == 0 and label.ndim > 2 and (mixed is not None or ties.is_table(x))
     if not (square or kernel) or len(np.unique(label)) < label.size:
         return None
     parts = {dim: ties.fresh(label.shape[dim]) for dim in spread}
     lay(ties, label.reshape(-1), parts.values())
     if square:
         ties.tie(*parts.values())
+    elif mixed is not None and (rows := along_dimension(ties, mixed, 0)) is not None:
+        ties.pin(rows)  # kernels of several experts: their number stays
     return parts
 
 

@@ -37,13 +37,14 @@ class Ties:
         self.chunked: list[tuple[Label, Label, int]] = []
         self.filling: list[Label] = []
         self.laid: list[Laid] = []
+        self.norms: list[tuple[Label, int]] = []
         self.given: list[Label] = []
         self.reasons: list[tuple[Label, str, str]] = []
         self.here: tuple[str, str] | None = None  # the module and the operator that is followed
         self._products: dict[int, torch.Tensor] = {}
         self._views: dict[int, torch.Tensor] = {}
         self._dropped: dict[int, Label] = {}
-        self._rows: dict[int, torch.Tensor] = {}
+        self._rows: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
         self._merged: dict[int, tuple[torch.Tensor, Labels]] = {}
         self.units = 0
         self.lenient = 0  # while positive, an adapter tells what operators do not
@@ -107,6 +108,21 @@ class Ties:
         if groups > 1:
             self.tie(rows[:1], rows[1:])
 
+    def note_norm(self, units: Label, groups: int) -> None:
+        """Note a norm over groups of channels."""
+        self.norms.append((units, groups))
+
+    def settle_norms(self) -> None:
+        """Let the groups of norms keep their number, but where every channel is one.
+
+        A number that other norms have over more channels is a number of groups all the same.
+        """
+        several = {groups for units, groups in self.norms if groups < len(units)}
+        for units, groups in self.norms:
+            if groups < len(units) or groups in several:
+                self.tie_groups(units, groups)
+        self.norms.clear()
+
     def pin(self, label: Label) -> None:
         """Say that the number of these units cannot change, unless an adapter tells of them."""
         if self.lenient:
@@ -169,13 +185,14 @@ class Ties:
         lay(self, units, factors)
         return vector(units, min(shared), tensor.ndim)
 
-    def mark_rows(self, tensor: torch.Tensor) -> None:
+    def mark_rows(self, tensor: torch.Tensor, parameter: torch.Tensor) -> None:
         """Note that a tensor holds mixtures of the rows of a parameter."""
-        self._rows[id(tensor)] = tensor
+        self._rows[id(tensor)] = (tensor, parameter)
 
-    def holds_rows(self, tensor: torch.Tensor) -> bool:
-        """Tell whether a tensor is a parameter, a view of one, or mixtures of its rows."""
-        return self.is_table(tensor) or id(tensor) in self._rows
+    def mixed_in(self, tensor: torch.Tensor) -> torch.Tensor | None:
+        """Return the parameter whose rows a tensor holds mixtures of, if any."""
+        entry = self._rows.get(id(tensor))
+        return entry[1] if entry is not None else None
 
     def pin_tensor(self, tensor: torch.Tensor) -> None:
         """Pin every unit of a tensor."""

@@ -22,6 +22,7 @@ from convscale.network.numbers import Number, Place, Solution, install, set_plac
 from convscale.network.shaping import (
     FILLS,
     NARROWS,
+    NORMS,
     PADS,
     RESHAPES,
     SHAPING,
@@ -133,6 +134,8 @@ class _Settler:
             args = self._slice(args, wanted)
         elif name in NARROWS:
             args, kwargs = self._narrow(args, kwargs, wanted)
+        elif name in NORMS:
+            args = (*args[:1], *(self._corrected(n, wanted[0], 0) for n in args[1:2]), *args[2:])
         elif name in FILLS:
             args = self._filled(args, wanted)
         elif name in PADS:
