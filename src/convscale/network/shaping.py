@@ -83,8 +83,8 @@ def shaped_call(ties: Ties, function: str, args: Sequence[Any], output: Any) -> 
     """
     if function in FILLS and isinstance(output, torch.Tensor):
         if function == "eye" and isinstance(args[0], Number):
-            units = ties.fill(output.shape[0])
-            ties.set_labels(output, (vector(units, 0, 2), vector(units, 1, 2)))
+            both = ties.fill(output.shape[0])
+            ties.set_labels(output, (vector(both, 0, 2), vector(both, 1, 2)))
             ties.mark_product(output)
         known = [along_dimension(ties, output, dim) for dim in range(output.ndim)]
         return Shaped(function, tuple(output.shape), tuple(known))
