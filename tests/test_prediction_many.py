@@ -103,6 +103,24 @@ def test_a_description_takes_as_long_as_its_module(name, run):
     assert alone(net, run, 16) == pytest.approx(built, rel=1e-9)
 
 
+@pytest.mark.parametrize("run", RUNS, ids=lambda run: f"{run.mode} {run.layout} {run.dtype}")
+def test_layers_that_read_as_few_channels_as_an_image_take_as_long_as_each(run):
+    net = families.named("ResNet-50")
+    widths = [(8, 16, 24, 256), (256, 8, 16, 8), net.widths, (16, 24, 24, 24)]
+    inner = [[width // 4 for width in row] for row in widths]
+    found = families.read_candidates(
+        net,
+        depths=[net.depths] * 4,
+        widths=widths,
+        group_widths=inner,
+        bottleneck_multipliers=0.25,
+        stem_widths=[4, 64, 64, 3],
+    )
+    many = many_seconds(found, coefficients(run), run, 8)
+    expected = [alone(found.description(row), run, 8) for row in range(4)]
+    assert many.tolist() == pytest.approx(expected, rel=1e-9)
+
+
 def test_a_step_takes_what_its_operators_take_and_more_where_one_is_added():
     """A block more in a stage adds the same time each: its operators, whatever the depth."""
     net, run = families.named("ResNet-18"), RUNS[0]

@@ -20,12 +20,16 @@ _SPATIAL = (
     "convolution depthwise",
 )
 _ONE_BY_ONE, _PLAIN, _GROUPED, _DEPTHWISE = range(4)
+_IMAGE = 4  # channels of an image, at most: layers that read no more run by other kernels
 
 
 def forms(
     candidates: Candidates, part: Part, *, exact: bool = False
 ) -> Iterator[tuple[Form, Ints]]:
     """Sort candidates by their form: the forms that there are, and which candidates have it.
+
+    Candidates with layers that read as few channels as an image come apart from the others, as
+    such layers run by other kernels; their form may come more than once.
 
     Args:
         candidates: The networks that the part is of.
@@ -73,9 +77,10 @@ def _codes(candidates: Candidates, part: Part, exact: bool) -> Ints:
     last = present & ~np.vstack((present[1:], np.zeros((1, present.shape[1]), bool)))
     deep = last & (part.depths > 1)
     plain = part.inner == part.widths
+    few = (widths_before <= _IMAGE) + 2 * (part.widths <= _IMAGE) + 4 * (part.inner <= _IMAGE)
     several = part.depths > 1 + deep if exact else ~last | deep
     codes = np.stack(
-        (present, alike, first, rest, expanded, deep, plain, several),
+        (present, alike, first, rest, expanded, deep, plain, several, few),
         dtype=np.int64,
         casting="unsafe",
     )
@@ -85,7 +90,7 @@ def _codes(candidates: Candidates, part: Part, exact: bool) -> Ints:
 
 def _form(candidates: Candidates, codes: Ints) -> Form:
     stages = int(codes[0].sum())
-    _, alike, first, rest, expanded, deep, plain, several = codes[:, :stages].tolist()
+    _, alike, first, rest, expanded, deep, plain, several, _ = codes[:, :stages].tolist()
     return Form(
         like=candidates.like,
         strides=candidates.strides[:stages],
