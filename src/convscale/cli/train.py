@@ -17,6 +17,7 @@ from convscale.cli.watch import Display, watching
 from convscale.errors import InputError
 from convscale.quantities import parse_resolution
 from convscale.training.recipe_files import read_recipe
+from convscale.training.signals import heeding_signals
 
 if TYPE_CHECKING:
     from convscale.training.keeper import Tick
@@ -87,15 +88,16 @@ def train(
     if not out:
         raise InputError("The name of the run's folder is empty. Write one, as in --out run/.")
 
-    from convscale.training.request import TrainRequest
-    from convscale.training.results import Board
-    from convscale.training.running import train as train_network
-
     folder, first = Path(out), os.environ.get("RANK", "0") == "0"
-    request = TrainRequest(network, data, folder, knobs, side, classes, channels, device)
-    with watching(knobs.epochs, first=first) as display, contextlib.ExitStack() as stack:
-        board = stack.enter_context(contextlib.closing(Board(folder))) if first else None
-        result = train_network(request, _Watch(display, board))
+    with heeding_signals() as wish:  # before the imports, which take seconds
+        from convscale.training.request import TrainRequest
+        from convscale.training.results import Board
+        from convscale.training.running import train as train_network
+
+        request = TrainRequest(network, data, folder, knobs, side, classes, channels, device)
+        with watching(knobs.epochs, first=first) as display, contextlib.ExitStack() as stack:
+            board = stack.enter_context(contextlib.closing(Board(folder))) if first else None
+            result = train_network(request, _Watch(display, board), wish=wish)
     return _answer(result, json=json) if result.is_first else []
 
 

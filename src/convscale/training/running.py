@@ -75,7 +75,7 @@ class TrainResult:
     is_first: bool = True
 
 
-def train(request: TrainRequest, watch: Watch) -> TrainResult:
+def train(request: TrainRequest, watch: Watch, *, wish: Wish | None = None) -> TrainResult:
     """Train a network; a run that was cut off goes on, and ends as if it had not been.
 
     Started by torchrun, the processes train together.
@@ -83,6 +83,7 @@ def train(request: TrainRequest, watch: Watch) -> TrainResult:
     Args:
         request: What to train, on what, how and where.
         watch: Shows the run as it goes.
+        wish: Whether the run is asked to stop; by default it is by SIGTERM and Ctrl-C.
 
     Returns:
         The result; `finished` is false where the run was asked to stop by SIGTERM.
@@ -93,7 +94,8 @@ def train(request: TrainRequest, watch: Watch) -> TrainResult:
         LostProcessError: If another process of the run has ended.
         KeyboardInterrupt: If a person stopped it; its checkpoint is written.
     """
-    with open_processes(request.device) as processes, heeding_signals() as wish:
+    with open_processes(request.device) as processes, contextlib.ExitStack() as stack:
+        wish = stack.enter_context(heeding_signals()) if wish is None else wish
         try:
             with processes.together():
                 result = _Training(request, processes, watch, wish).result()
