@@ -49,8 +49,8 @@ class FitOptions:
     """
 
     bend: float = 0.1
-    ridge: float = 1e-3
-    streaming: float = 10.0
+    ridge: float = 1e-4
+    streaming: float = 100.0
     anchor: float = 1e-7
     free: tuple[str, ...] = _RATES
     evenness: float = 0.5

@@ -1,0 +1,166 @@
+"""Workloads of timm's networks, recorded once and kept in the user's cache."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import zipfile
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from convscale.complexity.calls import CONVOLUTIONS, FUSED_ATTENTION, KINDS, MATRIX_PRODUCT
+from convscale.prediction.flow import Flow
+from convscale.prediction.workload import QUANTITIES, Workload, workload
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+FOLDER = "CONVSCALE_CACHE"
+_FORMAT = 1  # raised when a workload holds other things
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a network of timm's runs at a resolution.
+
+    Args:
+        family: The name of timm's module that defines it.
+        params: Its parameters.
+        work: The operators of one image.
+    """
+
+    family: str
+    params: int
+    work: Workload
+
+    @property
+    def convolutional(self) -> bool:
+        """Whether half of the multiply-adds are convolutions', or there is no attention.
+
+        Example:
+            >>> from convscale.complexity.calls import OperatorCall
+            >>> call = OperatorCall("a", "aten.convolution", "convolution kxk", flops=8)
+            >>> Record("nets", 1, workload([call])).convolutional
+            True
+        """
+        kinds = [KINDS[kind] for kind in self.work.kind]
+        if not any(kind in CONVOLUTIONS for kind in kinds):
+            return False
+        flops = self.work.flops * self.work.repeats
+        convolutions = float(flops[[kind in CONVOLUTIONS for kind in kinds]].sum())
+        attends = {MATRIX_PRODUCT, FUSED_ATTENTION, "softmax"} & set(kinds)
+        return not attends or convolutions >= 0.5 * float(flops.sum())
+
+
+def cache_folder() -> Path:
+    """Return the folder of recorded workloads: CONVSCALE_CACHE, or one in the user's cache.
+
+    Example:
+        >>> cache_folder().name
+        'workloads'
+    """
+    given = os.environ.get(FOLDER, "")
+    if given.strip():
+        return Path(given).expanduser() / "workloads"
+    cache = os.environ.get("XDG_CACHE_HOME", "")
+    home = Path(cache) if os.path.isabs(cache) else Path.home() / ".cache"
+    return home / "convscale" / "workloads"
+
+
+def is_known(architecture: str) -> bool:
+    """Tell whether timm has a network of this name.
+
+    Example:
+        >>> is_known("resnet50"), is_known("resnet5000")
+        (True, False)
+    """
+    import timm
+
+    return bool(timm.is_model(architecture))
+
+
+def record_of(architecture: str, resolution: int) -> Record:
+    """Return what a network of timm's runs at a resolution, from the cache where it is there.
+
+    Raises:
+        InputError: If it cannot be made or run at that size.
+
+    Example:
+        >>> import os, tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     os.environ["CONVSCALE_CACHE"] = folder
+        ...     first, again = (record_of("resnet18", 64) for _ in range(2))
+        ...     del os.environ["CONVSCALE_CACHE"]
+        >>> first.family, first.params == again.params, first.work.operators
+        ('resnet', True, 60)
+    """
+    path = cache_folder() / f"{architecture}@{resolution}-{_versions()}.npz"
+    found = _read(path)
+    if found is None:
+        found = _recorded(architecture, resolution)
+        _write(found, path)
+    return found
+
+
+def _recorded(architecture: str, resolution: int) -> Record:
+    import timm
+
+    from convscale.complexity.operators import record_network
+    from convscale.network import resolve_base
+
+    network = resolve_base(f"timm:{architecture}")
+    # an element is a byte
+    operators = record_network(network, resolution=resolution, dtype="float8")
+    family = timm.models.model_entrypoint(architecture).__module__.rsplit(".", 1)[-1]
+    return Record(family, operators.params, workload(operators.calls))
+
+
+def _versions() -> str:
+    """Return a short name of all versions that a record depends on."""
+    from importlib.metadata import version
+
+    parts = [f"{name} {version(name)}" for name in ("torch", "timm", "convscale")]
+    return hashlib.sha256(f"{_FORMAT} {parts}".encode()).hexdigest()[:12]
+
+
+def _write(record: Record, path: Path) -> None:
+    """Write a record whole or not at all."""
+    work, flow = record.work, record.work.flow
+    arrays: dict[str, Any] = {name: getattr(work, name) for name in ("kind", *QUANTITIES)}
+    arrays |= {"family": np.array(record.family), "params": np.array(record.params)}
+    arrays["readers"] = np.array([len(own) for own in work.sources], dtype=np.intp)
+    arrays["writers"] = np.array([one for own in work.sources for one in own], dtype=np.intp)
+    if flow is not None:
+        arrays["names"] = np.array(flow.names, dtype=np.str_)
+        arrays |= {f"flow_{entry.name}": getattr(flow, entry.name) for entry in fields(flow)[1:]}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    with beside.open("wb") as file:
+        np.savez_compressed(file, **arrays)
+    beside.replace(path)
+
+
+def _read(path: Path) -> Record | None:
+    """Return a record; None where there is none, or its file is damaged and is made anew."""
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return _record({name: arrays[name] for name in arrays.files})
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+        return None
+
+
+def _record(arrays: Mapping[str, Any]) -> Record:
+    ends = np.cumsum(arrays["readers"])
+    sources = tuple(
+        tuple(map(int, own)) for own in np.split(arrays["writers"], ends[:-1]) if len(ends)
+    )
+    held = [arrays[f"flow_{entry.name}"] for entry in fields(Flow)[1:]]
+    work = Workload(
+        **{name: arrays[name] for name in ("kind", *QUANTITIES)},
+        sources=sources,
+        flow=Flow(tuple(map(str, arrays["names"])), *held),
+    )
+    return Record(str(arrays["family"]), int(arrays["params"]), work)
