@@ -18,13 +18,15 @@ import numpy.typing as npt
 from split import is_development, super_families
 
 from convscale.cli.progress import progress
-from convscale.prediction.calibration import profile_from, select
 from convscale.prediction.execution import Execution
+from convscale.prediction.fitted import fitted_profile
 from convscale.prediction.heldout import Errors, fitted, left_out
 from convscale.prediction.profile import Condition
 from convscale.prediction.profile_file import write_profile
 from convscale.prediction.stack import Stack
-from convscale.prediction.tables import read_table
+from convscale.prediction.tables import Table, read_table
+from convscale.prediction.transfer import stack_of
+from convscale.study.tabulated import tabulated
 
 Floats = npt.NDArray[np.float64]
 ROOT = Path(__file__).parent.parent
@@ -72,20 +74,20 @@ def fit(name: str, shared: Path) -> None:
     listed = (shared / "golden" / "timm_conv_architectures.txt").read_text().split()
     kept = tuple(row for row in rows.rows if row.architecture in set(listed))
     with progress(f"{name}: recording") as report:
-        chosen = select(type(rows)(rows.work, kept), execution, progress=report)
-    stack = Stack.of(chosen.timings)
+        chosen = tabulated(Table(rows.work, kept), progress=report)
+    stack = stack_of(chosen.timings, execution)
     groups = {"super-families": super_families(stack.families, _named(shared))}
     predicted = {
         protocol: left_out(stack, own, fitted(execution), progress=_report(f"{name}: {protocol}"))
         for protocol, own in {"families": stack.families, **groups}.items()
     }
-    profile = profile_from(
-        name,
-        execution,
+    profile = fitted_profile(
         chosen.timings,
+        execution,
+        name=name,
         excluded=chosen.excluded,
         groups=groups,
-        predicted=predicted,
+        unseen=predicted,
         conditions={**conditions, "source": SOURCE, "table": file},
     )
     write_profile(profile, SHIPPED / f"{name}.json")

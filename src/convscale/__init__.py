@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from convscale.strategy.fitting import fit_exponents
     from convscale.study import compare, diff
     from convscale.study.correlate import correlate
+    from convscale.study.from_table import calibrate
     from convscale.study.laws import laws
 
     __version__: str
@@ -63,6 +64,7 @@ __all__ = [
     "UnscalableNetworkError",
     "__version__",
     "build",
+    "calibrate",
     "compare",
     "correlate",
     "count",
@@ -102,6 +104,7 @@ _ORIGIN = {
     "UnknownNetworkError": "convscale.errors:UnknownNetworkError",
     "UnscalableNetworkError": "convscale.errors:UnscalableNetworkError",
     "build": "convscale.scaling.resolving:build",
+    "calibrate": "convscale.study.from_table:calibrate",
     "compare": "convscale.study:compare",
     "correlate": "convscale.study.correlate:correlate",
     "count": "convscale.scaling:count",

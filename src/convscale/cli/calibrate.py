@@ -124,6 +124,17 @@ Csv = Annotated[
 ]
 
 
+NoHeldOut = Annotated[
+    bool,
+    typer.Option(
+        "--no-heldout",
+        metavar="",
+        help="With --from: leave no families out, which takes a fit for each. The profile has no "
+        "errors then, and its intervals are too narrow.",
+    ),
+]
+
+
 def calibrate(
     name: Name = None,
     from_file: From = None,
@@ -143,6 +154,7 @@ def calibrate(
     timings: Timings = None,
     csv: Csv = None,
     out: Out = None,
+    no_heldout: NoHeldOut = False,
     json: options.Json = False,
 ) -> Answer:
     """Fit a device profile to networks timed here, or to somebody else's table of timings.
@@ -165,6 +177,7 @@ def calibrate(
         csv=None if csv is None else report_file(csv, example="--csv here.csv"),
         out=None if out is None else report_file(out, example="--out mybox.json"),
         reference=None if source_timings is None else Path(source_timings),
+        held_out=not no_heldout,
     )
     named = listed(networks, what="networks", example="resnet18,resnet50@160") if networks else None
     count = None if choose is None else whole_number(choose, what="number of networks to choose")
@@ -192,6 +205,7 @@ class _Asked:
     csv: Path | None
     out: Path | None
     reference: Path | None
+    held_out: bool
 
     @property
     def execution(self) -> Execution:
@@ -346,6 +360,7 @@ def _from_table(path: Path, adapt: str | None, work: str | None, asked: _Asked) 
             name=asked.name,
             conditions=conditions,
             excluded=found.excluded,
+            held_out=asked.held_out,
             progress=report,
         )
 
@@ -354,8 +369,9 @@ def _hardware(table: Table, execution: Execution, source: Profile | None) -> str
     """Return what a table was timed on, which it does not say."""
     if source is not None:
         return source.execution.hardware
-    single = all(row.batch_size == 1 for row in table.rows)
-    return "cpu" if single and execution.dtype == "float32" else "gpu"
+    from convscale.study.from_table import hardware_of
+
+    return hardware_of(table, execution.dtype)
 
 
 def _answer(profile: Profile, asked: _Asked, *, json: bool) -> Answer:

@@ -9,13 +9,14 @@ import numpy as np
 from convscale.errors import InputError
 from convscale.prediction import heldout
 from convscale.prediction.execution import Execution
-from convscale.prediction.fitting import fit_stack
+from convscale.prediction.fitting import fit_stack, predicted_seconds
 from convscale.prediction.heldout import baseline, fitted, left_out
 from convscale.prediction.interval import COVERAGES, covered, intervals
 from convscale.prediction.profile import Band, Condition, Errors, Excluded, Profile, seen_in
 from convscale.prediction.stack import Stack
 from convscale.prediction.timing import Timing
 from convscale.prediction.transfer import stack_of
+from convscale.prediction.workload import Floats
 
 FAMILIES = "families"
 BASELINES = {
@@ -34,6 +35,9 @@ def fitted_profile(
     name: str,
     conditions: Mapping[str, Condition],
     excluded: Sequence[Excluded] = (),
+    held_out: bool = True,
+    groups: Mapping[str, Sequence[str]] | None = None,
+    unseen: Mapping[str, Floats] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Profile:
     """Fit a profile, and find its errors and intervals on families that were left out.
@@ -44,7 +48,11 @@ def fitted_profile(
         name: The profile's name.
         conditions: What the times hold for.
         excluded: What was left out of the timings, and why.
-        progress: Called with families done and all.
+        held_out: Whether families are left out one at a time, which takes a fit for each;
+            else intervals come from the networks that were fitted, and are too narrow.
+        groups: By protocol, the group of each timing, to leave out others than families too.
+        unseen: By protocol, the seconds predicted for groups left out, where they are known.
+        progress: Called with groups done and all.
 
     Raises:
         InputError: If the timings are of fewer than five families.
@@ -62,12 +70,21 @@ def fitted_profile(
             f"The timings are of {count} families; a fit needs {FEWEST} to know its errors. "
             "Adapt a profile instead: --adapt."
         )
-    predicted = left_out(stack, stack.families, fitted(execution), progress=progress)
-    misses = np.log(predicted / stack.seconds)
+    coefficients = fit_stack(stack, execution)
+    misses = np.log(predicted_seconds(stack, coefficients, execution) / stack.seconds)
+    errors = []
+    protocols = {FAMILIES: stack.families, **(groups or {})} if held_out else {}
+    for protocol, own in protocols.items():
+        predicted = (unseen or {}).get(protocol)
+        if predicted is None:
+            predicted = left_out(stack, own, fitted(execution), progress=progress)
+        errors.append(_errors(protocol, stack, own, predicted))
+        if protocol == FAMILIES:
+            misses = np.log(predicted / stack.seconds)
     return Profile(
         name=name,
         execution=execution,
-        coefficients=fit_stack(stack, execution),
+        coefficients=coefficients,
         seen=seen_in(
             [one.workload for one in timings],
             [one.batch_size for one in timings],
@@ -78,20 +95,23 @@ def fitted_profile(
             for coverage, (low, high) in intervals(misses).items()
         ),
         conditions=conditions,
-        errors=(_errors(stack, predicted, misses, count),),
+        errors=tuple(errors),
         excluded=tuple(excluded),
     )
 
 
-def _errors(stack: Stack, predicted: np.ndarray, misses: np.ndarray, count: int) -> Errors:
-    own = heldout.Errors.of(predicted, stack.seconds, groups=count)
+def _errors(protocol: str, stack: Stack, groups: Sequence[str], predicted: Floats) -> Errors:
+    """Return the errors of predictions for groups left out, beside those of the baselines."""
+    count = len(set(groups))
+    images = stack.images
+    own = heldout.Errors.of(predicted / images, stack.seconds / images, groups=count)
     beside = {}
     for label, features in BASELINES.items():
-        found = left_out(stack, stack.families, baseline(*features))
+        found = left_out(stack, groups, baseline(*features))
         beside[label] = heldout.Errors.of(found, stack.seconds, groups=count).mape
-    inside = covered(misses, stack.families, COVERAGES)
+    inside = covered(np.log(predicted / stack.seconds), groups, COVERAGES)
     return Errors(
-        FAMILIES,
+        protocol,
         mape_pct=own.mape,
         within_10_pct=own.within_10,
         spearman=own.spearman,

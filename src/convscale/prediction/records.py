@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from convscale.complexity.calls import CONVOLUTIONS, FUSED_ATTENTION, KINDS, MATRIX_PRODUCT
+from convscale.complexity.calls import CONVOLUTIONS, KINDS, LINEAR
 from convscale.prediction.flow import Flow
 from convscale.prediction.workload import QUANTITIES, Workload, workload
 
@@ -38,7 +38,10 @@ class Record:
 
     @property
     def convolutional(self) -> bool:
-        """Whether half of the multiply-adds are convolutions', or there is no attention.
+        """Whether half of the multiply-adds are convolutions', or all others linear layers'.
+
+        Linear layers are pointwise convolutions, where no matrices are multiplied that are
+        computed.
 
         Example:
             >>> from convscale.complexity.calls import OperatorCall
@@ -46,13 +49,12 @@ class Record:
             >>> Record("nets", 1, workload([call])).convolutional
             True
         """
-        kinds = [KINDS[kind] for kind in self.work.kind]
-        if not any(kind in CONVOLUTIONS for kind in kinds):
-            return False
-        flops = self.work.flops * self.work.repeats
-        convolutions = float(flops[[kind in CONVOLUTIONS for kind in kinds]].sum())
-        attends = {MATRIX_PRODUCT, FUSED_ATTENTION, "softmax"} & set(kinds)
-        return not attends or convolutions >= 0.5 * float(flops.sum())
+        flops = dict.fromkeys(KINDS, 0.0)
+        for kind, own in zip(self.work.kind, self.work.flops * self.work.repeats, strict=True):
+            flops[KINDS[kind]] += float(own)
+        own = sum(flops[kind] for kind in CONVOLUTIONS)
+        others = {kind for kind, each in flops.items() if each} - {*CONVOLUTIONS, LINEAR}
+        return own > 0 and (not others or own >= 0.5 * sum(flops.values()))
 
 
 def cache_folder() -> Path:
@@ -68,18 +70,6 @@ def cache_folder() -> Path:
     cache = os.environ.get("XDG_CACHE_HOME", "")
     home = Path(cache) if os.path.isabs(cache) else Path.home() / ".cache"
     return home / "convscale" / "workloads"
-
-
-def is_known(architecture: str) -> bool:
-    """Tell whether timm has a network of this name.
-
-    Example:
-        >>> is_known("resnet50"), is_known("resnet5000")
-        (True, False)
-    """
-    import timm
-
-    return bool(timm.is_model(architecture))
 
 
 def record_of(architecture: str, resolution: int) -> Record:

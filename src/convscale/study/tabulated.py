@@ -5,19 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from convscale.complexity.calls import CONVOLUTIONS
-from convscale.complexity.views import Operators
 from convscale.errors import InputError
 from convscale.prediction.profile import Excluded
+from convscale.prediction.records import record_of
 from convscale.prediction.tables import Table, TableRow
 from convscale.prediction.timing import Timing
-from convscale.study.recorded import family_of, recorded
-from convscale.study.timing import Side
 from convscale.study.trials import Progress
 
 # What was timed is another network where its params are further off than a table rounds.
 _ROUNDED, _SHARE = 0.006, 0.002
-_CONVOLUTIONAL = 0.5
 
 
 @dataclass(frozen=True)
@@ -89,10 +85,10 @@ def _timing(row: TableRow) -> Timing | Excluded | None:
     if not is_model(row.architecture):
         return None
     try:
-        found, work = recorded(Side(f"timm:{row.architecture}", row.resolution))
+        found = record_of(row.architecture, row.resolution)
     except InputError as error:
         return Excluded(row.architecture, f"it does not run at {row.resolution} px: {error.line}")
-    if not convolutional(found):
+    if not found.convolutional:
         return None
     millions = found.params / 1e6
     if row.params is not None and abs(millions - row.params) > _ROUNDED + _SHARE * row.params:
@@ -101,23 +97,4 @@ def _timing(row: TableRow) -> Timing | Excluded | None:
             f"it has {millions:.2f} M params, and what was timed {row.params:g} M",
         )
     name = f"timm:{row.architecture}"
-    return Timing(name, family_of(name), work, row.batch_size, row.seconds, row.resolution)
-
-
-def convolutional(found: Operators) -> bool:
-    """Tell whether a network is convolutional.
-
-    That is one with at least half of its multiply-adds in convolutions, or one that has
-    convolutions and no products of matrices that are computed: its linear layers are pointwise
-    convolutions.
-
-    Example:
-        >>> convolutional(Operators("net", 8))
-        False
-    """
-    total = sum(call.flops for call in found.calls)
-    own = sum(call.flops for call in found.calls if call.kind in CONVOLUTIONS)
-    if total == 0 or own == 0:
-        return False
-    others = {call.kind for call in found.calls if call.flops} - {*CONVOLUTIONS, "linear"}
-    return own / total >= _CONVOLUTIONAL or not others
+    return Timing(name, found.family, found.work, row.batch_size, row.seconds, row.resolution)
