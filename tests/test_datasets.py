@@ -137,6 +137,20 @@ def test_idx_files_are_read_packed_or_not(tmp_path, packed):
         assert (pixels == parts["train-images-idx3-ubyte"][index][:, :, None]).all()
 
 
+@pytest.mark.skipif(
+    not (datasets.DEBIAN_FOLDER / "train-images-idx3-ubyte.gz").is_file(),
+    reason="Debian's package dataset-fashion-mnist is not installed",
+)
+def test_fashion_mnist_is_whole():
+    data = read_data("fashion-mnist")
+    parts = ((data.train, 60_000), (data.validation, 10_000))
+    assert data.classes[0] == "T-shirt/top"
+    for images, count in parts:
+        assert images.pixels.shape == (count, 28, 28)
+        assert np.bincount(images.targets).tolist() == 10 * [count // 10]
+    assert read_data(str(datasets.DEBIAN_FOLDER)).classes == data.classes
+
+
 def test_damaged_idx_files_are_refused(tmp_path):
     file = tmp_path / "labels"
     whole = idx_bytes(np.arange(20))

@@ -144,6 +144,25 @@ def test_curves_are_drawn_from_the_table_of_epochs(tmp_path, nets, capsys):
     assert drawn.get_ydata().tolist() == [row["top1_error_pct"] for row in rows]
 
 
+def test_tensorboard_shows_the_table_of_epochs_and_the_losses_on_the_way(tmp_path, nets, capsys):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    folder = tmp_path / "run"
+    trained(capsys, nets, "--data", "digits", "--resolution", 16, "--epochs", 3, "--out", folder)
+    events = EventAccumulator(str(folder / "tensorboard"))
+    events.Reload()
+    rows = read_history(folder)
+    for name in ("train_loss", "validation_loss", "top1_error_pct", "top5_error_pct", "lr"):
+        marks = events.Scalars(f"epoch/{name}")
+        assert [mark.step for mark in marks] == [row["steps"] for row in rows]
+        assert [mark.value for mark in marks] == pytest.approx([row[name] for row in rows])
+    with (folder / "steps.csv").open() as stream:
+        losses = {int(row["step"]): float(row["loss"]) for row in csv.DictReader(stream)}
+    marks = events.Scalars("train/loss")
+    assert [mark.step for mark in marks] == [10, 20, 30]
+    assert [mark.value for mark in marks] == pytest.approx([losses[10], losses[20], losses[30]])
+
+
 def test_processes_of_torchrun_leave_one_run_and_say_it_once(tmp_path, nets):
     folder = tmp_path / "run"
     command = [
