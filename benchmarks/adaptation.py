@@ -20,12 +20,11 @@ from convscale.prediction.adaptation import Moves, adapt
 from convscale.prediction.design import Candidate, choose
 from convscale.prediction.execution import Execution
 from convscale.prediction.fitting import fit_stack, predicted_seconds
-from convscale.prediction.form import coefficients_of
 from convscale.prediction.known import label_of
 from convscale.prediction.law import COSTS, law_of
-from convscale.prediction.stack import Stack
 from convscale.prediction.tables import read_table
 from convscale.prediction.timing import Timing
+from convscale.prediction.transfer import prior_of, stack_of, starting_from
 from convscale.runtime import Setting
 from convscale.study.calibrating import execution_of, timings_of
 from convscale.study.default_networks import CANDIDATES
@@ -102,14 +101,14 @@ class Study:
 
     def __init__(self, transfer: Transfer) -> None:
         source, target = transfer.source, transfer.target
-        known = Stack.of(list(source.timings.values()))
+        known = stack_of(list(source.timings.values()), source.execution)
         coefficients = fit_stack(known, source.execution)
         missed = np.log(known.seconds / predicted_seconds(known, coefficients, source.execution))
         self.labels = transfer.labels
         self.target, self.count = target, transfer.count
-        self.stack = Stack.of([target.timings[label] for label in self.labels])
-        own = coefficients_of(target.execution)
-        self.start = own | {name: v for name, v in coefficients.items() if name in own}
+        self.prior = prior_of(source.execution, target.execution)
+        self.stack = stack_of([target.timings[label] for label in self.labels], target.execution)
+        self.start = starting_from(coefficients, target.execution)
         by_label = dict(zip(source.timings, missed, strict=True))
         self.missed = np.array([by_label.get(label, 0.0) for label in self.labels])
         self.known = np.array([label in by_label for label in self.labels])
@@ -121,7 +120,7 @@ class Study:
         few = self.stack.only(which)
         residuals = self.missed[which] if reference else None
         law = law_of(few, self.target.execution)
-        found = adapt(self.start, law, few.seconds, COSTS, residuals=residuals)
+        found = adapt(self.start, law, few.seconds, COSTS, residuals=residuals, prior=self.prior)
         predicted = predicted_seconds(self.stack, found.coefficients, self.target.execution)
         predicted = predicted * np.exp(found.shared * self.missed)
         others = ~which

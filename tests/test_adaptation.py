@@ -125,7 +125,13 @@ def test_what_the_form_misses_on_both_devices_is_told_from_what_differs():
 def test_the_share_of_what_is_missed_on_both_devices_is_bounded(factor):
     missed = np.random.default_rng(5).normal(0, 0.2, size=10)
     timed = seconds(START, FEW) * np.exp(factor * missed)
-    assert 0 <= adapt(START, law(FEW), timed, COSTS, residuals=missed).shared <= 1.4
+    assert 0 <= adapt(START, law(FEW), timed, COSTS, residuals=missed).shared <= 1.6
+
+
+def test_without_times_that_tell_the_share_is_what_was_expected():
+    none = np.zeros(10)
+    found = adapt(START, law(FEW), seconds(START, FEW), COSTS, residuals=none)
+    assert found.shared == pytest.approx(0.8, abs=1e-6)
 
 
 def test_half_the_square_of_a_soft_error_is_minus_the_logarithm_of_students_t():

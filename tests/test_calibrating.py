@@ -25,7 +25,9 @@ from convscale.study.timing import Side
 from tests.device_profiles import hand_made
 
 RUN = Execution("cpu", "nchw", "eager", "inference", "float32")
-SOURCE = hand_made("known-cpu", execution=RUN, coefficients=coefficients_of(RUN))
+# A processor of 50 GMAC/s and 10 GB/s.
+KNOWN = coefficients_of(RUN) | {"multiply": 0.02, "memory": 0.1}
+SOURCE = hand_made("known-cpu", execution=RUN, coefficients=KNOWN)
 NAMES = (
     "resnet18 mobilenetv2_050 efficientnet_b0 regnetx_002 densenet121 convnext_atto ghostnet_100 "
     "resnet26 resnext50_32x4d mnasnet_small vgg11 repvgg_a0"
@@ -41,13 +43,12 @@ def timing(name: str, truth, *, batch_size: int = 1, side: int = 64) -> Timing:
 
 @pytest.fixture(scope="module")
 def timed() -> dict[str, Timing]:
-    return {name: timing(name, coefficients_of(RUN)) for name in NAMES}
+    return {name: timing(name, KNOWN) for name in NAMES}
 
 
 def device(**factors: float) -> dict[str, float]:
-    known = coefficients_of(RUN)
-    assert set(factors) <= set(known)
-    return {name: value * factors.get(name, 1.0) for name, value in known.items()}
+    assert set(factors) <= set(KNOWN)
+    return {name: value * factors.get(name, 1.0) for name, value in KNOWN.items()}
 
 
 def on(truth, timings):

@@ -42,7 +42,7 @@ class Prior:
     relative: float = 0.15
     misfit: float = 0.08
     bound: float = 8.0
-    shared: float = 0.7
+    shared: float = 0.8
     shared_spread: float = 0.3
 
 

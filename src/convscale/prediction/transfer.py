@@ -26,6 +26,9 @@ ONE_BY_ONE = "timed networks, one at a time"
 RESCALED = "source, rescaled"
 # As many timings show by themselves how far predictions lie off.
 _TELLING = 4
+# Of what is missed under other software so much is expected to be missed here, half as much as
+# under the same.
+_ANOTHER_WAY = 0.4
 
 
 def transferred(
@@ -51,7 +54,8 @@ def transferred(
         conditions: What the times hold for.
         reference: Times of these and other networks on the source's device, where they are at
             hand: what the source misses of a network is partly missed on the other device too.
-        prior: How far devices lie apart.
+        prior: How far devices lie apart; by default less of what the source misses is shared
+            where networks ran in another way there.
 
     Raises:
         InputError: If there are no timings, or they ran another kind of work.
@@ -61,9 +65,10 @@ def transferred(
         True
     """
     _check(source, timings, execution)
+    prior = prior or prior_of(source.execution, execution)
     missed = _missed(source, reference)
     problem = _Few(
-        starting(source, execution),
+        starting_from(source.coefficients, execution),
         stack_of(timings, execution),
         execution,
         _known(timings, missed),
@@ -98,6 +103,16 @@ def _check(source: Profile, timings: Sequence[Timing], execution: Execution) -> 
         )
 
 
+def prior_of(source: Execution, target: Execution) -> Prior:
+    """Return how far two ways to run lie apart: compiled kernels miss other things than eager.
+
+    Example:
+        >>> prior_of(Execution(), Execution(mode="compiled")).shared
+        0.4
+    """
+    return Prior() if source == target else Prior(shared=_ANOTHER_WAY)
+
+
 def _missed(source: Profile, reference: Sequence[Timing]) -> dict[str, float]:
     """Return what the source misses: logarithms of timed over predicted, by network and side."""
     if not reference:
@@ -111,15 +126,15 @@ def _missed(source: Profile, reference: Sequence[Timing]) -> dict[str, float]:
     }
 
 
-def starting(source: Profile, execution: Execution) -> dict[str, float]:
+def starting_from(source: Mapping[str, float], execution: Execution) -> dict[str, float]:
     """Return the coefficients to start from: the source's, and the form's own where it has none.
 
     Example:
-        >>> callable(starting)
-        True
+        >>> starting_from({"memory": 0.25, "another's": 1.0}, Execution())["memory"]
+        0.25
     """
     start = coefficients_of(execution)
-    return start | {name: v for name, v in source.coefficients.items() if name in start}
+    return start | {name: float(v) for name, v in source.items() if name in start}
 
 
 def stack_of(timings: Sequence[Timing], execution: Execution) -> Stack:

@@ -12,7 +12,7 @@ from convscale.prediction.fitting import predicted_seconds
 from convscale.prediction.law import COSTS, law_of
 from convscale.prediction.profile import Profile
 from convscale.prediction.timing import Timing
-from convscale.prediction.transfer import stack_of, starting
+from convscale.prediction.transfer import stack_of, starting_from
 from convscale.study.default_networks import CANDIDATES
 from convscale.study.recorded import family_of, recorded
 from convscale.study.timing import Side
@@ -60,7 +60,7 @@ def choose_networks(
         timings.append(Timing(found.network, family, work, batch_size, 1.0))
         if progress is not None:
             progress(done, len(candidates))
-    start = starting(source, execution)
+    start = starting_from(source.coefficients, execution)
     stack = stack_of(timings, execution)
     _, slopes = law_of(stack, execution)(start)
     seconds = predicted_seconds(stack, start, execution)
