@@ -74,7 +74,16 @@ class TrainingImages(Dataset[Sample]):
         self._images, self._transform, self._seed = images, transform, seed
         self._most = most_broken
 
+    def __getitems__(self, draws: Sequence[Draw]) -> list[Sample]:
+        """Return the samples of a batch: what a loader asks for where it can."""
+        with _own_randomness():
+            return [self._sample(draw) for draw in draws]
+
     def __getitem__(self, draw: Draw) -> Sample:
+        with _own_randomness():
+            return self._sample(draw)
+
+    def _sample(self, draw: Draw) -> Sample:
         targets, broken = self._images.targets, list[Broken]()
         for step in range(min(self._most + 1, len(targets))):
             index = (draw.index + step) % len(targets)
@@ -83,9 +92,8 @@ class TrainingImages(Dataset[Sample]):
             except BrokenImageError as error:
                 broken.append((error.name, error.reason))
                 continue
-            with _own_randomness():
-                seed_image(self._seed, draw)
-                return self._transform(image), targets[index], broken
+            seed_image(self._seed, draw)
+            return self._transform(image), targets[index], broken
         return torch.empty(0), 0, broken  # more than the limit: the loader says so
 
 
