@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from math import isfinite
 
 import numpy as np
 
@@ -114,7 +115,7 @@ def _errors(protocol: str, stack: Stack, groups: Sequence[str], predicted: Float
         protocol,
         mape_pct=own.mape,
         within_10_pct=own.within_10,
-        spearman=own.spearman,
+        spearman=own.spearman if isfinite(own.spearman) else None,
         networks=own.networks,
         groups=own.groups,
         covered_pct={f"{coverage:g}": round(100 * share, 2) for coverage, share in inside.items()},

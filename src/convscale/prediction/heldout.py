@@ -28,7 +28,7 @@ class Errors:
     Args:
         mape: Mean absolute error, percent of what was timed.
         within_10: Percent of the networks that are missed by at most 10 %.
-        spearman: Rank correlation.
+        spearman: Rank correlation; not a number where all predictions are equal.
         networks: Timings.
         groups: Groups that were left out one at a time.
 
@@ -47,7 +47,8 @@ class Errors:
     def of(predicted: Floats, timed: Floats, *, groups: int) -> Errors:
         """Compare predicted with timed seconds."""
         misses = np.abs(predicted / timed - 1.0)
-        ranks = float(spearmanr(predicted, timed).statistic) if len(timed) > 1 else float("nan")
+        differ = min(np.ptp(predicted), np.ptp(timed)) > 0 if len(timed) else False
+        ranks = float(spearmanr(predicted, timed).statistic) if differ else float("nan")
         return Errors(
             mape=round(100.0 * float(misses.mean()), 3),
             within_10=round(100.0 * float((misses <= 0.1 + 1e-12).mean()), 3),
