@@ -50,6 +50,16 @@ TABLES: dict[str, tuple[str, Execution, dict[str, Condition]]] = {
         Execution("gpu", "nhwc", "eager", "inference", "amp"),
         {**RTX_3090, "device": "NVIDIA GeForce RTX 4090"},
     ),
+    "i7-12700h-fp32-compiled": (
+        "benchmark-infer-fp32-nchw-pt240-cpu-i7_12700h-dynamo.csv",
+        Execution("cpu", "nchw", "compiled", "inference", "float32"),
+        {"device": "Intel Core i7-12700H", "torch": "2.4.0"},
+    ),
+    "rtx3090-train-amp-nhwc": (
+        "benchmark-train-amp-nhwc-pt112-cu113-rtx3090.csv",
+        Execution("gpu", "nhwc", "eager", "training", "amp"),
+        {"device": "NVIDIA GeForce RTX 3090", "torch": "1.12", "cuda": "11.3"},
+    ),
 }
 
 
