@@ -43,6 +43,8 @@ def profiles_table(entries: Sequence[Entry], own: Path) -> RenderableType:
         'Profiles of your own are in there.'
     """
     table = table_of("profile", "device", "runs", "batch<", "left out", "MAPE %<", "within 10 %<")
+    names = [len(entry.name) for entry in entries if entry.profile is not None]
+    table.columns[0].min_width = max(names, default=0)  # what one writes stays whole
     for entry in entries:
         if entry.profile is not None:
             _add(table, entry.name, entry.profile)
