@@ -152,7 +152,12 @@ def seed_generators(value: int) -> None:
 
     random.seed(value)
     np.random.seed(value % 2**32)
-    torch.manual_seed(value)
+    # torch.manual_seed notes a stack trace for every device that is not in use
+    torch.default_generator.manual_seed(value)
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        torch.cuda.manual_seed_all(value)
+    if torch.backends.mps.is_available():
+        torch.mps.manual_seed(value)
 
 
 def seed_image(seed: int, draw: Draw) -> None:
