@@ -151,6 +151,8 @@ class _Settler:
         given = kwargs.get("groups", args[6] if len(args) > 6 else 1)
         if not isinstance(given, Number) or len(args) < 2:
             return args, kwargs
+        if given.place is not None:  # the convolution's own: its input and weight have the say
+            self._settled.discard(given.place)
         groups = self._corrected(given, args[0].shape[1] // args[1].shape[1], None)
         if "groups" in kwargs:
             return args, {**kwargs, "groups": groups}
