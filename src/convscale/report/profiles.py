@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from convscale.prediction.profile import Errors, Profile
     from convscale.prediction.store import Entry
 
+_TITLE = "Device profiles, and their errors on networks left out"
+
 
 def execution_text(execution: Execution) -> str:
     """Say how networks are run.
@@ -42,14 +44,13 @@ def profiles_table(entries: Sequence[Entry], own: Path) -> RenderableType:
         >>> plain_lines(profiles_table([], Path("there")))[-1]
         'Profiles of your own are in there.'
     """
-    table = table_of("profile", "device", "runs", "batch<", "left out", "MAPE %<", "within 10 %<")
-    names = [len(entry.name) for entry in entries if entry.profile is not None]
-    table.columns[0].min_width = max(names, default=0)  # what one writes stays whole
+    table = table_of("profile<", "device", "runs", "batch<", "MAPE %<", "within 10 %<")
+    table.columns[0].justify = "left"  # whole, like numbers: it is what one writes
     for entry in entries:
         if entry.profile is not None:
             _add(table, entry.name, entry.profile)
     broken = [entry.mistake for entry in entries if entry.profile is None]
-    listed = [titled("Device profiles", table)] if len(entries) > len(broken) else []
+    listed = [titled(_TITLE, table)] if len(entries) > len(broken) else []
     where = Text(f"Profiles of your own are in {own}.")
     none = [] if entries else [Text("There are no profiles yet.")]
     return Group(*listed, *none, *noted(broken), where)
@@ -66,7 +67,6 @@ def _add(table: object, name: str, profile: Profile) -> None:
         profile.device,
         execution_text(profile.execution),
         _range(profile.seen.batch_sizes),
-        errors.protocol if errors else "not known",
         f"{errors.mape_pct:.1f}" if errors else "",
         f"{errors.within_10_pct:.0f} %" if errors else "",
     )
