@@ -415,6 +415,20 @@ def test_recipes_are_shown_as_yaml_and_as_json(tmp_path, capsys):
     assert "The commands are show, list." in refused(capsys, "recipe")
 
 
+@pytest.mark.parametrize("name", ["RegNetX-200MF@w:0.2", "{nets}@w:4", "RegNetX-200MF@w:0.2@w:2"])
+def test_what_is_scaled_on_the_spot_gets_the_classes_of_the_data(tmp_path, nets, capsys, name):
+    given = name.format(nets=nets)
+    found = trained(
+        capsys, given, "--data", "digits", "--resolution", 16, "--epochs", 1,
+        "--out", tmp_path / "run", "--set", "batch_size=700",
+    )  # fmt: skip
+    root, _, how = given.partition("@")
+    base = cs.count(root, resolution=16, num_classes=10).flops
+    scaled = cs.count(f"{root}@{how}", resolution=16, num_classes=10).flops
+    assert found["complexity"]["flops"] == scaled
+    assert found["scale"] == pytest.approx(scaled / base)
+
+
 def test_networks_of_paper_families_train_and_come_back(tmp_path, capsys):
     name, folder = "RegNetX-400MF", tmp_path / "run"
     found = trained(

@@ -308,7 +308,7 @@ class _Training:
                 device=self.processes.device,
                 casting=run.accelerator.autocast,
                 memory_format=self.choice.variant.memory_format,
-                total=lambda sums: torch.tensor(self.processes.total(sums.tolist())),
+                total=lambda sums: sums.new_tensor(self.processes.total(sums.tolist())),
             )
 
         return judge

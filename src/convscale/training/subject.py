@@ -103,7 +103,7 @@ def prepare(
         raise InputError(
             f"The data have {classes} classes and num_classes is {num_classes}. Leave it out."
         )
-    options = _options(network, classes, in_chans)
+    options = _options(network, classes, in_chans, resolution)
     found = resolve(network, resolution=resolution, **options)
     if found.dims not in (None, 2):
         raise InputError(f"{found.name} takes {found.dims}-dimensional inputs; data are images.")
@@ -127,12 +127,15 @@ def prepare(
     return Subject(found.name, scaled, classes, chans, train, test, growth, regularised)
 
 
-def _options(network: NetworkLike, classes: int, in_chans: int | None) -> dict[str, Any]:
+def _options(
+    network: NetworkLike, classes: int, in_chans: int | None, resolution: Resolution | None
+) -> dict[str, Any]:
     """Return the options that set classes and channels, for networks that take them."""
     chans = {} if in_chans is None else {"in_chans": in_chans}
-    if isinstance(network, nn.Module) or is_folder(root_of(network)):
+    root = root_of(network)  # what is scaled on the spot is made as its base is
+    if isinstance(root, nn.Module) or is_folder(root):
         return chans
-    if isinstance(network, str) and not _takes_classes(resolve(network)):
+    if isinstance(root, str) and not _takes_classes(resolve(root, resolution=resolution)):
         return chans
     return {"num_classes": classes, **chans}
 
