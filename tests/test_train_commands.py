@@ -103,6 +103,7 @@ def test_eval_of_a_run_gives_the_errors_of_its_result(tmp_path, nets, capsys, re
     else:
         assert {e: again["ema"][e] for e in ERRORS} == found["ema"]
     assert again["images"] == 359
+    assert again["validation_loss"] == found["validation_loss"]
     with (folder / "history.csv").open() as stream:
         rows = list(csv.DictReader(stream))
     assert [row["epoch"] for row in rows] == ["1", "2", "3"]
@@ -340,6 +341,7 @@ def test_too_many_broken_images_end_the_run_in_one_line(tmp_path, nets, capsys):
         (["{nets}:net", "--data", "digits", "--set", "lr"], "'lr' is no setting"),
         (["{nets}:net", "--data", "digits", "--set", "batch_size=2000"], "than the 1438 images"),
         (["{nets}:net", "--data", "digits", "--device", "tpu"], "tpu"),
+        (["{nets}:net", "--data", "digits", "--set", "augment=rand-m9..5"], "'rand-m9..5'"),
         (["{nets}:net", "--data", "digits", "--in-chans", "4"], "4 input channels; images have 3"),
         (["torchvision:r3d_18", "--data", "digits"], "3-dimensional"),
         (["torchvision:inception_v3", "--data", "digits"], "in training"),
@@ -352,6 +354,15 @@ def test_what_cannot_be_trained_is_refused_in_one_line(tmp_path, nets, capsys, a
     size = ["--resolution", "32"] if filled[0].startswith(file) else []
     line = refused(capsys, "train", *filled, *size, "--out", tmp_path / "run", *QUICK)
     assert told in line
+    assert not (tmp_path / "run").exists()
+
+
+def test_half_precision_on_a_processor_is_refused(tmp_path, nets, capsys):
+    line = refused(
+        capsys, "train", nets, "--data", "digits", "--resolution", 16, "--out", tmp_path / "run",
+        "--device", "cpu", "--set", "precision=fp16",
+    )  # fmt: skip
+    assert "Precision fp16 takes a GPU" in line
     assert not (tmp_path / "run").exists()
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageOps
+from timm.data import create_transform
 from torch import nn
 
 from convscale.errors import InputError
@@ -110,7 +111,27 @@ def test_the_other_policies_of_timm_work(digits, policy):
         assert transform(digits.train.read(0)).shape == (3, 16, 16)
 
 
-@pytest.mark.parametrize("policy", ["rand-q9", "rand-m", "augmix-x3"])
+POLICIES = [
+    *("rand", "rand-m9-n3-mstd0.5-mmax12-inc1-p0.5", "augmix-m3-w4-d2-a0.5-b1-mstd0", "v0-mstd0.5"),
+    *("rand-m9.5", "rand-foo1", "rand-w3", "augmix-p1", "augmix-m1.5", "v0-m9", "v1", "3b"),
+]
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_a_recipe_takes_the_policies_that_timm_takes(policy):
+    try:
+        create_transform(16, is_training=True, auto_augment=policy)
+        timm_takes = True
+    except (AssertionError, ValueError):
+        timm_takes = False
+    try:
+        found = read_recipe("basic", [f"augment={policy}"]).augment == policy
+    except InputError:
+        found = False
+    assert found is timm_takes
+
+
+@pytest.mark.parametrize("policy", ["rand-q9", "rand-m", "augmix-x3", "augmix-w0", "augmix-a0.0"])
 def test_a_policy_that_timm_does_not_know_is_refused(digits, policy):
     with pytest.raises(InputError, match="augment"):
         training_transform(read_recipe("basic", [f"augment={policy}"]), digits.traits, 16)

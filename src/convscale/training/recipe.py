@@ -20,8 +20,13 @@ _Growth = Annotated[float, Field(ge=-1, le=1, strict=True, allow_inf_nan=False)]
 _Three = tuple[_Positive, _Positive, _Positive]
 _Middle = tuple[_Share, _Share, _Share]
 
-# timm's notation, such as rand-m9-mstd0.5-inc1: a policy, then letters with numbers.
-_AUGMENT = re.compile(r"none|flip-crop|(rand|augmix|3a|original|originalr|v0|v0r)(-[a-z]+[\d.]+)*")
+# timm's notation, such as rand-m9-mstd0.5-inc1: a policy, then its settings, each with a number.
+_REAL, _ABOVE_0 = r"\d+(\.\d+)?", r"(?![0.]+(-|$))\d+(\.\d+)?"
+_AUGMENT = re.compile(
+    rf"none|flip-crop|rand(-(m|n|mmax|inc)\d+|-(mstd|p){_REAL})*"
+    rf"|augmix(-(m|d|b)\d+|-w[1-9]\d*|-a{_ABOVE_0}|-mstd{_REAL})*"
+    rf"|(3a|original|originalr|v0|v0r)(-mstd{_REAL})*"
+)
 HIGHEST_RATE = 0.9  # of dropout and stochastic depth, however far a network is scaled
 
 
@@ -132,7 +137,7 @@ class Recipe(BaseModel):
     )
 
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
-        default="auto", description="auto (measured on the CPU), fp32, bf16 or fp16"
+        default="auto", description="auto (measured on the CPU), fp32, bf16, or fp16 on a GPU"
     )
     channels_last: Literal["auto"] | bool = Field(
         default="auto",

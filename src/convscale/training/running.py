@@ -42,7 +42,7 @@ from convscale.training.signals import Wish, heeding_signals
 from convscale.training.states import fill_module, unpacked
 from convscale.training.subject import Subject, prepare
 from convscale.training.syncing import SyncedBatchNorm
-from convscale.training.variants import Choice, choose_variant
+from convscale.training.variants import Choice, check_precision, choose_variant
 
 
 @dataclass(frozen=True)
@@ -143,6 +143,7 @@ class _Training:
             )
             Batches(self.order, world=processes.world)
             self.own_batch = self.recipe.batch_size // processes.world
+            check_precision(self.recipe, processes.device.type)
             classes = len(self.data.classes)
             self.mix = make_mix(self.recipe, classes=classes, batch_size=self.own_batch)
         self.broken = BrokenImages(self.recipe.broken_limit)
@@ -171,7 +172,7 @@ class _Training:
             progress=progress,
             processes=self.processes,
             files=self.files,
-            judge=self._judge(run),
+            judge=self._judge(),
             watch=self.watch,
             wish=self.wish,
             every_s=self.recipe.checkpoint_seconds,
@@ -285,7 +286,7 @@ class _Training:
         return Feed(loader, self.processes.device, self.choice.variant.memory_format)
 
     def _judge(
-        self, run: Run
+        self,
     ) -> Callable[[nn.Module, Callable[[Iterable[Batch]], Iterable[Batch]]], Errors]:
         loader = validation_loader(
             self.data,
@@ -306,7 +307,7 @@ class _Training:
                 through(loader),
                 classes=self.subject.classes,
                 device=self.processes.device,
-                casting=run.accelerator.autocast,
+                casting=lambda: self.choice.variant.context(self.processes.device.type),
                 memory_format=self.choice.variant.memory_format,
                 total=lambda sums: sums.new_tensor(self.processes.total(sums.tolist())),
             )

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from convscale.errors import InputError
 from convscale.network.copies import full_copy
 from convscale.runtime.devices import open_device
 from convscale.training.parts import Loss
@@ -109,6 +110,29 @@ def choose_variant(
         each for each in candidates if times.get(each, float("inf")) <= TOLERANCE * fastest
     )
     return Choice(chosen, {str(each): round(1e3 * t, 3) for each, t in times.items()}, notes)
+
+
+def check_precision(recipe: Recipe, kind: str) -> None:
+    """Refuse a precision in which a kind of device would not train: it would be another, unsaid.
+
+    Args:
+        recipe: The recipe.
+        kind: cpu, cuda or mps.
+
+    Raises:
+        InputError: If it does not suit.
+
+    Example:
+        >>> check_precision(Recipe(precision="fp16"), "cpu")
+        Traceback (most recent call last):
+        convscale.errors.InputError: Precision fp16 takes a GPU, and this run is on the cpu. Use
+        precision=bf16, fp32 or auto.
+    """
+    if recipe.precision == "fp16" and kind == "cpu":
+        raise InputError(
+            "Precision fp16 takes a GPU, and this run is on the cpu. Use precision=bf16, fp32 or "
+            "auto."
+        )
 
 
 def candidates_of(recipe: Recipe, kind: str) -> list[Variant]:
