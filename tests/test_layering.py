@@ -49,6 +49,9 @@ LIGHT = (
     "complexity.memory",
     "families",
     "prediction",
+    "selection",
+    "selection.zoo",
+    "selection.reasons",
     "training.recipe_files",
     "training.datasets",
 )

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from convscale.study.correlate import correlate
     from convscale.study.from_table import calibrate
     from convscale.study.laws import laws
+    from convscale.study.selecting import select
 
     __version__: str
 
@@ -85,6 +86,7 @@ __all__ = [
     "read_profile",
     "save_profile",
     "scale",
+    "select",
     "stages",
     "strategies",
 ]
@@ -124,6 +126,7 @@ _ORIGIN = {
     "read_profile": "convscale.prediction.profile_file:read_profile",
     "save_profile": "convscale.prediction.store:save_profile",
     "scale": "convscale.scaling:scale",
+    "select": "convscale.study.selecting:select",
     "stages": "convscale.scaling:stages",
     "strategies": "convscale.strategy:named_strategies",
 }

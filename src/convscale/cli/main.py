@@ -32,6 +32,7 @@ from convscale.cli.profiles import profiles
 from convscale.cli.quiet import collected_warnings, stdout_kept_clean
 from convscale.cli.recipe import list_recipes, show
 from convscale.cli.scale import scale
+from convscale.cli.select import select
 from convscale.cli.stages import stages
 from convscale.cli.strategies import strategies
 from convscale.cli.train import train
@@ -98,6 +99,7 @@ _EXAMPLES: dict[Callable[..., Answer], str] = {
     predict: "predict resnet50 --profile rtx3090-amp-nchw --batch-size 256",
     profiles: "profiles",
     plan: "plan resnet50 --profile rtx3090-train-amp-nhwc --images 1.28M --epochs 100 --devices 8",
+    select: "select --table models.csv --error top1_err --latency 5ms --profile NAME",
     memory: "memory resnet50 --batch-size 32 --optimizer adamw --precision mixed",
     stages: "stages resnet50",
     diff: "diff resnet50 resnet50@dWr:4",

@@ -1,0 +1,294 @@
+"""`convscale select`: the best network of a table under any constraints, and why."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from convscale.cli import options
+from convscale.cli.answer import Answer
+from convscale.cli.progress import progress
+from convscale.cli.values import report_file, share, whole_number
+from convscale.errors import InputError
+from convscale.quantities import parse_number
+
+if TYPE_CHECKING:
+    from convscale.selection.constraints import Constraint
+    from convscale.selection.zoo import ZooColumns
+    from convscale.study.zoo_selection import ZooSelection
+
+_LIMITS, _COLUMNS = "Constraints (any of them)", "Columns of the table"
+
+Table = Annotated[
+    str | None,
+    typer.Option("--table", metavar="FILE", help="CSV: a network a line, named as for count."),
+]
+Error = Annotated[
+    str | None,
+    typer.Option(
+        "--error",
+        metavar="COLUMN",
+        help="Holds the errors; without it flops stand in for accuracy.",
+    ),
+]
+Law = Annotated[
+    bool,
+    typer.Option(
+        "--law",
+        metavar="",
+        help="Fit e0 + b*acts^-c to the errors of each series, and choose by it.",
+    ),
+]
+Uncertainty = Annotated[
+    str | None,
+    typer.Option(
+        "--uncertainty",
+        metavar="NUMBER",
+        help="Errors that differ by less are equal, and the cheaper wins; of flops a share (5%).",
+    ),
+]
+Confidence = Annotated[
+    str | None,
+    typer.Option(
+        "--confidence", metavar="SHARE", help="Probability that predicted times are kept: 0.9."
+    ),
+]
+Cost = Annotated[
+    str | None,
+    typer.Option("--cost", metavar="QUANTITY", help="What tells the cheaper; by default latency."),
+]
+
+
+def _limit(name: str, metavar: str, help_text: str) -> typer.models.OptionInfo:
+    info: typer.models.OptionInfo = typer.Option(
+        name, metavar=metavar, help=help_text, rich_help_panel=_LIMITS
+    )
+    return info
+
+
+def _column(name: str, metavar: str, help_text: str) -> typer.models.OptionInfo:
+    info: typer.models.OptionInfo = typer.Option(
+        name, metavar=metavar, help=help_text, rich_help_panel=_COLUMNS
+    )
+    return info
+
+
+Flops = Annotated[str | None, _limit("--flops", "NUMBER", "At most, such as 4G.")]
+Params = Annotated[str | None, _limit("--params", "NUMBER", "At most, such as 40M.")]
+Acts = Annotated[str | None, _limit("--acts", "NUMBER", "At most, such as 12M.")]
+Latency = Annotated[str | None, _limit("--latency", "TIME", "At most, such as 5ms, for a batch.")]
+Throughput = Annotated[str | None, _limit("--throughput", "RATE", "At least: images a second.")]
+Memory = Annotated[str | None, _limit("--memory", "SIZE", "Of inference, at most: 2GB.")]
+TrainingMemory = Annotated[
+    str | None, _limit("--training-memory", "SIZE", "Of a step of training, at most: 8GB.")
+]
+TrainHours = Annotated[
+    str | None, _limit("--train-hours", "TIME", "At most: 24, 90min; of a column.")
+]
+Energy = Annotated[str | None, _limit("--energy", "ENERGY", "At most, such as 12kWh; of a column.")]
+Download = Annotated[
+    str | None, _limit("--download", "SIZE", "Of the weights in --dtype, at most: 50MB.")
+]
+Sides = Annotated[
+    str | None, _limit("--resolution-range", "RANGE", "In px: 160..320, 160.. or ..320.")
+]
+Multiple = Annotated[
+    str | None, _limit("--width-multiple", "N", "All widths of feature maps are multiples of it.")
+]
+ModelColumn = Annotated[
+    str | None,
+    _column("--model-column", "COLUMN", "The networks; by default model, network, name."),
+]
+SideColumn = Annotated[
+    str | None,
+    _column("--resolution-column", "COLUMN", "Input sides; by default resolution, img_size."),
+]
+SeriesColumn = Annotated[
+    str | None,
+    _column(
+        "--series-column", "COLUMN", "Series of networks; by default series, strategy, family."
+    ),
+]
+LatencyColumn = Annotated[
+    str | None,
+    _column("--latency-column", "COLUMN[:UNIT]", "Latencies, in ms, or in s by COLUMN:s."),
+]
+Columns = Annotated[
+    list[str] | None,
+    _column(
+        "--column", "QUANTITY=COLUMN[:UNIT]", "Any other: params=param_count:M; may be repeated."
+    ),
+]
+WeightsDtype = Annotated[
+    str, typer.Option("--dtype", metavar="DTYPE", help="Of the weights, for --download.")
+]
+Csv = Annotated[str | None, typer.Option("--csv", metavar="FILE", help="Write a line a candidate.")]
+Plot = Annotated[
+    str | None,
+    typer.Option("--plot", metavar="FILE", help="Draw cost and error: .html, .png, .svg or .pdf."),
+]
+
+
+def select(
+    table: Table = None,
+    error: Error = None,
+    law: Law = False,
+    uncertainty: Uncertainty = None,
+    flops: Flops = None,
+    params: Params = None,
+    acts: Acts = None,
+    latency: Latency = None,
+    throughput: Throughput = None,
+    memory: Memory = None,
+    training_memory: TrainingMemory = None,
+    train_hours: TrainHours = None,
+    energy: Energy = None,
+    download: Download = None,
+    resolution_range: Sides = None,
+    width_multiple: Multiple = None,
+    profile: options.Profile = None,
+    batch_size: options.BatchSize = "1",
+    confidence: Confidence = None,
+    cost: Cost = None,
+    model_column: ModelColumn = None,
+    resolution_column: SideColumn = None,
+    series_column: SeriesColumn = None,
+    latency_column: LatencyColumn = None,
+    column: Columns = None,
+    dtype: WeightsDtype = "float32",
+    optimizer: options.Optimizer = "sgd",
+    precision: options.StepPrecision = None,
+    csv: Csv = None,
+    plot: Plot = None,
+    json: options.Json = False,
+) -> Answer:
+    """Choose the best network of a table under any constraints, and say why the others lost.
+
+    Example:
+        >>> select()
+        Traceback (most recent call last):
+        convscale.errors.InputError: Nothing to choose from was given. Name a table of networks:
+        --table models.csv.
+    """
+    if table is None:
+        raise InputError(
+            "Nothing to choose from was given. Name a table of networks: --table models.csv."
+        )
+    limits = _limits(
+        latency_ms=latency,
+        images_per_second=throughput,
+        flops=flops,
+        params=params,
+        acts=acts,
+        memory_bytes=memory,
+        training_memory_bytes=training_memory,
+        download_bytes=download,
+        training_h=train_hours,
+        energy_kwh=energy,
+        resolution_px=resolution_range,
+        width_multiple=width_multiple,
+    )
+    columns = _columns(model_column, resolution_column, series_column, latency_column, column or [])
+    batch = whole_number(batch_size, what="batch size")
+    level = None if confidence is None else share(confidence, what="confidence")
+    equal = _uncertainty(uncertainty, flops=error is None)
+    file, drawing = _files(csv, plot)
+
+    from convscale.study.selecting import select as select_networks
+
+    with progress("Counting") as report:
+        found = select_networks(
+            table=table,
+            limits=limits,
+            error=error,
+            law=law,
+            uncertainty=equal,
+            profile=profile,
+            batch_size=batch,
+            confidence=level,
+            cost=cost,
+            columns=columns,
+            dtype=dtype,
+            optimizer=optimizer,
+            precision=precision,
+            progress=report,
+        )
+    return _answer(found, file, drawing, json=json)
+
+
+def _limits(**given: str | None) -> list[Constraint]:
+    """Return the constraints that were given, by the names of their quantities."""
+    from convscale.selection.constraints import Constraint, Sense, parse_range
+    from convscale.selection.metrics import metric
+
+    found: list[Constraint] = []
+    for name, text in given.items():
+        own = metric(name)
+        if text is None:
+            continue
+        if name == "resolution_px":
+            found += parse_range(text, name)
+        else:
+            sense: Sense = "%" if name == "width_multiple" else ">=" if own.at_least else "<="
+            found.append(Constraint(name, own.read(text), sense))
+    return found
+
+
+def _columns(
+    model: str | None,
+    resolution: str | None,
+    series: str | None,
+    latency: str | None,
+    others: list[str],
+) -> ZooColumns:
+    """Return which columns hold what.
+
+    Raises:
+        InputError: If a quantity is in two of them.
+    """
+    from convscale.selection.zoo import ZooColumns, parse_column
+
+    found = [parse_column(text) for text in others]
+    if latency is not None:
+        found.append(parse_column(latency, on="latency_ms"))
+    names = [one.on for one in found]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise InputError(f"Two columns were named for {twice}. Name one.")
+    return ZooColumns(model, resolution, series, None, tuple(found))
+
+
+def _uncertainty(text: str | None, *, flops: bool) -> float | None:
+    if text is None or text.strip() == "0":
+        return None if text is None else 0.0
+    return share(text, what="uncertainty") if flops else parse_number(text, what="uncertainty")
+
+
+def _files(csv: str | None, plot: str | None) -> tuple[Path | None, Path | None]:
+    """Return where to write, before minutes are spent on what is to be written."""
+    drawing = None if plot is None else report_file(plot, example="--plot front.html")
+    if drawing is not None:
+        from convscale.report.exports import plot_form
+
+        plot_form(drawing)
+    return None if csv is None else report_file(csv, example="--csv candidates.csv"), drawing
+
+
+def _answer(found: ZooSelection, file: Path | None, drawing: Path | None, *, json: bool) -> Answer:
+    if file is not None:
+        from convscale.files import write_whole
+
+        write_whole(file, found.frame().to_csv(index=False, lineterminator="\n"))
+    if drawing is not None:
+        from convscale.report.selection_plot import write_selection_plot
+
+        write_selection_plot(found, drawing)
+    if json:
+        return found.as_document()
+
+    from convscale.report.selecting import selection_parts
+
+    written = [f"Written: {path}" for path in (file, drawing) if path is not None]
+    return [*selection_parts(found), *written]

@@ -1,0 +1,95 @@
+"""What was chosen from a table of networks, for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from convscale.quantities import format_resolution
+from convscale.report.layout import add_row, noted, table_of, titled
+from convscale.selection.metrics import metric
+
+if TYPE_CHECKING:
+    from convscale.study.zoo_selection import ZooSelection
+
+_MOST = 25  # lines of the front
+
+
+def selection_parts(found: ZooSelection) -> list[RenderableType]:
+    r"""Show the Pareto front with the chosen network, and why it was chosen.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from convscale.report.layout import plain_lines
+        >>> from convscale.study.selecting import select
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     file = Path(folder, "mine.csv")
+        ...     _ = file.write_text("model,top1_err,latency_ms\na,20,4\nb,18,9\n")
+        ...     found = select(table=file, error="top1_err", limits=["latency<=5ms"])
+        >>> plain_lines(selection_parts(found)[0])[:3]
+        ['Take a', 'Pareto front of error and latency (2 of 2 candidates)',
+        'network top1_err latency']
+    """
+    own = found.found
+    what = "error" if found.has_errors else "flops"
+    title = f"Pareto front of {what} and {metric(own.cost).title}"
+    size = f"({len(own.front)} of {len(own.pool)} candidates)"
+    side = found.chosen.resolution
+    take = f"Take {found.chosen.network}" + (f" at {format_resolution(side)} px" if side else "")
+    table = Group(Text(take, style="bold"), titled(f"{title} {size}", _front(found)))
+    return [table, found.reason, *noted(found.notes)]
+
+
+def shown(found: ZooSelection) -> list[int]:
+    """Return the places of the front that are shown: around the chosen one, with it.
+
+    Example:
+        >>> callable(shown)
+        True
+    """
+    own = found.found
+    places = list(own.front)
+    if own.chosen not in places:  # equal in error to one of the front, and cheaper by the rules
+        places.append(own.chosen)
+        places.sort(key=lambda at: float(own.costs()[at]))
+    middle = places.index(own.chosen)
+    start = max(0, min(middle - _MOST // 2, len(places) - _MOST))
+    return places[start : start + _MOST]
+
+
+def _front(found: ZooSelection) -> Table:
+    own = found.found
+    asked = [one.on for one in own.constraints]
+    names = [name for name in dict.fromkeys([own.cost, *asked]) if name != "resolution_px"]
+    if not found.has_errors:
+        names = [name for name in names if name != "flops"]
+    series = any(own.pool.series)
+    sides = any(entry.resolution for entry in found.entries)
+    heads = ["network", *(["px<"] if sides else []), *(["series"] if series else [])]
+    heads += [f"{own.objective.name}<", *(f"{metric(name).title}<" for name in names), ""]
+    table = table_of(*heads)
+    for at in shown(found):
+        chosen = at == own.chosen
+        mark = "chosen" if chosen else "" if own.fits[at] else "too much"
+        cells = _cells(found, at, names, sides=sides, series=series)
+        add_row(table, *cells, mark, style="bold" if chosen else None)
+    return table
+
+
+def _cells(
+    found: ZooSelection, at: int, names: Sequence[str], *, sides: bool, series: bool
+) -> list[str]:
+    own, entry = found.found, found.entries[at]
+    error = own.objective.show(float(own.estimate.error[at]))
+    return [
+        entry.network,
+        *([format_resolution(entry.resolution) if entry.resolution else ""] if sides else []),
+        *([entry.row.series] if series else []),
+        error.removeprefix(f"{own.objective.name} "),
+        *(metric(name).show(float(own.pool.values[name][at])) for name in names),
+    ]

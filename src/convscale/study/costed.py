@@ -1,0 +1,204 @@
+"""What a candidate costs: counted, predicted by a profile, and its memory, by its name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from math import gcd, prod
+
+from convscale.complexity.calls import CONVOLUTIONS, ITEM_BYTES, LINEAR
+from convscale.complexity.memory import MemoryBudget
+from convscale.complexity.views import Operators
+from convscale.errors import InputError
+from convscale.network.sources import Network
+from convscale.prediction.profile import Profile
+from convscale.quantities import Resolution, sides
+from convscale.selection.confidence import one_sided
+
+COUNTED = frozenset(("flops", "params", "acts", "width_multiple", "download_bytes"))
+PREDICTED = frozenset(("latency_ms", "images_per_second"))
+REMEMBERED = frozenset(("memory_bytes", "training_memory_bytes"))
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """Under what candidates are counted and predicted.
+
+    Args:
+        profile: Gives latency and throughput.
+        batch_size: Images in a pass, or in a step of training.
+        confidence: The probability with which predicted times are kept.
+        dtype: Of the weights that are downloaded.
+        optimizer: Of the training whose memory is asked for.
+        precision: Of the memory.
+
+    Example:
+        >>> Conditions(batch_size=64).confidence
+        0.5
+    """
+
+    profile: Profile | None = None
+    batch_size: int = 1
+    confidence: float = 0.5
+    dtype: str = "float32"
+    optimizer: str = "sgd"
+    precision: str | None = None
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What a network costs, by quantity; bounds are what predicted times keep.
+
+    Example:
+        >>> Costs("timm:resnet18", 224, {"params": 11_689_512.0}).bounds
+        {}
+    """
+
+    network: str
+    resolution: Resolution | None
+    values: Mapping[str, float]
+    bounds: Mapping[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+def costs_of(
+    name: str, resolution: Resolution | None, wanted: frozenset[str], how: Conditions
+) -> Costs:
+    """Count a network, and predict what is wanted of it.
+
+    Args:
+        name: The network's name.
+        resolution: Input side in px; the network's own by default.
+        wanted: The quantities.
+        how: The conditions.
+
+    Raises:
+        InputError: If there is no such network, or it does not run.
+
+    Example:
+        >>> found = costs_of("resnet18", 64, frozenset(("params", "width_multiple")), Conditions())
+        >>> found.network, found.values["params"], found.values["width_multiple"]
+        ('timm:resnet18', 11689512.0, 64.0)
+    """
+    from convscale.complexity.operators import record_network
+    from convscale.prediction.predict import ELEMENTS
+    from convscale.scaling import resolve
+
+    network = resolve(name, resolution=resolution)
+    values: dict[str, float] = {}
+    bounds: dict[str, float] = {}
+    notes: tuple[str, ...] = ()
+    if wanted & (COUNTED | PREDICTED):
+        found = record_network(network, dtype=ELEMENTS)
+        values |= _counted(found, how)
+        if wanted & PREDICTED:
+            predicted, bounds, notes = _predicted(found, how)
+            values |= predicted
+    values |= {one: _memory(network, one, how) for one in sorted(wanted & REMEMBERED)}
+    if network.resolution is not None:
+        values["resolution_px"] = side_of(network.resolution)
+    return Costs(network.name, network.resolution, values, bounds, notes)
+
+
+def side_of(resolution: Resolution) -> float:
+    """Return an input side in px: of a rectangle, that of the square as large.
+
+    Example:
+        >>> side_of(224), side_of((256, 64))
+        (224.0, 128.0)
+    """
+    own = sides(resolution)
+    return float(own[0]) if len(set(own)) == 1 else float(prod(own) ** (1 / len(own)))
+
+
+def _counted(found: Operators, how: Conditions) -> dict[str, float]:
+    total = found.total
+    return {
+        "flops": float(total.flops),
+        "params": float(total.params),
+        "acts": float(total.acts),
+        "width_multiple": float(width_multiple(found)),
+        "download_bytes": float(total.params * ITEM_BYTES[how.dtype]),
+    }
+
+
+def width_multiple(found: Operators) -> int:
+    """Return the largest number that all widths of feature maps are multiples of.
+
+    Widths are the output channels of convolutions, and of linear layers along maps, where there
+    is more than one position: neither the classifier's nor those inside squeeze-and-excitation.
+
+    Example:
+        >>> from convscale.complexity.calls import Geometry, OperatorCall
+        >>> maps = [Geometry(3, width, rows=64, kernel=(3, 3)) for width in (48, 64)]
+        >>> calls = [OperatorCall("a", "aten.convolution", "convolution kxk", geometry=one)
+        ...          for one in maps]
+        >>> width_multiple(Operators("net", 8, calls=tuple(calls)))
+        16
+    """
+    layers = {*CONVOLUTIONS, LINEAR}
+    maps = [
+        call.geometry.out_channels
+        for call in found.calls
+        if call.kind in layers and call.geometry is not None and call.geometry.rows > 1
+    ]
+    return gcd(*maps) if maps else 1
+
+
+def _predicted(
+    found: Operators, how: Conditions
+) -> tuple[dict[str, float], dict[str, float], tuple[str, ...]]:
+    from convscale.prediction.predict import predicted, workload_of
+
+    assert how.profile is not None
+    side = one_sided(how.profile, how.confidence)
+    told = predicted(
+        workload_of(found),
+        how.profile,
+        network=found.network,
+        resolution=found.resolution,
+        batch_size=how.batch_size,
+        coverage=side.coverage,
+    )
+    upper = side.of(told)
+    rate = 1e3 * how.batch_size
+    return (
+        {"latency_ms": told.latency_ms, "images_per_second": rate / told.latency_ms},
+        {"latency_ms": upper, "images_per_second": rate / upper},
+        told.notes,
+    )
+
+
+def _memory(network: Network, name: str, how: Conditions) -> float:
+    from convscale.scaling.memory import memory_of
+
+    optimizer = how.optimizer if name == "training_memory_bytes" else None
+    budget = MemoryBudget(1, how.batch_size, optimizer, how.precision)
+    return float(memory_of(network, budget).peak_bytes)
+
+
+def check_can_tell(wanted: frozenset[str], how: Conditions) -> None:
+    """Refuse what nothing here computes of a network.
+
+    Raises:
+        InputError: If a quantity must come from the table, or needs a profile.
+
+    Example:
+        >>> check_can_tell(frozenset(("latency_ms",)), Conditions())
+        Traceback (most recent call last):
+        convscale.errors.InputError: The latency of the candidates is not known. Give a profile that
+        predicts it (--profile), or the column that holds it (--latency-column).
+    """
+    if wanted & PREDICTED and how.profile is None:
+        title = "latency" if "latency_ms" in wanted else "throughput"
+        column = "--latency-column" if title == "latency" else "--column throughput=COLUMN"
+        raise InputError(
+            f"The {title} of the candidates is not known. Give a profile that predicts it "
+            f"(--profile), or the column that holds it ({column})."
+        )
+    for name, title in (("training_h", "training time"), ("energy_kwh", "energy")):
+        if name in wanted:
+            raise InputError(
+                f"The {title} of the candidates is not known, and nothing here computes it of a "
+                f"network in a table. Name the column that holds it: --column {name}=COLUMN."
+            )
