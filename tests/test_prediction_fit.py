@@ -7,6 +7,7 @@ import pytest
 
 from convscale.complexity.calls import Geometry, OperatorCall
 from convscale.errors import InputError
+from convscale.prediction.classes import classes_of
 from convscale.prediction.dual import Dual
 from convscale.prediction.fitting import FitOptions, Timing, fit, fit_stack, predicted_seconds
 from convscale.prediction.form import (
@@ -17,6 +18,7 @@ from convscale.prediction.form import (
     operator_seconds,
 )
 from convscale.prediction.stack import Stack
+from convscale.prediction.store import profile_of
 from convscale.prediction.workload import workload
 
 RUNS = (
@@ -192,3 +194,64 @@ def test_some_of_a_stack_are_what_they_are_alone():
 def test_an_unknown_condition_is_refused_with_what_there_is():
     with pytest.raises(InputError, match="Unknown layout 'nwhc'. Use nchw, nhwc."):
         Execution(layout="nwhc")
+
+
+def test_kernels_of_depthwise_convolutions_are_classes_by_side_and_stride():
+    calls = [convolution(64, 64, 14, side, 64, stride) for side, stride in SIDES]
+    found = [list(classes_of(workload([call]), "nhwc")) for call in calls]
+    assert found == [
+        ["depthwise 3 last"],
+        ["depthwise 3 strided last"],
+        ["depthwise 5 last"],
+        ["depthwise 7 strided last"],
+        ["depthwise larger last"],
+    ]
+
+
+SIDES = ((3, 1), (3, 2), (5, 1), (7, 2), (9, 1))
+
+
+def test_a_kernel_that_is_not_square_is_a_class_of_its_own():
+    call = convolution(64, 64, 14, 3, 64)
+    line = replace(call, geometry=replace(call.geometry, kernel=(1, 5)))
+    assert list(classes_of(workload([line]))) == ["depthwise oblong"]
+
+
+def test_interpolating_few_positions_takes_as_long_as_many_of_as_many_channels():
+    run = Execution()
+    values = {**coefficients_of(run), "launch": 1e-12, "memory.bilinear": 1e-12}
+    few, many = (
+        operator_seconds(workload([interpolation(64, side)]), values, run, 8).sum()
+        for side in (7, 14)
+    )
+    # both loop over 64 channels of 8 images, with a byte's time of 5e5 bytes in each
+    assert few == pytest.approx(64 * 8 * 5e5 * values["serial"] * values["memory"] * 1e-9)
+    assert many == pytest.approx(few)
+
+
+def interpolation(channels, side):
+    size = channels * side**2
+    return OperatorCall(
+        "up",
+        "aten.upsample_bilinear2d",
+        "resizing",
+        bytes_read=size // 4,
+        bytes_written=size,
+        output_shapes=((1, channels, side, side),),
+    )
+
+
+def test_a_strided_depthwise_convolution_of_few_channels_is_faster_by_its_factor():
+    run = Execution(layout="nhwc")
+    values = {**coefficients_of(run), "launch": 1e-12, "weights": 1e-12, "cache": 1e-12}
+    per_channel = [
+        float(operator_seconds(workload([call]), values, run, 8).sum()) / width
+        for width in (64, 128)
+        for call in [convolution(width, width, 14, 3, width, 2)]
+    ]
+    assert per_channel[0] == pytest.approx(values["narrow.strided"] * per_channel[1], rel=1e-3)
+
+
+@pytest.mark.parametrize("name", ["rtx3090-amp-nchw", "rtx3090-amp-nhwc", "rtx4090-amp-nhwc"])
+def test_a_step_of_a_shipped_gpu_takes_less_than_a_millisecond_by_itself(name):
+    assert profile_of(name).coefficients["step"] < 1000

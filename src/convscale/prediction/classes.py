@@ -22,7 +22,7 @@ GROUPED = ("convolution grouped",)
 ATTENTION = "attention"  # both products of it, and nothing between them is moved
 DEPTHWISE = tuple(
     f"depthwise {kernel}{layout}"
-    for kernel in ("small", "strided", "large", "huge")
+    for kernel in ("3", "3 strided", "5", "5 strided", "7", "7 strided", "larger", "oblong")
     for layout in ("", " last")
 )
 MOVING = (
@@ -31,10 +31,13 @@ MOVING = (
     "group norm",
     "relu",
     "activation",
+    "hard activation",
+    "gelu",
     "softmax",
     "max pooling",
     "average pooling",
     "reduction",
+    "sum",
     "elementwise",
     "concatenation",
     "resizing",
@@ -63,6 +66,9 @@ _NAMED = {
     "native_layer_norm": "layer norm",
     "native_group_norm": "group norm",
     "relu": "relu",
+    "gelu": "gelu",
+    **dict.fromkeys(("hardtanh", "hardswish", "hardsigmoid", "leaky_relu"), "hard activation"),
+    "sum": "sum",
     "max_pool2d_with_indices": "max pooling",
     "upsample_bilinear2d": "bilinear",
     "attention": ATTENTION,
@@ -101,9 +107,10 @@ def classes_of(work: Workload, layout: str = "nchw") -> dict[str, npt.NDArray[np
 
 def _class_of(kind: str, name: str, kernel: float, stride: float) -> str:
     if kind == "convolution depthwise":
-        if kernel > _LARGE:
-            return "depthwise huge" if kernel > _HUGE else "depthwise large"
-        return "depthwise strided" if stride > 1 else "depthwise small"
+        if round(kernel**0.5) ** 2 != kernel:
+            return "depthwise oblong"
+        side = next((name for most, name in _SIDES.items() if kernel <= most), "larger")
+        return f"depthwise {side}{' strided' if stride > 1 and side != 'larger' else ''}"
     if kind in CONVOLUTIONS:
         return _LIKE.get(kind, kind)
     if kind == "pooling" and "avg" in name:
@@ -111,8 +118,8 @@ def _class_of(kind: str, name: str, kernel: float, stride: float) -> str:
     return _NAMED.get(name) or _LIKE.get(kind, kind)
 
 
-# A depthwise convolution over more positions has another kernel than one over fewer.
-_LARGE, _HUGE = 25, 49
+# A depthwise convolution over so many positions at most has a kernel of its own.
+_SIDES = {9: "3", 25: "5", 49: "7"}
 
 
 def _first(array: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -24,9 +24,9 @@ _RATES = ("multiply", "memory")
 # Operators that do nothing but move bytes run at nearly one rate.
 _STREAMING = tuple(
     f"memory.{name}"
-    for name in ("batch norm", "layer norm", "relu", "activation", "elementwise", "concatenation")
+    for name in "batch norm,layer norm,relu,activation,hard activation,gelu,elementwise".split(",")
 )
-_ROUGH = ("multiply", "memory", "step")
+_STARTING = ("launch", "step")
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,9 @@ class FitOptions:
         ridge: How strongly coefficients are held to their start, as a part of the mean
             squared miss.
         streaming: How many times as strongly those of operators that only move bytes.
+        alike: Those.
+        starting: How many times as strongly what a kernel and a step take to start, which
+            timings of large batches tell little of; where it is 1, the step's is fitted first.
         anchor: The strength for those that are free to leave it.
         free: Those.
         evenness: How much a large family counts: one of n counts n^(1 - evenness).
@@ -49,8 +52,10 @@ class FitOptions:
     """
 
     bend: float = 0.1
-    ridge: float = 1e-4
+    ridge: float = 3e-4
     streaming: float = 100.0
+    alike: tuple[str, ...] = _STREAMING
+    starting: float = 30.0
     anchor: float = 1e-7
     free: tuple[str, ...] = _RATES
     evenness: float = 0.5
@@ -67,11 +72,12 @@ class FitOptions:
             >>> FitOptions.of(Execution(work="training")).ridge
             0.005
         """
+        alike = (*_STREAMING, "memory.concatenation")
         if execution.work == "training":
-            return FitOptions(bend=0.05, ridge=5e-3, evenness=1.0)
+            return FitOptions(bend=0.05, ridge=5e-3, alike=alike, starting=1.0, evenness=1.0)
         if execution.hardware == "cpu":
             free = (*_RATES, "launch", "step", "weights", "compute")
-            return FitOptions(free=free, evenness=1.0)
+            return FitOptions(ridge=1e-4, alike=alike, starting=1.0, free=free, evenness=1.0)
         return FitOptions()
 
 
@@ -120,11 +126,11 @@ def fit_stack(
     Example:
         >>> from convscale.prediction.workload import workload
         >>> stack = Stack.of([Timing("net", "nets", workload([]), 8, 1e-3)])
-        >>> round(fit_stack(stack, Execution())["step"])
+        >>> round(fit_stack(stack, Execution(work="training"))["step"])
         1000
     """
     options = options or FitOptions.of(execution)
-    first = dict(start) if start is not None else _rough(stack, execution)
+    first = dict(start) if start is not None else _rough(stack, execution, options)
     names = list(first)
     origin = np.log([first[name] for name in names])
     pull = np.array([_pull(name, options) for name in names])
@@ -138,7 +144,9 @@ def _pull(name: str, options: FitOptions) -> float:
     """Return how strongly a coefficient is held to its start."""
     if name in options.free:
         return options.anchor
-    return options.ridge * (options.streaming if name in _STREAMING else 1.0)
+    if name in _STARTING:
+        return options.ridge * options.starting
+    return options.ridge * (options.streaming if name in options.alike else 1.0)
 
 
 def predicted_seconds(stack: Stack, coefficients: Coefficients, execution: Execution) -> Floats:
@@ -156,17 +164,18 @@ def predicted_seconds(stack: Stack, coefficients: Coefficients, execution: Execu
     return found
 
 
-def _rough(stack: Stack, execution: Execution) -> dict[str, float]:
-    """Return the start: two rates and a constant that explain the timings roughly."""
+def _rough(stack: Stack, execution: Execution, options: FitOptions) -> dict[str, float]:
+    """Return the start: two rates, and maybe a constant, that explain the timings roughly."""
     first = coefficients_of(execution)
     columns = []
-    for kept in _ROUGH:
+    rough = _RATES if options.starting > 1.0 else (*_RATES, "step")
+    for kept in rough:
         alone = {**first, **{name: 1e-12 for name in _UNITS if name != kept}}
         columns.append(predicted_seconds(stack, alone, execution))
     relative = np.array(columns).T / stack.seconds[:, None]
     found, _ = nnls(relative, np.ones(stack.size))
     least = 0.05 / np.maximum(relative.mean(axis=0), 1e-300)  # none is ruled out by a rough start
-    for name, factor in zip(_ROUGH, np.maximum(found, least), strict=True):
+    for name, factor in zip(rough, np.maximum(found, least), strict=True):
         first[name] *= float(factor)
     return first
 

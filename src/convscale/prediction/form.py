@@ -37,7 +37,7 @@ def coefficients_of(execution: Execution) -> dict[str, float]:
         >>> coefficients_of(Execution())["memory.relu"]
         1.0
     """
-    own = {"multiply": 1e-4, "memory": 1e-3, "launch": 3.0, "step": 10.0}
+    own = {"multiply": 1e-4, "memory": 1e-3, "launch": 3.0, "step": 200.0}
     if execution.hardware == "cpu":  # threads are started, and wait for each other
         own |= {"launch": 20.0, "step": 100.0}
     return own | relative_coefficients(execution)

@@ -29,6 +29,7 @@ class Part:
         cast: The share of what is read that is copied to another precision first.
         first: 1 where tensors have their channels first.
         moved: 1 where the input is copied to have its channels elsewhere.
+        channels_last: Whether the network's input has them last.
 
     Example:
         >>> from convscale.complexity.calls import OperatorCall
@@ -48,6 +49,7 @@ class Part:
     cast: Floats
     first: Floats
     moved: Floats
+    channels_last: bool
 
     @property
     def read(self) -> Floats:
@@ -119,4 +121,5 @@ def _part(
         cast=cast,
         first=1.0 - last if run.layout == "nchw" else zero,
         moved=moved,
+        channels_last=run.layout == "nhwc",
     )

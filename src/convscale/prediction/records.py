@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 FOLDER = "CONVSCALE_CACHE"
-_FORMAT = 1  # raised when a workload holds other things
+_FORMAT = 2  # raised when a workload holds other things
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def record_of(architecture: str, resolution: int) -> Record:
         ...     first, again = (record_of("resnet18", 64) for _ in range(2))
         ...     del os.environ["CONVSCALE_CACHE"]
         >>> first.family, first.params == again.params, first.work.operators
-        ('resnet', True, 60)
+        ('resnet', True, 68)
     """
     path = cache_folder() / f"{architecture}@{resolution}-{_versions()}.npz"
     found = _read(path)

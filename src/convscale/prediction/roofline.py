@@ -25,6 +25,10 @@ _TILE, _TILE_ROWS, _ALIGNED, _ALIGNED_ROWS = 64.0, 256.0, 8.0, 64.0
 _WIDE = 1024.0  # sizes of a product of which nothing is known
 _IMAGE = 4.0  # as many channels are no reason to pad
 _CACHE = 10.0  # megabytes
+_NARROW = 112.0  # channels
+_THIN = 4.0  # channels of a group
+_LANES = 32.0
+_SERIAL = 5e5  # bytes that are moved elsewhere while one thread interpolates a position
 
 
 def relative_coefficients(run: Execution) -> dict[str, float]:
@@ -39,14 +43,23 @@ def relative_coefficients(run: Execution) -> dict[str, float]:
     if run.hardware == "cpu":
         return processor_coefficients()
     found = {f"multiply.{name}": 1.0 for name in (*DENSE, *GROUPED, ATTENTION)}
-    found |= {f"multiply.{name}": 20.0 for name in DEPTHWISE}  # not in matrix units
+    found |= {f"multiply.{name}": 30.0 for name in DEPTHWISE}  # not in matrix units
     found |= {f"memory.{name}": 1.0 for name in (*DENSE, *GROUPED, *DEPTHWISE, *MOVING)}
+    found |= {  # without good kernels
+        "memory.depthwise 3 strided last": 6.0,
+        "multiply.depthwise larger last": 150.0,
+        "memory.matrix product": 3.0,
+        "memory.sum": 3.0,
+        "memory.concatenation": 1.5,
+        "memory.resizing": 3.0,
+    }
     for name in (*DENSE, *GROUPED, ATTENTION):
         found |= {f"outs.{name}": 16.0, f"inner.{name}": 16.0, f"tile.{name}": 0.5}
         found |= {f"unaligned.{name}": 0.5, f"wave.{name}": 1.0}
     found |= {"rows.tile": 0.3, "rows.unaligned": 0.2, "inputs": 1.0}
     found |= {"transposed": 1.0, "transposed.unaligned": 0.3, "padded": 2.0, "bias": 1.0}
     found |= {"broadcast": 0.3, "weights": 3.0, "cast": 1.0}
+    found |= {"narrow": 1.0, "narrow.strided": 0.5, "serial": 1.0, "thin": 50.0, "norm.tile": 0.2}
     return found | {"cache": 1.0, "uncached": 0.5}
 
 
@@ -111,14 +124,26 @@ def part_seconds(part: Part, values: Mapping[str, Any]) -> Any:
     if part.name not in MOVING:
         multiplied = _multiplied(part, values)
         found = multiplied if part.name == ATTENTION else multiplied + found
+    if part.name.endswith("last"):
+        found = found * _narrowness(part, values)
     once = work.weights * part.item_once * values["weights"] * values["memory"]
     starting = work.launches * values["launch"] * _MICRO
     return ((found * part.batch + once) * _NANO + starting) * work.repeats
 
 
+def _narrowness(part: Part, c: Mapping[str, Any]) -> Any:
+    """Return how much slower a depthwise convolution of few channels is, channels last."""
+    narrow = part.work.outs <= _NARROW
+    name = "narrow.strided" if "strided" in part.name else "narrow"
+    return narrow * c[name] + ~narrow
+
+
 def _rate(part: Part, c: Mapping[str, Any]) -> Any:
     """Return how much slower than others a class moves a byte."""
     rate = c[f"memory.{part.name}"] if part.name != ATTENTION else 1.0
+    if part.name == "batch norm" and part.channels_last:  # four vectors of weights
+        channels = np.maximum(part.work.weights / 4.0, 1.0)
+        return rate * (_waste(channels, _LANES) * c["norm.tile"] + 1.0)
     if part.name != "elementwise":
         return rate
     # an operand that is not as large as the result is read again and again
@@ -145,6 +170,8 @@ def _multiplied(part: Part, c: Mapping[str, Any]) -> Any:
     unaligned = 1.0 * ((outs % _ALIGNED > 0) | (ins % _ALIGNED > 0))
     lost = c[f"outs.{name}"] / outs + c[f"inner.{name}"] / inner + c["inputs"] / ins
     lost = lost + _waste(outs, _TILE) * c[f"tile.{name}"] + unaligned * c[f"unaligned.{name}"]
+    if name in GROUPED:
+        lost = lost + (outs < _THIN) * c["thin"]
     lost = lost + part.first * _waste(rows, _TILE_ROWS) * c["rows.tile"]
     lost = lost + part.first * (rows % _ALIGNED_ROWS > 0) * c["rows.unaligned"]
     return found * (lost + c[f"wave.{name}"] / tiles + 1.0)
@@ -162,6 +189,9 @@ def _rearranged(part: Part, c: Mapping[str, Any]) -> Any:
     bias that is added after the convolution.
     """
     work, name = part.work, part.name
+    if name == "bilinear":  # a thread a position, for all channels and images
+        serial = work.written / np.maximum(work.rows, 1.0) * (work.rows > 0) * _SERIAL
+        return (serial * c["serial"] + part.cast * work.read * 6.0 * c["cast"]) * c["memory"]
     copied = (
         part.cast * work.read * 6.0 * c["cast"] + part.moved * part.read * 2.0 * c["transposed"]
     )

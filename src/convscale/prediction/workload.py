@@ -49,7 +49,7 @@ class Workload:
         written: Elements written.
         weights: Elements of weights read, and those written that are computed from weights
             alone; a batch of images moves them once.
-        rows: Positions at which weights are applied, 0 where nothing is multiplied.
+        rows: Positions at which weights are applied, or to which a map is resized; else 0.
         inner: Products added up for an output, c_in / groups · ∏k.
         outs: Output channels.
         groups: Groups of a convolution.
@@ -149,7 +149,7 @@ def workload(calls: Sequence[OperatorCall], *, item_bytes: int = 1) -> Workload:
         read=_array([call.bytes_read - call.weight_bytes for call in calls]) / item_bytes,
         written=_array(written) / item_bytes,
         weights=_array(weights) / item_bytes,
-        rows=_array([one.rows for one in own]),
+        rows=_array([_rows(call) for call in calls]),
         inner=_array([one.in_channels // one.groups * prod(one.kernel) for one in own]),
         outs=_array([one.out_channels for one in own]),
         groups=_array([one.groups for one in own]),
@@ -160,6 +160,13 @@ def workload(calls: Sequence[OperatorCall], *, item_bytes: int = 1) -> Workload:
         sources=tuple(call.sources for call in calls),
         flow=flow(calls),
     )
+
+
+def _rows(call: OperatorCall) -> float:
+    """Return at how many positions an operator multiplies, or interpolates."""
+    if call.kind == "resizing" and call.output_shapes and len(call.output_shapes[0]) > 2:
+        return float(prod(call.output_shapes[0][2:]))
+    return float(call.geometry.rows if call.geometry else 0)
 
 
 _POSITION = {kind: position for position, kind in enumerate(KINDS)}
