@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 GARMENTS := /usr/share/datasets/fashion-mnist/train-images-idx3-ubyte.gz
 
-.PHONY: help install demo test lint types verify coverage counting memory runtime-study ordering agreement profiles fashion-mnist training-speed adaptation clean
+.PHONY: help install demo test lint types verify coverage counting memory runtime-study ordering agreement profiles selection fashion-mnist training-speed adaptation clean
 
 help:             ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -55,6 +55,9 @@ ordering: $(STAMP) ## put ten networks in order on a loaded machine (20 min)
 profiles: $(STAMP) ## fit the shipped profiles to the public tables, write docs/prediction-study.md
 	OMP_NUM_THREADS=1 PYTHONPATH=profiles $(BIN)/python profiles/fit.py $(ARGS)
 	PYTHONPATH=profiles $(BIN)/python profiles/study.py
+
+selection: $(STAMP) ## regret of choices by predicted latency on public tables: PROFILES=NAME (an hour)
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.selection $(PROFILES) $(ARGS)
 
 agreement: $(STAMP) ## compare counts with PyTorch's counter and timm's tables, write docs/agreement.md
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.agreement $(ARGS)

@@ -66,6 +66,17 @@ def test_units_of_a_column_are_those_that_are_named(zoo, capsys):
     assert second["values"]["download_bytes"] == pytest.approx(4 * 11.69e6)
 
 
+def test_thousands_may_be_set_apart(tmp_path, capsys):
+    path = tmp_path / "zoo.csv"
+    path.write_text('model,err,size\na,30,"1,014.45"\nb,20,"2,000,000.5"\nc,10,"2,5"\n')
+    asked = ["select", "--table", str(path), "--error", "err", "--params", "2G"]
+    assert run([*asked, "--column", "params=size:M"]) == 2
+    assert "line 4: size is '2,5'" in capsys.readouterr().err
+    path.write_text(path.read_text().replace('"2,5"', "3000"))
+    found = document(capsys, *asked, "--column", "params=size:M")
+    assert (found["network"], found["values"]["params"]) == ("a", 1_014_450_000)
+
+
 def test_predicted_latencies_are_those_of_predict(zoo, profile, capsys):
     truth = {
         name: cs.predict(name, profile=profile, batch_size=64, resolution=64, coverage=0.8)
@@ -82,6 +93,17 @@ def test_predicted_latencies_are_those_of_predict(zoo, profile, capsys):
     bound = sure["binding"][0]["without"]["bounds"]["latency_ms"]
     assert bound == pytest.approx(truth["resnet34"].interval_ms[1])
     assert "with 90 % confidence" in sure["reason"]
+
+
+def test_a_column_is_never_replaced_by_a_prediction(tmp_path, profile, capsys):
+    path = tmp_path / "rates.csv"
+    path.write_text("model,resolution,err,rate\nresnet18,64,30,500\nresnet34,64,20,90\n")
+    asked = ["select", "--table", str(path), "--error", "err", "--throughput", "100"]
+    asked += ["--column", "throughput=rate", "--profile", "mine", "--confidence", "0.9"]
+    found = document(capsys, *asked)
+    assert found["network"] == "timm:resnet18"
+    assert found["values"]["images_per_second"] == 500
+    assert set(found["bounds"]) == {"latency_ms"}
 
 
 def test_counts_are_those_of_count(zoo, capsys):

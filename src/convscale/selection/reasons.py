@@ -39,7 +39,7 @@ def _sentences(found: Selection) -> Iterator[str]:
         yield f"Next best that fits: {beside(found, found.runner_up)}."
     others = found.rivals[:_RIVALS]
     for rival in others:
-        yield f"Of {rival.series}, {rival_text(found, rival)}."
+        yield f"Of {rival.series or 'no series'}, {rival_text(found, rival)}."
     yield found.objective.says
 
 
@@ -81,7 +81,8 @@ def _bound(found: Selection) -> str:
     title = first.constraint.metric.title
     missed = found.pool.miss(first.constraint, first.without)
     more = [one.constraint.metric.title for one in found.binding[1:]]
-    also = f" So do the limits of {' and '.join(dict.fromkeys(more))}." if more else ""
+    others = " and ".join(dict.fromkeys(more))
+    also = f" So would something better without the limit of the {others}." if more else ""
     return f"What binds is the limit of the {title}: without it, {own}: {missed}.{also}"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,6 +18,7 @@ _MODEL = ("model", "network", "name", "architecture")
 _RESOLUTION = ("resolution", "resolution_px", "img_size", "infer_img_size", "train_img_size")
 _SERIES = ("series", "strategy", "family")
 _SHOWN = 8  # mistakes that a message lists
+_THOUSANDS = re.compile(r"\d{1,3}(,\d{3})+(\.\d*)?")  # 1,014.45, as public tables write it
 _FEWEST = 1e4  # below, a count is one in thousands or millions
 
 
@@ -229,9 +231,10 @@ def _value(column: Column, text: str, line: int, wrong: list[str]) -> float:
     if not text:
         return nan
     own = metric(column.on)
+    plain = text.replace(",", "") if _THOUSANDS.fullmatch(text) else text
     try:
-        bare = text + (column.unit or _usual(own))
-        value = own.read(bare if text[-1].isdigit() or text[-1] == "." else text)
+        bare = plain[-1].isdigit() or plain[-1] == "."
+        value = own.read(plain + (column.unit or _usual(own)) if bare else plain)
     except InputError as error:
         wrong.append(f"line {line}: {column.name} is {text!r}: {error.line}")
         return nan

@@ -235,7 +235,8 @@ def _costs(plan: _Plan, row: ZooRow, counted: dict[tuple[str, Resolution | None]
     missing = sorted(plan.wanted - set(found.values))
     if missing:
         raise InputError(f"Its {metric(missing[0]).title} is not known.")
-    return replace(found, values={**found.values, **values})
+    bounds = {name: value for name, value in found.bounds.items() if name not in plan.told}
+    return replace(found, values={**found.values, **values}, bounds=bounds)
 
 
 def _pool(plan: _Plan, entries: Sequence[Entry], costs: Sequence[Costs]) -> Pool:
