@@ -154,3 +154,48 @@ def test_bad_input_is_one_line(own, tmp_path, capsys):
     assert "line 2: infer_samples_per_sec is 'fast'" in refused(
         capsys, "--name", "x", "--from", str(file)
     )
+
+
+TIMED_HERE = ("--threads 2", "--time-limit 1s", "--batch-size 8", "--csv c.csv", "--networks a")
+
+
+@pytest.mark.parametrize("option", TIMED_HERE)
+def test_no_option_of_timing_here_is_ignored_beside_a_table(option, own, capsys):
+    told = refused(capsys, "--name", "x", "--from", "a.csv", *option.split())
+    assert f"{option.split()[0]} is for networks that are timed here" in told
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ("--from a.csv --source-timings b.csv", "Name it by --adapt"),
+        ("--from a.csv --adapt known-cpu --no-heldout", "--no-heldout is for a fit of its own"),
+        ("--no-heldout", "--no-heldout is for a table of times"),
+        ("--from a.csv --device i7-12700H", "Unknown device 'i7-12700H'"),
+        ("--networks lcnet_035,resnet18,lcnet_035", "names lcnet_035 twice"),
+    ],
+)
+def test_what_would_be_of_no_effect_is_refused(options, said, own, capsys):
+    assert said in refused(capsys, "--name", "x", *options.split())
+
+
+def test_fewer_times_than_can_be_left_out_do_not_keep_the_intervals_narrow(own, tmp_path, capsys):
+    names = FAMILIES[:4]
+    exact = timed_on(CPU, names)
+    known = read_profile(own / "known-cpu.json")
+    for count, squared in ((1, 2), (3, 2), (4, 1)):  # of four each is left out, and met
+        file = table(tmp_path / f"{count}.csv", names[:count], exact[:count])
+        assert run(["calibrate", "--from", str(file), "--name", "few", "--adapt", "known-cpu"]) == 0
+        capsys.readouterr()
+        found = read_profile(own / "few.json")
+        for own_band, band in zip(known.bands, found.bands, strict=True):
+            assert band.low == pytest.approx(own_band.low**squared)
+            assert band.high == pytest.approx(own_band.high**squared)
+
+
+def test_few_times_do_not_carry_a_profile_to_other_hardware(own, tmp_path, capsys):
+    file = table(tmp_path / "few.csv", FAMILIES[:3], timed_on(CPU, FAMILIES[:3]))
+    words = ("--name", "x", "--from", str(file), "--adapt", "known-cpu", "--device", "cuda")
+    told = refused(capsys, *words)
+    assert "of a cpu, and 3 timings of a gpu" in told
+    assert not (own / "x.json").exists()

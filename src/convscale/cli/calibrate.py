@@ -21,6 +21,8 @@ from convscale.cli.values import (
 from convscale.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from convscale.prediction.execution import Execution
     from convscale.prediction.profile import Condition, Profile
     from convscale.prediction.tables import Table
@@ -103,8 +105,12 @@ Batch = Annotated[
     ),
 ]
 Limit = Annotated[
-    str,
-    typer.Option("--time-limit", metavar="TIME", help="Begin no round that would end after it."),
+    str | None,
+    typer.Option(
+        "--time-limit",
+        metavar="TIME",
+        help="Begin no round that would end after it; by default 10min.",
+    ),
 ]
 Out = Annotated[
     str | None,
@@ -150,7 +156,7 @@ def calibrate(
     work: Work = None,
     batch_size: Batch = None,
     threads: options.Threads = None,
-    time_limit: Limit = "10min",
+    time_limit: Limit = None,
     timings: Timings = None,
     csv: Csv = None,
     out: Out = None,
@@ -172,7 +178,7 @@ def calibrate(
         device=device,
         batch_size=optional_whole_number(batch_size, what="batch size"),
         threads=optional_whole_number(threads, what="number of threads"),
-        limit_s=seconds_of(time_limit, what="time limit"),
+        limit_s=seconds_of(time_limit or "10min", what="time limit"),
         timings=None if timings is None else report_file(timings, example="--timings here.json"),
         csv=None if csv is None else report_file(csv, example="--csv here.csv"),
         out=None if out is None else report_file(out, example="--out mybox.json"),
@@ -182,8 +188,22 @@ def calibrate(
     named = listed(networks, what="networks", example="resnet18,resnet50@160") if networks else None
     count = None if choose is None else whole_number(choose, what="number of networks to choose")
     if from_file is not None:
-        _refuse_with_table(networks, choose, dry_run, timings, csv, batch_size, time_limit)
+        _refuse_with_table(
+            {
+                "--networks": networks,
+                "--choose": choose,
+                "--dry-run": dry_run,
+                "--timings": timings,
+                "--csv": csv,
+                "--batch-size": batch_size,
+                "--threads": threads,
+                "--time-limit": time_limit,
+            }
+        )
+        _check_table_options(adapt, source_timings, device, held_out=not no_heldout)
         return _answer(_from_table(Path(from_file), adapt, work, asked), asked, json=json)
+    if no_heldout:
+        raise InputError("--no-heldout is for a table of times (--from). Leave it out.")
     sides, source = _to_time(asked, adapt, named, count)
     if dry_run:
         texts = [one.text for one in sides]
@@ -238,13 +258,34 @@ class _Asked:
         return with_batch(setting, self.batch_size)
 
 
-def _refuse_with_table(*given: object) -> None:
-    names = ("--networks", "--choose", "--dry-run", "--timings", "--csv", "--batch-size")
-    wrong = [name for name, value in zip(names, given, strict=False) if value]
+def _refuse_with_table(given: Mapping[str, object]) -> None:
+    wrong = [name for name, value in given.items() if value]
     if wrong:
         raise InputError(
             f"{' and '.join(wrong)} {'are' if len(wrong) > 1 else 'is'} for networks that are "
             "timed here, and --from reads times of elsewhere. Leave one of them out."
+        )
+
+
+def _check_table_options(
+    adapt: str | None, source_timings: str | None, device: str | None, *, held_out: bool
+) -> None:
+    """Refuse options of a table that would be of no effect."""
+    if source_timings is not None and adapt is None:
+        raise InputError(
+            "--source-timings are of the profile to start from, and none is named. Name it by "
+            "--adapt, or leave them out."
+        )
+    if not held_out and adapt is not None:
+        raise InputError(
+            "--no-heldout is for a fit of its own, and --adapt starts from another profile. Leave "
+            "one of them out."
+        )
+    kind = None if device is None else device.partition(":")[0]
+    if kind not in (None, "cpu", "cuda", "mps"):
+        raise InputError(
+            f"Unknown device {device!r}. Use cpu, cuda or mps; the name of the profile (--name) "
+            "says which."
         )
 
 
@@ -258,6 +299,9 @@ def _to_time(
 
     setting, source = asked.setting, _source(asked.execution, adapt)
     sides = None if named is None else tuple(map(Side.of, named))
+    twice = sorted({text for text in named or () if (named or ()).count(text) > 1})
+    if twice:
+        raise InputError(f"--networks names {' and '.join(twice)} twice. Name each once.")
     if count is None:
         return sides or DEFAULT_SIDES, source
     assert isinstance(setting.batch_size, int)

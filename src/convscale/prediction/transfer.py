@@ -24,8 +24,9 @@ from convscale.prediction.workload import Floats
 
 ONE_BY_ONE = "timed networks, one at a time"
 RESCALED = "source, rescaled"
-# As many timings show by themselves how far predictions lie off.
-_TELLING = 4
+# As many timings show by themselves how far predictions lie off; with fewer, intervals are
+# taken to be so many times as wide as the source's.
+_TELLING, _UNTOLD = 4, 2.0
 # Of what is missed under other software so much is expected to be missed here, half as much as
 # under the same.
 _ANOTHER_WAY = 0.4
@@ -44,7 +45,8 @@ def transferred(
     """Adapt a profile to another device, or to another way to run, by the times of networks.
 
     The intervals are the source's, wider by as much as networks that were left out of the
-    adaptation, one at a time, lie further off than the source's own.
+    adaptation, one at a time, lie further off than the source's own; of fewer timings than can
+    be left out, twice as wide.
 
     Args:
         source: The profile to start from.
@@ -58,7 +60,8 @@ def transferred(
             where networks ran in another way there.
 
     Raises:
-        InputError: If there are no timings, or they ran another kind of work.
+        InputError: If there are no timings, or they ran another kind of work, or there are
+            fewer than four and the hardware is of another kind.
 
     Example:
         >>> callable(transferred)
@@ -100,6 +103,13 @@ def _check(source: Profile, timings: Sequence[Timing], execution: Execution) -> 
         raise InputError(
             f"The profile {source.name} is one of {source.execution.work}, and the times are of "
             f"{execution.work}. Name a profile of {execution.work}."
+        )
+    if source.execution.hardware != execution.hardware and len(timings) < _TELLING:
+        few = f"{len(timings)} timing{'' if len(timings) == 1 else 's'}"
+        raise InputError(
+            f"The profile {source.name} is of a {source.execution.hardware}, and {few} of a "
+            f"{execution.hardware} cannot tell what differs. Time at least {_TELLING} networks, or "
+            f"name a profile of a {execution.hardware}."
         )
 
 
@@ -211,8 +221,11 @@ def _errors(stack: Stack, misses: Floats, rescaled: Floats) -> Errors:
 
 
 def _widened(bands: Sequence[Band], misses: Floats) -> tuple[Band, ...]:
-    """Return bands as many times as wide as half of the misses lie further off than the half's."""
-    times = 1.0
+    """Return bands as many times as wide as half of the misses lie further off than the half's.
+
+    Without misses nothing is known of the other device: they are widened by a rule.
+    """
+    times = 1.0 if len(misses) else _UNTOLD
     if len(misses) and bands:
         half = min(bands, key=lambda band: abs(band.coverage - 0.5))
         width = (log(half.high) - log(half.low)) / 2
