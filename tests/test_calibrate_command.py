@@ -99,6 +99,7 @@ def test_what_a_table_has_of_other_networks_is_named(own, tmp_path, capsys):
     assert excluded["network"] == "densenet169"
     assert "14.15 M params" in excluded["reason"]
     assert document["conditions"]["skipped_networks"] == 2
+    assert document["conditions"]["unknown_networks"] == "no_such_net"
     costs = ("multiply", "memory", "launch", "step")
     ratio = [document["coefficients"][name] / coefficients_of(CPU)[name] for name in costs[:3]]
     assert ratio == pytest.approx([3, 3, 3], rel=0.05)

@@ -88,3 +88,29 @@ def test_what_is_no_table_is_refused_in_one_line(tmp_path, lines, said):
     with pytest.raises(InputError, match=said) as error:
         read_table(path)
     assert "\n" not in error.value.line
+
+
+@pytest.mark.parametrize("apart", [";", "\t"])
+def test_other_separators_than_commas_are_named(apart, tmp_path):
+    path = written(tmp_path, HEADER.replace(",", apart), apart.join("resnet18 224 9 1 8 1".split()))
+    with pytest.raises(InputError, match=r"separated by .*Separate them by commas"):
+        read_table(path)
+
+
+def test_of_repeated_times_the_median_counts():
+    from convscale.prediction.tables import Table, TableRow
+    from convscale.study.tabulated import tabulated
+
+    rows = [TableRow(line, "resnet18.a1", 64, 8, took) for line, took in enumerate((0.3, 0.1, 0.2))]
+    other = TableRow(9, "resnet18.tv", 64, 4, 0.7)
+    found = tabulated(Table("inference", (*rows, other)))
+    assert [one.seconds for one in found.timings] == [0.2, 0.7]
+
+
+def test_a_table_without_a_usable_time_says_why():
+    from convscale.prediction.tables import Table, TableRow
+    from convscale.study.tabulated import tabulated
+
+    row = TableRow(2, "resnet18", 64, 8, 0.1, params=99)
+    with pytest.raises(InputError, match=r"1 excluded: resnet18, since it has 11\.69 M params"):
+        tabulated(Table("inference", (row,)))

@@ -374,6 +374,7 @@ def _from_table(path: Path, adapt: str | None, work: str | None, asked: _Asked) 
     from convscale.prediction.store import profile_of
     from convscale.prediction.tables import read_table
     from convscale.prediction.transfer import transferred
+    from convscale.study.tabulated import skipped_conditions
 
     source = None if adapt is None else profile_of(adapt)
     table = read_table(path, work=work)
@@ -384,7 +385,7 @@ def _from_table(path: Path, adapt: str | None, work: str | None, asked: _Asked) 
     conditions: dict[str, Condition] = {
         "device": asked.device or asked.name,
         "source": path.name,
-        "skipped_networks": len(found.skipped),
+        **skipped_conditions(found),
     }
     if source is not None:
         reference = _reference(source, asked)

@@ -141,6 +141,12 @@ def _columns(path: Path, header: Sequence[str], work: str) -> Mapping[str, str]:
     if work not in _WORKS:
         raise InputError(f"Unknown work {work!r}. Use {', '.join(_WORKS)}.")
     columns = {name: f"{_WORKS[work]}_{name}" for name in _NEEDED}
+    apart = next((each for each in (";", "\t", "|") if len(header) == 1 and each in header[0]), "")
+    if apart:
+        raise InputError(
+            f"{path} cannot be read: its fields are separated by {apart!r}. Separate them by "
+            "commas, and write numbers with a point."
+        )
     twice = sorted({name for name in header if name and header.count(name) > 1})
     missing = [name for name in ("model", *columns.values()) if name not in header]
     wrong = [f"the column {name} is missing" for name in missing]

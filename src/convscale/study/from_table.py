@@ -9,7 +9,7 @@ from convscale.prediction.execution import Execution
 from convscale.prediction.fitted import fitted_profile
 from convscale.prediction.profile import Condition, Profile
 from convscale.prediction.tables import Table, read_table
-from convscale.study.tabulated import tabulated
+from convscale.study.tabulated import skipped_conditions, tabulated
 
 
 def calibrate(
@@ -57,7 +57,7 @@ def calibrate(
         found.timings,
         execution,
         name=name,
-        conditions={**known, "skipped_networks": len(found.skipped), **(conditions or {})},
+        conditions={**known, **skipped_conditions(found), **(conditions or {})},
         excluded=found.excluded,
         held_out=held_out,
         progress=progress,

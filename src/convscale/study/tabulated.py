@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from statistics import median
 
 from convscale.errors import InputError
-from convscale.prediction.profile import Excluded
+from convscale.prediction.profile import Condition, Excluded
 from convscale.prediction.records import record_of
 from convscale.prediction.tables import Table, TableRow
 from convscale.prediction.timing import Timing
@@ -14,6 +15,7 @@ from convscale.study.trials import Progress
 
 # What was timed is another network where its params are further off than a table rounds.
 _ROUNDED, _SHARE = 0.006, 0.002
+_NAMED = 12  # networks that a message lists
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,8 @@ class Tabulated:
 
 def tabulated(table: Table, *, progress: Progress | None = None) -> Tabulated:
     """Record the operators of a table's networks; each network, side and batch once.
+
+    Of times that a table has repeatedly the median counts.
 
     Args:
         table: The table.
@@ -64,18 +68,41 @@ def tabulated(table: Table, *, progress: Progress | None = None) -> Tabulated:
     if not timings:
         raise InputError(
             f"The table has no timing of a convolutional network that timm knows "
-            f"({len(skipped)} skipped, {len(excluded)} excluded). Give one that has."
+            f"({len(skipped)} skipped, {len(excluded)} excluded{_reason(excluded)}). Give one that "
+            "has."
         )
     return Tabulated(tuple(timings), tuple(excluded), tuple(dict.fromkeys(skipped)))
 
 
+def skipped_conditions(found: Tabulated) -> dict[str, Condition]:
+    """Return how many networks were skipped, and the names of those that timm does not know.
+
+    Example:
+        >>> skipped_conditions(Tabulated((), skipped=("vit_base_patch16_224", "resnet5O")))
+        {'skipped_networks': 2, 'unknown_networks': 'resnet5O'}
+    """
+    from timm.models import is_model
+
+    unknown = [name for name in found.skipped if not is_model(name)]
+    more = f" and {len(unknown) - _NAMED} more" if len(unknown) > _NAMED else ""
+    named: dict[str, Condition] = (
+        {"unknown_networks": ", ".join(unknown[:_NAMED]) + more} if unknown else {}
+    )
+    return {"skipped_networks": len(found.skipped), **named}
+
+
 def _once(rows: tuple[TableRow, ...]) -> Iterator[TableRow]:
-    seen = set()
+    """Yield each network, side and batch once, with the median of its times."""
+    own: dict[tuple[object, ...], list[TableRow]] = {}
     for row in rows:
-        key = (row.architecture, row.resolution, row.batch_size)
-        if key not in seen:
-            seen.add(key)
-            yield row
+        key = (row.architecture, row.resolution, row.batch_size, row.params)
+        own.setdefault(key, []).append(row)
+    for same in own.values():
+        yield replace(same[0], seconds=median(row.seconds for row in same))
+
+
+def _reason(excluded: list[Excluded]) -> str:
+    return f": {excluded[0].network}, since {excluded[0].reason}" if excluded else ""
 
 
 def _timing(row: TableRow) -> Timing | Excluded | None:
