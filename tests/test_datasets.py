@@ -68,6 +68,18 @@ def test_the_second_folder_has_any_of_its_usual_names(tmp_path, name):
     assert len(read_data(str(tmp_path)).validation.targets) == 2
 
 
+def test_links_to_folders_are_followed_and_none_leads_back(tmp_path):
+    write_images(tmp_path, "train", {"a": 2, "b": 3})
+    write_images(tmp_path, "elsewhere", {"c": 1})
+    (tmp_path / "val").symlink_to("train")
+    (tmp_path / "train" / "a" / "up").symlink_to("..")
+    (tmp_path / "train" / "a" / "same").symlink_to(".")
+    (tmp_path / "train" / "b" / "more").symlink_to(tmp_path / "elsewhere" / "c")
+    data = read_data(str(tmp_path))
+    expected = ("a/0.png", "a/1.png", "b/0.png", "b/1.png", "b/2.png", "b/more/0.png")
+    assert data.train.files == data.validation.files == expected
+
+
 def test_images_may_lie_deeper_and_other_files_beside_them(tmp_path):
     write_images(tmp_path, "train", {"a": 1, "b": 1})
     write_images(tmp_path, "val", {"a": 1, "b": 1})
@@ -75,6 +87,8 @@ def test_images_may_lie_deeper_and_other_files_beside_them(tmp_path):
     Image.new("RGB", (4, 4)).save(tmp_path / "train" / "a" / "deep" / "x.JPG", format="JPEG")
     (tmp_path / "train" / "a" / "notes.txt").write_text("no image")
     (tmp_path / "train" / ".cache").mkdir()
+    (tmp_path / "train" / "a" / ".cache").mkdir()
+    Image.new("RGB", (4, 4)).save(tmp_path / "train" / "a" / ".cache" / "x.png")
     data = read_data(str(tmp_path))
     assert data.train.files == ("a/0.png", "a/deep/x.JPG", "b/0.png")
 
@@ -193,6 +207,14 @@ def test_digits_are_all_there_and_none_is_in_both_parts():
     pixels = np.concatenate([data.train.pixels, data.validation.pixels]).astype(float)
     whole = np.rint(found.images * 255 / 16)
     assert sorted(map(tuple, pixels.reshape(-1, 64))) == sorted(map(tuple, whole.reshape(-1, 64)))
+
+
+def test_an_image_of_real_numbers_is_broken_since_nothing_tells_its_colours(tmp_path):
+    write_images(tmp_path, "train", {"a": 1, "b": 1})
+    write_images(tmp_path, "val", {"a": 1, "b": 1})
+    Image.new("F", (4, 4), 0.5).save(tmp_path / "train" / "a" / "depth.tiff")
+    with pytest.raises(BrokenImageError, match="train/a/depth.tiff: its values are real numbers"):
+        read_data(str(tmp_path)).train.read(1)
 
 
 @pytest.mark.parametrize("damage", ["empty", "cut", "text", "bomb"])

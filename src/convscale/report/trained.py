@@ -114,4 +114,6 @@ def _speed(document: Mapping[str, Any]) -> str:
 def _broken(names: Sequence[str]) -> list[str]:
     if not names:
         return []
+    if len(names) == 1:
+        return [f"The image {names[0]} could not be read and was left out."]
     return [f"{len(names)} images could not be read and were left out; the first is {names[0]}."]

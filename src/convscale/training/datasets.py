@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -206,12 +206,30 @@ def _classes(folder: Path) -> dict[str, list[str]]:
             continue
         files = [
             os.path.relpath(os.path.join(where, file), folder)
-            for where, _, names in os.walk(folder / entry, followlinks=True)
+            for where, names in _walk(folder / entry)
             for file in names
             if file.lower().endswith(SUFFIXES) and not file.startswith(".")
         ]
         found[entry] = sorted(files)
     return found
+
+
+def _walk(folder: Path) -> Iterator[tuple[str, list[str]]]:
+    """Yield the folders below one, with their files; links are followed, but to none above it."""
+    for where, below, names in os.walk(folder, followlinks=True):
+        here = os.path.realpath(where)
+        below[:] = [
+            name
+            for name in below
+            if not name.startswith(".") and not _leads_back(os.path.join(where, name), here)
+        ]
+        yield where, names
+
+
+def _leads_back(path: str, here: str) -> bool:
+    """Tell whether a link leads to the folder that it is in, or to one above it."""
+    found = os.path.realpath(path)
+    return os.path.commonpath((found, here)) == found
 
 
 def _empty_classes(

@@ -86,7 +86,13 @@ class FileImages:
 
 
 def _as_rgb(image: Image) -> Image:
-    """Return a picture in RGB; what it shows through is white, and 16 bits become 8."""
+    """Return a picture in RGB; what it shows through is white, and 16 bits become 8.
+
+    Raises:
+        ValueError: If its values are no colours.
+    """
+    if image.mode == "F":
+        raise ValueError("its values are real numbers, of which nothing tells what is white")
     if image.mode in ("I;16", "I;16B", "I;16L", "I"):
         image = image.convert("I").point(lambda value: value * (1 / 256)).convert("L")
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
