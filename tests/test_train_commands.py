@@ -26,6 +26,7 @@ from convscale.training.recipe_files import read_recipe
 from tests.test_datasets import write_images
 
 NETS = """
+import torch
 from torch import nn
 
 
@@ -39,6 +40,21 @@ def net(num_classes=10, in_chans=3):
 
 def seven():
     return net(7)
+
+
+class Single(nn.Module):
+    def __init__(self, num_classes):
+        super().__init__()
+        self.body = net(num_classes)
+
+    def forward(self, x):
+        if torch.is_autocast_enabled("cpu"):
+            raise RuntimeError("single precision alone")
+        return self.body(x)
+
+
+def single(num_classes=10):
+    return Single(num_classes)
 
 
 def two_heads(num_classes=10):
@@ -364,6 +380,34 @@ def test_half_precision_on_a_processor_is_refused(tmp_path, nets, capsys):
     )  # fmt: skip
     assert "Precision fp16 takes a GPU" in line
     assert not (tmp_path / "run").exists()
+
+
+def test_a_precision_in_which_the_network_does_not_run_is_noted(tmp_path, nets, capsys):
+    status = run([
+        "train", nets.replace(":net", ":single"), "--data", "digits", "--resolution", "16",
+        "--epochs", "1", "--out", str(tmp_path / "run"), "--set", "workers=0",
+        "--set", "channels_last=false", "--json", "--device", "cpu",
+    ])  # fmt: skip
+    printed = capsys.readouterr()
+    assert status == 0, printed.err
+    found = json.loads(printed.out)
+    assert found["variant"]["precision"] == "fp32"
+    assert found["notes"] == ["bf16, contiguous does not run: single precision alone"]
+
+
+def test_eval_says_where_to_name_data_that_were_moved(tmp_path, nets, capsys, monkeypatch):
+    for split in ("train", "val"):
+        write_images(tmp_path / "pictures", split, {"a": 4, "b": 4})
+    monkeypatch.chdir(tmp_path)
+    trained(
+        capsys, nets, "--data", "pictures", "--resolution", 16, "--epochs", 1, "--out", "run",
+        "--set", "batch_size=4",
+    )  # fmt: skip
+    (tmp_path / "pictures").rename(tmp_path / "moved")
+    line = refused(capsys, "eval", "run", "--base", nets)
+    assert "Unknown data 'pictures'" in line
+    assert "--data (data=) tells where they are now" in line
+    assert judged(capsys, "run", "--base", nets, "--data", "moved")["images"] == 8
 
 
 @pytest.mark.parametrize("place", ["/proc/no/run", "file/run", "full", ""])

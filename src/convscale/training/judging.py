@@ -93,7 +93,7 @@ def judge(
     """
     path = Path(folder)
     document = read_result(path)
-    found = read_data(document["data"] if data is None else data)
+    found = _data_of(document) if data is None else read_data(data)
     differing = classes_differ(document, found)
     if differing is not None:
         raise InputError(f"The network of {path} cannot be judged by {found.name}: {differing}.")
@@ -112,6 +112,17 @@ def judge(
     said = {"device": str(where), "threads": torch.get_num_threads(), "variant": str(variant)}
     broken = tuple(batches.broken.found)
     return Judged(document["network"], found.name, side, errors, broken, said)
+
+
+def _data_of(document: dict[str, Any]) -> Data:
+    """Return the data of a run; where they are no longer, say how to name others."""
+    try:
+        return read_data(document["data"])
+    except InputError as error:
+        raise InputError(
+            f"{error.line} The run was trained on them, as seen from where it was started; --data "
+            "(data=) tells where they are now."
+        ) from error
 
 
 def _judged(

@@ -336,7 +336,7 @@ class _Training:
             images_per_second=images / spent if spent else None,
             peak_memory_bytes=_peak_memory(self.processes.device),
             broken=tuple(self.processes.merged(self.broken.found)),
-            notes=self.subject.notes,
+            notes=(*self.subject.notes, *self.choice.notes),
             is_first=self.processes.is_first,
         )
 

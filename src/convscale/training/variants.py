@@ -72,13 +72,14 @@ class Choice:
             "precision": self.variant.precision,
             "channels_last": self.variant.channels_last,
             "step_ms": self.step_ms,
+            "notes": list(self.notes),
         }
 
     @classmethod
     def from_document(cls, document: dict[str, Any]) -> Choice:
         """Read what `as_document` wrote."""
         variant = Variant(document["precision"], channels_last=document["channels_last"])
-        return cls(variant, dict(document["step_ms"]))
+        return cls(variant, dict(document["step_ms"]), tuple(document.get("notes", ())))
 
 
 def choose_variant(
