@@ -61,3 +61,20 @@ def near_names(name: str, known: Iterable[str], *, limit: int = 3) -> str:
     if not close:
         return ""
     return f" Did you mean {' or '.join(by_lower[entry] for entry in close)}?"
+
+
+class ElsewhereError(ConvscaleError):
+    """End one of several processes for a reason that another of them says.
+
+    Args:
+        message: Which process ended the work.
+        exit_status: The exit status of that process.
+
+    Example:
+        >>> ElsewhereError("Process 0 has ended the run.", exit_status=3).exit_status
+        3
+    """
+
+    def __init__(self, message: str, *, exit_status: int = 2) -> None:
+        super().__init__(message)
+        self.exit_status = exit_status

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import typer
 
-from convscale.errors import ConvscaleError
+from convscale.errors import ConvscaleError, ElsewhereError
 
 BAD_INPUT, INTERRUPTED, DEFECT = 2, 130, 1
 _REPORT = "please report it; set CONVSCALE_TRACEBACK=1 to see the traceback"
@@ -14,7 +14,7 @@ _REPORT = "please report it; set CONVSCALE_TRACEBACK=1 to see the traceback"
 
 @dataclass(frozen=True)
 class Failure:
-    """An exit status and the one line that goes with it.
+    """An exit status and the one line that goes with it; empty where another process says it.
 
     Example:
         >>> Failure(2, "Factor 0 is not positive.").status
@@ -34,6 +34,8 @@ def failure_of(error: BaseException) -> Failure:
         >>> failure_of(KeyError("width")).line.split(";")[0]
         "internal error: KeyError: 'width'"
     """
+    if isinstance(error, ElsewhereError):
+        return Failure(error.exit_status, "")
     if isinstance(error, ConvscaleError):
         return Failure(error.exit_status, one_line(error.line))
     if isinstance(error, KeyboardInterrupt | typer.Abort):

@@ -191,7 +191,8 @@ def _work(arguments: Sequence[str], page: Page) -> int:
 def _refuse(failure: Failure) -> int:
     if failure.status == DEFECT and os.environ.get("CONVSCALE_TRACEBACK"):
         traceback.print_exc()
-    _complain(failure.line)
+    if failure.line:
+        _complain(failure.line)
     return failure.status
 
 

@@ -16,7 +16,7 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedDataParallelKwargs
 from torch import Tensor, nn
 
-from convscale.errors import ConvscaleError, InputError
+from convscale.errors import ConvscaleError, ElsewhereError, InputError
 from convscale.runtime.devices import open_device
 
 _MIXED = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
@@ -30,10 +30,6 @@ _LOST = re.compile(
 
 class LostProcessError(ConvscaleError):
     """Say that another process of the run has ended, so that this one cannot go on."""
-
-
-class ElsewhereError(ConvscaleError):
-    """End a process for a reason that another one says."""
 
 
 @dataclass(frozen=True)
@@ -96,12 +92,15 @@ class Processes:
             if self.world == 1 or isinstance(error, LostProcessError):
                 raise
             problem = error
-        own = [float(problem is not None and rank == self.rank) for rank in range(self.world)]
-        speaker = next((rank for rank, told in enumerate(self.total(own)) if told), None)
+        status = 0 if problem is None else problem.exit_status
+        statuses = self.total([float(status * (rank == self.rank)) for rank in range(self.world)])
+        speaker = next((rank for rank, told in enumerate(statuses) if told), None)
         if problem is not None and speaker == self.rank:
             raise problem
         if speaker is not None:
-            raise ElsewhereError(f"Process {speaker} has ended the run.")
+            raise ElsewhereError(
+                f"Process {speaker} has ended the run.", exit_status=int(statuses[speaker])
+            )
 
     def merged(self, found: dict[str, str]) -> dict[str, str]:
         """Return the entries of all processes together."""

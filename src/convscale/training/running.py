@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from convscale.errors import ElsewhereError
 from convscale.training.checkpoint import Checkpoint, read_checkpoint
 from convscale.training.datasets import Data, read_data
 from convscale.training.failing import Stopped, TrainingError, going_on
@@ -30,7 +31,6 @@ from convscale.training.parts import (
     make_schedule,
 )
 from convscale.training.processes import (
-    ElsewhereError,
     LostProcessError,
     Processes,
     open_processes,
@@ -92,6 +92,7 @@ def train(request: TrainRequest, watch: Watch, *, wish: Wish | None = None) -> T
         InputError: If the request, the data or the folder are wrong.
         TrainingError: If the loss is no number, or a checkpoint cannot be written.
         LostProcessError: If another process of the run has ended.
+        ElsewhereError: If another process says why the run has ended.
         KeyboardInterrupt: If a person stopped it; its checkpoint is written.
     """
     with open_processes(request.device) as processes, contextlib.ExitStack() as stack:
@@ -104,9 +105,9 @@ def train(request: TrainRequest, watch: Watch, *, wish: Wish | None = None) -> T
         except TrainingError as error:
             if processes.is_first:
                 raise
-            raise SystemExit(error.exit_status) from error
-        except ElsewhereError as error:
-            raise SystemExit(error.exit_status) from error
+            raise ElsewhereError(
+                "Process 0 has ended the run.", exit_status=error.exit_status
+            ) from error
     if wish.interrupted and not result.finished:
         raise KeyboardInterrupt
     return result
