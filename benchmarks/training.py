@@ -26,13 +26,13 @@ from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, Dataset
 
 from convscale.training.datasets import Data, read_data
-from convscale.training.keeper import Tick
 from convscale.training.progress import Row
 from convscale.training.recipe import Recipe
 from convscale.training.request import TrainRequest
 from convscale.training.running import train
 from convscale.training.subject import prepare
 from convscale.training.transforms import training_transform
+from convscale.training.watch import Tick
 
 # What must hold: images a second over those of the plain loop; the share of time without data.
 LEAST_RATIO, MOST_WAIT = 0.97, 0.05

@@ -20,10 +20,10 @@ from convscale.training.recipe_files import read_recipe
 from convscale.training.signals import heeding_signals
 
 if TYPE_CHECKING:
-    from convscale.training.keeper import Tick
+    from convscale.training.outcome import TrainResult
     from convscale.training.progress import Row
     from convscale.training.results import Board
-    from convscale.training.running import TrainResult
+    from convscale.training.watch import Tick
 
 Data = Annotated[
     str,

@@ -15,8 +15,8 @@ from rich.progress import BarColumn, Progress, TextColumn
 from convscale.report.durations import format_duration
 
 if TYPE_CHECKING:
-    from convscale.training.keeper import Tick
     from convscale.training.progress import Row
+    from convscale.training.watch import Tick
 
 _EVERY_S = 10.0  # between lines where there is no terminal
 _WINDOW_S = 15.0  # over which throughput is averaged

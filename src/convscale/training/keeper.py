@@ -6,9 +6,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +14,7 @@ from torch import Tensor, nn
 from convscale.errors import InputError
 from convscale.files import write_whole
 from convscale.training.checkpoint import Checkpoint, CheckpointError, write_checkpoint
+from convscale.training.epochs import better, epoch_row
 from convscale.training.failing import NonFiniteLossError, Stopped, going_on, not_finite
 from convscale.training.feed import Feed
 from convscale.training.history import write_history
@@ -23,70 +22,18 @@ from convscale.training.loop import Run
 from convscale.training.metrics import Errors
 from convscale.training.parts import learning_rate
 from convscale.training.processes import Processes
-from convscale.training.progress import Progress, Row
+from convscale.training.progress import Progress
+from convscale.training.run_files import Files
 from convscale.training.signals import Wish
 from convscale.training.states import module_bytes, packed
 from convscale.training.updates_log import UpdatesLog
+from convscale.training.watch import Tick, Watch
 
 # On other devices than the processor, losses are read so many updates later: it runs ahead.
 _LAG = 2
 Batch = tuple[Tensor, Tensor]
-
-
-@dataclass(frozen=True)
-class Tick:
-    """An update that was made: its number and those of the run, counted from 1, and its loss.
-
-    Example:
-        >>> Tick(update=1, updates=10, epoch=0, loss=2.3, lr=0.1, images=32).loss
-        2.3
-    """
-
-    update: int
-    updates: int
-    epoch: int
-    loss: float
-    lr: float
-    images: int
-
-
-class Watch(Protocol):
-    """What shows a run to a person."""
-
-    def on_update(self, tick: Tick) -> None:
-        """Take an update."""
-
-    def on_epoch(self, row: Row) -> None:
-        """Take what came of an epoch."""
-
-    def on_note(self, line: str) -> None:
-        """Take something to know."""
-
-
-@dataclass(frozen=True)
-class Files:
-    """Where a run writes: the weights, the losses, and the state to go on from.
-
-    Example:
-        >>> Files(Path("run")).state.name
-        'state'
-    """
-
-    folder: Path
-
-    @property
-    def state(self) -> Path:
-        """The folder of checkpoints."""
-        return self.folder / "state"
-
-    @property
-    def steps(self) -> Path:
-        """The loss of every step."""
-        return self.folder / "steps.csv"
-
-    def weights(self, name: str) -> Path:
-        """Return the file of weights: best, last or ema."""
-        return self.folder / f"{name}.safetensors"
+Through = Callable[[Iterable[Batch]], Iterable[Batch]]
+Judge = Callable[[nn.Module, Through], Errors]
 
 
 class RunKeeper:
@@ -115,7 +62,7 @@ class RunKeeper:
         progress: Progress,
         processes: Processes,
         files: Files,
-        judge: Callable[[nn.Module, Callable[[Iterable[Batch]], Iterable[Batch]]], Errors],
+        judge: Judge,
         watch: Watch,
         wish: Wish,
         every_s: float,
@@ -156,10 +103,12 @@ class RunKeeper:
         found = {"": self._errors(self._module)}
         if self._run.average is not None:
             found["ema_"] = self._errors(self._run.average.module)
-        self._progress.end_epoch(self._row(epoch, found))
+        lr, order = learning_rate(self._run.schedule), self._run.order
+        row = epoch_row(epoch, found, progress=self._progress, order=order, lr=lr)
+        self._progress.end_epoch(row)
         self._write_weights(epoch, found)
         self.save()
-        self._watch.on_epoch(self._progress.rows[-1])
+        self._watch.on_epoch(row)
         if self._progress.epochs < self._run.order.epochs:
             self._stop_if_asked()
         self._clock_s, self._waited_s = time.perf_counter(), self._waited_now()
@@ -237,41 +186,19 @@ class RunKeeper:
                 raise Stopped
             yield batch
 
-    def _row(self, epoch: int, found: dict[str, Errors]) -> Row:
-        progress, order = self._progress, self._run.order
-        row: Row = {
-            "epoch": epoch + 1,
-            "steps": progress.updates,
-            "lr": learning_rate(self._run.schedule),
-            "train_loss": progress.loss_sum / order.steps,
-            "validation_loss": found[""].loss,
-        }
-        for kind, errors in found.items():
-            row[f"{kind}top1_error_pct"] = errors.top1_error_pct
-            row[f"{kind}top5_error_pct"] = errors.top5_error_pct
-        spent = progress.training_s
-        row["seconds"] = spent
-        row["images_per_second"] = order.steps * order.batch_size / spent if spent else None
-        row["data_wait_share"] = progress.waiting_s / spent if spent else None
-        return row
-
     def _write_weights(self, epoch: int, found: dict[str, Errors]) -> None:
         average = self._run.average
         modules = {"": self._module, **({} if average is None else {"ema_": average.module})}
-        kind = min(found, key=lambda name: found[name].top1_error_pct)
-        lowest, best = found[kind].top1_error_pct, self._progress.best
-        better = best is None or lowest < best["top1_error_pct"]
-        if better:
-            weights = "ema" if kind else "last"
-            self._progress.best = {"epoch": epoch + 1, "weights": weights, "top1_error_pct": lowest}
-            self._progress.best["top5_error_pct"] = found[kind].top5_error_pct
+        improved = better(epoch, found, self._progress.best)
+        if improved is not None:
+            self._progress.best = improved[1]
 
         def write() -> None:
             for name, module in modules.items():
                 path = self._files.weights("ema" if name else "last")
                 data = module_bytes(module)
                 write_whole(path, data)
-                if better and name == kind:
+                if improved is not None and name == improved[0]:
                     write_whole(self._files.weights("best"), data)
             write_history(self._files.folder, self._progress.rows)
 

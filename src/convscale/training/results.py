@@ -16,11 +16,11 @@ from convscale.runtime.devices import open_device
 from convscale.scaling.storage import DESCRIPTION, description_of
 from convscale.training.datasets import Data
 from convscale.training.history import write_history
-from convscale.training.keeper import Tick
+from convscale.training.outcome import TrainResult
 from convscale.training.progress import Row
 from convscale.training.recipe_files import write_recipe
-from convscale.training.running import TrainResult
 from convscale.training.transforms import crop_pct, norm
+from convscale.training.watch import Tick
 
 RESULT, RECIPE, BOARD = "result.json", "recipe.yaml", "tensorboard"
 _PACKAGES = ("convscale", "torch", "torchvision", "timm", "accelerate")
