@@ -21,8 +21,8 @@ from convscale.network.sources import from_family
 from convscale.report.curves import curves_figure, curves_frame
 from convscale.training.history import read_history
 from convscale.training.judging import judge
-from convscale.training.keeper import Tick
 from convscale.training.recipe_files import read_recipe
+from convscale.training.watch import Tick
 from tests.test_datasets import write_images
 
 NETS = """

@@ -3,15 +3,36 @@
 from __future__ import annotations
 
 import csv
-import json
+import signal
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.training_runs import assert_equal_runs, norm_images, norms, run, started
+from tests.forking import forked_together
+from tests.training_runs import (
+    assert_equal_runs,
+    by_torchrun,
+    norm_images,
+    norms,
+    run,
+    run_command,
+    run_dying,
+    run_with,
+    write_norms,
+)
 
 CALM = {"dropout": 0.0, "augment": "none", "lr": 0.02}
+NET = """
+from torch import nn
+
+
+def net(num_classes=10):
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.Flatten(),
+        nn.Linear(128, num_classes),
+    )
+"""
 CUT = {"epochs": 1, "augment": "none", "ema": 0.9, "checkpoint_steps": 3}
 
 
@@ -19,8 +40,8 @@ CUT = {"epochs": 1, "augment": "none", "ema": 0.9, "checkpoint_steps": 3}
 def written(tmp_path_factory):
     """Where two processes have written what they normalised."""
     folder = tmp_path_factory.mktemp("norms")
-    done = started("norm", folder, processes=2)
-    assert done.returncode == 0, done.stderr
+    for status, said in forked_together(write_norms, folder):
+        assert status == 0, said
     return folder
 
 
@@ -50,7 +71,7 @@ def losses(folder):
 
 def test_two_processes_have_the_losses_of_one(tmp_path):
     run(tmp_path / "one", **CALM)
-    done = started("train", tmp_path / "two", json.dumps(CALM), processes=2)
+    done = by_torchrun(tmp_path / "two", CALM)
     assert done.returncode == 0, done.stderr
     one, two = losses(tmp_path / "one"), losses(tmp_path / "two")
     assert len(one) == len(two) == 22
@@ -58,13 +79,31 @@ def test_two_processes_have_the_losses_of_one(tmp_path):
 
 
 def test_a_process_that_dies_ends_the_run_which_goes_on(tmp_path):
-    done = started("dies", tmp_path / "cut", json.dumps(CUT), processes=2)
-    assert done.returncode != 0
-    assert (
+    (first, said), (second, _) = forked_together(run_dying, tmp_path / "cut", CUT)
+    assert (first, second) == (1, -signal.SIGKILL)
+    assert said.splitlines()[-1] == (
         "Another of the 2 processes has ended, so process 0 cannot go on. The last good checkpoint "
         f"is {tmp_path}/cut/state/checkpoint-00001: start the same command again to go on from it."
-    ) in done.stderr
+    )
     for folder in ("cut", "whole"):
-        done = started("train", tmp_path / folder, json.dumps(CUT), processes=2)
-        assert done.returncode == 0, done.stderr
+        for status, said in forked_together(run_with, tmp_path / folder, CUT):
+            assert status == 0, said
     assert_equal_runs(tmp_path / "whole", tmp_path / "cut")
+
+
+@pytest.mark.parametrize(
+    ("knobs", "line"),
+    [
+        ("batch_size=127", "A batch of 127 cannot be parted evenly among 2 processes."),
+        ("lr=1e9 warmup_epochs=0 precision=fp32 channels_last=false", "The loss is nan at step"),
+    ],
+)
+def test_one_process_says_why_all_of_them_end(tmp_path, knobs, line):
+    file = tmp_path / "nets.py"
+    file.write_text(NET)
+    words = f"train {file}:net --data digits --resolution 8 --device cpu --out {tmp_path / 'run'}"
+    settings = [word for knob in ("workers=0", *knobs.split()) for word in ("--set", knob)]
+    (first, said), (second, nothing) = forked_together(run_command, [*words.split(), *settings])
+    assert (first, second) == (2, 2)
+    assert f"convscale: {line}" in said
+    assert nothing == ""

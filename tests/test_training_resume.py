@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import shutil
 import signal
@@ -17,7 +16,7 @@ from convscale.errors import InputError
 from convscale.training import checkpoint as checkpoints
 from convscale.training.checkpoint import CheckpointError
 from convscale.training.failing import NonFiniteLossError
-from tests.training_runs import Silent, assert_equal_runs, rows_of, run, started
+from tests.training_runs import Silent, assert_equal_runs, kill_at_random, rows_of, run
 
 LOWER = {"precision": "bf16", "channels_last": True}
 ALL = {"mixup": 0.2, "ema": 0.9, "augment": "rand-m9-mstd0.5", "label_smoothing": 0.1}
@@ -32,9 +31,7 @@ ALL = {"mixup": 0.2, "ema": 0.9, "augment": "rand-m9-mstd0.5", "label_smoothing"
     ids=["mixing, average and a worker", "AdamW in bf16 and channels-last"],
 )
 def test_a_run_that_is_killed_ends_as_one_that_is_not(tmp_path, seed, knobs):
-    done = started("kills", tmp_path, seed, 4, json.dumps(knobs))
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["killed"] >= 3
+    assert kill_at_random(tmp_path, seed=seed, times=4, knobs=knobs) >= 3
     assert_equal_runs(tmp_path / "whole", tmp_path / "killed")
 
 

@@ -1,14 +1,12 @@
-"""Tiny training runs for the tests of training: a network that takes seconds, and its kills.
+"""Tiny training runs for the tests of training: a network that takes seconds, kills, processes.
 
-`python -m tests.training_runs kills FOLDER SEED TIMES RECIPE` trains undisturbed in FOLDER/whole,
-and in FOLDER/killed with SIGKILL at TIMES random moments; `... train FOLDER RECIPE` trains
-in this process, or in those of torchrun; `... dies FOLDER RECIPE` likewise, but the second process
-is killed after a few updates; `... norm FOLDER` writes what batch normalisation over the batch of
-all processes gives. The kills are of forked children, so that libraries are imported once.
+Runs in processes of their own are forked from one that has imported everything
+(`tests.forking`). `python -m tests.training_runs FOLDER RECIPE` trains, for torchrun to start.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -16,7 +14,6 @@ import signal
 import subprocess
 import sys
 import time
-import traceback
 from pathlib import Path
 
 import torch
@@ -24,12 +21,15 @@ from safetensors.torch import save_file
 from timm.layers import BatchNormAct2d
 from torch import nn
 
+from convscale.cli.main import run as command
 from convscale.errors import ConvscaleError
+from convscale.training.outcome import TrainResult
 from convscale.training.processes import open_processes
 from convscale.training.recipe import Recipe
 from convscale.training.request import TrainRequest
-from convscale.training.running import TrainResult, train
+from convscale.training.running import train
 from convscale.training.syncing import SyncedBatchNorm
+from tests.forking import PIPE, ended, forked
 
 ROOT = Path(__file__).parent.parent
 SHORT = {
@@ -82,11 +82,18 @@ def short(**knobs) -> Recipe:
     return Recipe(**{**SHORT, **knobs})
 
 
-def run(folder: Path, watch=None, **knobs) -> TrainResult:
-    """Train the tiny network on the digits; the same weights at the start every time."""
+def run(folder: Path, watch=None, *, network=None, resolution=8, **knobs) -> TrainResult:
+    """Train the tiny network, or one by its name, on the digits, with the same first weights."""
     torch.manual_seed(0)
-    request = TrainRequest(Tiny(), "digits", folder, short(**knobs), resolution=8, device="cpu")
+    request = TrainRequest(
+        network or Tiny(), "digits", folder, short(**knobs), resolution=resolution, device="cpu"
+    )
     return train(request, watch or Silent())
+
+
+def run_with(folder: Path, knobs: dict) -> None:
+    """Train with the knobs of `run`."""
+    run(folder, **knobs)
 
 
 def state_of(folder: Path) -> dict[str, bytes]:
@@ -116,20 +123,12 @@ def assert_equal_runs(one: Path, other: Path) -> None:
     assert (one / "steps.csv").read_text() == (other / "steps.csv").read_text()
 
 
-def started(*words, processes: int = 1) -> subprocess.CompletedProcess:
-    """Run this file in a process of its own, or in several by torchrun."""
-    path = os.pathsep.join([str(ROOT / "src"), str(ROOT)])
-    run_by = ["torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", "-m"]
-    by = run_by if processes > 1 else []
+def by_torchrun(folder: Path, knobs: dict) -> subprocess.CompletedProcess:
+    """Train in two processes that torchrun starts."""
+    words = ["torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m"]
     return subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            *(by if processes > 1 else []),
-            "tests.training_runs",
-            *map(str, words),
-        ],
-        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+        [sys.executable, "-m", *words, "tests.training_runs", str(folder), json.dumps(knobs)],
+        env={**os.environ, "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}"},
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -138,59 +137,47 @@ def started(*words, processes: int = 1) -> subprocess.CompletedProcess:
 
 
 class Telling(Silent):
-    """A watch that writes a byte for every update and epoch."""
+    """A watch that tells every update and epoch at once."""
 
-    def __init__(self, pipe: int) -> None:
+    def __init__(self, pipe) -> None:
         super().__init__()
         self.pipe = pipe
 
     def on_update(self, tick):
-        os.write(self.pipe, b"u")
+        self.pipe.send_bytes(b"update")
 
     def on_epoch(self, row):
-        os.write(self.pipe, b"e")
+        self.pipe.send_bytes(b"epoch")
 
 
-def _forked(folder: Path, knobs: dict) -> tuple[int, int]:
-    """Train in a child; return it and the pipe on which it tells its updates."""
-    reading, writing = os.pipe()
-    child = os.fork()
-    if child:
-        os.close(writing)
-        return child, reading
-    os.close(reading)
-    torch.set_num_threads(1)
-    status = 1
-    try:
-        run(folder, Telling(writing), **knobs)
-        status = 0
-    except Exception:
-        traceback.print_exc()
-        raise
-    finally:
-        os._exit(status)  # nothing of the parent's is to be ended here
+def run_telling(folder: Path, pipe, knobs: dict) -> None:
+    """Train, and tell every update and epoch on a pipe."""
+    run(folder, Telling(pipe), **knobs)
 
 
-def _kills(folder: Path, seed: int, times: int, knobs: dict) -> None:
-    began, choose, killed = time.monotonic(), random.Random(seed), 0
-    child, told = _forked(folder / "whole", knobs)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    updates = os.read(told, 10_000).count(b"u")
+def kill_at_random(folder: Path, *, seed: int, times: int, knobs: dict) -> int:
+    """Train in FOLDER/whole, and in FOLDER/killed with SIGKILL at random moments; count them."""
+    choose, killed = random.Random(seed), 0
+    began = time.monotonic()
+    assert ended(forked(run_with, folder / "whole", knobs)) == 0
+    updates = len((folder / "whole" / "steps.csv").read_text().splitlines()) - 1
     a_moment = (time.monotonic() - began) / updates
     while True:
-        child, told = _forked(folder / "killed", knobs)
+        told, telling = PIPE(duplex=False)
+        child = forked(run_telling, folder / "killed", telling, knobs)
+        telling.close()
         if killed < times:
-            for _ in range(choose.randint(0, updates // times)):
-                os.read(told, 1)
-            time.sleep(choose.uniform(0, a_moment))
-            os.kill(child, signal.SIGKILL)
-        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        os.close(told)
+            with contextlib.suppress(EOFError):  # it has ended before
+                for _ in range(choose.randint(1, updates // times)):
+                    told.recv_bytes()
+            time.sleep(choose.uniform(0, a_moment / 4))
+            child.kill()
+        status = ended(child)
+        told.close()
         if status != -signal.SIGKILL:
             assert status == 0, f"a run that was killed {killed} times ended with {status}"
-            break
+            return killed
         killed += 1
-    sys.stdout.write(json.dumps({"killed": killed, "updates": updates}))
 
 
 class Dying(Silent):
@@ -200,6 +187,19 @@ class Dying(Silent):
         super().on_update(tick)
         if os.environ["RANK"] == "1" and len(self.losses) == 5:
             os.kill(os.getpid(), signal.SIGKILL)
+
+
+def run_dying(folder: Path, knobs: dict) -> None:
+    """Train until the second process dies, and say what the others say."""
+    try:
+        run(folder, Dying(), **knobs)
+    except ConvscaleError as error:
+        sys.exit(error.line)
+
+
+def run_command(words: list[str]) -> None:
+    """Run a command line as the program does."""
+    sys.exit(command(words))
 
 
 def norms() -> dict[str, nn.Module]:
@@ -225,7 +225,8 @@ def norm_images() -> tuple[torch.Tensor, torch.Tensor]:
     return made[0] * 3 + 1, made[1]
 
 
-def _write_norms(folder: Path) -> None:
+def write_norms(folder: Path) -> None:
+    """Write what batch normalisation over the batch of all processes gives."""
     with open_processes("cpu") as processes:
         part = slice(4 * processes.rank, 4 * processes.rank + 4)
         for name, module in norms().items():
@@ -243,15 +244,4 @@ def _write_norms(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    match sys.argv[1:]:
-        case ["kills", folder, seed, times, knobs]:
-            _kills(Path(folder), int(seed), int(times), json.loads(knobs))
-        case ["train", folder, knobs]:
-            run(Path(folder), **json.loads(knobs))
-        case ["dies", folder, knobs]:
-            try:
-                run(Path(folder), Dying(), **json.loads(knobs))
-            except ConvscaleError as error:
-                sys.exit(error.line)
-        case ["norm", folder]:
-            _write_norms(Path(folder))
+    run_with(Path(sys.argv[1]), json.loads(sys.argv[2]))
