@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import multiprocessing
 import os
 import shutil
 import signal
@@ -14,8 +15,16 @@ from safetensors.torch import load_file
 
 from convscale.errors import InputError
 from convscale.training import checkpoint as checkpoints
-from convscale.training.checkpoint import CheckpointError
-from convscale.training.failing import NonFiniteLossError
+from convscale.training import updates_log
+from convscale.training.checkpoint import (
+    Checkpoint,
+    CheckpointError,
+    read_checkpoint,
+    write_checkpoint,
+)
+from convscale.training.failing import NonFiniteLossError, going_on
+from convscale.training.request import TrainRequest, begin_or_go_on
+from convscale.training.updates_log import UpdatesLog
 from tests.training_runs import Silent, assert_equal_runs, kill_at_random, rows_of, run
 
 LOWER = {"precision": "bf16", "channels_last": True}
@@ -67,6 +76,23 @@ def test_sigterm_writes_a_checkpoint_and_the_run_goes_on(tmp_path, whole):
     for epoch in (0, 1):
         assert cut_off(tmp_path / "cut", epoch).updates < 22
     assert run(tmp_path / "cut").finished
+    assert_equal_runs(whole, tmp_path / "cut")
+
+
+class StoppingAll(Stopping):
+    """A watch that sends SIGTERM to the workers too, as one to the group of processes does."""
+
+    def on_update(self, tick):
+        super().on_update(tick)
+        if tick.epoch == self.epoch and len(self.losses) == 2:
+            for child in multiprocessing.active_children():
+                os.kill(child.pid, signal.SIGTERM)
+
+
+def test_sigterm_to_all_processes_of_a_run_is_heeded_likewise(tmp_path, whole):
+    watch = StoppingAll(0)
+    assert not run(tmp_path / "cut", watch, workers=1).finished
+    assert run(tmp_path / "cut", workers=1).finished
     assert_equal_runs(whole, tmp_path / "cut")
 
 
@@ -162,3 +188,51 @@ def test_a_folder_with_other_things_is_left_alone(tmp_path):
         match=rf"^The folder {tmp_path} exists and holds no run. Write the name of a new one.$",
     ):
         run(tmp_path)
+
+
+def test_images_that_have_come_since_are_refused(tmp_path):
+    request = TrainRequest("resnet18", "digits", tmp_path / "run")
+    begin_or_go_on(request.out, request.identity("timm:resnet18", images=1438))
+    with pytest.raises(InputError, match=r"other settings: images is 1438 there, not 1439\."):
+        begin_or_go_on(request.out, request.identity("timm:resnet18", images=1439))
+
+
+def test_a_checkpoint_that_is_not_complete_is_not_called_good(tmp_path):
+    for number in (1, 2):
+        write_checkpoint(tmp_path, Checkpoint(number, {"model": b"abc"}, {}))
+    (tmp_path / "checkpoint-00002" / "model").write_bytes(b"ab")
+    assert going_on(tmp_path) == (
+        f"The last good checkpoint is {tmp_path}/checkpoint-00001: start the same command again to "
+        "go on from it."
+    )
+
+
+def test_a_file_in_the_place_of_a_checkpoint_makes_room(tmp_path):
+    (tmp_path / "checkpoint-00001").write_text("")
+    path = write_checkpoint(tmp_path, Checkpoint(1, {"model": b"abc"}, {}))
+    assert read_checkpoint(tmp_path, warn=pytest.fail).files == {"model": b"abc"}
+    assert path.is_dir()
+
+
+@pytest.mark.parametrize("content", [b"step,epoch,loss,lr\nhello\n", b"step\n1,\xff\n"])
+def test_losses_that_cannot_be_read_are_refused_in_one_line(tmp_path, content):
+    path = tmp_path / "steps.csv"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=rf"^{path} is no table of losses: .*Remove it to go on"):
+        UpdatesLog(path, updates=3)
+
+
+def test_losses_on_a_full_disk_name_the_last_good_checkpoint(tmp_path, monkeypatch):
+    """steps.csv is written every hundred steps, between checkpoints too."""
+
+    def full(self):
+        raise InputError(f"Cannot write {self._path}: No space left on device.")
+
+    monkeypatch.setattr(updates_log, "_EVERY", 5)
+    monkeypatch.setattr(UpdatesLog, "flush", full)
+    with pytest.raises(
+        CheckpointError,
+        match=rf"^Cannot write {tmp_path}/run/steps.csv: No space left on device. There is no "
+        r"checkpoint yet: start the same command again to begin anew.$",
+    ):
+        run(tmp_path / "run")

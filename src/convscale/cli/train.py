@@ -15,6 +15,7 @@ from convscale.cli.recipe import Settings
 from convscale.cli.values import optional_whole_number, writing
 from convscale.cli.watch import Display, watching
 from convscale.errors import InputError
+from convscale.files import write_whole
 from convscale.quantities import parse_resolution
 from convscale.training.recipe_files import read_recipe
 from convscale.training.signals import heeding_signals
@@ -144,4 +145,4 @@ def _draw(result: TrainResult, document: dict[str, Any]) -> None:
 
     title = f"{document['network']} on {document['data']}"
     figure = curves_figure(curves_frame(result.rows), title)
-    (result.folder / CURVES).write_bytes(rendered(figure, "png"))
+    write_whole(result.folder / CURVES, rendered(figure, "png"))

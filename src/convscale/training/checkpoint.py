@@ -121,16 +121,24 @@ def read_checkpoint(folder: Path, *, warn: Warn) -> Checkpoint | None:
 
 
 def last_checkpoint(folder: Path) -> Path | None:
-    """Return the folder of the newest checkpoint, unread.
+    """Return the folder of the newest checkpoint that is complete.
 
     Example:
         >>> last_checkpoint(Path("no such folder"))
     """
-    return next(iter(_checkpoints(folder)), None)
+    return next((path for path in _checkpoints(folder) if _is_complete(path)), None)
 
 
 class _IncompleteError(Exception):
     """A checkpoint lacks something that it says it has."""
+
+
+def _is_complete(path: Path) -> bool:
+    try:
+        _read(path)
+    except _IncompleteError:
+        return False
+    return True
 
 
 def _checkpoints(folder: Path) -> list[Path]:
@@ -171,6 +179,8 @@ def _read(path: Path) -> Checkpoint:
         if _hash(text.encode()) != outer["sha256"]:
             raise _IncompleteError(f"{_VALUES} has changed since it was written")
         body = json.loads(text)
+        if body["schema_version"] != _VERSION:
+            raise _IncompleteError(f"{_VALUES} is not of schema version {_VERSION}")
         files = {name: _read_file(path / name, entry) for name, entry in body["files"].items()}
         return Checkpoint(int(body["number"]), files, body["values"])
     except OSError as error:
@@ -205,8 +215,9 @@ def _write(path: Path, data: bytes) -> None:
 
 def _replace(partial: Path, target: Path) -> None:
     """Give a written folder its name; what stood there was of an earlier, broken try."""
-    if target.exists():
+    if target.is_dir():
         shutil.rmtree(target)
+    target.unlink(missing_ok=True)
     os.rename(partial, target)
 
 

@@ -165,8 +165,9 @@ class RunKeeper:
 
     def _show(self, update: int, loss: float, lr: float) -> None:
         order, epoch = self._run.order, self._progress.epochs
-        if self._log is not None:
-            self._log.add(update, epoch, loss, lr)
+        log = self._log
+        if log is not None:
+            self._written(lambda: log.add(update, epoch, loss, lr))
         self._watch.on_update(Tick(update, order.updates, epoch, loss, lr, order.batch_size))
 
     def _stop_if_asked(self) -> None:
@@ -237,10 +238,14 @@ class RunKeeper:
         with self._processes.agreeing():
             if not self._first:
                 return
-            try:
-                work()
-            except InputError as error:
-                raise CheckpointError(f"{error.line} {going_on(self._files.state)}") from error
+            self._written(work)
+
+    def _written(self, work: Callable[[], object]) -> None:
+        """Write, or say what is the last good checkpoint."""
+        try:
+            work()
+        except InputError as error:
+            raise CheckpointError(f"{error.line} {going_on(self._files.state)}") from error
 
 
 def _floats(module: nn.Module) -> list[Tensor]:

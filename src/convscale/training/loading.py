@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -231,15 +232,17 @@ def _loader(images: Any, recipe: Recipe, pin_memory: bool, **how: Any) -> Any:
         num_workers=workers,
         collate_fn=_collated,
         pin_memory=pin_memory,
-        worker_init_fn=_one_thread,
+        worker_init_fn=_prepare_worker,
         prefetch_factor=4 if workers else None,
         persistent_workers=workers > 0,
         **how,
     )
 
 
-def _one_thread(_: int) -> None:
+def _prepare_worker(_: int) -> None:
     torch.set_num_threads(1)
+    # what asks all processes of a group to stop is for the training to heed, which ends its workers
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def _workers(recipe: Recipe) -> int:

@@ -50,17 +50,19 @@ class TrainRequest:
     in_chans: int | None = None
     device: str | None = None
 
-    def identity(self, network: str) -> dict[str, Any]:
+    def identity(self, network: str, images: int) -> dict[str, Any]:
         """Return what another run of the same would have in common with this, as JSON takes it.
 
         Args:
             network: The resolved name of the network.
+            images: How many there are to train on: the order of all follows from it.
         """
         recipe = self.recipe.as_document()
         resolution = self.resolution
         return {
             "network": network,
             "data": self.data,
+            "images": images,
             "resolution": list(resolution) if isinstance(resolution, tuple) else resolution,
             "in_chans": self.in_chans,
             **{name: value for name, value in recipe.items() if name not in FREE},
@@ -142,7 +144,7 @@ def alone_in(folder: Path) -> Iterator[None]:
     _read(folder)  # refuses a folder of other things before it writes there
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT)
+        handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
     except OSError as error:
         raise InputError(f"Cannot write in {folder}: {error.strerror or error}.") from error
     try:

@@ -69,7 +69,8 @@ def _result(setup: Setup, watch: Watch, wish: Wish) -> TrainResult:
         with processes.agreeing():
             if processes.is_first:
                 stack.enter_context(alone_in(files.folder))
-                begin_or_go_on(files.folder, setup.request.identity(setup.subject.name))
+                asked = setup.request.identity(setup.subject.name, setup.order.images)
+                begin_or_go_on(files.folder, asked)
         checkpoint = shared_checkpoint(files.state, processes, warn=watch.on_note)
         return _trained(setup, checkpoint, watch, wish)
 

@@ -61,8 +61,13 @@ class UpdatesLog:
 def _kept(path: Path, updates: int) -> list[str]:
     if not path.is_file():
         return []
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)[1:]
-    return [line for line in lines if line.endswith("\n") and _update(line) <= updates]
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)[1:]
+        return [line for line in lines if line.endswith("\n") and _update(line) <= updates]
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{path} is no table of losses: {error}. Remove it to go on without the losses so far."
+        ) from error
 
 
 def _update(line: str) -> int:
