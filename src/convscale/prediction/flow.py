@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -58,8 +60,7 @@ class Flow:
         return Flow(names, *(getattr(self, entry.name)[which] for entry in fields(self)[1:]))
 
 
-@dataclass(frozen=True)
-class _Held:
+class _Held(NamedTuple):
     """A tensor: in full precision or not, its channels last or not by the layout of the input.
 
     Of what attention puts out no more is known than that the next layer can read it.
@@ -69,6 +70,9 @@ class _Held:
     last: bool
     last_nhwc: bool
     loose: bool = False
+
+
+_GIVEN = (_Held(full=True, last=False, last_nhwc=True),)  # what the network is given
 
 
 def flow(calls: Sequence[OperatorCall]) -> Flow:
@@ -82,23 +86,19 @@ def flow(calls: Sequence[OperatorCall]) -> Flow:
         (('convolution', 'native_layer_norm'), [1.0, 1.0], [0.0, 1.0])
     """
     held: list[_Held | None] = []
-    rows: list[tuple[float, ...]] = []
+    rows: list[_Row] = []
     names = kernels(calls)
+    follow = cache(_follow)  # operators alike that read what is held alike: most of a network
     for name, call in zip(names, calls, strict=True):
-        mine = [one for place in call.sources if (one := held[place]) is not None]
+        mine = tuple([one for place in call.sources if (one := held[place]) is not None])
         if not mine and call.bytes_read > call.weight_bytes:
-            mine = [_Held(full=True, last=False, last_nhwc=True)]  # what the network is given
-        state, row = _follow(name, call, mine)
+            mine = _GIVEN
+        weighted = call.weight_bytes > 0 and () not in call.input_shapes
+        state, row = follow(name, call.kind, mine, weighted, call.operator.endswith("_"))
         held.append(state)
         rows.append(row)
     columns = np.array(rows, dtype=np.float64).reshape(len(calls), 6).T
     return Flow(names, *columns)
-
-
-def _widened(name: str, call: OperatorCall) -> bool:
-    """Tell whether weights make the result one of full precision: numbers alone do not."""
-    keeps = call.kind == "norm" or name == "bias"
-    return not keeps and call.weight_bytes > 0 and () not in call.input_shapes
 
 
 def bare(operator: str) -> str:
@@ -124,7 +124,8 @@ def kernels(calls: Sequence[OperatorCall]) -> tuple[str, ...]:
         >>> kernels([product, bias])
         ('mm', 'bias')
     """
-    names = [bare(call.operator) for call in calls]
+    known = cache(bare)
+    names = [known(call.operator) for call in calls]
     for place, call in enumerate(calls):
         if names[place] == "add" and call.weight_bytes and len(call.sources) == 1:
             names[place] = "bias" if names[call.sources[0]] == "mm" else "add"
@@ -149,31 +150,43 @@ def _through(
     return found
 
 
+_Row = tuple[float, float, float, float, float, float]  # as the arrays of a flow
+
+
 def _follow(
-    name: str, call: OperatorCall, mine: list[_Held]
-) -> tuple[_Held | None, tuple[float, ...]]:
+    name: str, kind: str, mine: tuple[_Held, ...], weighted: bool, in_place: bool
+) -> tuple[_Held | None, _Row]:
+    """Return how an operator's result is held, and its row of the flow.
+
+    Args:
+        name: Its name.
+        kind: Its kind.
+        mine: How what it reads is held.
+        weighted: Whether it reads weights, beside tensors that are all more than numbers.
+        in_place: Whether its result takes the place of what it read.
+    """
     if not mine:  # of weights alone
         return None, (1.0, 1.0, 0.0, 0.0, 0.0, 0.0)
     share = sum(one.full for one in mine) / len(mine)
-    if call.kind in _PRODUCTS:
+    if kind in _PRODUCTS:
         read, full, cast = 0.0, False, share
     elif name in _FULL or name.startswith("upsample_"):
         read, full, cast = 1.0, True, 1.0 - share
     else:
         read, cast = share, 0.0
-        full = share > 0 or _widened(name, call)
-        if call.operator.endswith("_"):  # in place: the result is as the first operand was
+        full = share > 0 or (weighted and kind != "norm" and name != "bias")
+        if in_place:  # the result is as the first operand was
             full = mine[-1].full
     own = mine[0]
-    wanted = _wanted(name, call.kind)
+    wanted = _wanted(name, kind)
     moved = wanted is not None and own.last != wanted and not own.loose
-    if call.kind in CONVOLUTIONS:  # the weights of a network in nhwc have their channels last
+    if kind in CONVOLUTIONS:  # the weights of a network in nhwc have their channels last
         wanted_nhwc: bool | None = True
     else:
         wanted_nhwc = wanted
     moved_nhwc = wanted_nhwc is not None and own.last_nhwc != wanted_nhwc
-    moved_nhwc = moved_nhwc and not (own.loose and call.kind == LINEAR)
-    attends = call.kind in (MATRIX_PRODUCT, FUSED_ATTENTION)
+    moved_nhwc = moved_nhwc and not (own.loose and kind == LINEAR)
+    attends = kind in (MATRIX_PRODUCT, FUSED_ATTENTION)
     state = _Held(
         full,
         last=not attends and (own.last if wanted is None else wanted),

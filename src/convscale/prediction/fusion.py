@@ -13,6 +13,7 @@ from convscale.errors import InputError
 from convscale.prediction.execution import Execution
 from convscale.prediction.workload import Floats, Workload
 
+Places = npt.NDArray[np.intp]
 _PLACE = {kind: place for place, kind in enumerate(KINDS)}
 _STREAMS = frozenset(  # an element of the output needs few of the input, at places known beforehand
     _PLACE[kind]
@@ -102,9 +103,11 @@ def executed(work: Workload, execution: Execution) -> Workload:
     return fused(work) if execution.mode == "compiled" else work
 
 
-def _edges(work: Workload) -> list[tuple[int, int]]:
-    """Return the writer and the reader of everything that is written and read."""
-    return [(writer, reader) for reader, sources in enumerate(work.sources) for writer in sources]
+def _edges(work: Workload) -> tuple[Places, Places]:
+    """Return the writers and the readers of everything that is written and read."""
+    writers = np.array([writer for sources in work.sources for writer in sources], dtype=np.intp)
+    counts = [len(sources) for sources in work.sources]
+    return writers, np.repeat(np.arange(len(counts)), counts)
 
 
 def _kernels(work: Workload) -> list[int]:
@@ -122,7 +125,9 @@ def _kernels(work: Workload) -> list[int]:
     breaks = _breaks(work)
     levels = [0] * work.operators
     for (writer, reader), apart in breaks.items():
-        levels[reader] = max(levels[reader], levels[writer] + apart)
+        least = levels[writer] + apart
+        if levels[reader] < least:
+            levels[reader] = least
     _sink(work, breaks, levels)
     parent = list(range(work.operators))
     for (writer, reader), apart in breaks.items():
@@ -130,10 +135,8 @@ def _kernels(work: Workload) -> list[int]:
             first, second = sorted((_root(parent, writer), _root(parent, reader)))
             parent[second] = first
     roots = [_root(parent, place) for place in range(work.operators)]
-    order = {
-        root: number
-        for number, root in enumerate(sorted(set(roots), key=lambda root: (levels[root], root)))
-    }
+    ordered = sorted({(levels[root], root) for root in roots})
+    order = {root: number for number, (_, root) in enumerate(ordered)}
     return [order[root] for root in roots]
 
 
@@ -147,19 +150,21 @@ def _breaks(work: Workload) -> dict[tuple[int, int], bool]:
     """Return, for each edge, whether its ends must be kernels apart."""
     kinds = work.kind.tolist()
     sizes, repeats = _column(work.written), _column(work.repeats)
+    alone = [kind not in _FUSED for kind in kinds]
+    first = [kind not in _FUSED or kind in _WINDOWS for kind in kinds]  # of a kernel
     reduced = [kind == _REDUCTION for kind in kinds]  # or what follows one in its kernel
     found = {}
-    for writer, reader in _edges(work):
-        apart = (
-            kinds[writer] not in _FUSED
-            or kinds[reader] not in _FUSED
-            or kinds[reader] in _WINDOWS
-            or (reduced[writer] and kinds[reader] == _REDUCTION)
-            or (reduced[writer] and sizes[reader] > sizes[writer])
-            or repeats[writer] != repeats[reader]
-        )
-        reduced[reader] |= reduced[writer] and not apart
-        found[writer, reader] = apart
+    for reader, sources in enumerate(work.sources):
+        for writer in sources:
+            apart = (
+                first[reader]
+                or alone[writer]
+                or (reduced[writer] and kinds[reader] == _REDUCTION)
+                or (reduced[writer] and sizes[reader] > sizes[writer])
+                or repeats[writer] != repeats[reader]
+            )
+            reduced[reader] |= reduced[writer] and not apart
+            found[writer, reader] = apart
     return found
 
 
@@ -174,11 +179,11 @@ def _sink(work: Workload, breaks: dict[tuple[int, int], bool], levels: list[int]
     readers: list[list[int]] = [[] for _ in levels]
     for writer, reader in breaks:
         readers[writer].append(reader)
+    apart = {writer for (writer, _), broken in breaks.items() if broken}
     kinds = work.kind.tolist()
     for place in range(work.operators - 1, -1, -1):
-        free = kinds[place] in _SINKS and readers[place]
-        if free and not any(breaks[place, reader] for reader in readers[place]):
-            levels[place] = min(levels[reader] for reader in readers[place])
+        if kinds[place] in _SINKS and readers[place] and place not in apart:
+            levels[place] = min([levels[reader] for reader in readers[place]])
 
 
 def _traffic(work: Workload, owner: Sequence[int]) -> tuple[Floats, Floats]:
@@ -187,8 +192,9 @@ def _traffic(work: Workload, owner: Sequence[int]) -> tuple[Floats, Floats]:
     A kernel reads a tensor once at most. What an operator reads is shared out to its sources by
     their size; what these have not written came from outside the network.
     """
-    edges = np.array(_edges(work), dtype=np.intp).reshape(-1, 2)
-    writers, readers = edges.T
+    writers, readers = _edges(work)
+    handed = np.zeros(work.operators, dtype=bool)
+    handed[writers] = True
     sizes = work.written[writers]
     whole = _summed(sizes, readers, work.read)
     parts = np.minimum(1.0, work.read[readers] / np.maximum(whole[readers], 1.0)) * sizes
@@ -196,37 +202,32 @@ def _traffic(work: Workload, owner: Sequence[int]) -> tuple[Floats, Floats]:
     kernel = np.array(owner, dtype=np.intp)
     outside = kernel[writers] != kernel[readers]
     writers, readers = writers[outside], readers[outside]
-    taken = _once(
-        parts[outside],
-        work.written[writers],
-        list(zip(writers.tolist(), kernel[readers].tolist(), strict=True)),
-    )
+    keys = writers * work.operators + kernel[readers]
+    taken = _once(parts[outside], work.written[writers], keys)
     read += _summed(taken, readers, work.read)
     written = work.written.copy()
-    handed = np.zeros(work.operators, dtype=bool)
-    handed[edges[:, 0]] = True
     handed[writers] = False
     written[handed] = 0.0
     return read, written
 
 
-def _summed(values: Floats, places: npt.NDArray[np.intp], like: Floats) -> Floats:
+def _summed(values: Floats, places: Places, like: Floats) -> Floats:
     """Add values up where they belong."""
     found = np.zeros_like(like)
     np.add.at(found, places, values)
     return found
 
 
-def _once(parts: Floats, sizes: Floats, keys: Sequence[tuple[int, int]]) -> Floats:
+def _once(parts: Floats, sizes: Floats, keys: Places) -> Floats:
     """Return what is taken of tensors when a kernel takes no more of one than there is."""
     found = np.minimum(parts, sizes)
-    taken: dict[tuple[int, int], Floats] = {}
-    for place, key in enumerate(keys):
-        if key in taken:
-            found[place] = np.minimum(parts[place], sizes[place] - taken[key])
-            taken[key] = taken[key] + found[place]
-        else:
-            taken[key] = found[place]
+    _, number, times = np.unique(keys, return_inverse=True, return_counts=True)
+    taken: dict[int, Floats] = {}
+    for place in np.flatnonzero(times[number] > 1).tolist():  # read by a kernel more than once
+        key = int(number[place])
+        before = taken.get(key, np.zeros_like(found[place]))
+        found[place] = np.minimum(parts[place], sizes[place] - before)
+        taken[key] = before + found[place]
     return found
 
 

@@ -30,7 +30,7 @@ QUANTITIES = (
     "elements",
     "launches",
 )
-_NO_PRODUCT = Geometry(0, 0, 0)
+_NO_PRODUCT = (0.0, 0.0, 0.0, 1.0, 1.0, 1.0)  # of `_product`: nothing is multiplied
 
 
 @dataclass(frozen=True)
@@ -134,43 +134,49 @@ def workload(calls: Sequence[OperatorCall], *, item_bytes: int = 1) -> Workload:
         >>> [float(found.inner[0]), float(found.kernel[0]), float(found.stride[0])]
         [147.0, 49.0, 4.0]
     """
-    own = [call.geometry or _NO_PRODUCT for call in calls]
-    # what is computed from weights alone is written once a batch, as weights are read
-    once = [call.bytes_read == call.weight_bytes for call in calls]
-    written = [0 if alone else call.bytes_written for call, alone in zip(calls, once, strict=True)]
-    weights = [
-        call.weight_bytes + call.bytes_written - each
-        for call, each in zip(calls, written, strict=True)
-    ]
+    products = _array([_product(call) for call in calls]).reshape(-1, len(_NO_PRODUCT))
+    rows, inner, outs, groups, kernel, stride = np.ascontiguousarray(products.T)
+    moved = [(call.bytes_read, call.bytes_written, call.weight_bytes) for call in calls]
+    read, written, weights = np.ascontiguousarray(_array(moved).reshape(-1, 3).T) / item_bytes
+    once = read == weights  # what is computed from weights alone is written once a batch
     return Workload(
         kind=np.array([_POSITION[call.kind] for call in calls], dtype=np.intp),
         repeats=np.ones(len(calls)),
         flops=_array([call.flops for call in calls]),
-        read=_array([call.bytes_read - call.weight_bytes for call in calls]) / item_bytes,
-        written=_array(written) / item_bytes,
-        weights=_array(weights) / item_bytes,
-        rows=_array([_rows(call) for call in calls]),
-        inner=_array([one.in_channels // one.groups * prod(one.kernel) for one in own]),
-        outs=_array([one.out_channels for one in own]),
-        groups=_array([one.groups for one in own]),
-        kernel=_array([prod(one.kernel) for one in own]),
-        stride=_array([prod(one.stride) for one in own]),
-        elements=_array(written) / item_bytes,
+        read=read - weights,
+        written=np.where(once, 0.0, written),
+        weights=np.where(once, weights + written, weights),
+        rows=rows,
+        inner=inner,
+        outs=outs,
+        groups=groups,
+        kernel=kernel,
+        stride=stride,
+        elements=np.where(once, 0.0, written),
         launches=np.ones(len(calls)),
         sources=tuple(call.sources for call in calls),
         flow=flow(calls),
     )
 
 
-def _rows(call: OperatorCall) -> float:
-    """Return at how many positions an operator multiplies, or interpolates."""
-    if call.kind == "resizing" and call.output_shapes and len(call.output_shapes[0]) > 2:
-        return float(prod(call.output_shapes[0][2:]))
-    return float(call.geometry.rows if call.geometry else 0)
-
-
 _POSITION = {kind: position for position, kind in enumerate(KINDS)}
 
 
-def _array(values: Sequence[float]) -> Floats:
+def _product(call: OperatorCall) -> tuple[float, ...]:
+    """Return rows, inner, outs, groups, kernel and stride of what an operator multiplies.
+
+    Where it resizes, the rows are the positions at which it interpolates.
+    """
+    own = call.geometry
+    if own is None:
+        resizes = call.kind == "resizing" and call.output_shapes
+        if resizes and len(call.output_shapes[0]) > 2:
+            return prod(call.output_shapes[0][2:]), *_NO_PRODUCT[1:]
+        return _NO_PRODUCT
+    kernel, groups = prod(own.kernel), own.groups
+    inner = own.in_channels // groups * kernel
+    return own.rows, inner, own.out_channels, groups, kernel, prod(own.stride)
+
+
+def _array(values: Sequence[float] | Sequence[Sequence[float]]) -> Floats:
     return np.array(values, dtype=np.float64)
