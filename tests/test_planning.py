@@ -126,6 +126,10 @@ def test_a_profile_of_inference_is_refused_with_those_of_training(profiles):
         ({"--efficiency": "1.5"}, "The efficiency is 1.5; it must be at most 1, such as 0.9."),
         ({"--power": "0W"}, "The power in watts is 0"),
         ({"--power": "much"}, "Cannot read 'much' as a power in watts."),
+        (
+            {"--power": "300mW"},
+            "Cannot read '300mW' as a power in watts. Write 300W, 0.3kW or 300.",
+        ),
         ({"--optimizer": "none"}, "Unknown optimizer 'none'."),
         ({"--profile": "train"}, "Unknown profile 'train'. Did you mean trains?"),
     ],

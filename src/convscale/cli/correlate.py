@@ -10,7 +10,14 @@ import typer
 from convscale.cli import options
 from convscale.cli.answer import Answer
 from convscale.cli.progress import progress
-from convscale.cli.values import listed, optional_whole_number, report_file, whole_number, writing
+from convscale.cli.values import (
+    listed,
+    optional_whole_number,
+    report_file,
+    seconds_of,
+    whole_number,
+    writing,
+)
 from convscale.errors import InputError
 from convscale.quantities import parse_number, parse_resolution
 from convscale.strategy import parse_strategy
@@ -44,7 +51,7 @@ Limit = Annotated[
     str,
     typer.Option(
         "--time-limit",
-        metavar="SECONDS",
+        metavar="TIME",
         help="Begin no round that would end after it, beyond the third.",
     ),
 ]
@@ -113,7 +120,7 @@ def correlate(
     chosen = [parse_strategy(name) for name in names]
     texts = listed(factors, what="factors", example=_FACTORS)
     scales = [parse_number(text, what="factor") for text in texts]
-    limit = parse_number(time_limit, what="time limit in seconds")
+    limit = seconds_of(time_limit, what="time limit")
     visits = whole_number(rounds, what="number of rounds")
     timed = whole_number(passes, what="number of passes")
     batch = whole_number(batch_size, what="batch size")

@@ -179,7 +179,7 @@ Repeats = Annotated[
 ]
 TimeLimit = Annotated[
     str | None,
-    typer.Option("--time-limit", metavar="SECONDS", help="Stop repeating after this time."),
+    typer.Option("--time-limit", metavar="TIME", help="Stop repeating after this time."),
 ]
 Strategy = Annotated[
     str,

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
 from convscale.errors import InputError
 from convscale.quantities import parse_bytes, parse_ms, parse_number
+
+_MULTIPLES = ("K", "M", "G", "T")
+_POWER = re.compile(r"([0-9.eE+-]+) *([kKM]?) *[Ww]?")  # m is milli
 
 
 def whole_number(text: str, *, what: str, minimum: int = 1) -> int:
@@ -89,7 +93,7 @@ def time_limits(repeats: str | None, time_limit: str | None, *, repeats_as: str)
     if repeats is not None:
         limits[repeats_as] = whole_number(repeats, what="number of repeats")
     if time_limit is not None:
-        limits["time_limit_s"] = parse_number(time_limit, what="time limit in seconds")
+        limits["time_limit_s"] = seconds_of(time_limit, what="time limit")
     return limits
 
 
@@ -107,6 +111,8 @@ def seconds_of(text: str, *, what: str) -> float:
     for unit, factor in {"min": 60.0, "ms": 1e-3, "h": 3600.0, "s": 1.0}.items():
         if given.endswith(unit):
             return parse_number(given.removesuffix(unit).rstrip(), what=what) * factor
+    if given[-1:].upper() in _MULTIPLES:  # 10m would be ten million seconds
+        raise InputError(f"Cannot read {text!r} as a {what}. Write 90s, 10min or 1h.")
     return parse_number(given, what=f"{what} in seconds")
 
 
@@ -141,7 +147,7 @@ def numbers(text: str | None, *, what: str, example: str) -> tuple[float, ...]:
 
 
 def watts(text: str) -> float:
-    """Read a power in watts, with the unit W or kW or none.
+    """Read a power in watts, with the unit W, kW or MW or none.
 
     Raises:
         InputError: If it is no positive number.
@@ -150,9 +156,11 @@ def watts(text: str) -> float:
         >>> watts("300W"), watts("0.3 kW"), watts("300")
         (300.0, 300.0, 300.0)
     """
-    word = text.strip()
-    number = word[:-1].replace(" ", "") if word[-1:] in ("W", "w") else word
-    return parse_number(number, what="power in watts")
+    match = _POWER.fullmatch(text.strip())
+    if match is None:
+        raise InputError(f"Cannot read {text!r} as a power in watts. Write 300W, 0.3kW or 300.")
+    value = parse_number(match[1], what="power in watts")
+    return value * {"": 1.0, "M": 1e6}.get(match[2], 1e3)
 
 
 def one_target(*, optional: bool = False, **given: str | None) -> dict[str, float]:

@@ -167,7 +167,7 @@ def _follow(
     """
     if not mine:  # of weights alone
         return None, (1.0, 1.0, 0.0, 0.0, 0.0, 0.0)
-    share = sum(one.full for one in mine) / len(mine)
+    share = sum([one.full for one in mine]) / len(mine)
     if kind in _PRODUCTS:
         read, full, cast = 0.0, False, share
     elif name in _FULL or name.startswith("upsample_"):

@@ -132,8 +132,8 @@ def _kernels(work: Workload) -> list[int]:
     parent = list(range(work.operators))
     for (writer, reader), apart in breaks.items():
         if not apart and levels[writer] == levels[reader]:
-            first, second = sorted((_root(parent, writer), _root(parent, reader)))
-            parent[second] = first
+            first, second = _root(parent, writer), _root(parent, reader)
+            parent[max(first, second)] = min(first, second)
     roots = [_root(parent, place) for place in range(work.operators)]
     ordered = sorted({(levels[root], root) for root in roots})
     order = {root: number for number, (_, root) in enumerate(ordered)}
@@ -177,9 +177,12 @@ def _column(values: Floats) -> list[float]:
 def _sink(work: Workload, breaks: dict[tuple[int, int], bool], levels: list[int]) -> None:
     """Move pointwise operators to the level of their first reader, if they fuse with all."""
     readers: list[list[int]] = [[] for _ in levels]
-    for writer, reader in breaks:
-        readers[writer].append(reader)
-    apart = {writer for (writer, _), broken in breaks.items() if broken}
+    apart = set()
+    for (writer, reader), broken in breaks.items():
+        if broken:
+            apart.add(writer)
+        else:
+            readers[writer].append(reader)
     kinds = work.kind.tolist()
     for place in range(work.operators - 1, -1, -1):
         if kinds[place] in _SINKS and readers[place] and place not in apart:
