@@ -116,8 +116,8 @@ def show_counted(name: str) -> None:
     found = record_network(resolve_base(name), dtype=ELEMENTS)
     one = partial(predicted, network=name, resolution=found.resolution, batch_size=BATCH)
     spent = [
-        milliseconds(lambda given=profile(run): one(workload_of(found), given))
-        for run in (EAGER, COMPILED)
+        milliseconds(lambda given=given: one(workload_of(found), given))
+        for given in map(profile, (EAGER, COMPILED))
     ]
     print(f"{name:16}{len(found.calls):10}" + "".join(f"{ms:12.2f}" for ms in spent))
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from convscale.complexity.calls import KINDS, Geometry, OperatorCall
+from convscale.complexity.calls import KINDS, OperatorCall
 from convscale.prediction.flow import Flow, flow
 
 Floats = npt.NDArray[np.float64]
