@@ -128,6 +128,7 @@ def workload(calls: Sequence[OperatorCall], *, item_bytes: int = 1) -> Workload:
         item_bytes: Bytes of a floating element in them.
 
     Example:
+        >>> from convscale.complexity.calls import Geometry
         >>> stem = Geometry(3, 64, rows=112 * 112, kernel=(7, 7), stride=(2, 2))
         >>> call = OperatorCall("conv1", "aten.convolution", "convolution kxk", geometry=stem)
         >>> found = workload([call])
