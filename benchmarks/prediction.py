@@ -11,6 +11,7 @@ import numpy as np
 from benchmarks.closed_form import rate, stage_arrays
 from convscale.complexity.calls import KINDS
 from convscale.complexity.operators import record_network
+from convscale.complexity.views import Operators
 from convscale.families import (
     AnyNet,
     Candidates,
@@ -25,6 +26,7 @@ from convscale.prediction.described import described_workload
 from convscale.prediction.execution import Execution
 from convscale.prediction.form import coefficients_of
 from convscale.prediction.predict import ELEMENTS, predicted, workload_of
+from convscale.prediction.prediction import Prediction
 from convscale.prediction.predictions import predict_many
 from convscale.prediction.profile import Band, Profile, Seen
 
@@ -111,14 +113,16 @@ def show_family(name: str, run: Execution) -> None:
     )
 
 
+def _recorded(found: Operators, given: Profile, name: str) -> Prediction:
+    work = workload_of(found)
+    return predicted(work, given, network=name, resolution=found.resolution, batch_size=BATCH)
+
+
 def show_counted(name: str) -> None:
     """Print the time of a prediction of a network that is counted."""
     found = record_network(resolve_base(name), dtype=ELEMENTS)
-    one = partial(predicted, network=name, resolution=found.resolution, batch_size=BATCH)
-    spent = [
-        milliseconds(lambda given=given: one(workload_of(found), given))
-        for given in map(profile, (EAGER, COMPILED))
-    ]
+    profiles = map(profile, (EAGER, COMPILED))
+    spent = [milliseconds(partial(_recorded, found, given, name)) for given in profiles]
     print(f"{name:16}{len(found.calls):10}" + "".join(f"{ms:12.2f}" for ms in spent))
 
 
