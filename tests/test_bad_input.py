@@ -45,8 +45,8 @@ def unfit():
 # Command line -> what its one line says. All of these are found before any network is touched.
 PARSED = {
     "": r"Missing command\. The commands are count, scale, compare, measure, correlate, "
-    r"calibrate, predict, profiles, plan, memory, stages, diff, strategies, laws, fit, train, "
-    r"eval, recipe\.",
+    r"calibrate, predict, profiles, plan, select, memory, stages, diff, strategies, laws, fit, "
+    r"train, eval, recipe\.",
     "cuont resnet18": r"No such command 'cuont'\. Did you mean 'count'\?",
     "--bogus": r"No such option: --bogus\.",
     "count": r"Missing argument 'NETWORK'\. See 'convscale count --help'\.",

@@ -477,12 +477,13 @@ class Blueprint:
                 deepening.shape_made(module, models)
                 adapted = deepening.exact(models)
             trace = self._follow(module, resolution, adapted=adapted)
-        idle = tuple(change for change in models if self._is_idle(change, trace))
+        gone = {join(one.container, name) for one in flat(models) for name in one.removed}
+        idle = tuple(change for change in models if self._is_idle(change, trace, gone))
         if idle:
             raise IdleBlockError(idle)
         return Traced(trace, models, ClosedForm(trace), told)
 
-    def _is_idle(self, change: DepthEdit, trace: Trace) -> bool:
+    def _is_idle(self, change: DepthEdit, trace: Trace, gone: set[str]) -> bool:
         """Tell whether blocks that are added do not run, or push out others of their container."""
         lists = {one.container: self.module.get_submodule(one.container) for one in flat((change,))}
         new = (
@@ -491,7 +492,6 @@ class Blueprint:
             for name in one.added
             if not isinstance(lists[one.container], nn.ParameterList)
         )
-        gone = {join(change.container, name) for name in change.removed}
         own = lists[change.container].named_children()
         old = {join(change.container, name) for name, _ in own} - gone
         lost = (path for path in old if path in self.trace.calls and path not in trace.calls)
