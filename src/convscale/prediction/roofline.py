@@ -48,6 +48,8 @@ def relative_coefficients(run: Execution) -> dict[str, float]:
     found |= {  # without good kernels
         "memory.depthwise 3 strided last": 6.0,
         "multiply.depthwise larger last": 150.0,
+        "multiply.depthwise 7": 45.0,
+        "multiply.depthwise larger": 60.0,
         "memory.matrix product": 3.0,
         "memory.sum": 3.0,
         "memory.concatenation": 1.5,
