@@ -33,7 +33,7 @@ from convscale.scaling.depth import apply_depth
 from convscale.scaling.parts import held, shares
 from convscale.scaling.plan import Attribute, DepthEdit, Plan, flat
 from convscale.scaling.steps import beside, nearest, steps_of
-from convscale.scaling.trying import IdleBlockError, Trials
+from convscale.scaling.trying import IdleBlockError, Trials, idle_among
 from convscale.scaling.widths import WidthRule, Widths, width_rule
 
 DEFAULT_MULTIPLE = 8  # that widths keep, as far as the base has it
@@ -477,25 +477,10 @@ class Blueprint:
                 deepening.shape_made(module, models)
                 adapted = deepening.exact(models)
             trace = self._follow(module, resolution, adapted=adapted)
-        gone = {join(one.container, name) for one in flat(models) for name in one.removed}
-        idle = tuple(change for change in models if self._is_idle(change, trace, gone))
+        idle = idle_among(models, self.module, before=self.trace, after=trace)
         if idle:
             raise IdleBlockError(idle)
         return Traced(trace, models, ClosedForm(trace), told)
-
-    def _is_idle(self, change: DepthEdit, trace: Trace, gone: set[str]) -> bool:
-        """Tell whether blocks that are added do not run, or push out others of their container."""
-        lists = {one.container: self.module.get_submodule(one.container) for one in flat((change,))}
-        new = (
-            join(one.container, name)
-            for one in flat((change,))
-            for name in one.added
-            if not isinstance(lists[one.container], nn.ParameterList)
-        )
-        own = lists[change.container].named_children()
-        old = {join(change.container, name) for name, _ in own} - gone
-        lost = (path for path in old if path in self.trace.calls and path not in trace.calls)
-        return any(trace.calls.get(path) != 1 for path in new) or any(lost)
 
     def _rule(self, traced: Traced) -> tuple[Channels, WidthRule]:
         """Return the channels and the widths of a run, under the control."""

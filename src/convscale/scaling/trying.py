@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from torch import nn
+
 from convscale.errors import ConvscaleError, UnscalableNetworkError
 from convscale.network.execution import ForwardError
-from convscale.network.stages import within
+from convscale.network.stages import join, within
+from convscale.network.trace import Trace
 from convscale.scaling.deepening import Deepening
-from convscale.scaling.plan import DepthEdit
+from convscale.scaling.plan import DepthEdit, flat
 
 Run = Callable[[tuple[DepthEdit, ...], Deepening], object]
 
@@ -27,6 +30,42 @@ class IdleBlockError(UnscalableNetworkError):
             f"A block added to {edits[0].container or 'the network'} is not executed once. "
             "Let its forward pass iterate over the blocks."
         )
+
+
+def idle_among(
+    edits: tuple[DepthEdit, ...], module: nn.Module, *, before: Trace, after: Trace
+) -> tuple[DepthEdit, ...]:
+    """Return the edits whose added blocks do not run once, or push others out of their container.
+
+    Args:
+        edits: The edits that were made together.
+        module: The module without them.
+        before: A run of it.
+        after: A run with the edits.
+
+    Example:
+        >>> from convscale.network import trace_module
+        >>> net = nn.Sequential(nn.Conv2d(3, 3, 1, device="meta"))
+        >>> trace = trace_module(net, 8)
+        >>> len(idle_among((DepthEdit("", added=("1",)),), net, before=trace, after=trace))
+        1
+    """
+    gone = {join(one.container, name) for one in flat(edits) for name in one.removed}
+
+    def is_idle(edit: DepthEdit) -> bool:
+        lists = {one.container: module.get_submodule(one.container) for one in flat((edit,))}
+        new = (
+            join(one.container, name)
+            for one in flat((edit,))
+            for name in one.added
+            if not isinstance(lists[one.container], nn.ParameterList)
+        )
+        own = lists[edit.container].named_children()
+        old = {join(edit.container, name) for name, _ in own} - gone
+        lost = (path for path in old if path in before.calls and path not in after.calls)
+        return any(after.calls.get(path) != 1 for path in new) or any(lost)
+
+    return tuple(edit for edit in edits if is_idle(edit))
 
 
 class Trials:
