@@ -21,7 +21,7 @@ def torch_flops(module: nn.Module, resolution, in_chans: int = 3) -> int:
     """Half of what PyTorch's counter says: it counts 2 a multiply-add."""
     counter = FlopCounterMode(display=False)
     device = next(module.parameters()).device
-    with torch.no_grad(), counter:
+    with torch.device(device), torch.no_grad(), counter:  # constants are made there too
         shape = input_shape(in_chans, sides(resolution), batch=1)
         module.eval()(torch.zeros(shape, device=device))
     total = counter.get_total_flops()

@@ -209,7 +209,7 @@ PAGE = (Path(__file__).parent.parent / "docs" / "families.md").read_text(encodin
 def test_the_examples_of_the_page_on_families_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```python\n(.*?)```", PAGE, re.S)
-    assert len(blocks) == 3
+    assert len(blocks) == 4
     for block in blocks:
         exec(compile(block, "families.md", "exec"), {})
     assert families.read_yaml("leanest.yaml").family == "anynet"
