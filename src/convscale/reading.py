@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -100,3 +101,36 @@ def mistake_of(error: Mapping[str, Any]) -> str:
     came = error["input"]
     value = "" if isinstance(came, dict | list) else f" (it is {came!r})"
     return f"{place}: {said[:1].lower()}{said[1:]}{value}"
+
+
+def csv_lines(path: Path, what: str) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    r"""Read the header of a CSV file, and its other lines that hold anything, with their numbers.
+
+    Args:
+        path: The file.
+        what: What it is a file of, for errors.
+
+    Raises:
+        InputError: If there is none, or it is no CSV file, or it is empty.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder) / "a.csv"
+        ...     _ = path.write_text("model, ms\n\nresnet18,2\n")
+        ...     csv_lines(path, "timings")
+        (['model', 'ms'], [(3, ['resnet18', '2'])])
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            lines = csv.reader(file, skipinitialspace=True, strict=True)
+            rows = [(lines.line_num, row) for row in lines if any(map(str.strip, row))]
+    except FileNotFoundError:
+        raise InputError(f"There is no file {path}. Name a CSV file with {what}.") from None
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        said = error.strerror if isinstance(error, OSError) else str(error).rstrip(".")
+        raise InputError(f"{path} is no CSV file: {said}.") from error
+    if not rows:
+        raise InputError(f"{path} is empty. Name a CSV file with {what}.")
+    (_, header), *rest = rows
+    return [name.strip() for name in header], rest

@@ -12,18 +12,22 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from convscale.complexity.calls import KINDS
 from convscale.prediction.execution import Execution
+from convscale.prediction.sizes import (
+    DENSE,
+    GROUPED,
+    KXK,
+    LINEAR,
+    MATRIX,
+    SPATIAL,
+    STEM,
+    Positions,
+    classes_by_size,
+)
 from convscale.prediction.workload import Workload
 
 Floats = npt.NDArray[np.float64]
-Positions = npt.NDArray[np.intp]
 
-_STEM, _KXK, _ONE = "convolution stem", "convolution kxk", "convolution 1x1"
-_GROUPED, _LINEAR, _MATRIX = "convolution grouped", "linear", "matrix product"
-_DEPTHWISE, _STRIDED, _LARGE = "depthwise", "depthwise strided", "depthwise large"
-_DENSE = (_STEM, _KXK, _ONE, _GROUPED, _LINEAR, _MATRIX)
-_SPATIAL = (_DEPTHWISE, _STRIDED, _LARGE)
 # What moves memory, and computes: from elements that need an addition to such that need a series.
 _MOVING = (
     "norm",
@@ -41,12 +45,12 @@ _MOVING = (
 _OF_PRODUCTS = ("multiply", "memory", "weights", "rows", "unaligned", "launch")
 _OF_MOVING = ("memory", "weights", "compute", "launch")
 _ALIKE = {
-    "convolution transposed": _KXK,
-    "convolution deformable": _KXK,
-    "fused attention": _MATRIX,
-    "recurrent": _LINEAR,
-    "other product": _MATRIX,
-    "without a rule": _MATRIX,
+    "convolution transposed": KXK,
+    "convolution deformable": KXK,
+    "fused attention": MATRIX,
+    "recurrent": LINEAR,
+    "other product": MATRIX,
+    "without a rule": MATRIX,
     "softmax": "exponential",
     **dict.fromkeys(("padding", "lookup", "constant", "other"), "copy"),
 }
@@ -56,8 +60,6 @@ _NAMED = {
     "gelu": "error function",
     **dict.fromkeys("silu sigmoid tanh mish elu softplus exp pow".split(), "exponential"),
 }
-_IMAGE = 4  # channels of what a stem reads, at most
-_SMALL = 25  # positions of a small kernel, at most
 _VECTOR = 8.0  # numbers that a vector instruction takes
 _SHARPNESS = 3.0  # of the p-norm that joins multiplying and moving
 _LEAST = 1e-3  # megabytes
@@ -81,11 +83,11 @@ def processor_coefficients() -> dict[str, float]:
     found = {"weights": 1.5, "compute": 2.0, "uncached": 1.0, "cache": 20.0, "parallel": 1.0}
     found |= {"outs": 4.0, "inner": 8.0, "rows": 8.0, "unaligned": 0.3, "narrow": 4.0}
     found |= {"small kernel": 1.0, "other kernel": 1.0, "strided kernel": 1.0}
-    for name in (*_DENSE, *_SPATIAL):
+    for name in (*DENSE, *SPATIAL):
         found |= {f"{quantity}.{name}": 1.0 for quantity in _OF_PRODUCTS}
-    for name in _SPATIAL:
+    for name in SPATIAL:
         found[f"multiply.{name}"] = 4.0
-    for name in _DENSE:
+    for name in DENSE:
         found |= {f"outs.{name}": 1.0, f"inner.{name}": 1.0}
     for name in _MOVING:
         found |= {f"{quantity}.{name}": 1.0 for quantity in _OF_MOVING}
@@ -125,7 +127,7 @@ def processor_costs(
     """
     parts = [
         (places, _part(name, work.only(places), places, run, batch_size))
-        for name, places in _classes(work).items()
+        for name, places in classes_by_size(work, named=_NAMED, alike=_ALIKE).items()
     ]
 
     def seconds(values: Mapping[str, Any]) -> Iterator[tuple[Positions, Any]]:
@@ -134,29 +136,6 @@ def processor_costs(
             yield places, found * (part.work.repeats * _NANO)
 
     return seconds
-
-
-def _classes(work: Workload) -> dict[str, Positions]:
-    names = work.flow.names if work.flow is not None else ("",) * work.operators
-    kernel, stride, inner = (_first(array) for array in (work.kernel, work.stride, work.inner))
-    found: dict[str, list[int]] = {}
-    for place, (kind, name) in enumerate(zip(work.kind, names, strict=True)):
-        own = _class_of(KINDS[kind], name)
-        if own == "convolution depthwise":
-            own = _STRIDED if stride[place] > 1 else _DEPTHWISE
-            own = _LARGE if kernel[place] > _SMALL and own == _DEPTHWISE else own
-        elif own == _KXK and inner[place] <= _IMAGE * kernel[place]:
-            own = _STEM
-        found.setdefault(own, []).append(place)
-    return {name: np.array(places, dtype=np.intp) for name, places in found.items()}
-
-
-def _class_of(kind: str, name: str) -> str:
-    return _NAMED.get(name) or _ALIKE.get(kind, kind)
-
-
-def _first(array: Floats) -> Floats:
-    return array.reshape(len(array), -1)[:, 0] if array.size else array
 
 
 def _part(
@@ -178,7 +157,7 @@ def _part(
 def _product(part: _Part, c: Mapping[str, Any]) -> Any:
     """Return the nanoseconds of products: multiplying and moving side by side."""
     name = part.name
-    multiplied = _spatial(part, c) if name in _SPATIAL else _dense(part, c)
+    multiplied = _spatial(part, c) if name in SPATIAL else _dense(part, c)
     rows = np.where(part.rows > 0, part.rows, np.inf)
     multiplied = multiplied * (c["rows"] * c[f"rows.{name}"] / rows + 1.0)
     moved = _memory(part, c) + _weights(part, c)
@@ -193,17 +172,17 @@ def _dense(part: _Part, c: Mapping[str, Any]) -> Any:
     outs = np.where(known, work.outs / np.maximum(work.groups, 1.0), np.inf)
     inner = np.where(known, work.inner, np.inf)
     ins = np.where(known, work.inner / np.maximum(work.kernel, 1.0), _VECTOR)
-    waste = _waste(np.where(known, outs, _VECTOR)) * (1.0 if name == _STEM else _waste(ins))
+    waste = _waste(np.where(known, outs, _VECTOR)) * (1.0 if name == STEM else _waste(ins))
     found = part.flops * c["multiply"] * c[f"multiply.{name}"]
     found = found * (c["outs"] * c[f"outs.{name}"] / outs + 1.0)
     found = found * (c["inner"] * c[f"inner.{name}"] / inner + 1.0)
     lost = np.minimum(waste, _VECTOR) - 1.0
     found = found * (lost * c["unaligned"] * c[f"unaligned.{name}"] + 1.0)
-    if name == _KXK:
+    if name == KXK:
         usual, strided = work.kernel == 9, work.stride > 1
         found = found * (np.where(usual, 0.0, 1.0) * c["other kernel"] + 1.0 * usual)
         found = found * (1.0 * strided * c["strided kernel"] + 1.0 * ~strided)
-    if name == _GROUPED:  # groups that fill no vector
+    if name == GROUPED:  # groups that fill no vector
         found = found * ((c["narrow"] / ins) ** 2.0 + 1.0)
     return found
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
 
 from convscale.errors import InputError
+from convscale.reading import csv_lines
 
 _SHOWN = 12  # mistakes that a message lists
 _WORKS = {"inference": "infer", "training": "train"}
@@ -81,7 +81,7 @@ def read_table(path: Path, *, work: str | None = None) -> Table:
         Traceback (most recent call last):
         convscale.errors.InputError: ... line 2: infer_samples_per_sec is 'x', not a number. ...
     """
-    header, rows = _read(path)
+    header, rows = csv_lines(path, "timings")
     work = work or _work_of(header)
     columns = _columns(path, header, work)
     found: list[TableRow] = []
@@ -111,22 +111,6 @@ def read_table(path: Path, *, work: str | None = None) -> Table:
 
 
 _NEEDED = ("img_size", "batch_size", "samples_per_sec")
-
-
-def _read(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            lines = csv.reader(file, skipinitialspace=True, strict=True)
-            rows = [(lines.line_num, row) for row in lines if any(map(str.strip, row))]
-    except FileNotFoundError:
-        raise InputError(f"There is no file {path}. Name a CSV file with timings.") from None
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        said = error.strerror if isinstance(error, OSError) else str(error).rstrip(".")
-        raise InputError(f"{path} is no CSV file: {said}.") from error
-    if not rows:
-        raise InputError(f"{path} is empty. Name a CSV file with timings.")
-    (_, header), *rest = rows
-    return [name.strip() for name in header], rest
 
 
 def _work_of(header: Sequence[str]) -> str:

@@ -12,18 +12,21 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from convscale.complexity.calls import KINDS
 from convscale.prediction.execution import Execution
+from convscale.prediction.sizes import (
+    DENSE,
+    GROUPED,
+    KXK,
+    LINEAR,
+    MATRIX,
+    SPATIAL,
+    Positions,
+    classes_by_size,
+)
 from convscale.prediction.workload import Workload
 
 Floats = npt.NDArray[np.float64]
-Positions = npt.NDArray[np.intp]
 
-_STEM, _KXK, _ONE = "convolution stem", "convolution kxk", "convolution 1x1"
-_GROUPED, _LINEAR, _MATRIX = "convolution grouped", "linear", "matrix product"
-_DEPTHWISE, _STRIDED, _LARGE = "depthwise", "depthwise strided", "depthwise large"
-_DENSE = (_STEM, _KXK, _ONE, _GROUPED, _LINEAR, _MATRIX)
-_SPATIAL = (_DEPTHWISE, _STRIDED, _LARGE)
 _MOVING = (
     "norm",
     "layer norm",
@@ -37,12 +40,12 @@ _MOVING = (
     "copy",
 )
 _ALIKE = {
-    "convolution transposed": _KXK,
-    "convolution deformable": _KXK,
-    "fused attention": _MATRIX,
-    "recurrent": _LINEAR,
-    "other product": _MATRIX,
-    "without a rule": _MATRIX,
+    "convolution transposed": KXK,
+    "convolution deformable": KXK,
+    "fused attention": MATRIX,
+    "recurrent": LINEAR,
+    "other product": MATRIX,
+    "without a rule": MATRIX,
     "softmax": "activation",
     **dict.fromkeys(("padding", "lookup", "constant", "other"), "copy"),
 }
@@ -51,8 +54,6 @@ _NAMED = {
     "native_group_norm": "layer norm",
     "relu": "relu",
 }
-_IMAGE = 4  # channels of what a stem reads, at most
-_SMALL = 25  # positions of a small kernel, at most
 _ALIGNED = 8.0  # channels of which units for matrices take a multiple
 _SHARPNESS = 2.0  # of the p-norm that joins multiplying and moving
 _OVERLAP = 4.0  # of the p-norm that joins running and launching
@@ -82,11 +83,11 @@ def training_coefficients() -> dict[str, float]:
         "wide": 1.0,
     }
     found |= {"small kernel": 1.0, "strided kernel": 1.0}
-    for name in (*_DENSE, *_SPATIAL):
+    for name in (*DENSE, *SPATIAL):
         found |= {f"{quantity}.{name}": 1.0 for quantity in ("multiply", "memory", "launch")}
-    for name in _SPATIAL:
+    for name in SPATIAL:
         found[f"multiply.{name}"] = 20.0  # no units for matrices
-    for name in _DENSE:
+    for name in DENSE:
         found |= {f"{quantity}.{name}": 1.0 for quantity in ("outs", "inner", "unaligned")}
     for name in _MOVING:
         found |= {f"memory.{name}": 1.0, f"launch.{name}": 1.0}
@@ -125,7 +126,7 @@ def training_costs(
     """
     parts = [
         (places, _part(name, work.only(places), places, run, batch_size))
-        for name, places in _classes(work).items()
+        for name, places in classes_by_size(work, named=_NAMED, alike=_ALIKE).items()
     ]
 
     def seconds(values: Mapping[str, Any]) -> Iterator[tuple[Positions, Any]]:
@@ -136,25 +137,6 @@ def training_costs(
             yield places, found * (part.work.repeats * _NANO)
 
     return seconds
-
-
-def _classes(work: Workload) -> dict[str, Positions]:
-    names = work.flow.names if work.flow is not None else ("",) * work.operators
-    kernel, stride, inner = (_first(array) for array in (work.kernel, work.stride, work.inner))
-    found: dict[str, list[int]] = {}
-    for place, (kind, name) in enumerate(zip(work.kind, names, strict=True)):
-        own = _NAMED.get(name) or _ALIKE.get(KINDS[kind], KINDS[kind])
-        if own == "convolution depthwise":
-            own = _STRIDED if stride[place] > 1 else _DEPTHWISE
-            own = _LARGE if kernel[place] > _SMALL and own == _DEPTHWISE else own
-        elif own == _KXK and inner[place] <= _IMAGE * kernel[place]:
-            own = _STEM
-        found.setdefault(own, []).append(place)
-    return {name: np.array(places, dtype=np.intp) for name, places in found.items()}
-
-
-def _first(array: Floats) -> Floats:
-    return array.reshape(len(array), -1)[:, 0] if array.size else array
 
 
 def _part(
@@ -186,7 +168,7 @@ def _item_bytes(own: Workload, run: Execution) -> tuple[Floats | float, Floats |
 
 def _product(part: _Part, c: Mapping[str, Any]) -> Any:
     """Return the nanoseconds of a product and of its gradients by input and by weight."""
-    multiplied = _spatial(part, c) if part.name in _SPATIAL else _dense(part, c)
+    multiplied = _spatial(part, c) if part.name in SPATIAL else _dense(part, c)
     return _norm(multiplied, _memory(part, c), _SHARPNESS)
 
 
@@ -201,10 +183,10 @@ def _dense(part: _Part, c: Mapping[str, Any]) -> Any:
     found = found * (c["outs"] * c[f"outs.{name}"] / outs + 1.0)
     found = found * (c["inner"] * c[f"inner.{name}"] / inner + 1.0)
     found = found * (unaligned * c["unaligned"] * c[f"unaligned.{name}"] + 1.0)
-    if name == _GROUPED:
+    if name == GROUPED:
         few = 8.0 / np.maximum(work.groups, 1.0)
         found = found * (c["narrow"] / ins + few * c["few"] + ins / 64.0 * c["wide"] + 1.0)
-    if name == _KXK:
+    if name == KXK:
         strided = work.stride > 1
         found = found * (1.0 * strided * c["strided kernel"] + 1.0 * ~strided)
     return found

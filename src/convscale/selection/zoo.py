@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,6 +11,7 @@ from pathlib import Path
 
 from convscale.errors import InputError, near_names
 from convscale.quantities import Resolution, format_resolution, parse_resolution
+from convscale.reading import csv_lines
 from convscale.selection.metrics import METRICS, Metric, metric
 
 _MODEL = ("model", "network", "name", "architecture")
@@ -129,7 +129,7 @@ def read_zoo(path: Path, columns: ZooColumns | None = None) -> tuple[ZooRow, ...
         ...     read_zoo(file, ZooColumns(error="top1_err"))[0].error
         19.6
     """
-    header, rows = _lines(path)
+    header, rows = csv_lines(path, "networks")
     asked = columns or ZooColumns()
     places = _places(path, header, asked)
     found: list[ZooRow] = []
@@ -151,22 +151,6 @@ def read_zoo(path: Path, columns: ZooColumns | None = None) -> tuple[ZooRow, ...
     if not found:
         raise InputError(f"{path} has no networks. Give a line for each.")
     return _told_apart(found)
-
-
-def _lines(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            lines = csv.reader(file, skipinitialspace=True, strict=True)
-            rows = [(lines.line_num, row) for row in lines if any(map(str.strip, row))]
-    except FileNotFoundError:
-        raise InputError(f"There is no file {path}. Name a CSV file with networks.") from None
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        said = error.strerror if isinstance(error, OSError) else str(error).rstrip(".")
-        raise InputError(f"{path} is no CSV file: {said}.") from error
-    if not rows:
-        raise InputError(f"{path} is empty. Name a CSV file with networks.")
-    (_, header), *rest = rows
-    return [name.strip() for name in header], rest
 
 
 def _places(path: Path, header: Sequence[str], asked: ZooColumns) -> ZooColumns:
