@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from convscale.errors import InputError
+from convscale.training.outputs import main_output
 
 TOP = 5
 
@@ -111,7 +112,7 @@ def evaluate(
         images = images.to(device, memory_format=memory_format, non_blocking=True)
         targets = targets.to(device, non_blocking=True)
         with casting():
-            logits = module(images)
+            logits = main_output(module(images))
         logits = logits.float()
         loss = cross_entropy(logits, targets, reduction="sum")
         own = [loss, *(wrong(logits, targets, top=top) for top in (1, TOP))]

@@ -97,6 +97,9 @@ class Recipe(BaseModel):
     label_smoothing: _Rate = Field(
         default=0.0, description="share of the target spread over all classes"
     )
+    aux_weight: _Amount = Field(
+        default=0.3, description="of the losses of outputs beside the first, in training"
+    )
     drop_path: _Rate = Field(default=0.0, description="rate of stochastic depth in the last block")
     drop_path_growth: _Growth = Field(
         default=0.0, description="what each doubling of flops adds to it"

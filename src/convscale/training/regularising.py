@@ -16,6 +16,7 @@ from convscale.network.sources import Network
 from convscale.scaling.plan import Plan
 from convscale.scaling.scaled import ScaledNetwork
 from convscale.scaling.stepping import applied, moved_to
+from convscale.training.outputs import main_output
 
 _WEIGHTED = (nn.Linear, nn.Conv2d)
 _DROPS = ("DropPath", "StochasticDepth")  # timm's and torchvision's modules
@@ -267,28 +268,44 @@ def _classifier(
 ) -> tuple[str | None, str | None]:
     """Find the layer that puts out the scores, and the dropout right before it."""
     copied = meta_copy(module).eval()
-    seen: list[tuple[str, nn.Module, tuple[int, ...]]] = []
+    seen: list[tuple[str, nn.Module, Tensor]] = []
 
     def note(path: str) -> Callable[..., None]:
-        return lambda part, _, output: seen.append((path, part, tuple(output.shape)))
+        return lambda part, _, output: seen.append((path, part, output))
 
     for path, part in copied.named_modules():
         if isinstance(part, (*_WEIGHTED, nn.Dropout)):
             part.register_forward_hook(note(path))
     with torch.no_grad():
-        copied(torch.empty(inputs, device="meta"))
-    scores = [i for i, (_, part, shape) in enumerate(seen) if _puts_out(part, shape, classes)]
-    if not scores or (isinstance(seen[-1][1], _WEIGHTED) and scores[-1] != len(seen) - 1):
+        main = main_output(copied(torch.empty(inputs, device="meta")))
+    last = _last_scores(seen, main, classes)
+    if last is None:
         return None, None
-    last = scores[-1]
     before = seen[last - 1] if last else None
     found = before[0] if before is not None and isinstance(before[1], nn.Dropout) else None
     return seen[last][0], found
 
 
+def _last_scores(
+    seen: list[tuple[str, nn.Module, Tensor]], main: Tensor, classes: int
+) -> int | None:
+    """Return which call of a layer made the scores: the main output, or else the last there was."""
+    scores = [i for i, (_, part, out) in enumerate(seen) if _puts_out(part, out.shape, classes)]
+    own = [i for i in scores if _are_one(seen[i][2], main)]
+    if own:
+        return own[-1]
+    later = scores and isinstance(seen[-1][1], _WEIGHTED) and scores[-1] != len(seen) - 1
+    return scores[-1] if scores and not later else None
+
+
 def _puts_out(part: nn.Module, shape: tuple[int, ...], classes: int) -> bool:
     axis = 1 if isinstance(part, nn.Conv2d) else -1
     return isinstance(part, _WEIGHTED) and shape[axis] == classes
+
+
+def _are_one(one: Tensor, other: Tensor) -> bool:
+    """Tell whether two tensors are views of the same values."""
+    return bool(one.untyped_storage()._cdata == other.untyped_storage()._cdata)
 
 
 def _changed(what: str, before: float, rate: float) -> list[str]:

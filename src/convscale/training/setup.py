@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from convscale.quantities import sides
 from convscale.training.datasets import Data, read_data
 from convscale.training.loading import BrokenImages
+from convscale.training.outputs import over_outputs
 from convscale.training.parts import Loss, Mix, make_loss, make_mix
 from convscale.training.processes import Processes
 from convscale.training.recipe import Recipe
@@ -90,6 +91,6 @@ def set_up(request: TrainRequest, processes: Processes) -> Setup:
         subject=subject,
         order=order,
         mix=mix,
-        loss=make_loss(recipe),
+        loss=over_outputs(make_loss(recipe), recipe.aux_weight),
         broken=BrokenImages(recipe.broken_limit),
     )

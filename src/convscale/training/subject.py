@@ -26,6 +26,7 @@ from convscale.scaling.resolving import resolve
 from convscale.scaling.scaled import ScaledNetwork
 from convscale.scaling.storage import is_saved, load
 from convscale.strategy import Factors, parse_strategy
+from convscale.training.outputs import main_output, outputs_notes
 from convscale.training.recipe import Recipe
 from convscale.training.regularising import Regularised, regularise, twin_of
 
@@ -54,6 +55,7 @@ class Subject:
     test_resolution: Resolution
     scale: float
     regularised: Regularised
+    loss_notes: tuple[str, ...] = ()
 
     @property
     def module(self) -> nn.Module:
@@ -68,7 +70,7 @@ class Subject:
     @property
     def notes(self) -> tuple[str, ...]:
         """What is not as asked, and why."""
-        return (*self.scaled.notes, *self.regularised.notes)
+        return (*self.scaled.notes, *self.loss_notes, *self.regularised.notes)
 
 
 def prepare(
@@ -114,8 +116,9 @@ def prepare(
         side or scaled.resolution for side in (recipe.train_resolution, recipe.test_resolution)
     )
     chans = _channels(found, scaled)
-    for side, training in ((train, True), (test, False)):
-        _check_scores(found.name, scaled.module, side, chans, classes, training=training)
+    shape = (chans, classes)
+    _checked_output(found.name, scaled.module, test, shape, training=False)
+    output = _checked_output(found.name, scaled.module, train, shape, training=True)
     growth = _growth(network, scaled, resolution, options)
     regularised = regularise(
         scaled.module,
@@ -124,7 +127,8 @@ def prepare(
         inputs=(_BATCH, chans, *sides(train, 2)),
         twin=lambda: twin_of(scaled, found),
     )
-    return Subject(found.name, scaled, classes, chans, train, test, growth, regularised)
+    notes = outputs_notes(output, recipe.aux_weight)
+    return Subject(found.name, scaled, classes, chans, train, test, growth, regularised, notes)
 
 
 def _options(
@@ -239,11 +243,11 @@ def _channels(found: Network, scaled: ScaledNetwork) -> int:
     return chans
 
 
-def _check_scores(
-    name: str, module: nn.Module, side: Resolution, chans: int, classes: int, *, training: bool
-) -> None:
-    """Refuse a network that does not put out one score for each class."""
-    copied = meta_copy(module)
+def _checked_output(
+    name: str, module: nn.Module, side: Resolution, shape: tuple[int, int], *, training: bool
+) -> Any:
+    """Return what a network puts out for (channels, classes), if it has scores of these."""
+    copied, (chans, classes) = meta_copy(module), shape
     size = (_BATCH, chans, *sides(side, 2))
     at = f"{format_resolution(side)} px"
     mode = "training" if training else "evaluation"
@@ -251,15 +255,21 @@ def _check_scores(
         output = run(copied, (torch.empty(size, device="meta"),), training=training)
     except ForwardError as error:
         raise InputError(f"{name} does not run in {mode} at {at}: {error.told}.") from error
-    if not isinstance(output, torch.Tensor):
+    scores = main_output(output)
+    if not isinstance(scores, torch.Tensor):
         kind = type(output).__name__
-        raise InputError(f"{name} puts out a {kind} in {mode}; to train, it must be one tensor.")
-    if output.shape != (_BATCH, classes):
-        shape = "x".join(map(str, output.shape[1:]))
         raise InputError(
-            f"{name} puts out {shape} scores an image and the data have {classes} classes. Give a "
-            f"network with {classes} outputs."
+            f"{name} puts out a {kind} in {mode}; to train, it must be a tensor of scores, or a "
+            "tuple or dictionary of which it is the first, or is called out or logits."
         )
+    if scores.shape != (_BATCH, classes):
+        told = "x".join(map(str, scores.shape[1:]))
+        first = "" if scores is output else " as the first of several outputs"
+        raise InputError(
+            f"{name} puts out {told} scores an image{first} and the data have {classes} classes. "
+            f"Give a network with {classes} outputs."
+        )
+    return output
 
 
 def _growth(
