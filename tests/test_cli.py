@@ -372,9 +372,13 @@ def test_an_interruption_is_one_line_and_status_130(counting, capsys):
     assert capsys.readouterr() == ("", "convscale: interrupted\n")
 
 
-def test_control_c_ends_a_real_process_with_one_line(tmp_path):
+WAITING = "import sys, time\nprint('ready', flush=True)\ntime.sleep(60)\n"
+
+
+@pytest.mark.parametrize("code", [WAITING, f"exec({WAITING!r})"], ids=["code", "code in a text"])
+def test_control_c_ends_a_real_process_with_one_line(tmp_path, code):
     slow = tmp_path / "slow.py"
-    slow.write_text("import sys, time\nprint('ready', flush=True)\ntime.sleep(60)\n")
+    slow.write_text(code)
     out = tmp_path / "scaled"
     line = ["scale", f"{slow}:net", "--strategy", "w", "--factor", "2", "--out", str(out)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}

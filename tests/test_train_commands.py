@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import signal
 import subprocess
 import sys
 
@@ -370,6 +371,23 @@ def test_what_cannot_be_trained_is_refused_in_one_line(tmp_path, nets, capsys, a
     line = refused(capsys, "train", *filled, *size, "--out", tmp_path / "run", *QUICK)
     assert told in line
     assert not (tmp_path / "run").exists()
+
+
+def test_control_c_does_not_wait_for_the_first_step(tmp_path):
+    """A network that takes a minute to be built: there is nothing to write yet."""
+    slow = tmp_path / "slow.py"
+    slow.write_text("import time\n\n\ndef net():\n    print('ready')\n    time.sleep(60)\n")
+    words = ["train", f"{slow}:net", "--data", "digits", "--resolution", "8"]
+    out = ["--out", str(tmp_path / "run")]
+    restored = lambda: signal.signal(signal.SIGINT, signal.default_int_handler)  # noqa: E731
+    with subprocess.Popen(
+        [sys.executable, "-m", "convscale.cli.main", *words, *out], preexec_fn=restored,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        assert process.stderr.readline() == "ready\n"
+        process.send_signal(signal.SIGINT)
+        rest = process.communicate(timeout=30)
+    assert (process.returncode, *rest) == (130, "", "convscale: interrupted\n")
 
 
 def test_half_precision_on_a_processor_is_refused(tmp_path, nets, capsys):

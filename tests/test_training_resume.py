@@ -79,6 +79,23 @@ def test_sigterm_writes_a_checkpoint_and_the_run_goes_on(tmp_path, whole):
     assert_equal_runs(whole, tmp_path / "cut")
 
 
+class Interrupting(Stopping):
+    """A watch that presses Ctrl-C in the middle of an epoch."""
+
+    def on_update(self, tick):
+        Silent.on_update(self, tick)
+        if tick.epoch == self.epoch and len(self.losses) == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_control_c_writes_a_checkpoint_and_the_run_goes_on(tmp_path, whole):
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "cut", Interrupting(0))
+    assert [path.name for path in (tmp_path / "cut" / "state").iterdir()] == ["checkpoint-00001"]
+    run(tmp_path / "cut")
+    assert_equal_runs(whole, tmp_path / "cut")
+
+
 class StoppingAll(Stopping):
     """A watch that sends SIGTERM to the workers too, as one to the group of processes does."""
 

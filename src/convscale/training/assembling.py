@@ -15,9 +15,9 @@ from convscale.training.loading import training_loader, validation_loader
 from convscale.training.loop import Run
 from convscale.training.metrics import Errors, evaluate
 from convscale.training.parts import make_average, make_optimizer, make_schedule
+from convscale.training.restoring import of_this_run, restore
 from convscale.training.seeding import Batches
 from convscale.training.setup import Setup
-from convscale.training.states import fill_module, unpacked
 from convscale.training.syncing import SyncedBatchNorm
 from convscale.training.variants import Choice, choose_variant
 from convscale.training.watch import Watch
@@ -54,13 +54,8 @@ def make_run(setup: Setup, choice: Choice, *, checkpoint: Checkpoint | None, upd
         choice.variant.precision, unused=processes.world > 1 and _has_unused(setup)
     )
     if checkpoint is not None:
-        fill_module(module, checkpoint.files["model.safetensors"])
-        if average is not None:
-            fill_module(average.module, checkpoint.files["ema.safetensors"])
-        state = checkpoint.values["optimizer"], checkpoint.files["optimizer.safetensors"]
-        optimizer.load_state_dict(unpacked(*state))
-        if accelerator.scaler is not None:
-            accelerator.scaler.load_state_dict(checkpoint.values["scaler"])
+        with processes.agreeing(), of_this_run(checkpoint, setup.files.state):
+            restore(checkpoint, module, average, optimizer, accelerator.scaler)
     model, prepared = accelerator.prepare(module, optimizer)
     return Run(
         model=model,

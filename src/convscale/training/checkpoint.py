@@ -45,6 +45,11 @@ class Checkpoint:
     files: Mapping[str, bytes] = field(repr=False)
     values: Mapping[str, Any] = field(repr=False)
 
+    @property
+    def name(self) -> str:
+        """The name of its folder."""
+        return f"checkpoint-{self.number:05d}"
+
 
 def write_checkpoint(folder: Path, found: Checkpoint) -> Path:
     """Write a checkpoint to a folder of checkpoints and drop all but the last two.
@@ -60,7 +65,7 @@ def write_checkpoint(folder: Path, found: Checkpoint) -> Path:
         >>> sorted(path.name for path in place.iterdir())
         ['checkpoint-00002', 'checkpoint-00003']
     """
-    target = folder / f"checkpoint-{found.number:05d}"
+    target = folder / found.name
     partial = folder / f".{target.name}{_PART}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -181,6 +186,8 @@ def _read(path: Path) -> Checkpoint:
         body = json.loads(text)
         if body["schema_version"] != _VERSION:
             raise _IncompleteError(f"{_VALUES} is not of schema version {_VERSION}")
+        if not isinstance(body["values"], dict):
+            raise TypeError("the values have no names")
         files = {name: _read_file(path / name, entry) for name, entry in body["files"].items()}
         return Checkpoint(int(body["number"]), files, body["values"])
     except OSError as error:

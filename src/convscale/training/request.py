@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -89,17 +89,27 @@ def begin_or_go_on(folder: Path, identity: dict[str, Any]) -> None:
         text = json.dumps({"schema_version": _VERSION, "asked": identity}, indent=1)
         write_whole(folder / RUN, text + "\n")
         return
-    asked = json.loads(json.dumps(identity))
-    other = [
-        f"{name} is {_shown(found.get(name))} there, not {_shown(asked.get(name))}"
-        for name in sorted(found.keys() | asked.keys())
-        if found.get(name) != asked.get(name)
-    ]
+    other = differences(found, identity)
     if other:
         raise InputError(
             f"The run in {folder} has other settings: {', '.join(other)}. Ask for the same to go "
             "on with it, or write the name of a new folder."
         )
+
+
+def differences(found: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:
+    """Say in what a run that was asked for before differs from one that is asked for now.
+
+    Example:
+        >>> differences({"lr": 0.1, "ema": None}, {"lr": 0.1, "ema": 0.9})
+        ['ema is null there, not 0.9']
+    """
+    now = json.loads(json.dumps(asked))
+    return [
+        f"{name} is {_shown(found.get(name))} there, not {_shown(now.get(name))}"
+        for name in sorted(found.keys() | now.keys())
+        if found.get(name) != now.get(name)
+    ]
 
 
 def _read(folder: Path) -> dict[str, Any] | None:

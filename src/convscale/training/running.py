@@ -16,6 +16,7 @@ from convscale.training.outcome import TrainResult, peak_memory
 from convscale.training.processes import LostProcessError, open_processes
 from convscale.training.progress import Progress
 from convscale.training.request import TrainRequest, alone_in, begin_or_go_on
+from convscale.training.restoring import before_of
 from convscale.training.run_files import Files
 from convscale.training.setup import Setup, set_up
 from convscale.training.sharing import shared_checkpoint
@@ -69,18 +70,18 @@ def _result(setup: Setup, watch: Watch, wish: Wish) -> TrainResult:
         with processes.agreeing():
             if processes.is_first:
                 stack.enter_context(alone_in(files.folder))
-                asked = setup.request.identity(setup.subject.name, setup.order.images)
-                begin_or_go_on(files.folder, asked)
+                begin_or_go_on(files.folder, setup.identity)
         checkpoint = shared_checkpoint(files.state, processes, warn=watch.on_note)
         return _trained(setup, checkpoint, watch, wish)
 
 
 def _trained(setup: Setup, checkpoint: Checkpoint | None, watch: Watch, wish: Wish) -> TrainResult:
-    values = {} if checkpoint is None else checkpoint.values
-    progress = Progress.from_document(values["progress"]) if values else Progress()
-    setup.broken.found.update(values.get("broken", {}))
+    with setup.processes.agreeing():
+        before = before_of(checkpoint, setup.identity, setup.order, setup.files.state)
+    progress = before.progress
+    setup.broken.found.update(before.broken)
     setup.module.to(setup.processes.device)
-    choice = Choice.from_document(values["choice"]) if values else make_choice(setup, watch)
+    choice = before.choice or make_choice(setup, watch)
     run = make_run(setup, choice, checkpoint=checkpoint, updates=progress.updates)
     keeper = RunKeeper(
         run,
@@ -94,8 +95,13 @@ def _trained(setup: Setup, checkpoint: Checkpoint | None, watch: Watch, wish: Wi
         every_s=setup.recipe.checkpoint_seconds,
         every_updates=setup.recipe.checkpoint_steps,
         number=0 if checkpoint is None else checkpoint.number,
-        keep={"choice": choice.as_document(), "broken": setup.broken.found},
+        keep={
+            "asked": setup.identity,
+            "choice": choice.as_document(),
+            "broken": setup.broken.found,
+        },
     )
+    wish.saves = True
     try:
         fit(run, keeper, updates=progress.updates, epochs=progress.epochs)
         finished = True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -44,6 +45,11 @@ class Setup:
     def module(self) -> nn.Module:
         """The network that is trained."""
         return self.subject.module
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What the run is known by when it goes on."""
+        return self.request.identity(self.subject.name, self.order.images)
 
     def example(self, count: int) -> tuple[Tensor, Tensor]:
         """Return so many images and targets of the shape and kind that training has."""

@@ -13,6 +13,8 @@ from types import FrameType
 class Wish:
     """Whether the run was asked to stop, and by which signal.
 
+    Until `saves` is set there is nothing to write, so that Ctrl-C need not wait.
+
     Example:
         >>> Wish().signal is None
         True
@@ -20,6 +22,7 @@ class Wish:
 
     def __init__(self) -> None:
         self.signal: int | None = None
+        self.saves = False
 
     def __bool__(self) -> bool:
         return self.signal is not None
@@ -32,7 +35,7 @@ class Wish:
 
 @contextmanager
 def heeding_signals() -> Iterator[Wish]:
-    """Note SIGTERM and the first Ctrl-C instead of dying of them; a second one interrupts.
+    """Note SIGTERM, and Ctrl-C once the run can write what it has; a second one interrupts.
 
     Signals reach the main thread alone: elsewhere nothing is noted.
 
@@ -47,7 +50,7 @@ def heeding_signals() -> Iterator[Wish]:
     def note(number: int, _frame: FrameType | None) -> None:
         if os.getpid() != owner:  # a worker that loads images: its parent ends it
             return
-        if number == signal.SIGINT and wish.interrupted:
+        if number == signal.SIGINT and (wish.interrupted or not wish.saves):
             raise KeyboardInterrupt
         wish.signal = number
 

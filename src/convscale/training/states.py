@@ -43,7 +43,9 @@ def fill_module(module: nn.Module, data: bytes, *, what: str = "The checkpoint")
     """
     own, given = _own_tensors(module), load(data)
     wrong = sorted(own.keys() ^ given.keys()) or sorted(
-        name for name, tensor in own.items() if tensor.shape != given[name].shape
+        name
+        for name, tensor in own.items()
+        if (tensor.shape, tensor.dtype) != (given[name].shape, given[name].dtype)
     )
     if wrong:
         raise InputError(f"{what} does not fit the network: {', '.join(wrong[:3])} differ.")

@@ -77,8 +77,17 @@ class Choice:
 
     @classmethod
     def from_document(cls, document: dict[str, Any]) -> Choice:
-        """Read what `as_document` wrote."""
-        variant = Variant(document["precision"], channels_last=document["channels_last"])
+        """Read what `as_document` wrote.
+
+        Raises:
+            ValueError: If there is no such variant.
+        """
+        precision, last = document["precision"], document["channels_last"]
+        if precision not in DTYPES or not isinstance(last, bool):
+            raise ValueError(
+                f"{precision!r} is no precision, or {last!r} is neither true nor false"
+            )
+        variant = Variant(precision, channels_last=last)
         return cls(variant, dict(document["step_ms"]), tuple(document.get("notes", ())))
 
 
