@@ -7,13 +7,13 @@ import re
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from convscale.errors import InputError
 from convscale.training import datasets
 from convscale.training.datasets import read_data
 from convscale.training.idx import read_idx
-from convscale.training.images import BrokenImageError
+from convscale.training.images import BrokenImageError, FileImages
 
 
 def write_images(folder, split, counts, *, side=8, mode="RGB"):
@@ -239,6 +239,7 @@ def test_a_broken_image_is_named(tmp_path, damage, monkeypatch):
         ("RGBA", (10, 20, 30, 255), (10, 20, 30)),
         ("I;16", 77 * 256, (77, 77, 77)),
         ("1", 1, (255, 255, 255)),
+        ("LA", (77, 255), (77, 77, 77)),
         ("P", 0, (0, 0, 0)),
     ],
 )
@@ -248,3 +249,38 @@ def test_images_of_every_mode_come_as_rgb(tmp_path, mode, colour, expected):
     Image.new(mode, (4, 4), colour).save(tmp_path / "train" / "a" / "0.png")
     image = read_data(str(tmp_path)).train.read(0)
     assert (image.mode, image.getpixel((0, 0))) == ("RGB", expected)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "mode", "told"),
+    [("tif", "I", "its values are of 32 bits"), ("tiff", "F", "its values are real numbers")],
+)
+def test_images_of_which_nothing_tells_the_white_are_broken(tmp_path, suffix, mode, told):
+    Image.new(mode, (4, 4), 200).save(tmp_path / f"0.{suffix}")
+    with pytest.raises(BrokenImageError, match=told):
+        FileImages(tmp_path, (f"0.{suffix}",), (0,)).read(0)
+
+
+@pytest.mark.parametrize("white", [65535, 1023])
+def test_grey_maps_of_more_than_eight_bits_keep_the_upper_ones(tmp_path, white):
+    values = np.array([0, white, white // 2 + 1, 0], dtype=">u2")
+    (tmp_path / "0.pgm").write_bytes(f"P5 2 2 {white}\n".encode() + values.tobytes())
+    image = FileImages(tmp_path, ("0.pgm",), (0,)).read(0)
+    assert np.asarray(image)[..., 0].tolist() == [[0, 255], [128, 0]]
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_photographs_are_turned_as_pillow_turns_them(tmp_path, orientation):
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 9, 3), dtype=np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(pixels).save(tmp_path / "0.png", exif=exif)
+    with Image.open(tmp_path / "0.png") as opened:
+        expected = np.asarray(ImageOps.exif_transpose(opened))
+    assert (np.asarray(FileImages(tmp_path, ("0.png",), (0,)).read(0)) == expected).all()
+
+
+def test_exif_notes_that_cannot_be_read_leave_the_picture_as_it_is(tmp_path):
+    image = Image.new("RGB", (6, 9), (10, 20, 30))
+    image.save(tmp_path / "0.png", exif=b"Exif\x00\x00MM\x00*\xff\xff\xff\xffnonsense")
+    assert FileImages(tmp_path, ("0.png",), (0,)).read(0).size == (6, 9)

@@ -13,6 +13,11 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 
+# Formats of which Pillow gives 16 bits as integers of 32.
+_OF_16_BITS = ("PNG", "PPM")
+_ORIENTATION = 0x0112  # the tag of EXIF
+
+
 class BrokenImageError(Exception):
     """Say which image cannot be read, and why.
 
@@ -76,7 +81,7 @@ class FileImages:
         path = self.folder / self.files[index]
         try:
             with Image.open(path) as opened:
-                return _as_rgb(opened)
+                return _upright(_as_rgb(opened), opened)
         # What Pillow raises for broken files: PNG's chunks bring SyntaxError and struct.error.
         except (OSError, SyntaxError, ValueError, EOFError, struct.error) as error:
             reason = " ".join(str(error).split()) or type(error).__name__
@@ -93,6 +98,8 @@ def _as_rgb(image: Image) -> Image:
     """
     if image.mode == "F":
         raise ValueError("its values are real numbers, of which nothing tells what is white")
+    if image.mode == "I" and image.format not in _OF_16_BITS:
+        raise ValueError("its values are of 32 bits, of which nothing tells what is white")
     if image.mode in ("I;16", "I;16B", "I;16L", "I"):
         image = image.convert("I").point(lambda value: value * (1 / 256)).convert("L")
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
@@ -102,6 +109,32 @@ def _as_rgb(image: Image) -> Image:
         white = Pillow.new("RGBA", seen.size, (255, 255, 255, 255))
         return Pillow.alpha_composite(white, seen).convert("RGB")
     return image.convert("RGB")
+
+
+def _upright(image: Image, opened: Image) -> Image:
+    """Return a picture turned as the camera was held, where its file tells."""
+    from PIL import Image as Pillow
+
+    turns = {
+        2: Pillow.Transpose.FLIP_LEFT_RIGHT,
+        3: Pillow.Transpose.ROTATE_180,
+        4: Pillow.Transpose.FLIP_TOP_BOTTOM,
+        5: Pillow.Transpose.TRANSPOSE,
+        6: Pillow.Transpose.ROTATE_270,
+        7: Pillow.Transpose.TRANSVERSE,
+        8: Pillow.Transpose.ROTATE_90,
+    }
+    turn = turns.get(_orientation(opened))
+    return image if turn is None else image.transpose(turn)
+
+
+def _orientation(opened: Image) -> int:
+    """Return the orientation of a file; of notes that cannot be read, that of none."""
+    try:
+        found = opened.getexif().get(_ORIENTATION)
+    except (OSError, SyntaxError, ValueError, TypeError, KeyError, struct.error):
+        return 1
+    return found if isinstance(found, int) else 1
 
 
 @dataclass(frozen=True)
