@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import signal
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from tests.forking import forked_together
+from tests.test_datasets import write_images
 from tests.training_runs import (
     assert_equal_runs,
     by_torchrun,
@@ -94,6 +96,7 @@ def test_a_process_that_dies_ends_the_run_which_goes_on(tmp_path):
 @pytest.mark.parametrize(
     ("knobs", "line"),
     [
+        ("lr=0", "Recipe basic with --set is wrong: lr: input should be greater than 0"),
         ("batch_size=127", "A batch of 127 cannot be parted evenly among 2 processes."),
         ("lr=1e9 warmup_epochs=0 precision=fp32 channels_last=false", "The loss is nan at step"),
     ],
@@ -107,3 +110,25 @@ def test_one_process_says_why_all_of_them_end(tmp_path, knobs, line):
     assert (first, second) == (2, 2)
     assert f"convscale: {line}" in said
     assert nothing == ""
+
+
+@pytest.mark.parametrize("limit", [5, 6])
+def test_the_limit_on_broken_images_is_one_for_all_processes(tmp_path, limit):
+    """Of 16 images in one batch six are broken, so that each process sees at most five or none."""
+    data = write_images(tmp_path / "data", "train", {"a": 8, "b": 8})
+    write_images(data, "val", {"a": 2, "b": 2})
+    for index in range(6):
+        (data / "train" / "ab"[index % 2] / f"{index}.png").write_bytes(b"no image")
+    file = tmp_path / "nets.py"
+    file.write_text(NET)
+    words = f"train {file}:net --data {data} --resolution 8 --device cpu --out {tmp_path / 'run'}"
+    knobs = f"batch_size=16 epochs=2 workers=0 broken_limit={limit} warmup_epochs=0"
+    settings = [word for knob in knobs.split() for word in ("--set", knob)]
+    (first, said), (second, nothing) = forked_together(run_command, [*words.split(), *settings])
+    assert nothing == ""
+    if limit == 6:
+        assert (first, second) == (0, 0)
+        assert len(json.loads((tmp_path / "run" / "result.json").read_text())["broken_images"]) == 6
+    else:
+        assert (first, second) == (2, 2)
+        assert "convscale: 6 images cannot be read; broken_limit is 5." in said

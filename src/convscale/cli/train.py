@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,7 +15,7 @@ from convscale.cli.answer import Answer
 from convscale.cli.recipe import Settings
 from convscale.cli.values import optional_whole_number, writing
 from convscale.cli.watch import Display, watching
-from convscale.errors import InputError
+from convscale.errors import ElsewhereError, InputError
 from convscale.files import write_whole
 from convscale.quantities import parse_resolution
 from convscale.training.recipe_files import read_recipe
@@ -81,15 +82,17 @@ def train(
         convscale.errors.InputError: Recipe basic with --set is wrong: lr: input should be greater
         than 0 (it is 0).
     """
-    length = optional_whole_number(epochs, what="number of epochs")
-    knobs = read_recipe(recipe, set or [], epochs=length)
-    side = None if resolution is None else parse_resolution(resolution)
-    classes = optional_whole_number(num_classes, what="number of classes")
-    channels = optional_whole_number(in_chans, what="number of input channels")
-    if not out:
-        raise InputError("The name of the run's folder is empty. Write one, as in --out run/.")
+    first = os.environ.get("RANK", "0") == "0"
+    with _said_once(first=first):
+        length = optional_whole_number(epochs, what="number of epochs")
+        knobs = read_recipe(recipe, set or [], epochs=length)
+        side = None if resolution is None else parse_resolution(resolution)
+        classes = optional_whole_number(num_classes, what="number of classes")
+        channels = optional_whole_number(in_chans, what="number of input channels")
+        if not out:
+            raise InputError("The name of the run's folder is empty. Write one, as in --out run/.")
 
-    folder, first = Path(out), os.environ.get("RANK", "0") == "0"
+    folder = Path(out)
     with heeding_signals() as wish:  # before the imports, which take seconds
         from convscale.training.request import TrainRequest
         from convscale.training.results import Board
@@ -100,6 +103,17 @@ def train(
             board = stack.enter_context(contextlib.closing(Board(folder))) if first else None
             result = train_network(request, _Watch(display, board), wish=wish)
     return _answer(result, json=json) if result.is_first else []
+
+
+@contextlib.contextmanager
+def _said_once(*, first: bool) -> Iterator[None]:
+    """Let the first of several processes say what all of them find wrong."""
+    try:
+        yield
+    except InputError as error:
+        if first:
+            raise
+        raise ElsewhereError("Process 0 says it.", exit_status=error.exit_status) from error
 
 
 class _Watch:

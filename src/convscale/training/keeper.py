@@ -18,6 +18,7 @@ from convscale.training.epochs import better, epoch_row
 from convscale.training.failing import NonFiniteLossError, Stopped, going_on, not_finite
 from convscale.training.feed import Feed
 from convscale.training.history import write_history
+from convscale.training.loading import BrokenImages
 from convscale.training.loop import Run
 from convscale.training.metrics import Errors
 from convscale.training.parts import learning_rate
@@ -49,6 +50,7 @@ class RunKeeper:
             the function given first.
         watch: What shows the run.
         wish: Whether the run was asked to stop.
+        broken: The images that could not be read.
         every_s, every_updates: When to write checkpoints within an epoch.
         number: How many checkpoints were written.
         keep: What else a checkpoint holds, as JSON takes it.
@@ -65,6 +67,7 @@ class RunKeeper:
         judge: Judge,
         watch: Watch,
         wish: Wish,
+        broken: BrokenImages,
         every_s: float,
         every_updates: int | None = None,
         number: int = 0,
@@ -72,7 +75,8 @@ class RunKeeper:
     ) -> None:
         self._run, self._module, self._progress = run, module, progress
         self._processes, self._files, self._judge = processes, files, judge
-        self._watch, self._wish = watch, wish
+        self._watch, self._wish, self._broken = watch, wish, broken
+        self._told = len(broken.found)  # images that the other processes were told of
         self._every_s, self._every_updates = every_s, every_updates
         self._number, self._keep = number, keep or {}
         self._lag = 0 if processes.device.type == "cpu" else _LAG
@@ -136,23 +140,22 @@ class RunKeeper:
         return batches.waited_s if isinstance(batches, Feed) else 0.0
 
     def _report(self, update: int, loss: Tensor, now: float) -> Tensor:
-        """Return the loss, whether this process was asked to stop, and whether it is time to save.
+        """Return the loss, and whether to stop, to save, and to tell of more broken images.
 
         All processes act on the sums of these, and so on the same.
         """
         steps = self._every_updates
         due = now - self._written_s >= self._every_s or bool(steps and update % steps == 0)
-        wish = float(bool(self._wish))
-        if self._processes.device.type == "cpu":
-            return torch.stack([loss.float(), torch.tensor(wish), torch.tensor(float(due))])
-        flags = torch.tensor([wish, float(due)], device=loss.device)
+        more = len(self._broken.found) > self._told
+        self._told = len(self._broken.found)
+        flags = torch.tensor([bool(self._wish), due, more], device=loss.device, dtype=torch.float32)
         return torch.cat([loss.float().reshape(1), flags])
 
     def _read(self, most: int) -> None:
         """Read what was reported, until at most so many updates are unread."""
         while len(self._pending) > most:
             update, lr, said, took_s, waited_s = self._pending.popleft()
-            loss, stop, save = said.tolist()
+            loss, stop, save, more = said.tolist()
             loss /= self._processes.world
             if not math.isfinite(loss):
                 raise NonFiniteLossError(
@@ -162,6 +165,15 @@ class RunKeeper:
             self._stop_asked |= stop > 0
             self._save_asked |= save > 0
             self._show(update, loss, lr)
+            if more:
+                self._tell_broken()
+
+    def _tell_broken(self) -> None:
+        """Let all processes know of the images that any of them could not read, and count them."""
+        with self._processes.agreeing():
+            self._broken.found.update(self._processes.merged(self._broken.found))
+            self._broken.check()
+        self._told = len(self._broken.found)
 
     def _show(self, update: int, loss: float, lr: float) -> None:
         order, epoch = self._run.order, self._progress.epochs
@@ -176,7 +188,10 @@ class RunKeeper:
 
     def _errors(self, module: nn.Module) -> Errors:
         self._processes.share_buffers(module)
-        return self._judge(module, self._interruptible)
+        with self._processes.agreeing():
+            found = self._judge(module, self._interruptible)
+        self._tell_broken()
+        return found
 
     def _interruptible(self, batches: Iterable[Batch]) -> Iterator[Batch]:
         """Let a process alone stop between two batches of an evaluation."""

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image as PillowImage
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
@@ -32,6 +33,9 @@ Sample = tuple[Tensor, int, list[Broken]]
 class BrokenImages:
     """The images that could not be read so far, each once, and how many may be.
 
+    `alone` tells whether this process has all images: of several, none knows what the others have
+    found, and `check` waits until they have told one another.
+
     Example:
         >>> broken = BrokenImages(limit=1)
         >>> broken.add([("a.png", "it is empty"), ("a.png", "it is empty")])
@@ -41,14 +45,24 @@ class BrokenImages:
 
     limit: int
     found: dict[str, str] = field(default_factory=dict)
+    alone: bool = True
 
     def add(self, entries: Sequence[Broken]) -> None:
         """Count images.
 
         Raises:
-            InputError: If there are more than the limit.
+            InputError: If there are more than the limit, in a process alone.
         """
         self.found.update(entries)
+        if self.alone:
+            self.check()
+
+    def check(self) -> None:
+        """Refuse more images than the limit.
+
+        Raises:
+            InputError: If there are more.
+        """
         if len(self.found) > self.limit:
             name, reason = next(iter(self.found.items()))
             raise InputError(
@@ -60,8 +74,8 @@ class BrokenImages:
 class TrainingImages(Dataset[Sample]):
     """Images as training sees them: augmented as the seed, the epoch and the image say.
 
-    An image that cannot be read is replaced by the next one that can be, so that batches stay
-    full.
+    An image that cannot be read is replaced by the next one that can be, and where more than the
+    limit are broken by a black one, so that batches stay full.
 
     Example:
         >>> from convscale.training.datasets import read_data
@@ -95,7 +109,8 @@ class TrainingImages(Dataset[Sample]):
                 continue
             seed_image(self._seed, draw)
             return self._transform(image), targets[index], broken
-        return torch.empty(0), 0, broken  # more than the limit: the loader says so
+        black = PillowImage.new("RGB", (1, 1))  # more than the limit: the run ends
+        return self._transform(black), targets[draw.index], broken
 
 
 class ValidationImages(Dataset[Sample]):

@@ -92,6 +92,7 @@ def _trained(setup: Setup, checkpoint: Checkpoint | None, watch: Watch, wish: Wi
         judge=make_judge(setup, choice),
         watch=watch,
         wish=wish,
+        broken=setup.broken,
         every_s=setup.recipe.checkpoint_seconds,
         every_updates=setup.recipe.checkpoint_steps,
         number=0 if checkpoint is None else checkpoint.number,

@@ -98,5 +98,5 @@ def set_up(request: TrainRequest, processes: Processes) -> Setup:
         order=order,
         mix=mix,
         loss=over_outputs(make_loss(recipe), recipe.aux_weight),
-        broken=BrokenImages(recipe.broken_limit),
+        broken=BrokenImages(recipe.broken_limit, alone=processes.world == 1),
     )
