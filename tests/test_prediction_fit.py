@@ -252,6 +252,27 @@ def test_a_strided_depthwise_convolution_of_few_channels_is_faster_by_its_factor
     assert per_channel[0] == pytest.approx(values["narrow.strided"] * per_channel[1], rel=1e-3)
 
 
+def test_a_strided_depthwise_convolution_with_more_elements_than_32_bits_index_is_slower():
+    run = Execution(layout="nhwc")
+    values = {**coefficients_of(run), "launch": 1e-12, "weights": 1e-12, "uncached": 1e-12}
+    work = workload([convolution(256, 256, 112, 3, 256, 2)])
+    # what is read, 256 channels at 224 px, comes to 2^31 elements between 167 and 168 images
+    below, above = (float(operator_seconds(work, values, run, n).sum()) / n for n in (167, 168))
+    assert above == pytest.approx(values["huge"] * below, rel=1e-6)
+
+
+@pytest.mark.parametrize(("channels", "side"), [(16, 14), (64, 4)])
+def test_channels_first_few_channels_or_positions_get_the_slower_depthwise_kernel(channels, side):
+    run = Execution(layout="nchw")
+    flops_alone = {"launch": 1e-12, "weights": 1e-12, "memory": 1e-20}
+    values = {**coefficients_of(run), **flops_alone}
+    slow, fast = (
+        float(operator_seconds(workload([call]), values, run, 8).sum()) / call.flops
+        for call in (convolution(n, n, px, 3, n) for n, px in ((channels, side), (64, 14)))
+    )
+    assert slow == pytest.approx(values["native"] * fast, rel=1e-6)
+
+
 @pytest.mark.parametrize("name", ["rtx3090-amp-nchw", "rtx3090-amp-nhwc", "rtx4090-amp-nhwc"])
 def test_a_step_of_a_shipped_gpu_takes_less_than_a_millisecond_by_itself(name):
     assert profile_of(name).coefficients["step"] < 1000

@@ -52,7 +52,7 @@ class FitOptions:
     """
 
     bend: float = 0.1
-    ridge: float = 3e-4
+    ridge: float = 5e-4
     streaming: float = 100.0
     alike: tuple[str, ...] = _STREAMING
     starting: float = 30.0

@@ -26,8 +26,11 @@ _WIDE = 1024.0  # sizes of a product of which nothing is known
 _IMAGE = 4.0  # as many channels are no reason to pad
 _CACHE = 10.0  # megabytes
 _NARROW = 112.0  # channels
+_HUGE = 2.0**31  # elements, which no index of 32 bits tells apart
+_FEW, _SMALL = 32.0, 49.0  # channels and positions, below which cuDNN has no depthwise kernel
 _THIN = 4.0  # channels of a group
 _LANES = 32.0
+_WITH_KERNELS = tuple(f"depthwise {side}{stride}" for side in "35" for stride in ("", " strided"))
 _SERIAL = 5e5  # bytes that are moved elsewhere while one thread interpolates a position
 
 
@@ -46,14 +49,19 @@ def relative_coefficients(run: Execution) -> dict[str, float]:
     found |= {f"multiply.{name}": 30.0 for name in DEPTHWISE}  # not in matrix units
     found |= {f"memory.{name}": 1.0 for name in (*DENSE, *GROUPED, *DEPTHWISE, *MOVING)}
     found |= {  # without good kernels
-        "memory.depthwise 3 strided last": 6.0,
+        "memory.depthwise 3 strided last": 5.0,
+        "multiply.linear": 0.85,
+        "multiply.depthwise 5": 20.0,
+        "multiply.depthwise 5 last": 22.0,
+        "multiply.depthwise 7 last": 22.0,
         "multiply.depthwise larger last": 150.0,
         "multiply.depthwise 7": 45.0,
         "multiply.depthwise larger": 60.0,
-        "memory.matrix product": 3.0,
+        "memory.matrix product": 4.0,
         "memory.sum": 3.0,
-        "memory.concatenation": 1.5,
-        "memory.resizing": 3.0,
+        "memory.concatenation": 2.0,
+        "memory.resizing": 4.0,
+        "memory.group norm": 0.7,
     }
     for name in (*DENSE, *GROUPED, ATTENTION):
         found |= {f"outs.{name}": 16.0, f"inner.{name}": 16.0, f"tile.{name}": 0.5}
@@ -61,7 +69,8 @@ def relative_coefficients(run: Execution) -> dict[str, float]:
     found |= {"rows.tile": 0.3, "rows.unaligned": 0.2, "inputs": 1.0}
     found |= {"transposed": 1.0, "transposed.unaligned": 0.3, "padded": 2.0, "bias": 1.0}
     found |= {"broadcast": 0.3, "weights": 3.0, "cast": 1.0}
-    found |= {"narrow": 1.0, "narrow.strided": 0.5, "serial": 1.0, "thin": 50.0, "norm.tile": 0.2}
+    found |= {"narrow": 1.0, "narrow.strided": 0.5, "huge": 2.5, "native": 2.0}
+    found |= {"serial": 1.0, "thin": 50.0, "norm.tile": 0.2}
     return found | {"cache": 1.0, "uncached": 0.5}
 
 
@@ -126,18 +135,27 @@ def part_seconds(part: Part, values: Mapping[str, Any]) -> Any:
     if part.name not in MOVING:
         multiplied = _multiplied(part, values)
         found = multiplied if part.name == ATTENTION else multiplied + found
-    if part.name.endswith("last"):
-        found = found * _narrowness(part, values)
+    if part.name in DEPTHWISE:
+        found = found * _slowness(part, values)
     once = work.weights * part.item_once * values["weights"] * values["memory"]
     starting = work.launches * values["launch"] * _MICRO
     return ((found * part.batch + once) * _NANO + starting) * work.repeats
 
 
-def _narrowness(part: Part, c: Mapping[str, Any]) -> Any:
-    """Return how much slower a depthwise convolution of few channels is, channels last."""
-    narrow = part.work.outs <= _NARROW
-    name = "narrow.strided" if "strided" in part.name else "narrow"
-    return narrow * c[name] + ~narrow
+def _slowness(part: Part, c: Mapping[str, Any]) -> Any:
+    """Return how much slower a depthwise convolution is, by the kernel that its sizes get.
+
+    With channels first, PyTorch leaves those of few channels or positions to a kernel of its own.
+    """
+    work = part.work
+    if not part.name.endswith("last"):
+        native = (work.outs < _FEW) | (work.rows < _SMALL)
+        return native * c["native"] + ~native if part.name in _WITH_KERNELS else 1.0
+    narrow = work.outs <= _NARROW
+    if "strided" not in part.name:
+        return narrow * c["narrow"] + ~narrow
+    huge = np.maximum(work.read, work.written) * part.batch > _HUGE
+    return (narrow * c["narrow.strided"] + ~narrow) * (huge * c["huge"] + ~huge)
 
 
 def _rate(part: Part, c: Mapping[str, Any]) -> Any:
