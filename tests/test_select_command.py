@@ -231,8 +231,14 @@ def test_nothing_that_fits_is_status_3(zoo, capsys):
         (["--latency", "5"], "Cannot read '5' as a latency."),
         (["--latency", "5ms"], "The latency of the candidates is not known."),
         (["--throughput", "100"], "The throughput of the candidates is not known."),
-        (["--train-hours", "24"], "The training time of the candidates is not known, and nothing"),
-        (["--energy", "2kWh"], "The energy of the candidates is not known, and nothing"),
+        (
+            ["--train-hours", "24"],
+            "The training time of the candidates is not known. Give a profile",
+        ),
+        (
+            ["--energy", "2kWh"],
+            "The energy of the candidates is not known. Give a profile",
+        ),
         (["--confidence", "0.9"], "A confidence is that of predicted times."),
         (["--law", "--uncertainty", "1"], "A law tells its own uncertainty."),
         (["--latency-column", "none"], "zoo.csv has no column 'none'."),
@@ -277,4 +283,4 @@ def test_a_wrong_table_is_refused_with_its_lines(tmp_path, text, said):
 
 def test_no_table_is_refused(capsys):
     assert run(["select", "--error", "e"]) == 2
-    assert "Name a table of networks: --table models.csv." in capsys.readouterr().err
+    assert "or a table of networks: --table models.csv." in capsys.readouterr().err

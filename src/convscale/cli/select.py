@@ -1,18 +1,26 @@
-"""`convscale select`: the best network of a table under any constraints, and why."""
+"""`convscale select`: the best scaled network under any constraints, or one of a table, and why."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from convscale.cli import options
 from convscale.cli.answer import Answer
+from convscale.cli.plan import whole_images
 from convscale.cli.progress import progress
-from convscale.cli.values import report_file, share, whole_number
+from convscale.cli.values import (
+    listed,
+    optional_whole_number,
+    report_file,
+    share,
+    watts,
+    whole_number,
+)
 from convscale.errors import InputError
-from convscale.quantities import parse_number
+from convscale.quantities import parse_number, parse_resolution
 
 if TYPE_CHECKING:
     from convscale.selection.constraints import Constraint
@@ -20,10 +28,23 @@ if TYPE_CHECKING:
     from convscale.study.zoo_selection import ZooSelection
 
 _LIMITS, _COLUMNS = "Constraints (any of them)", "Columns of the table"
+_SEARCH, _TRAINING = "What is searched", "The training that is limited"
 
+Networks = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[NETWORK]...",
+        help="Whose scaled versions are the candidates; none where a table has the candidates.",
+        show_default=False,
+    ),
+]
 Table = Annotated[
     str | None,
-    typer.Option("--table", metavar="FILE", help="CSV: a network a line, named as for count."),
+    typer.Option(
+        "--table",
+        metavar="FILE",
+        help="CSV: a network a line, named as for count: candidates, or trials for --law.",
+    ),
 ]
 Error = Annotated[
     str | None,
@@ -75,6 +96,60 @@ def _column(name: str, metavar: str, help_text: str) -> typer.models.OptionInfo:
     return info
 
 
+def _searched(name: str, metavar: str, help_text: str) -> typer.models.OptionInfo:
+    info: typer.models.OptionInfo = typer.Option(
+        name, metavar=metavar, help=help_text, rich_help_panel=_SEARCH
+    )
+    return info
+
+
+def _trained(name: str, metavar: str, help_text: str) -> typer.models.OptionInfo:
+    info: typer.models.OptionInfo = typer.Option(
+        name, metavar=metavar, help=help_text, rich_help_panel=_TRAINING
+    )
+    return info
+
+
+Strategies = Annotated[
+    str | None, _searched("--strategies", "LIST", "Those that are tried; all by default: w,dWr.")
+]
+Exponents = Annotated[
+    str | None,
+    _searched(
+        "--exponents",
+        "on|off",
+        "Whether exponents between them are tried; on without --strategies.",
+    ),
+]
+Candidates = Annotated[
+    str | None, _searched("--candidates", "N", "The most that are tried from a network.")
+]
+FactorRange = Annotated[
+    str | None, _searched("--factors", "RANGE", "Of scale factors: 0.25..8, 1.. or ..8.")
+]
+BaseSide = Annotated[
+    str | None, _searched("--resolution", "PX", "Of the networks before they are scaled.")
+]
+RoundingRule = Annotated[
+    str | None,
+    _searched("--rounding", "RULE", "As of scale; of paper families reference by default."),
+]
+TrainProfile = Annotated[
+    str | None,
+    _trained("--train-profile", "NAME|FILE", "A profile of training: predicts its time."),
+]
+Images = Annotated[str | None, _trained("--images", "NUMBER", "Of one epoch, such as 1.28M.")]
+Epochs = Annotated[str | None, _trained("--epochs", "N", "How often all images are seen.")]
+Devices = Annotated[str | None, _trained("--devices", "N", "That train together; 1 by default.")]
+TrainBatch = Annotated[
+    str | None, _trained("--train-batch-size", "N", "Images on each device in a step; 256.")
+]
+Efficiency = Annotated[
+    str | None, _trained("--efficiency", "SHARE", "Left of a device's speed beside others.")
+]
+Power = Annotated[
+    str | None, _trained("--power", "WATTS", "Of each device, such as 300W: for --energy.")
+]
 Flops = Annotated[str | None, _limit("--flops", "NUMBER", "At most, such as 4G.")]
 Params = Annotated[str | None, _limit("--params", "NUMBER", "At most, such as 40M.")]
 Acts = Annotated[str | None, _limit("--acts", "NUMBER", "At most, such as 12M.")]
@@ -85,9 +160,11 @@ TrainingMemory = Annotated[
     str | None, _limit("--training-memory", "SIZE", "Of a step of training, at most: 8GB.")
 ]
 TrainHours = Annotated[
-    str | None, _limit("--train-hours", "TIME", "At most: 24, 90min; of a column.")
+    str | None, _limit("--train-hours", "TIME", "At most: 24, 90min; predicted, or of a column.")
 ]
-Energy = Annotated[str | None, _limit("--energy", "ENERGY", "At most, such as 12kWh; of a column.")]
+Energy = Annotated[
+    str | None, _limit("--energy", "ENERGY", "At most: 12kWh; of a training, or of a column.")
+]
 Download = Annotated[
     str | None, _limit("--download", "SIZE", "Of the weights in --dtype, at most: 50MB.")
 ]
@@ -132,6 +209,7 @@ Plot = Annotated[
 
 
 def select(
+    networks: Networks = None,
     table: Table = None,
     error: Error = None,
     law: Law = False,
@@ -160,22 +238,32 @@ def select(
     dtype: WeightsDtype = "float32",
     optimizer: options.Optimizer = "sgd",
     precision: options.StepPrecision = None,
+    train_profile: TrainProfile = None,
+    images: Images = None,
+    epochs: Epochs = None,
+    devices: Devices = None,
+    train_batch_size: TrainBatch = None,
+    efficiency: Efficiency = None,
+    power: Power = None,
+    strategies: Strategies = None,
+    exponents: Exponents = None,
+    candidates: Candidates = None,
+    factors: FactorRange = None,
+    resolution: BaseSide = None,
+    rounding: RoundingRule = None,
+    num_classes: options.NumClasses = None,
+    in_chans: options.InChans = None,
     csv: Csv = None,
     plot: Plot = None,
     json: options.Json = False,
 ) -> Answer:
-    """Choose the best network of a table under any constraints, and say why the others lost.
+    """Choose the best scaled network, or one of a table, under any constraints, and say why.
 
     Example:
         >>> select()
         Traceback (most recent call last):
-        convscale.errors.InputError: Nothing to choose from was given. Name a table of networks:
-        --table models.csv.
+        convscale.errors.InputError: Nothing to choose from was given. Name the networks whose ...
     """
-    if table is None:
-        raise InputError(
-            "Nothing to choose from was given. Name a table of networks: --table models.csv."
-        )
     limits = _limits(
         latency_ms=latency,
         images_per_second=throughput,
@@ -195,11 +283,14 @@ def select(
     level = None if confidence is None else share(confidence, what="confidence")
     equal = _uncertainty(uncertainty, flops=error is None)
     file, drawing = _files(csv, plot)
+    training = _training(images, epochs, devices, train_batch_size, efficiency, power)
+    space = _space(strategies, exponents, candidates, factors, resolution, num_classes, in_chans)
 
     from convscale.study.selecting import select as select_networks
 
-    with progress("Counting") as report:
+    with progress("Searching" if networks else "Counting") as report:
         found = select_networks(
+            networks or None,
             table=table,
             limits=limits,
             error=error,
@@ -213,9 +304,64 @@ def select(
             dtype=dtype,
             optimizer=optimizer,
             precision=precision,
+            train_profile=train_profile,
+            rounding=rounding,
+            **training,
+            **space,
             progress=report,
         )
     return _answer(found, file, drawing, json=json)
+
+
+def _training(
+    images: str | None,
+    epochs: str | None,
+    devices: str | None,
+    batch_size: str | None,
+    efficiency: str | None,
+    power: str | None,
+) -> dict[str, Any]:
+    """Return what describes the training whose time and energy are limited."""
+    return {
+        "images": None if images is None else whole_images(images),
+        "epochs": optional_whole_number(epochs, what="number of epochs"),
+        "devices": optional_whole_number(devices, what="number of devices"),
+        "train_batch_size": optional_whole_number(batch_size, what="batch size"),
+        "efficiency": None if efficiency is None else share(efficiency, what="efficiency"),
+        "power_w": None if power is None else watts(power),
+    }
+
+
+def _space(
+    strategies: str | None,
+    exponents: str | None,
+    candidates: str | None,
+    factors: str | None,
+    resolution: str | None,
+    num_classes: str | None,
+    in_chans: str | None,
+) -> dict[str, Any]:
+    """Return which scaled versions are candidates.
+
+    Raises:
+        InputError: If something of it cannot be read.
+    """
+    from convscale.study.searching import parse_factors
+
+    if exponents not in (None, "on", "off"):
+        raise InputError(f"--exponents is {exponents!r}. Write on or off.")
+    names = None
+    if strategies is not None:
+        names = listed(strategies, what="strategies", example="w,dWr")
+    return {
+        "strategies": names,
+        "exponents": None if exponents is None else exponents == "on",
+        "candidates": optional_whole_number(candidates, what="number of candidates"),
+        "factors": None if factors is None else parse_factors(factors),
+        "resolution": None if resolution is None else parse_resolution(resolution),
+        "num_classes": optional_whole_number(num_classes, what="number of classes"),
+        "in_chans": optional_whole_number(in_chans, what="number of input channels"),
+    }
 
 
 def _limits(**given: str | None) -> list[Constraint]:

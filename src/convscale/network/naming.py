@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import NamedTuple
 
 from torch import nn
 
@@ -25,10 +26,25 @@ from convscale.strategy.registry import REGISTRY
 NetworkLike = str | nn.Module | Description | RegNet
 
 _FILE = re.compile(r"(?P<path>.+\.\w+):(?P<factory>[A-Za-z_]\w*)")
+_ROUNDING = r"(?::(?P<rounding>[a-z]+[0-9]*))?"
 _BY_FILE = re.compile(
-    r"(?P<strategy>(?P<path>[^@:]+\.ya?ml)(?:@[^@/:]+)?)(?::(?P<factor>[^:/@]+))?"
+    r"(?P<strategy>(?P<path>[^@:]+\.ya?ml)(?:@[^@/:]+)?)(?::(?P<factor>[^:/@]+)" + _ROUNDING + ")?"
 )
-_SCALED = re.compile(r"(?P<strategy>[A-Za-z0-9_.@-]+):(?P<factor>[^:/@]+)")
+_SCALED = re.compile(r"(?P<strategy>[A-Za-z0-9_.@-]+):(?P<factor>[^:/@]+)" + _ROUNDING)
+
+
+class ScaledName(NamedTuple):
+    """The parts of `NAME@STRATEGY:FACTOR:ROUNDING`; factor and rounding may be left out.
+
+    Example:
+        >>> ScaledName("resnet50", "dWr", "4").rounding is None
+        True
+    """
+
+    name: str
+    strategy: str
+    factor: str | None = None
+    rounding: str | None = None
 
 
 def resolve_base(
@@ -126,15 +142,17 @@ def _from_any(name: str, options: dict[str, int]) -> Network:
     )
 
 
-def split_scaled(name: str) -> tuple[str, str, str | None] | None:
-    """Split `NAME@STRATEGY:FACTOR`; None where the name has no such form.
+def split_scaled(name: str) -> ScaledName | None:
+    """Split `NAME@STRATEGY:FACTOR`, or with `:ROUNDING`; None where the name has no such form.
 
     An entry of a table takes no factor: `NAME@TABLE@ENTRY`, `NAME@FILE.yaml@ENTRY`.
 
     Example:
-        >>> split_scaled("timm:resnet50@dWr@0.6:2")
+        >>> split_scaled("timm:resnet50@dWr@0.6:2")[:3]
         ('timm:resnet50', 'dWr@0.6', '2')
-        >>> split_scaled("efficientnet_b0@efficientnet-table@b3")
+        >>> split_scaled("RegNetY-4.0GF@d1_w8_g8_r1:2:reference").rounding
+        'reference'
+        >>> split_scaled("efficientnet_b0@efficientnet-table@b3")[:3]
         ('efficientnet_b0', 'efficientnet-table@b3', None)
         >>> split_scaled("nets@home.py:make") is None
         True
@@ -144,10 +162,10 @@ def split_scaled(name: str) -> tuple[str, str, str | None] | None:
     for at in (position for position, letter in enumerate(name) if letter == "@"):
         file = _BY_FILE.fullmatch(name[at + 1 :])
         if at and file is not None and Path(file["path"]).is_file():
-            return name[:at], file["strategy"], file["factor"]
+            return ScaledName(name[:at], file["strategy"], file["factor"], file["rounding"])
         match = _SCALED.fullmatch(name[at + 1 :])
         if at and match is not None and not match["strategy"].endswith(".py"):
-            return name[:at], match["strategy"], match["factor"]
+            return ScaledName(name[:at], match["strategy"], match["factor"], match["rounding"])
         if at and name[at + 1 :].partition("@")[0] in REGISTRY:
-            return name[:at], name[at + 1 :], None
+            return ScaledName(name[:at], name[at + 1 :])
     return None

@@ -1,4 +1,4 @@
-"""What was chosen from a table of networks, for the terminal."""
+"""What was chosen from a table of networks, or among scaled versions, for the terminal."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from rich.text import Text
 from convscale.quantities import format_resolution
 from convscale.report.layout import add_row, noted, table_of, titled
 from convscale.selection.metrics import metric
+from convscale.selection.reasons import closest
 
 if TYPE_CHECKING:
     from convscale.study.zoo_selection import ZooSelection
@@ -42,7 +43,13 @@ def selection_parts(found: ZooSelection) -> list[RenderableType]:
     side = found.chosen.resolution
     take = f"Take {found.chosen.network}" + (f" at {format_resolution(side)} px" if side else "")
     table = Group(Text(take, style="bold"), titled(f"{title} {size}", _front(found)))
-    return [table, found.reason, *noted(found.notes)]
+    parts: list[RenderableType] = [table]
+    if found.bases:
+        parts += [titled("Best of each strategy", _strategies(found))]
+    if len(found.alpha_curve) > 1:
+        parts += [titled("Along α, the share of width", _alphas(found))]
+    parts += [found.reason, *noted(found.notes)]
+    return parts if found.command is None else [*parts, f"Build it: {found.command}"]
 
 
 def shown(found: ZooSelection) -> list[int]:
@@ -62,17 +69,58 @@ def shown(found: ZooSelection) -> list[int]:
     return places[start : start + _MOST]
 
 
-def _front(found: ZooSelection) -> Table:
+def _strategies(found: ZooSelection) -> Table:
+    """Return a line for the best of each series, or the nearest where none of it fits."""
+    own = found.found
+    names = _quantities(found)
+    table = table_of(*_heads(found, names, sides=True, series=True))
+    chosen = _cells(found, own.chosen, names, sides=True, series=True)
+    add_row(table, *chosen, "chosen", style="bold")
+    for rival in closest(own):
+        error = own.estimate.error
+        loss = own.objective.show_loss(float(error[rival.at]), float(error[own.chosen]))
+        said = loss.removeprefix(f"{own.objective.name} ")
+        if rival.missed is not None:
+            by = float(
+                rival.missed.relative(own.pool.held(rival.missed)[rival.at : rival.at + 1])[0]
+            )
+            said = f"{rival.missed.metric.title} misses by {100 * by:.1f} %"
+        add_row(table, *_cells(found, rival.at, names, sides=True, series=True), said)
+    return table
+
+
+def _alphas(found: ZooSelection) -> Table:
+    """Return a line for each α: what is best under the same constraints."""
+    names = _quantities(found)
+    table = table_of("α>", *_heads(found, names, sides=True, series=False))
+    for point in found.alpha_curve:
+        chosen = point.at == found.found.chosen
+        mark = "chosen" if chosen else "" if point.fits else "too much"
+        cells = _cells(found, point.at, names, sides=True, series=False)
+        add_row(table, f"{point.alpha:.2f}", *cells, mark, style="bold" if chosen else None)
+    return table
+
+
+def _quantities(found: ZooSelection) -> list[str]:
+    """Return the quantities that are shown: the cost, and what is limited."""
     own = found.found
     asked = [one.on for one in own.constraints]
     names = [name for name in dict.fromkeys([own.cost, *asked]) if name != "resolution_px"]
-    if not found.has_errors:
-        names = [name for name in names if name != "flops"]
+    return names if found.has_errors else [name for name in names if name != "flops"]
+
+
+def _heads(found: ZooSelection, names: Sequence[str], *, sides: bool, series: bool) -> list[str]:
+    heads = ["network", *(["px<"] if sides else []), *(["series"] if series else [])]
+    quantities = (f"{metric(name).title}<" for name in names)
+    return [*heads, f"{found.found.objective.name}<", *quantities, ""]
+
+
+def _front(found: ZooSelection) -> Table:
+    own = found.found
+    names = _quantities(found)
     series = any(own.pool.series)
     sides = any(entry.resolution for entry in found.entries)
-    heads = ["network", *(["px<"] if sides else []), *(["series"] if series else [])]
-    heads += [f"{own.objective.name}<", *(f"{metric(name).title}<" for name in names), ""]
-    table = table_of(*heads)
+    table = table_of(*_heads(found, names, sides=sides, series=series))
     for at in shown(found):
         chosen = at == own.chosen
         mark = "chosen" if chosen else "" if own.fits[at] else "too much"
@@ -89,7 +137,7 @@ def _cells(
     return [
         entry.network,
         *([format_resolution(entry.resolution) if entry.resolution else ""] if sides else []),
-        *([entry.row.series] if series else []),
+        *([own.pool.series[at]] if series else []),
         error.removeprefix(f"{own.objective.name} "),
         *(metric(name).show(float(own.pool.values[name][at])) for name in names),
     ]

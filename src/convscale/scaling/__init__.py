@@ -11,6 +11,7 @@ from convscale.network.naming import NetworkLike
 from convscale.network.products import OwnRule
 from convscale.prediction.store import ProfileLike
 from convscale.quantities import Resolution
+from convscale.scaling.family import is_by_rule
 from convscale.scaling.latency import scale_to_latency, timing_of, with_latency
 from convscale.scaling.memory import budget_of
 from convscale.scaling.predicting import predict
@@ -139,7 +140,7 @@ def scale(
     check_convention(convention)
     rule = group_rule(chosen, group_width, rounding=rounding)
     base = resolve(network, resolution=resolution, num_classes=num_classes, in_chans=in_chans)
-    by_rule = rounding == "reference" or (rounding == "efficientnet" and base.family is not None)
+    by_rule = is_by_rule(base, rounding)
     recipe = Recipe(
         base,
         rule,

@@ -15,11 +15,12 @@ from convscale.families.closed_form import check_closed_form
 from convscale.families.description import GROUPED
 from convscale.families.documents import as_document
 from convscale.families.rounding import rescaled
-from convscale.families.scaling import by_factors, check_rules
+from convscale.families.scaling import by_factors, check_rules, group_rule
 from convscale.network.feeding import known_resolution
 from convscale.network.sources import Network, Origin, from_family
 from convscale.quantities import format_count, format_miss, sides
 from convscale.scaling.control import Control
+from convscale.scaling.naming import scaled_name
 from convscale.scaling.plan import Plan
 from convscale.scaling.scaled import ScaledNetwork
 from convscale.scaling.scaler import target_of
@@ -126,6 +127,49 @@ def scale_family(
         origin=Origin(network.name, network.origin.options, family=as_document(net)),
         plan=Plan(),
     )
+
+
+def is_by_rule(network: Network, rounding: str | None) -> bool:
+    """Tell whether a network is scaled by the authors' rule, in closed form.
+
+    Example:
+        >>> from convscale.network import resolve_base
+        >>> is_by_rule(resolve_base("RegNetY-4.0GF"), "efficientnet")
+        True
+    """
+    return rounding == "reference" or (rounding == "efficientnet" and network.family is not None)
+
+
+def scaled_family(
+    base: Network, strategy: Strategy, factor: float | None, *, rounding: str
+) -> Network:
+    """Return a network of a paper family scaled by the authors' rule, with its description.
+
+    Args:
+        base: The base network.
+        strategy: How the factor is shared; group width is scaled as the rounding has it.
+        factor: The scale factor; None for an entry of a table.
+        rounding: reference or efficientnet.
+
+    Raises:
+        InputError: If the network is of no family, or the rule does not follow the strategy.
+
+    Example:
+        >>> from convscale.network import resolve_base
+        >>> from convscale.strategy import parse_strategy
+        >>> base = resolve_base("RegNetY-4.0GF")
+        >>> found = scaled_family(base, parse_strategy("dWr"), 4, rounding="reference")
+        >>> found.name, found.resolution
+        ('RegNetY-4.0GF@dWr:4:reference', 240)
+    """
+    net = _description(base, rounding)
+    rule = group_rule(strategy, None, rounding=rounding)
+    _, value = target_of(rule, {"factor": factor})
+    check_rules(rule, rounding)
+    made = by_factors(net, rule.factors(value), rounding=rounding)
+    name = scaled_name(base.name, strategy, factor, rounding)
+    origin = Origin(base.name, base.origin.options, family=as_document(made))
+    return replace(from_family(name, made, {}), origin=origin)
 
 
 def _description(network: Network, rounding: str) -> Description:

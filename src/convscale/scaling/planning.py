@@ -60,13 +60,13 @@ def plan(
     Raises:
         InputError: If an argument is wrong, or the profile is one of inference.
     """
-    given = _of_training(profile)
+    given = profile_of_training(profile)
     check_count(images, what="number of images"), check_count(epochs, what="number of epochs")
     check_count(devices, what="number of devices")
     check_coverage(coverage)
-    left = _check_efficiency(efficiency)
+    left = check_efficiency(efficiency)
     watts = None if power_w is None else check_positive(power_w, what="power in watts")
-    batch = _default_batch(given) if batch_size is None else batch_size
+    batch = training_batch(given) if batch_size is None else batch_size
     fitting = check_budget(MemoryBudget(0, batch, optimizer, _precision(given)))
     found = resolve(network, resolution=resolution, num_classes=num_classes, in_chans=in_chans)
     step = predict_network(found, given, batch_size=batch, coverage=coverage)
@@ -82,7 +82,16 @@ def plan(
     )
 
 
-def _of_training(profile: ProfileLike) -> Profile:
+def profile_of_training(profile: ProfileLike) -> Profile:
+    """Return a profile, which must be one of training.
+
+    Raises:
+        InputError: If it is not.
+
+    Example:
+        >>> profile_of_training("rtx3090-train-amp-nhwc").execution.work
+        'training'
+    """
     given = profile_of(profile)
     if given.execution.work == "training":
         return given
@@ -98,14 +107,29 @@ def _of_training(profile: ProfileLike) -> Profile:
     )
 
 
-def _check_efficiency(efficiency: float) -> float:
+def check_efficiency(efficiency: float) -> float:
+    """Return the share of a device's speed that is left beside others.
+
+    Raises:
+        InputError: If it is none.
+
+    Example:
+        >>> check_efficiency(0.9)
+        0.9
+    """
     value = check_positive(efficiency, what="efficiency")
     if value > 1:
         raise InputError(f"The efficiency is {value:g}; it must be at most 1, such as 0.9.")
     return value
 
 
-def _default_batch(profile: Profile) -> int:
+def training_batch(profile: Profile) -> int:
+    """Return the batch size that is usual, or the nearest that a profile has seen.
+
+    Example:
+        >>> training_batch(profile_of_training("rtx3090-train-amp-nhwc"))
+        256
+    """
     least, most = profile.seen.batch_sizes
     return min(max(_BATCH, least), most)
 

@@ -15,6 +15,7 @@ from convscale.errors import InputError
 from convscale.network.inputs import ExampleInputs, given_inputs, image_sides
 from convscale.network.naming import (
     NetworkLike,
+    ScaledName,
     is_library_name,
     resolve_base,
     split_scaled,
@@ -23,9 +24,12 @@ from convscale.network.products import OwnRule
 from convscale.network.sizing import fitted
 from convscale.network.sources import Network
 from convscale.quantities import Resolution, check_resolution, parse_number
+from convscale.scaling.family import is_by_rule, scaled_family
+from convscale.scaling.naming import rounding_of, scaled_name
 from convscale.scaling.scaler import Scaler
 from convscale.scaling.stepping import stepped
 from convscale.scaling.storage import is_saved, saved_network
+from convscale.strategy import parse_strategy
 
 
 def resolve(
@@ -63,10 +67,10 @@ def resolve(
             return _fitted(saved_network(Path(network)), resolution)
         parts = split_scaled(network.strip())
         if parts is not None:
-            name, strategy, factor = parts
-            base = resolve(name, resolution=resolution, num_classes=num_classes, in_chans=in_chans)
-            s = None if factor is None else parse_number(factor, what="factor")
-            return _scaled(base, strategy, s)
+            base = resolve(
+                parts.name, resolution=resolution, num_classes=num_classes, in_chans=in_chans
+            )
+            return _scaled(base, parts)
     base = resolve_base(network, num_classes=num_classes, in_chans=in_chans)
     return _fitted(base, resolution)
 
@@ -218,10 +222,15 @@ def _fitted(network: Network, resolution: Resolution | None) -> Network:
     return fitted(network, network.resolution if resolution is None else resolution)
 
 
-def _scaled(base: Network, strategy: str, factor: float | None) -> Network:
-    scaled = Scaler(base).scale(strategy, factor=factor, weights=False)
+def _scaled(base: Network, asked: ScaledName) -> Network:
+    factor = None if asked.factor is None else parse_number(asked.factor, what="factor")
+    rounding, multiple = rounding_of(asked.rounding)
+    if is_by_rule(base, rounding):
+        assert rounding is not None
+        return scaled_family(base, parse_strategy(asked.strategy), factor, rounding=rounding)
+    scaler = Scaler(base, width_multiple=multiple)
+    scaled = scaler.scale(asked.strategy, factor=factor, rounding=rounding, weights=False)
     assert scaled.source is not None
-    end = "" if factor is None else f":{factor:g}"
-    name = f"{base.name}@{scaled.strategy.name}{end}"
+    name = scaled_name(base.name, scaled.strategy, factor, asked.rounding)
     steps = [scaled.plan.as_document()]
     return stepped(scaled.source, steps, name=name, resolution=scaled.resolution)

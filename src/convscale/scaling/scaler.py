@@ -194,6 +194,37 @@ class Scaler:
                     raise
                 control = more
 
+    def planned(
+        self, strategy: Strategy, factor: float | None = None, *, rounding: str | None = None
+    ) -> Candidate:
+        """Return what `scale` makes for a factor, from the closed form alone: nothing is built.
+
+        Where the network's code holds sizes of its own, what is built may differ.
+
+        Args:
+            strategy: A strategy.
+            factor: Scale factor s; None for an entry of a table.
+            rounding: Rounding rule; the strategy's own by default.
+
+        Raises:
+            InputError: If an argument is wrong.
+            UnscalableNetworkError: If the network cannot follow the strategy.
+
+        Example:
+            >>> from convscale.network import resolve_base
+            >>> scaler = Scaler(resolve_base("timm:resnet18"))
+            >>> scaler.planned(parse_strategy("d"), 2.0).variant.depths
+            (4, 4, 4, 4)
+        """
+        rule = _rounded(strategy.in_dims(self.dims), rounding)
+        _, value = target_of(rule, {"factor": factor})
+        control = Control()
+        if isinstance(rule, Step):
+            value, control = rule.scale, self._by_entry(rule, control)
+        blueprint = self.blueprint.under(control)
+        check_axes(blueprint, rule)
+        return nearer(blueprint, rule, candidate_at(blueprint, rule, value))
+
     def _found(
         self,
         rule: Strategy,

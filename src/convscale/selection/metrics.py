@@ -146,20 +146,27 @@ METRICS: tuple[Metric, ...] = (
     Metric("width_multiple", "multiple of the widths", _whole("multiple"), "", "{:g}".format),
 )
 _BY_NAME = {entry.name: entry for entry in METRICS}
+_OPTIONS = {  # as the options of the command line are called, where titles are longer
+    "memory": "memory_bytes",
+    "training_memory": "training_memory_bytes",
+    "download": "download_bytes",
+    "train_hours": "training_h",
+}
 
 
 def metric(name: str) -> Metric:
-    """Return a quantity by the name of its field, or by its title.
+    """Return a quantity by the name of its field, by its title, or as its option is called.
 
     Raises:
         InputError: If there is none.
 
     Example:
-        >>> metric("params").title, metric("latency").name
-        ('params', 'latency_ms')
+        >>> metric("params").title, metric("latency").name, metric("train-hours").name
+        ('params', 'latency_ms', 'training_h')
     """
     titles = {entry.title: entry for entry in METRICS}
-    found = _BY_NAME.get(name) or titles.get(name)
+    option = name.replace("-", "_")
+    found = _BY_NAME.get(_OPTIONS.get(option, option)) or titles.get(name)
     if found is None:
         raise InputError(
             f"Unknown quantity {name!r}. Use {', '.join(_BY_NAME)}.{near_names(name, _BY_NAME)}"

@@ -37,10 +37,20 @@ def _sentences(found: Selection) -> Iterator[str]:
     yield _bound(found)
     if found.runner_up is not None:
         yield f"Next best that fits: {beside(found, found.runner_up)}."
-    others = found.rivals[:_RIVALS]
-    for rival in others:
+    for rival in closest(found)[:_RIVALS]:
         yield f"Of {rival.series or 'no series'}, {rival_text(found, rival)}."
     yield found.objective.says
+
+
+def closest(found: Selection) -> list[Rival]:
+    """Return the next best of each other series, those that fit first, then by their error.
+
+    Example:
+        >>> callable(closest)
+        True
+    """
+    error = found.estimate.error
+    return sorted(found.rivals, key=lambda one: (one.missed is not None, float(error[one.at])))
 
 
 def _asked(found: Selection) -> str:

@@ -17,7 +17,7 @@ from convscale.selection.pool import Pool
 
 Mask = npt.NDArray[np.bool_]
 NO_COSTS = frozenset(("images_per_second", "resolution_px", "width_multiple"))
-_COSTS = ("latency_ms", "training_h", "memory_bytes", "training_memory_bytes", "energy_kwh")
+TIMES = ("latency_ms", "training_h", "memory_bytes", "training_memory_bytes", "energy_kwh")
 
 
 @dataclass(frozen=True)
@@ -153,6 +153,30 @@ def select(
     )
 
 
+def preferred(found: Selection, among: Mask) -> tuple[int, bool]:
+    """Return which of some candidates would be chosen, or comes nearest where none fits.
+
+    Args:
+        found: The selection.
+        among: Which candidates; at least one.
+
+    Returns:
+        Its place, and whether it keeps all constraints.
+
+    Example:
+        >>> from convscale.selection.objective import TableErrors
+        >>> pool = Pool(("a", "b"), ("", ""), {"flops": np.array([3.0, 9.0])})
+        >>> found = select(pool, TableErrors("err", (20.0, 18.0)), [Constraint("flops", 5.0)])
+        >>> preferred(found, np.array([False, True]))
+        (1, False)
+    """
+    fitting = among & found.fits
+    if fitting.any():
+        return _pick(found.pool, found.estimate, found.costs(), fitting)[0], True
+    most = found.pool.violations(found.constraints).max(axis=0, initial=0.0)
+    return _order(found.pool, np.flatnonzero(among), most, found.estimate.error)[0], False
+
+
 def _order(pool: Pool, at: npt.NDArray[np.intp], *keys: Floats) -> list[int]:
     """Return places in the order of keys, and of labels where these are equal."""
     names = np.array(pool.labels, dtype=np.str_)[at]
@@ -228,7 +252,7 @@ def _cost(pool: Pool, constraints: Sequence[Constraint]) -> str:
     """Return the quantity that tells what is cheaper."""
     known = [name for name, column in pool.values.items() if not np.isnan(column).any()]
     asked = [constraint.on for constraint in constraints if constraint.sense == "<="]
-    wanted = [*(name for name in _COSTS if name in asked), "latency_ms", *asked, "flops", *known]
+    wanted = [*(name for name in TIMES if name in asked), "latency_ms", *asked, "flops", *known]
     found = [name for name in wanted if name in known and name not in NO_COSTS]
     if not found:
         raise InputError(

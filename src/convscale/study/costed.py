@@ -12,12 +12,14 @@ from convscale.complexity.views import Operators
 from convscale.errors import InputError
 from convscale.network.sources import Network
 from convscale.prediction.profile import Profile
+from convscale.prediction.schedule import Schedule, Times
 from convscale.quantities import Resolution, sides
 from convscale.selection.confidence import one_sided
 
 COUNTED = frozenset(("flops", "params", "acts", "width_multiple", "download_bytes"))
 PREDICTED = frozenset(("latency_ms", "images_per_second"))
 REMEMBERED = frozenset(("memory_bytes", "training_memory_bytes"))
+TRAINED = frozenset(("training_h", "energy_kwh"))
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,7 @@ class Conditions:
         dtype: Of the weights that are downloaded.
         optimizer: Of the training whose memory is asked for.
         precision: Of the memory.
+        schedule: The training whose time and energy are asked for.
 
     Example:
         >>> Conditions(batch_size=64).confidence
@@ -43,6 +46,7 @@ class Conditions:
     dtype: str = "float32"
     optimizer: str = "sgd"
     precision: str | None = None
+    schedule: Schedule | None = None
 
 
 @dataclass(frozen=True)
@@ -80,20 +84,38 @@ def costs_of(
         >>> found.network, found.values["params"], found.values["width_multiple"]
         ('timm:resnet18', 11689512.0, 64.0)
     """
-    from convscale.complexity.operators import record_network
-    from convscale.prediction.predict import ELEMENTS
     from convscale.scaling import resolve
 
-    network = resolve(name, resolution=resolution)
+    return costs_of_network(resolve(name, resolution=resolution), wanted, how)
+
+
+def costs_of_network(network: Network, wanted: frozenset[str], how: Conditions) -> Costs:
+    """Count a network that is resolved, and predict what is wanted of it.
+
+    Raises:
+        InputError: If it does not run.
+
+    Example:
+        >>> from convscale.scaling import resolve
+        >>> network = resolve("resnet18", resolution=64)
+        >>> costs_of_network(network, frozenset(("acts",)), Conditions()).values["acts"]
+        203752.0
+    """
+    from convscale.complexity.operators import record_network
+    from convscale.prediction.predict import ELEMENTS
+
     values: dict[str, float] = {}
     bounds: dict[str, float] = {}
     notes: tuple[str, ...] = ()
-    if wanted & (COUNTED | PREDICTED):
+    if wanted & (COUNTED | PREDICTED | TRAINED):
         found = record_network(network, dtype=ELEMENTS)
         values |= _counted(found, how)
         if wanted & PREDICTED:
-            predicted, bounds, notes = _predicted(found, how)
-            values |= predicted
+            told, upper, notes = _predicted(found, how)
+            values, bounds = values | told, bounds | upper
+        if wanted & TRAINED:
+            told, upper = _trained(found, how)
+            values, bounds = values | told, bounds | upper
     values |= {one: _memory(network, one, how) for one in sorted(wanted & REMEMBERED)}
     if network.resolution is not None:
         values["resolution_px"] = side_of(network.resolution)
@@ -169,6 +191,36 @@ def _predicted(
     )
 
 
+def _trained(found: Operators, how: Conditions) -> tuple[dict[str, float], dict[str, float]]:
+    """Return hours and energy of the training, and those that are kept with the confidence."""
+    from convscale.prediction.predict import predicted, workload_of
+
+    assert how.schedule is not None
+    plan = how.schedule
+    side = one_sided(plan.profile, how.confidence)
+    step = predicted(
+        workload_of(found),
+        plan.profile,
+        network=found.network,
+        resolution=found.resolution,
+        batch_size=plan.batch_size,
+        coverage=side.coverage,
+    )
+    return trained(plan, step.latency_ms), trained(plan, side.of(step))
+
+
+def trained(plan: Schedule, step_ms: Times) -> dict[str, Times]:
+    """Return the hours of a training, and its energy where the power is known.
+
+    Args:
+        plan: The training.
+        step_ms: The time of a step.
+    """
+    hours = plan.hours(step_ms)
+    known = {} if plan.power_w is None else {"energy_kwh": plan.energy_kwh(hours)}
+    return {"training_h": hours, **known}
+
+
 def _memory(network: Network, name: str, how: Conditions) -> float:
     from convscale.scaling.memory import memory_of
 
@@ -197,8 +249,14 @@ def check_can_tell(wanted: frozenset[str], how: Conditions) -> None:
             f"(--profile), or the column that holds it ({column})."
         )
     for name, title in (("training_h", "training time"), ("energy_kwh", "energy")):
-        if name in wanted:
+        if name in wanted and how.schedule is None:
             raise InputError(
-                f"The {title} of the candidates is not known, and nothing here computes it of a "
-                f"network in a table. Name the column that holds it: --column {name}=COLUMN."
+                f"The {title} of the candidates is not known. Give a profile of training that "
+                "predicts it (--train-profile, with --images and --epochs), or the column of a "
+                f"table that holds it (--column {name}=COLUMN)."
             )
+    if "energy_kwh" in wanted and how.schedule is not None and how.schedule.power_w is None:
+        raise InputError(
+            "The energy of a training needs the power of a device: --power 300W. Give it, or leave "
+            "the energy out."
+        )

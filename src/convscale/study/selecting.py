@@ -1,4 +1,4 @@
-"""Choose a network from a table of any: count, predict, and select with reasons."""
+"""Choose a network from a table, or among scaled versions: count, predict, select with reasons."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from math import isnan, nan
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -25,15 +26,23 @@ from convscale.selection.select import NO_COSTS
 from convscale.selection.select import select as select_from
 from convscale.selection.zoo import ZooColumns, ZooRow, read_zoo
 from convscale.study.costed import Conditions, Costs, check_can_tell, costs_of, side_of
+from convscale.study.schedules import Training, schedule_of, training_of
+from convscale.study.searching import Space, search_networks
+from convscale.study.trial_law import law_of_trials
 from convscale.study.trials import Progress
 from convscale.study.zoo_selection import Entry, LeftOut, ZooSelection
+
+if TYPE_CHECKING:
+    from convscale.network import NetworkLike
+    from convscale.strategy import Strategy
 
 Limit = Constraint | str
 
 
 def select(
+    networks: NetworkLike | Sequence[NetworkLike] | None = None,
     *,
-    table: str | Path,
+    table: str | Path | None = None,
     limits: Sequence[Limit] = (),
     error: str | None = None,
     law: bool = False,
@@ -46,14 +55,32 @@ def select(
     dtype: str = "float32",
     optimizer: str = "sgd",
     precision: str | None = None,
+    train_profile: ProfileLike | None = None,
+    images: int | None = None,
+    epochs: int | None = None,
+    devices: int | None = None,
+    train_batch_size: int | None = None,
+    efficiency: float | None = None,
+    power_w: float | None = None,
+    strategies: Sequence[str | Strategy] | None = None,
+    exponents: bool | None = None,
+    candidates: int | None = None,
+    factors: tuple[float, float] | None = None,
+    resolution: Resolution | None = None,
+    rounding: str | None = None,
+    num_classes: int | None = None,
+    in_chans: int | None = None,
     progress: Progress | None = None,
 ) -> ZooSelection:
-    r"""Choose from a table of networks the best one under any constraints, with reasons.
+    r"""Choose among scaled versions of networks, or from a table, the best one under constraints.
 
-    What the table does not tell is counted by the networks' names, each once, or predicted.
+    Scaled versions are searched over all strategies, exponents between them, and factors. What a
+    table does not tell is counted by the networks' names, each once, or predicted.
 
     Args:
-        table: A CSV file with a network a line.
+        networks: One or several networks whose scaled versions are the candidates.
+        table: A CSV file with a network a line: the candidates, or beside networks the trials that
+            a law is fitted to.
         limits: Constraints, such as "latency<=5ms" or "params<=40M".
         error: The column with the errors; without it flops stand in for accuracy.
         law: Whether a law of acts is fitted to the errors, for each series.
@@ -66,6 +93,22 @@ def select(
         dtype: Of the weights, for the download size.
         optimizer: sgd or adamw, for the memory of training.
         precision: Of the memory, as `memory` takes it.
+        train_profile: A profile of training, for training time and energy.
+        images: Images of one epoch of that training.
+        epochs: How often all are seen.
+        devices: Devices that train together; 1 by default.
+        train_batch_size: Images on each device in a step; 256, or the nearest that was seen.
+        efficiency: What is left of a device's speed beside the others; 1 by default.
+        power_w: Power of each device (W), for the energy.
+        strategies: Those that are tried, by name; all of the registry by default.
+        exponents: Whether exponents between them are tried too; by default if none are named.
+        candidates: The most that are tried from a network; by default 200 of one that is traced
+            and 10,000 of a paper family.
+        factors: The least and the most scale factor.
+        resolution: The networks' input side in px before they are scaled.
+        rounding: As `scale` takes it; reference by default for paper families.
+        num_classes: Classes of networks made from a name.
+        in_chans: Input channels of networks made from a name.
         progress: Called with networks done and in all.
 
     Raises:
@@ -73,37 +116,131 @@ def select(
         InputError: If the table cannot be read, or what is needed is not known.
 
     Example:
-        >>> import tempfile
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     file = Path(folder, "mine.csv")
-        ...     _ = file.write_text("model,top1_err,latency_ms\na,20,4\nb,18,9\n")
-        ...     found = select(table=file, error="top1_err", limits=["latency<=5ms"])
-        >>> found.chosen.network, found.found.binding[0].constraint.on
-        ('a', 'latency_ms')
+        >>> found = select("RegNetY-4.0GF", limits=["flops<=8G", "params<=40M"])
+        >>> chosen = found.found.pool.values["flops"][found.found.chosen]
+        >>> bool(7.5e9 < chosen <= 8e9)
+        True
     """
     given = [parse_constraint(one) if isinstance(one, str) else one for one in limits]
     asked = replace(columns or ZooColumns(), error=error)
+    bases = _networks(networks)
+    _check_errors(bases, table, error, law, uncertainty)
+    if uncertainty:
+        uncertainty = check_positive(uncertainty, what="uncertainty")
+    own = None if profile is None else profile_of(profile)
+    training = training_of(
+        train_profile,
+        images,
+        epochs,
+        devices=devices,
+        batch_size=train_batch_size,
+        efficiency=efficiency,
+        power_w=power_w,
+    )
+    space = Space(
+        None if strategies is None else tuple(strategies),
+        exponents,
+        candidates,
+        factors,
+        resolution,
+        rounding,
+        num_classes,
+        in_chans,
+    )
+    how = _conditions(own, batch_size, confidence, dtype, optimizer, precision, training)
+    name = None if cost is None else metric(cost).name
+    if not bases:
+        assert table is not None
+        if space != Space():
+            raise InputError(
+                "Strategies, factors and the like say which scaled versions are candidates. Name "
+                "the networks that are scaled, or leave them out."
+            )
+        plan = _Plan(read_zoo(Path(table), asked), tuple(given), name, asked, law, how)
+        return _from_table(plan, str(table), uncertainty, progress)
+    if table is None:
+        flops = FlopsStandIn(NEAR_FLOPS if uncertainty is None else uncertainty)
+        return search_networks(
+            bases, given, how, space, lambda _: flops, cost=name, progress=progress
+        )
+    assert error is not None
+    counting = replace(how, profile=None, confidence=0.5, schedule=None)
+    plan = _Plan(read_zoo(Path(table), asked), (), None, asked, True, counting)
+    trials, costs, left_out = _costed(plan, progress)
+    return search_networks(
+        bases,
+        given,
+        how,
+        space,
+        law_of_trials(trials, costs, error, several=len(bases) > 1),
+        cost=name,
+        progress=progress,
+        notes=_left_out(left_out),
+        needs=frozenset(("acts",)),
+    )
+
+
+def _networks(networks: NetworkLike | Sequence[NetworkLike] | None) -> list[NetworkLike]:
+    if networks is None:
+        return []
+    if isinstance(networks, list | tuple):
+        return list(networks)
+    return [cast("NetworkLike", networks)]
+
+
+def _check_errors(
+    bases: Sequence[object],
+    table: object,
+    error: str | None,
+    law: bool,
+    uncertainty: float | None,
+) -> None:
+    """Refuse what does not say what the errors of the candidates are."""
+    if not bases and table is None:
+        raise InputError(
+            "Nothing to choose from was given. Name the networks whose scaled versions are "
+            "candidates, or a table of networks: --table models.csv."
+        )
+    if bases and table is None and (error is not None or law):
+        raise InputError(
+            "Errors are those of a table. Name the one that holds the trials: --table trials.csv."
+        )
+    if bases and table is not None and not law:
+        raise InputError(
+            "Networks and a table were given: the errors of the table are those of its own "
+            "networks. Fit a law to them for scaled ones by --law, or leave out one of both."
+        )
     if error is None and law:
         raise InputError("A law is fitted to errors. Name the column that holds them: --error.")
     if uncertainty is not None and law:
         raise InputError("A law tells its own uncertainty. Leave --uncertainty or --law out.")
-    if uncertainty:
-        uncertainty = check_positive(uncertainty, what="uncertainty")
-    own = None if profile is None else profile_of(profile)
-    how = _conditions(own, batch_size, confidence, dtype, optimizer, precision)
-    rows = read_zoo(Path(table), asked)
-    plan = _Plan(rows, tuple(given), None if cost is None else metric(cost).name, asked, law, how)
+
+
+def _from_table(
+    plan: _Plan, table: str, uncertainty: float | None, progress: Progress | None
+) -> ZooSelection:
+    """Choose from the networks of a table."""
+    how = plan.how
     check_can_tell(plan.wanted, how)
     entries, costs, left_out = _costed(plan, progress)
     pool = _pool(plan, entries, costs)
     objective = _objective(plan, pool, entries, uncertainty)
-    if law:
+    if plan.law:
         pool, entries, more = _with_laws(pool, entries, objective)
         left_out += more
-    found = select_from(pool, objective, given, cost=plan.cost)
+    found = select_from(pool, objective, plan.limits, cost=plan.cost)
     notes = _notes(entries[found.chosen], how, left_out)
-    name = None if own is None else own.name
-    return ZooSelection(str(table), found, tuple(entries), tuple(left_out), name, batch_size, notes)
+    profile = None if how.profile is None else how.profile.name
+    return ZooSelection(
+        table,
+        found,
+        tuple(entries),
+        tuple(left_out),
+        profile,
+        how.batch_size,
+        notes,
+        train_profile=None if how.schedule is None else how.schedule.profile.name,
+    )
 
 
 def _conditions(
@@ -113,6 +250,7 @@ def _conditions(
     dtype: str,
     optimizer: str,
     precision: str | None,
+    training: Training | None,
 ) -> Conditions:
     from convscale.complexity.memory import MemoryBudget
     from convscale.scaling.memory import check_budget
@@ -120,15 +258,17 @@ def _conditions(
     check_budget(MemoryBudget(1, check_count(batch_size, what="batch size"), optimizer, precision))
     if dtype not in ITEM_BYTES:
         raise InputError(f"Unknown dtype {dtype!r}. Use {', '.join(ITEM_BYTES)}.")
-    if confidence is not None and profile is None:
+    schedule = None if training is None else schedule_of(training)
+    if confidence is not None and profile is None and schedule is None:
         raise InputError(
             "A confidence is that of predicted times. Give a profile that predicts them, or leave "
             "the confidence out."
         )
     level = check_confidence(0.5 if confidence is None else confidence)
-    if profile is not None:
-        one_sided(profile, level)  # refused before networks are counted
-    return Conditions(profile, batch_size, level, dtype, optimizer, precision)
+    for one in (profile, None if schedule is None else schedule.profile):
+        if one is not None:
+            one_sided(one, level)  # refused before networks are counted
+    return Conditions(profile, batch_size, level, dtype, optimizer, precision, schedule)
 
 
 @dataclass(frozen=True)
@@ -241,10 +381,11 @@ def _costs(plan: _Plan, row: ZooRow, counted: dict[tuple[str, Resolution | None]
 
 def _pool(plan: _Plan, entries: Sequence[Entry], costs: Sequence[Costs]) -> Pool:
     names = [one.name for one in METRICS if any(one.name in own.values for own in costs)]
+    rows = [entry.row for entry in entries if entry.row is not None]
     bounds = {name for own in costs for name in own.bounds} if plan.how.confidence > 0.5 else set()
     return Pool(
-        tuple(entry.row.label for entry in entries),
-        tuple(entry.row.series for entry in entries),
+        tuple(row.label for row in rows),
+        tuple(row.series for row in rows),
         {name: np.array([own.values.get(name, nan) for own in costs]) for name in names},
         {name: np.array([own.bounds[name] for own in costs]) for name in sorted(bounds)},
         plan.how.confidence,
@@ -257,7 +398,7 @@ def _objective(
     name = plan.columns.error
     if name is None:
         return FlopsStandIn(NEAR_FLOPS if uncertainty is None else uncertainty)
-    errors = tuple(entry.row.error for entry in entries)
+    errors = tuple(entry.row.error for entry in entries if entry.row is not None)
     if plan.law:
         return fit_error_law(pool, errors, name=name)
     return TableErrors(name, errors, uncertainty or 0.0)
@@ -275,7 +416,7 @@ def _with_laws(
             f"No {objective.name} of its series {entry.row.series!r} is known.",
         )
         for entry, held in zip(entries, known, strict=True)
-        if not held
+        if not held and entry.row is not None
     ]
     kept = [int(at) for at in np.flatnonzero(known)]
     return pool.only(kept), [entries[at] for at in kept], left_out
@@ -285,11 +426,16 @@ def _notes(chosen: Entry, how: Conditions, left_out: Sequence[LeftOut]) -> tuple
     notes = list(chosen.notes)
     if how.profile is not None and how.profile.execution.work == "training":
         notes.append(f"Latency is that of a step of training: {how.profile.name} predicts these.")
-    if left_out:
-        first = left_out[0]
-        many = "network is" if len(left_out) == 1 else "networks are"
-        notes.append(
-            f"{len(left_out)} {many} left out, the first in line {first.line}, {first.model}: "
-            f"{first.reason}"
-        )
-    return tuple(notes)
+    return (*notes, *_left_out(left_out))
+
+
+def _left_out(left_out: Sequence[LeftOut]) -> tuple[str, ...]:
+    """Say how many networks of a table are left out, and why the first is."""
+    if not left_out:
+        return ()
+    first = left_out[0]
+    many = "network is" if len(left_out) == 1 else "networks are"
+    return (
+        f"{len(left_out)} {many} left out, the first in line {first.line}, {first.model}: "
+        f"{first.reason}",
+    )

@@ -1,12 +1,14 @@
-"""What was chosen from a table of networks, as a value, a document and a table."""
+"""What was chosen from a table of networks, or of scaled ones, as a value, document and table."""
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from convscale.errors import InputError
 from convscale.quantities import Resolution, format_resolution
 from convscale.selection.objective import FlopsStandIn
 from convscale.selection.reasons import reason_of
@@ -15,65 +17,155 @@ from convscale.selection.select import Selection
 if TYPE_CHECKING:
     import pandas as pd
 
+    from convscale.scaling.scaled import ScaledNetwork
     from convscale.selection.zoo import ZooRow
+    from convscale.study.alpha import AlphaPoint
+    from convscale.study.scaled_source import Ask, Source
 
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A network of a table that could be no candidate, and why.
+    """What could be no candidate, and why: a network of a table by its line, or a strategy.
 
     Example:
         >>> LeftOut(7, "mynet", "it has no top1_err").line
         7
     """
 
-    line: int
+    line: int | None
     model: str
     reason: str
 
 
 @dataclass(frozen=True)
+class ScaledVersion:
+    """How a candidate is scaled from a base, and how it is built.
+
+    Args:
+        source: The base.
+        ask: The strategy and the factor.
+
+    Example:
+        >>> ScaledVersion.__name__
+        'ScaledVersion'
+    """
+
+    source: Source
+    ask: Ask
+
+    def build(self) -> ScaledNetwork:
+        """Build the network on the meta device."""
+        return self.source.built(self.ask)
+
+    @property
+    def command(self) -> str:
+        """Return the command that builds it."""
+        ask, source = self.ask, self.source
+        if ask.strategy is None:
+            return f"convscale count {source.name}"
+        words = ["convscale scale", shlex.quote(source.name), "--strategy", ask.strategy.name]
+        words += [] if ask.factor is None else ["--factor", f"{ask.factor:g}"]
+        rounding = source.rounding or ""
+        multiple = rounding.removeprefix("nearest")
+        if rounding.startswith("nearest") and multiple:
+            words += ["--rounding nearest", "--width-multiple", multiple]
+        elif rounding:
+            words += ["--rounding", rounding]
+        return " ".join(words)
+
+    def as_document(self) -> dict[str, object]:
+        """Return what the command line's JSON says of it."""
+        ask, own = self.ask, self.ask.strategy
+        exponents = None
+        if own is not None and ask.factor is not None:
+            wide = own.width if self.source.follows else 0.0
+            exponents = {
+                "depth": own.depth,
+                "width": own.width,
+                "group_width": wide if own.group_width is None else own.group_width,
+                "resolution": own.resolution,
+            }
+        return {
+            "base": {"network": self.source.name, "resolution": self.source.resolution},
+            "strategy": None if own is None else own.name,
+            "factor": 1.0 if own is None else ask.factor,
+            "exponents": exponents,
+            "rounding": self.source.rounding,
+        }
+
+
+@dataclass(frozen=True)
 class Entry:
-    """A candidate of a table: its line, its resolved name where it was looked up, and notes.
+    """A candidate: its line in a table or how it is scaled, its name, and notes.
 
     Example:
         >>> from convscale.selection.zoo import ZooRow
-        >>> Entry(ZooRow(2, "resnet50"), "timm:resnet50", 224).network
-        'timm:resnet50'
+        >>> Entry(ZooRow(2, "resnet50"), "timm:resnet50", 224).line
+        2
     """
 
-    row: ZooRow
+    row: ZooRow | None
     network: str
     resolution: Resolution | None
     notes: tuple[str, ...] = ()
+    scaled: ScaledVersion | None = None
+
+    @property
+    def line(self) -> int | None:
+        """Its line in the table, where it is of one."""
+        return None if self.row is None else self.row.line
 
 
 @dataclass(frozen=True)
 class ZooSelection:
-    """What was chosen from a table, with what was left out of it.
+    """What was chosen from a table or from scaled versions, with what was left out.
 
     Args:
-        table: The file.
+        table: The file; None where networks were scaled.
         found: The selection.
         entries: The candidates, in the order of the selection's pool.
         left_out: What could be no candidate.
         profile: The name of the profile that predicted times, if one did.
         batch_size: Images in a pass.
         notes: What there is to mind.
+        bases: The networks that were scaled.
+        alpha_curve: For each share of width the best candidate.
+        train_profile: The name of the profile that predicted trainings, if one did.
     """
 
-    table: str
+    table: str | None
     found: Selection
     entries: tuple[Entry, ...]
     left_out: tuple[LeftOut, ...] = ()
     profile: str | None = None
     batch_size: int = 1
     notes: tuple[str, ...] = ()
+    bases: tuple[str, ...] = ()
+    alpha_curve: tuple[AlphaPoint, ...] = ()
+    train_profile: str | None = None
 
     @property
     def chosen(self) -> Entry:
         """The network to take."""
         return self.entries[self.found.chosen]
+
+    @property
+    def command(self) -> str | None:
+        """The command that builds the chosen network; None for one of a table."""
+        return None if self.chosen.scaled is None else self.chosen.scaled.command
+
+    def build(self) -> ScaledNetwork:
+        """Build the chosen network on the meta device.
+
+        Raises:
+            InputError: If it is no scaled version.
+        """
+        own = self.chosen.scaled
+        if own is None or own.ask.strategy is None:
+            raise InputError(
+                f"{self.chosen.network} is not scaled. Take it by its name: build(...)."
+            )
+        return own.build()
 
     @property
     def has_errors(self) -> bool:
@@ -93,6 +185,7 @@ class ZooSelection:
             **self._candidate(found.chosen),
             "table": self.table,
             "profile": self.profile,
+            **({} if self.train_profile is None else {"train_profile": self.train_profile}),
             "batch_size": self.batch_size,
             "confidence": found.pool.confidence,
             "objective": {"name": found.objective.name, "says": found.objective.says},
@@ -114,6 +207,7 @@ class ZooSelection:
                 for rival in found.rivals
             ],
             "front": [self._candidate(at) for at in found.front],
+            **self._search(),
             "reason": self.reason,
             "notes": list(self.notes),
             "left_out": [
@@ -121,6 +215,13 @@ class ZooSelection:
                 for one in self.left_out
             ],
         }
+
+    def _search(self) -> dict[str, object]:
+        """Return what there is to say of scaled versions alone."""
+        if not self.bases:
+            return {}
+        curve = [{"alpha": one.alpha, **self._candidate(one.at)} for one in self.alpha_curve]
+        return {"bases": list(self.bases), "alpha_curve": curve, "command": self.command}
 
     def _candidate(self, at: int) -> dict[str, object]:
         pool, entry, estimate = self.found.pool, self.entries[at], self.found.estimate
@@ -133,8 +234,9 @@ class ZooSelection:
         return {
             "network": entry.network,
             "resolution": entry.resolution,
-            "line": entry.row.line,
-            "series": entry.row.series or None,
+            "line": entry.line,
+            "series": pool.series[at] or None,
+            **({} if entry.scaled is None else entry.scaled.as_document()),
             "error": _number(float(estimate.error[at])) if self.has_errors else None,
             "uncertainty": _number(float(estimate.uncertainty[at])),
             "values": {name: _number(float(own[at])) for name, own in pool.values.items()},
@@ -171,8 +273,9 @@ class ZooSelection:
                 {
                     "network": entry.network,
                     "resolution_px": None if side is None else format_resolution(side),
-                    "line": entry.row.line,
-                    "series": entry.row.series,
+                    "line": entry.line,
+                    "series": pool.series[at],
+                    **_scaling(entry),
                     "error": found.estimate.error[at] if self.has_errors else None,
                     "uncertainty": found.estimate.uncertainty[at],
                     **{
@@ -192,6 +295,18 @@ class ZooSelection:
                 }
             )
         return pd.DataFrame(lines)
+
+
+def _scaling(entry: Entry) -> dict[str, object]:
+    own = entry.scaled
+    if own is None:
+        return {}
+    strategy = own.ask.strategy
+    return {
+        "base": own.source.name,
+        "strategy": None if strategy is None else strategy.name,
+        "factor": 1.0 if strategy is None else own.ask.factor,
+    }
 
 
 def _number(value: float) -> float | int | None:

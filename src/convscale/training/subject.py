@@ -21,6 +21,7 @@ from convscale.network.naming import NetworkLike, is_library_name, split_scaled
 from convscale.network.sources import Network
 from convscale.quantities import Resolution, format_resolution, parse_number, sides
 from convscale.scaling import scale
+from convscale.scaling.naming import rounding_of
 from convscale.scaling.plan import Plan
 from convscale.scaling.resolving import resolve
 from convscale.scaling.scaled import ScaledNetwork
@@ -189,10 +190,16 @@ def _scaled(
     parts = split_scaled(network.strip()) if isinstance(network, str) else None
     if parts is None:
         return _base(found)
-    name, strategy, text = parts
-    factor = None if text is None else parse_number(text, what="factor")
+    rounding, multiple = rounding_of(parts.rounding)
     return scale(
-        name, strategy=strategy, factor=factor, resolution=resolution, seed=seed, **options
+        parts.name,
+        strategy=parts.strategy,
+        factor=None if parts.factor is None else parse_number(parts.factor, what="factor"),
+        rounding=rounding,
+        width_multiple=multiple,
+        resolution=resolution,
+        seed=seed,
+        **options,
     )
 
 

@@ -1,0 +1,479 @@
+"""Choose among the scaled versions of networks: search, select with reasons, build the winner.
+
+A base answers as a `Source` (`source_of`), a `Search` finds candidates, `pool_of` makes the pool
+of them, and `Source.built` builds any of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from math import log, nan
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from convscale.errors import ConvscaleError, InputError, UnscalableNetworkError
+from convscale.quantities import Resolution, check_count, check_positive, parse_number
+from convscale.selection.constraints import Constraint
+from convscale.selection.metrics import METRICS
+from convscale.selection.objective import Objective
+from convscale.selection.pool import Pool
+from convscale.selection.rays import limits_size, margin
+from convscale.selection.select import TIMES, Selection, select
+from convscale.strategy import Step, Strategy, parse_strategy
+from convscale.strategy.notation import named_strategies
+from convscale.strategy.registry import published_strategies
+from convscale.study.alpha import ALPHAS, alpha_curve
+from convscale.study.costed import Conditions, check_can_tell
+from convscale.study.scaled_source import Found, Source
+from convscale.study.search import Question, Search
+from convscale.study.trials import Progress
+from convscale.study.zoo_selection import Entry, LeftOut, ScaledVersion, ZooSelection
+
+if TYPE_CHECKING:
+    from convscale.network import NetworkLike
+    from convscale.scaling.scaled import ScaledNetwork
+
+_OWN_LIMITS = frozenset(("resolution_px", "width_multiple"))
+# Of these alone, an input side is limited by none: no factors beyond are tried if not asked for.
+_SIZES = frozenset(("params", "download_bytes", *_OWN_LIMITS))
+_FAR = log(1.5)  # beyond a limit
+_LOW, _HIGH, _UNLIMITED = 1 / 256, 256.0, 16.0
+
+
+@dataclass(frozen=True)
+class Space:
+    """Which scaled versions are candidates.
+
+    Args:
+        strategies: Their names; all of the registry by default.
+        exponents: Whether exponents between them are tried too; by default where none are named.
+        candidates: The most candidates of a base.
+        factors: The least and the most factor; 1/256 to 256 by default, and to 16 where nothing
+            that grows with the resolution is limited.
+        resolution: The bases' input side in px; their own by default.
+        rounding: The rounding rule; for paper families the authors' by default.
+        num_classes: Classes of networks made from a name.
+        in_chans: Input channels of networks made from a name.
+
+    Example:
+        >>> Space(strategies=("w", "dWr")).between, Space().between
+        (False, True)
+    """
+
+    strategies: tuple[str | Strategy, ...] | None = None
+    exponents: bool | None = None
+    candidates: int | None = None
+    factors: tuple[float, float] | None = None
+    resolution: Resolution | None = None
+    rounding: str | None = None
+    num_classes: int | None = None
+    in_chans: int | None = None
+
+    @property
+    def between(self) -> bool:
+        """Whether exponents between strategies are tried."""
+        return self.strategies is None if self.exponents is None else self.exponents
+
+
+def parse_factors(text: str) -> tuple[float, float]:
+    """Read a range of scale factors: 0.25..8, from 1 on (1..), up to 8 (..8).
+
+    Raises:
+        InputError: If it is none.
+
+    Example:
+        >>> parse_factors("0.25..8"), parse_factors("..8")
+        ((0.25, 8.0), (0.00390625, 8.0))
+    """
+    low, found, high = (part.strip() for part in text.partition(".."))
+    if not found or not (low or high):
+        raise InputError(f"Cannot read {text!r} as a range of factors. Write 0.25..8, 1.. or ..8.")
+    return (
+        parse_number(low, what="factor") if low else _LOW,
+        parse_number(high, what="factor") if high else _HIGH,
+    )
+
+
+def source_of(
+    network: NetworkLike,
+    wanted: frozenset[str],
+    how: Conditions,
+    limits: Sequence[Constraint],
+    space: Space,
+) -> Source:
+    """Return a base network as a source of candidates: in closed form, or traced.
+
+    Args:
+        network: A name or a module.
+        wanted: The quantities that are asked for.
+        how: The conditions.
+        limits: The constraints.
+        space: Which scaled versions are candidates.
+
+    Raises:
+        InputError: If there is no such network or rule.
+        UnscalableNetworkError: If the network cannot be traced.
+
+    Example:
+        >>> source_of("RegNetY-4.0GF", frozenset(), Conditions(), (), Space()).usual
+        10000
+    """
+    from convscale.network.feeding import known_resolution
+    from convscale.scaling import resolve
+    from convscale.scaling.scaler import check_rounding
+    from convscale.study.family_source import FamilySource
+    from convscale.study.traced_source import TracedSource
+
+    base = resolve(
+        network,
+        resolution=space.resolution,
+        num_classes=space.num_classes,
+        in_chans=space.in_chans,
+    )
+    rule = space.rounding
+    if rule is not None:
+        check_rounding(rule)
+    if (
+        base.family is not None
+        and not base.origin.steps
+        and rule in (None, "reference", "efficientnet")
+    ):
+        side = known_resolution(base, None)
+        net = replace(base.family, resolution=side)
+        return FamilySource(base, net, wanted, how, tuple(limits), rule or "reference")
+    if rule == "reference":
+        raise InputError(
+            f"Rounding 'reference' is a rule for paper families, and {base.name} is none. Leave it "
+            "out, or use a name such as RegNetY-4.0GF."
+        )
+    multiple = next((round(one.limit) for one in limits if one.sense == "%"), 8)
+    return TracedSource(
+        base,
+        wanted,
+        how,
+        limits,
+        width_multiple=max(multiple, 8) if multiple % 8 == 0 else 8,
+        rounding=rule,
+    )
+
+
+def check_searchable(limits: Sequence[Constraint]) -> None:
+    """Refuse to search without any upper limit: the largest network would be the best.
+
+    Raises:
+        InputError: If none of the constraints sets one.
+
+    Example:
+        >>> check_searchable([Constraint("resolution_px", 320.0)])
+        Traceback (most recent call last):
+        convscale.errors.InputError: Nothing limits how large the network may become. ...
+    """
+    if not any(limits_size(one) and one.on not in _OWN_LIMITS for one in limits):
+        raise InputError(
+            "Nothing limits how large the network may become. Give an upper limit: --flops 8G, "
+            "--latency 8ms with a profile, --params, --acts, --memory or another."
+        )
+
+
+def strategies_of(names: Sequence[str | Strategy] | None) -> tuple[Strategy, ...]:
+    """Return the strategies of names; all of the registry for None, equal ones once.
+
+    A table's name stands for all of its entries.
+
+    Raises:
+        InputError: If there is no such strategy.
+
+    Example:
+        >>> [one.name for one in strategies_of(["dWr", "dWr@0.8", "tinynet"])][:2]
+        ['dWr', 'tinynet@a']
+    """
+    tables = {one.name: one for one in published_strategies()}
+    found: list[Strategy] = []
+    everything: list[str | Strategy] = [*named_strategies(), *ALPHAS, *tables]
+    for name in everything if names is None else names:
+        if isinstance(name, str) and name in tables:
+            table = tables[name]
+            found += [table.formula] if table.formula is not None else table.entries
+        else:
+            found.append(parse_strategy(name) if isinstance(name, str) else name)
+    if not found:
+        raise InputError("The list of strategies is empty. Write at least one, as in w,dWr.")
+    known: dict[object, Strategy] = {}
+    for one in found:
+        shares = tuple(round(share, 9) for share in (one.depth, one.width, one.resolution))
+        same = one.name if isinstance(one, Step) else (shares, one.group_width, one.rules)
+        known.setdefault(same, one)
+    return tuple(known.values())
+
+
+def search_networks(
+    networks: Sequence[NetworkLike],
+    limits: Sequence[Constraint],
+    how: Conditions,
+    space: Space,
+    objective_of: Callable[[Sequence[Source]], Objective],
+    *,
+    cost: str | None = None,
+    progress: Progress | None = None,
+    notes: Sequence[str] = (),
+    needs: frozenset[str] = frozenset(),
+) -> ZooSelection:
+    """Choose the best scaled version of one or several networks under constraints.
+
+    Args:
+        networks: Names or modules.
+        limits: The constraints.
+        how: The conditions.
+        space: Which scaled versions are candidates.
+        objective_of: Returns the model of the error for the bases.
+        cost: The quantity that tells what is cheaper.
+        progress: Called with candidates found and the most there will be.
+        notes: What there is to mind.
+        needs: What else must be known of candidates.
+
+    Raises:
+        BudgetError: If no candidate keeps every constraint.
+        InputError: If something is wrong or missing.
+        UnscalableNetworkError: If no network can be scaled.
+    """
+    check_searchable(limits)
+    if cost is None and not needs:
+        cost = _default_cost(limits, how)
+    wanted = _wanted(limits, how, cost) | needs
+    check_can_tell(wanted, how)
+    strategies = strategies_of(space.strategies)
+    factors = _factors(space, limits)
+    sources = [source_of(one, wanted, how, limits, space) for one in networks]
+    _check_names(sources)
+    objective = objective_of(sources)
+    searches: list[Search] = []
+    for at, source in enumerate(sources):
+        question = Question(
+            tuple(limits),
+            strategies,
+            frozenset(
+                one.name
+                for one in strategies
+                if space.strategies is not None or one.name not in ALPHAS
+            ),
+            space.between,
+            objective,
+            _pools(how, source if len(sources) > 1 else None),
+            cost,
+            space.candidates,
+            factors,
+        )
+        searches.append(Search(source, question, _shared(progress, at, len(sources))))
+        searches[-1].run()
+    return _chosen(searches, how, cost, notes)
+
+
+def _series(strategies: Sequence[Strategy], space: Space) -> frozenset[str]:
+    """Return the strategies that are series of their own: not each α, unless it was asked for."""
+    asked = space.strategies is not None
+    return frozenset(one.name for one in strategies if asked or one.name not in ALPHAS)
+
+
+def _default_cost(limits: Sequence[Constraint], how: Conditions) -> str | None:
+    """Return what tells the cheaper where flops stand in for accuracy: acts, if nothing better.
+
+    Of equal flops, what has less activations is faster on hardware that memory limits.
+    """
+    asked = {one.on for one in limits if one.sense == "<="}
+    return None if how.profile is not None or asked & set(TIMES) else "acts"
+
+
+def _wanted(limits: Sequence[Constraint], how: Conditions, cost: str | None) -> frozenset[str]:
+    own = {one.on for one in limits} | ({cost} if cost is not None else set())
+    own |= {"latency_ms"} if how.profile is not None else set()
+    return frozenset(own)
+
+
+def _factors(space: Space, limits: Sequence[Constraint]) -> tuple[float, float]:
+    """Return the least and the most factor that are tried.
+
+    Raises:
+        InputError: If they are none, or nothing that can be built.
+    """
+    if space.candidates is not None:
+        check_count(space.candidates, what="number of candidates")
+    if space.factors is None:
+        open_ended = all(one.on in _SIZES for one in limits)
+        sides = any(one.on == "resolution_px" and one.sense == "<=" for one in limits)
+        return _LOW, _UNLIMITED if open_ended and not sides else _HIGH
+    low, high = (check_positive(end, what="factor") for end in space.factors)
+    if low > high:
+        raise InputError(
+            f"The range of factors {low:g}..{high:g} is empty. Write the lower end first, as in "
+            f"{high:g}..{low:g}."
+        )
+    if low < _LOW or high > _HIGH:
+        raise InputError(
+            f"The range of factors is {low:g}..{high:g}. Write one between {_LOW:g} and {_HIGH:g}."
+        )
+    return low, high
+
+
+def _check_names(sources: Sequence[Source]) -> None:
+    names = [source.name for source in sources]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise InputError(f"The network {twice} came twice. Name each once.")
+
+
+def _shared(progress: Progress | None, at: int, of: int) -> Progress | None:
+    if progress is None:
+        return None
+    return lambda done, total: progress(at * total + done, of * total)
+
+
+def _pools(how: Conditions, source: Source | None) -> Callable[[Sequence[Found]], Pool]:
+    """Return what makes pools of candidates; of several bases, their names stand with series."""
+    base = "" if source is None else f"{source.name} "
+    return lambda found: pool_of(found, how, [f"{base}{one.ask.series}" for one in found])
+
+
+def pool_of(found: Sequence[Found], how: Conditions, series: Sequence[str]) -> Pool:
+    """Return candidates as columns.
+
+    Args:
+        found: What was found.
+        how: The conditions.
+        series: The series of each.
+
+    Example:
+        >>> from convscale.study.scaled_source import Ask
+        >>> one = Found(Ask(None), "net", "net", 224, {"flops": 1e9})
+        >>> pool_of([one], Conditions(), ["base"]).values["flops"].tolist()
+        [1000000000.0]
+    """
+    names = [one.name for one in METRICS if any(one.name in own.values for own in found)]
+    bounds = {name for own in found for name in own.bounds} if how.confidence > 0.5 else set()
+    return Pool(
+        tuple(own.label for own in found),
+        tuple(series),
+        {name: np.array([own.values.get(name, nan) for own in found]) for name in names},
+        {name: np.array([own.bounds.get(name, nan) for own in found]) for name in sorted(bounds)},
+        how.confidence,
+    )
+
+
+def _chosen(
+    searches: Sequence[Search], how: Conditions, cost: str | None, notes: Sequence[str]
+) -> ZooSelection:
+    """Select from all that was found, and build the winner: it must count as planned."""
+    question = searches[0].question
+    kept = [(search, one) for search in searches for one in _near(search)]
+    owners, found = [search for search, _ in kept], [one for _, one in kept]
+    left_out = _left_out(searches)
+    if not found:
+        first = left_out[0] if left_out else None
+        said = f" {first.model}: {first.reason}" if first else ""
+        raise UnscalableNetworkError(f"No scaled version can be a candidate.{said}")
+    several = len(searches) > 1
+    while True:
+        series = [
+            f"{search.source.name} {one.ask.series}" if several else one.ask.series
+            for search, one in zip(owners, found, strict=True)
+        ]
+        pool = pool_of(found, how, series)
+        choice = select(pool, question.objective, question.limits, cost=cost)
+        winner, owner = found[choice.chosen], owners[choice.chosen]
+        try:
+            _checked(winner, owner.source)
+            break
+        except ConvscaleError as error:
+            left_out.append(LeftOut(None, winner.label, error.line))
+            del found[choice.chosen], owners[choice.chosen]
+            if not found:
+                raise
+    entries = [
+        Entry(
+            None,
+            one.label,
+            one.resolution,
+            one.notes,
+            ScaledVersion(own.source, one.ask),
+        )
+        for own, one in zip(owners, found, strict=True)
+    ]
+    told = [*notes, *winner.notes, *_told(choice, winner, owner), *_about(owner.source)]
+    return ZooSelection(
+        None,
+        choice,
+        tuple(entries),
+        tuple(left_out),
+        None if how.profile is None else how.profile.name,
+        how.batch_size,
+        tuple(told),
+        bases=tuple(search.source.name for search in searches),
+        alpha_curve=alpha_curve(owner, found, choice),
+        train_profile=None if how.schedule is None else how.schedule.profile.name,
+    )
+
+
+def _near(search: Search) -> list[Found]:
+    """Leave out what misses a limit by far, and was tried to find out where the limit binds.
+
+    Where nothing else of a series was found, its nearest stays; where nothing fits, all does.
+    """
+    found = list(search.found.values())
+    over = {id(one): margin(search.question.limits, one.held) for one in found}
+    if min(over.values(), default=1.0) > 0:
+        return found
+    nearest: dict[str, Found] = {}
+    for one in sorted(found, key=lambda each: over[id(each)]):
+        nearest.setdefault(one.ask.series, one)
+    first = {id(one) for one in nearest.values()}
+    return [one for one in found if over[id(one)] <= _FAR or id(one) in first]
+
+
+def _checked(winner: Found, source: Source) -> ScaledNetwork | None:
+    """Build the winner; what is said of it must be what it counts."""
+    if winner.ask.strategy is None:
+        return None
+    built = source.built(winner.ask)
+    counted = built.achieved.as_dict()
+    for name, value in counted.items():
+        if value != winner.values[name]:
+            raise UnscalableNetworkError(
+                f"{winner.label} counts {value} {name}, but {winner.values[name]:.0f} were planned."
+            )
+    return built
+
+
+def _left_out(searches: Sequence[Search]) -> list[LeftOut]:
+    """Return the strategies that gave no candidate, with the first reason."""
+    found: dict[str, LeftOut] = {}
+    for search in searches:
+        for one in search.question.strategies:
+            if one.name in search.failed and one.name not in search.asked:
+                own = one.name.partition("@")[0] if isinstance(one, Step) else one.name
+                label = f"{search.source.name}@{own}"
+                found.setdefault(label, LeftOut(None, label, search.failed[one.name]))
+    return list(found.values())
+
+
+def _told(choice: Selection, winner: Found, owner: Search) -> list[str]:
+    """Say where the range of factors ends that of the winner, and no constraint."""
+    factor, strategy = winner.ask.factor, winner.ask.strategy
+    high = owner.question.factors[1]
+    if factor is None or strategy is None or factor < 0.95 * high:
+        return []
+    limited = " and ".join(dict.fromkeys(one.metric.title for one in choice.constraints))
+    return [
+        f"No limit ends the factor of {factor:g}: only the range that is tried, up to {high:g}. "
+        f"The {limited} hardly grow along {strategy.name}: limit flops, latency, acts or the "
+        "resolution too."
+    ]
+
+
+def _about(source: Source) -> list[str]:
+    if source.rounding == "reference":
+        return [
+            "Networks of a paper family are scaled by the authors' rule (rounding reference), in "
+            "which group width is scaled only where a strategy names g."
+        ]
+    return []

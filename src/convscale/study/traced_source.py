@@ -1,0 +1,206 @@
+"""Any network as a source of candidates: traced once, planned in closed form, built where asked."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from convscale.complexity.calls import ITEM_BYTES
+from convscale.errors import ConvscaleError
+from convscale.network.sources import Network
+from convscale.quantities import Resolution
+from convscale.selection.constraints import Constraint
+from convscale.selection.rays import margin
+from convscale.strategy import Strategy, parse_strategy
+from convscale.study.costed import Conditions, costs_of_network, side_of
+from convscale.study.scaled_source import ANY, Answer, Ask, Ends, Failed, Found, Missed
+
+if TYPE_CHECKING:
+    from convscale.scaling.scaled import ScaledNetwork
+    from convscale.scaling.scaler import Scaler
+    from convscale.scaling.search import Candidate
+
+_PLANNED = frozenset(("flops", "params", "acts", "download_bytes", "resolution_px"))
+_FAR = 0.3  # how far beyond a limit, in logarithms, nothing more is found out
+_PROBE, _TIMES = "w", 1.7  # what tells whether the plan is what is built
+
+
+class TracedSource:
+    """A base network that is traced, scaled by what the trace tells.
+
+    What is counted is known from the plan of a candidate, without building it; what is predicted
+    takes the built network. Where the network's code holds sizes of its own, all are built.
+
+    Args:
+        base: The network.
+        wanted: The quantities that are asked for.
+        how: The conditions.
+        limits: The constraints.
+        width_multiple: The multiple that widths keep.
+        rounding: The rounding rule; each strategy's own by default.
+
+    Raises:
+        UnscalableNetworkError: If the network cannot be traced.
+
+    Example:
+        >>> from convscale.scaling import resolve
+        >>> mine = TracedSource(resolve("resnet18"), frozenset(), Conditions(), ())
+        >>> found = mine.answers([Ask(parse_strategy("d"), 2.0, "d")])[0]
+        >>> found.label, found.values["flops"]
+        ('timm:resnet18@d:2', 3663761408.0)
+    """
+
+    follows = True
+    usual = 200
+
+    def __init__(
+        self,
+        base: Network,
+        wanted: frozenset[str],
+        how: Conditions,
+        limits: Sequence[Constraint],
+        *,
+        width_multiple: int = 8,
+        rounding: str | None = None,
+    ) -> None:
+        from convscale.scaling.scaler import Scaler
+
+        self.base, self.how, self.limits = base, how, tuple(limits)
+        self._costly = wanted - _PLANNED
+        self._scaler: Scaler = Scaler(base, width_multiple=width_multiple)
+        self._rule = rounding if width_multiple == 8 else "nearest"
+        self.rounding = rounding if width_multiple == 8 else f"nearest{width_multiple}"
+        self._flops: Ends = ANY
+        self._known: dict[Hashable, Answer] = {}
+
+    @property
+    def name(self) -> str:
+        """The base's resolved name."""
+        return self.base.name
+
+    @property
+    def resolution(self) -> Resolution:
+        """The base's input side."""
+        return self._scaler.resolution
+
+    @cached_property
+    def axes(self) -> frozenset[str]:
+        """The axes that the network has, and group width where there are groups of channels."""
+        blueprint = self._scaler.blueprint
+        rule = blueprint.base().rule
+        found = {"r"}
+        found |= {"d"} if any(blueprint.deepenable) else set()
+        found |= {"w"} if rule.multiples else set()
+        found |= (
+            {"g"} if any(not blueprint.base().channels.fixed[one] for one in rule.inner) else set()
+        )
+        return frozenset(found)
+
+    @cached_property
+    def _as_planned(self) -> bool:
+        """Whether what is built counts as planned: tried with wider layers."""
+        if "w" not in self.axes:
+            return True
+        rule = parse_strategy(_PROBE)
+        planned = self._scaler.planned(rule, _TIMES, rounding=self._rule)
+        built = self._built(rule, _TIMES)
+        return built.achieved == planned.complexity
+
+    def answers(self, asks: Sequence[Ask], *, flops: Ends = ANY) -> list[Answer]:
+        """Say what scaled versions cost."""
+        return [self._answer(ask, flops) for ask in asks]
+
+    def _answer(self, ask: Ask, flops: Ends) -> Answer:
+        try:
+            self._flops = flops
+            return self._base(ask) if ask.strategy is None else self._scaled(ask, ask.strategy)
+        except ConvscaleError as error:
+            return Failed(ask, error.line)
+
+    def _base(self, ask: Ask) -> Answer:
+        count = self._scaler.base
+        planned = self._counts(count.flops, count.params, count.acts, self.resolution)
+        return self._completed(ask, self.name, self._base_key(), self.resolution, planned)
+
+    def _base_key(self) -> Hashable:
+        variant = self._scaler.blueprint.base()
+        own = tuple(stage.depth for stage in self._scaler.blueprint.stages)
+        return own, str(variant.resolution), tuple(map(int, variant.channels.sizes))
+
+    def _scaled(self, ask: Ask, strategy: Strategy) -> Answer:
+        from convscale.scaling.naming import scaled_name
+
+        label = scaled_name(self.name, strategy, ask.factor, self.rounding)
+        if not self._as_planned:
+            return self._by_building(ask, strategy, label)
+        found = self._scaler.planned(strategy, ask.factor, rounding=self._rule)
+        total, side = found.complexity, found.variant.resolution
+        values = self._counts(total.flops, total.params, total.acts, side)
+        return self._completed(ask, label, self._key(found), self._like(side), values)
+
+    def _like(self, side: Resolution) -> Resolution:
+        from convscale.quantities import like, sides
+
+        return like(self.resolution, sides(side))
+
+    def _by_building(self, ask: Ask, strategy: Strategy, label: str) -> Answer:
+        scaled = self._built(strategy, ask.factor)
+        total = scaled.achieved
+        values = self._counts(total.flops, total.params, total.acts, scaled.resolution)
+        key = (repr(scaled.plan), str(scaled.resolution))
+        return self._completed(ask, label, key, scaled.resolution, values, scaled)
+
+    def _counts(self, flops: int, params: int, acts: int, side: Resolution) -> dict[str, float]:
+        return {
+            "flops": float(flops),
+            "params": float(params),
+            "acts": float(acts),
+            "download_bytes": float(params * ITEM_BYTES[self.how.dtype]),
+            "resolution_px": side_of(side),
+        }
+
+    def _completed(
+        self,
+        ask: Ask,
+        label: str,
+        key: Hashable,
+        side: Resolution,
+        values: dict[str, float],
+        scaled: ScaledNetwork | None = None,
+    ) -> Answer:
+        """Add what only the built network tells, unless it misses limits by far."""
+        if not self._costly:
+            return Found(ask, label, key, side, values)
+        if key in self._known:
+            known = self._known[key]
+            assert isinstance(known, Found)
+            return Found(ask, label, key, side, known.values, known.bounds, known.notes)
+        over = margin(self.limits, values)
+        if over > _FAR or not self._flops[0] <= values["flops"] <= self._flops[1]:
+            return Missed(ask, over)
+        if ask.strategy is None:
+            network = self.base
+        else:
+            made = self._built(ask.strategy, ask.factor) if scaled is None else scaled
+            network = made.as_network()
+        own = costs_of_network(network, self._costly, self.how)
+        more = {name: value for name, value in own.values.items() if name in self._costly}
+        found = Found(ask, label, key, side, {**values, **more}, own.bounds, own.notes)
+        self._known[key] = found
+        return found
+
+    def _built(self, strategy: Strategy, factor: float | None) -> ScaledNetwork:
+        return self._scaler.scale(strategy, factor=factor, rounding=self._rule, weights=False)
+
+    def built(self, ask: Ask) -> ScaledNetwork:
+        """Build a scaled version on the meta device."""
+        assert ask.strategy is not None
+        return self._built(ask.strategy, ask.factor)
+
+    def _key(self, found: Candidate) -> Hashable:
+        """Return what tells networks apart: depths, side and the sizes of channels."""
+        variant = found.variant
+        own = tuple(stage.depth for stage in self._scaler.blueprint.stages)
+        sizes = tuple(map(int, variant.sizes(found.widths)))
+        return variant.depths or own, str(variant.resolution), sizes

@@ -1,0 +1,280 @@
+"""`convscale select NETWORK…`: scaled versions searched, and what is said of them is built."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+import convscale as cs
+from convscale.cli.main import run
+from convscale.errors import BudgetError, InputError
+from convscale.families import read_candidates
+from convscale.families.registry import named
+from convscale.families.widths import width_multiples
+from convscale.prediction.plan import TrainingPlan
+from convscale.prediction.schedule import Schedule
+from convscale.selection.constraints import parse_constraint
+from convscale.selection.lattice import UNIT, around, exponents_of, lattice
+from convscale.strategy import parse_strategy
+from convscale.study.costed import width_multiple
+from convscale.study.searching import strategies_of
+from tests.device_profiles import hand_made
+
+PROFILE = hand_made()
+GPU, TRAINING = "rtx3090-amp-nchw", "rtx3090-train-amp-nhwc"
+AXES = ("depth", "width", "resolution")
+FEW = {"strategies": ("w", "dWr"), "candidates": 12}
+
+
+def chosen_values(found):
+    return {name: own[found.found.chosen] for name, own in found.found.pool.values.items()}
+
+
+def counted(label):
+    found = cs.count(label)
+    return {"flops": found.flops, "params": found.params, "acts": found.acts}
+
+
+# ---- what is said of the winner is what is built -------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("network", "limits"),
+    [
+        ("RegNetY-4.0GF", ["flops<=8G", "params<=40M"]),
+        ("RegNetZ-500MF", ["acts<=4M"]),
+        ("EfficientNet-B0", ["params<=3M", "resolution<=200"]),
+        ("ResNet-50", ["download<=50MB", "flops<=2G"]),
+    ],
+)
+def test_the_winner_of_a_family_counts_what_is_said_when_it_is_built_by_its_name(network, limits):
+    found = cs.select(network, limits=limits)
+    values = chosen_values(found)
+    assert counted(found.chosen.network) == {name: values[name] for name in counted(network)}
+    assert cs.count(found.chosen.network).resolution == found.chosen.resolution
+    for limit in map(parse_constraint, limits):
+        assert values[limit.on] <= limit.limit
+    built = found.build()
+    assert built.achieved.as_dict() == counted(found.chosen.network)
+
+
+@pytest.mark.parametrize("network", ["resnet18", "torchvision:mobilenet_v2", "regnetx_002"])
+def test_the_winner_of_a_traced_network_counts_what_is_said_when_it_is_built(network):
+    base = cs.count(network)
+    limits = [f"flops<={1.5 * base.flops}", f"params<={1.4 * base.params}"]
+    found = cs.select(network, limits=limits, **FEW)
+    values = chosen_values(found)
+    label = found.chosen.network
+    assert counted(label) == {name: values[name] for name in counted(label)}
+    assert values["flops"] <= 1.5 * base.flops
+    assert values["flops"] > base.flops
+
+
+def test_every_candidate_can_be_built_by_its_name_at_its_side():
+    found = cs.select("RegNetX-400MF", limits=["flops<=1G"])
+    pool = found.found.pool
+    rng = np.random.default_rng(0)
+    for at in rng.choice(len(pool), 12, replace=False):
+        label = pool.labels[at]
+        assert counted(label) == {
+            name: pool.values[name][at] for name in ("flops", "params", "acts")
+        }
+        assert cs.count(label).resolution == found.entries[at].resolution
+
+
+def test_predictions_of_candidates_are_those_of_the_built_networks():
+    for network, limit in (("RegNetY-400MF", "latency<=30ms"), ("resnet18", "latency<=40ms")):
+        found = cs.select(network, limits=[limit], profile=GPU, batch_size=64, **FEW)
+        told = cs.predict(found.chosen.network, profile=GPU, batch_size=64)
+        assert chosen_values(found)["latency_ms"] == pytest.approx(told.latency_ms, rel=1e-9)
+
+
+def test_memory_and_trainings_of_candidates_are_those_of_the_built_networks():
+    training = {"images": 50_000, "epochs": 90, "devices": 2, "power_w": 300.0}
+    for network in ("RegNetX-200MF", "resnet18"):
+        found = cs.select(
+            network,
+            limits=["training_h<=2", "energy<=5kWh", "memory<=200MB"],
+            batch_size=2,
+            train_profile=TRAINING,
+            **training,
+            **FEW,
+        )
+        values, label = chosen_values(found), found.chosen.network
+        plan = cs.plan(label, profile=TRAINING, **training)
+        assert values["training_h"] == pytest.approx(plan.total_s / 3600, rel=1e-9)
+        assert values["energy_kwh"] == pytest.approx(plan.energy_kwh, rel=1e-9)
+        peak = cs.memory(label, batch_size=2).inference.peak_bytes
+        assert values["memory_bytes"] == peak
+
+
+@pytest.mark.parametrize(
+    "name", ["RegNetY-4.0GF", "ResNet-50", "ResNet-18", "EfficientNet-B0", "MobileNetV2"]
+)
+def test_widths_of_a_family_are_multiples_of_what_the_built_network_shows(name):
+    net = named(name)
+    more = (
+        {}
+        if name in ("EfficientNet-B0", "MobileNetV2")
+        else {
+            "group_widths": [net.group_widths],
+            "bottleneck_multipliers": [net.bottleneck_multipliers],
+        }
+    )
+    found = read_candidates(net, depths=[net.depths], widths=[net.widths], **more)
+    assert width_multiples(found).tolist() == [width_multiple(cs.operators(name))]
+
+
+def test_a_schedule_takes_what_a_plan_takes():
+    from convscale.prediction.prediction import Prediction
+
+    profile = hand_made(work="training")
+    step = Prediction("net", 224, 250, "mine", profile.execution, 400.0, (360.0, 450.0), 0.9)
+    plan = TrainingPlan(step, images=999_999, epochs=7, devices=3, efficiency=0.9, power_w=250.0)
+    schedule = Schedule(profile, 999_999, 7, 250, devices=3, efficiency=0.9, power_w=250.0)
+    assert schedule.hours(400.0) == pytest.approx(plan.total_s / 3600)
+    assert schedule.energy_kwh(schedule.hours(400.0)) == pytest.approx(plan.energy_kwh)
+
+
+# ---- the space that is searched ------------------------------------------------------------
+
+
+def test_points_of_the_lattice_are_strategies_with_these_shares():
+    points = [*lattice(4, axes=frozenset("dwgr")), *lattice(10, axes=frozenset("dwr"))]
+    for point in points:
+        for follows in (True, False):
+            strategy = parse_strategy(point.notation(follows=follows))
+            assert exponents_of(strategy, follows=follows) == point
+    assert len({*lattice(4, axes=frozenset("dwr"))}) == 15
+
+
+def test_neighbours_differ_by_one_step_between_two_axes():
+    point = exponents_of(parse_strategy("dwr"), follows=True)
+    near = list(around(point, 2, axes=frozenset("dwr")))
+    assert len(near) == 6
+    for one in near:
+        moved = (
+            one.depth - point.depth,
+            one.width - point.width,
+            one.resolution - point.resolution,
+        )
+        assert sorted(moved) == [-2, 0, 2]
+        assert one.depth + one.width + one.resolution == UNIT
+
+
+def test_equal_strategies_are_tried_once():
+    names = [one.name for one in strategies_of(["dWr", "d1_w8_r1", "w", "dWr@1"])]
+    assert names == ["dWr", "w"]
+
+
+def test_two_searches_give_the_same_answer():
+    first, second = (
+        cs.select("EfficientNet-B0", limits=["flops<=1G"], candidates=300).as_document()
+        for _ in range(2)
+    )
+    assert first == second
+
+
+# ---- the command ---------------------------------------------------------------------------
+
+
+def document(capsys, *words):
+    assert run(["select", *words, "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_the_document_says_how_the_winner_is_built(capsys):
+    found = document(capsys, "RegNetY-4.0GF", "--flops", "8G", "--strategies", "dwr,dWr")
+    assert found["base"] == {"network": "RegNetY-4.0GF", "resolution": 224}
+    assert found["strategy"] in ("dwr", "dWr")
+    words = found["command"].split()[1:]
+    assert run([*words, "--json"]) == 0
+    built = json.loads(capsys.readouterr().out)
+    assert built["achieved"]["flops"] == found["values"]["flops"]
+    assert built["resolution"] == found["resolution"]
+    assert [point["alpha"] for point in found["alpha_curve"]] == pytest.approx([1 / 3, 0.8])
+
+
+def test_several_networks_are_searched_together(capsys):
+    found = document(
+        capsys, "RegNetX-400MF", "RegNetY-400MF", "--flops", "1G", "--strategies", "w,d"
+    )
+    assert found["bases"] == ["RegNetX-400MF", "RegNetY-400MF"]
+    bases = {other["base"]["network"] for other in found["others"]}
+    assert bases == {"RegNetX-400MF", "RegNetY-400MF"}
+
+
+def test_nothing_that_fits_is_exit_3_with_the_nearest(capsys):
+    assert run(["select", "RegNetY-4.0GF", "--flops", "1G", "--params", "0.1M"]) == 3
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("convscale: None of ")
+    assert "over the limit of 100K" in captured.err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["RegNetY-4.0GF"], "Nothing limits how large the network may become"),
+        (["RegNetY-4.0GF", "--resolution-range", "160..320"], "Nothing limits how large"),
+        (["resnet5", "--flops", "1G"], "Unknown network 'resnet5'"),
+        (["resnet18", "--flops", "1G", "--strategies", "q"], "Unknown axis 'q'"),
+        (["RegNetY-4.0GF", "--flops", "1G", "--factors", "8..2"], "The range of factors 8..2 is"),
+        (["RegNetY-4.0GF", "--flops", "1G", "--factors", "2"], "Cannot read '2' as a range"),
+        (["RegNetY-4.0GF", "--flops", "1G", "--exponents", "no"], "Write on or off"),
+        (["RegNetY-4.0GF", "--latency", "5ms"], "The latency of the candidates is not known"),
+        (["RegNetY-4.0GF", "--train-hours", "5"], "The training time of the candidates is not"),
+        (["RegNetY-4.0GF", "--train-hours", "5", "--images", "1M"], "Give --train-profile and"),
+        (["RegNetY-4.0GF", "RegNetY-4.0GF", "--flops", "1G"], "came twice"),
+        (["RegNetY-4.0GF", "--flops", "1G", "--error", "top1"], "Errors are those of a table"),
+        (["RegNetY-4.0GF", "--flops", "1G", "--confidence", "0.9"], "A confidence is that of"),
+        (["RegNetY-4.0GF", "--flops", "1G", "--table", "no.csv"], "Networks and a table were"),
+        (["resnet18", "--flops", "1G", "--rounding", "reference"], "is a rule for paper families"),
+        (["RegNetY-4.0GF", "--flops", "1G", "--candidates", "0"], "number of candidates"),
+    ],
+)
+def test_a_wrong_request_is_one_line(words, said, capsys):
+    assert run(["select", *words]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert said in captured.err
+    assert captured.err.count("\n") == 1
+
+
+def test_trials_give_laws_for_the_strategies_that_were_tried(tmp_path):
+    sizes = np.array([2e6, 4e6, 8e6, 16e6])
+    lines = ["network,strategy,acts,top1_err"]
+    for strategy, b in (("w", 8.0), ("dwr", 9.0)):
+        errors = 15 + b * (sizes / 8e6) ** -0.5
+        lines += [
+            f"RegNetX-400MF@{strategy}:{s:g},{strategy},{a:g},{e:.4f}"
+            for s, a, e in zip((0.5, 1, 2, 4), sizes, errors, strict=True)
+        ]
+    table = tmp_path / "trials.csv"
+    table.write_text("\n".join(lines))
+    found = cs.select("RegNetX-400MF", table=table, error="top1_err", law=True, limits=["acts<=8M"])
+    pool, estimate = found.found.pool, found.found.estimate
+    own = [at for at, name in enumerate(pool.series) if name == "w"]
+    acts = pool.values["acts"][own]
+    assert estimate.error[own] == pytest.approx(15 + 8 * (acts / 8e6) ** -0.5, rel=0.05)
+    other = [at for at, name in enumerate(pool.series) if name not in ("w", "dwr")]
+    near = [
+        min(own, key=lambda i, a=a: abs(pool.values["acts"][i] - a))
+        for a in pool.values["acts"][other]
+    ]
+    assert (estimate.uncertainty[other] > estimate.uncertainty[near]).all()
+    assert "one law over all" in found.reason
+
+
+def test_a_module_is_searched_at_a_resolution():
+    import torchvision
+
+    module = torchvision.models.resnet18()
+    with pytest.raises(InputError, match="resolution"):
+        cs.select(module, limits=["flops<=1G"])
+    found = cs.select(module, limits=["flops<=1G"], strategies=("w",), resolution=64)
+    assert found.found.pool.values["flops"][found.found.chosen] <= 1e9
+    with pytest.raises(BudgetError):
+        cs.select(module, limits=["flops<=10"], strategies=("w",), resolution=64)
