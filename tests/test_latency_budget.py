@@ -11,7 +11,11 @@ from hypothesis import strategies as st
 import convscale as cs
 from convscale.cli.main import run
 from convscale.errors import BudgetError, InputError
+from convscale.network import resolve_base
+from convscale.network.trace import trace_module
 from convscale.quantities import format_ms, parse_ms
+from convscale.scaling import blueprint, latency
+from convscale.scaling.predicting import predict_network
 from tests.device_profiles import hand_made
 
 PROFILE = hand_made()
@@ -82,6 +86,52 @@ def test_the_predicted_latency_meets_the_budget(network, strategy, share):
     assert again.latency_ms == pytest.approx(found.latency.latency_ms, rel=1e-9)
     assert found.base_latency.latency_ms == pytest.approx(base_ms(network, None))
     assert not any("misses the budget" in note for note in found.notes)
+
+
+def test_no_network_is_predicted_twice(monkeypatch):
+    seen = []
+
+    def predicted(network, profile, **options):
+        seen.append(network)
+        return predict_network(network, profile, **options)
+
+    monkeypatch.setattr(latency, "predict_network", predicted)
+    base = base_ms("resnet18")
+    found = cs.scale("resnet18", strategy="w", latency=2 * base, weights=False, **BASE)
+    assert [one.name for one in seen].count("timm:resnet18") == 1
+    modules = [one.build("meta") for one in seen]
+    shapes = [tuple(p.shape for p in module.parameters()) for module in modules]
+    assert shapes.count(tuple(p.shape for p in found.module.parameters())) == 1
+
+
+def test_depths_of_dense_blocks_are_run_only_where_they_promise(monkeypatch):
+    runs = []
+
+    def traced(module, resolution, **options):
+        runs.append(resolution)
+        return trace_module(module, resolution, **options)
+
+    monkeypatch.setattr(blueprint, "trace_module", traced)
+    base = cs.count("densenet121", resolution=SIDE).flops
+    budget = 1.5 * base
+    found = cs.scale("densenet121", strategy="dWr", flops=budget, resolution=SIDE, weights=False)
+    assert found.achieved.flops == pytest.approx(budget, rel=0.01)
+    assert found.achieved == counted(found.module, found.resolution)
+    # the base, blocks that can be added, two choices of depths, and two more a round
+    assert len(runs) <= 8
+
+
+def test_one_run_shows_the_depths_of_the_base_and_others_at_a_resolution():
+    net = resolve_base("timm:resnet18")
+    base = blueprint.Blueprint(net.build("meta"), 64)
+    same, deeper = base.variant((2, 2, 2, 2), 48), base.variant((2, 3, 2, 2), 48)
+    assert same.traced is deeper.traced
+    assert same.complexity(same.rule.widths(1.0)) == counted(net.build("meta"), 48)
+
+
+def counted(module, resolution):
+    found = cs.count(module, resolution=resolution)
+    return cs.Complexity(found.flops, found.params, found.acts)
 
 
 def test_a_larger_budget_gives_a_larger_and_slower_network():

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from copy import copy
-from dataclasses import dataclass
 from functools import cached_property
 from math import prod
 
@@ -13,7 +11,7 @@ from torch import nn
 
 from convscale.complexity.complexity import Complexity
 from convscale.errors import InputError, UnscalableNetworkError
-from convscale.network.channels import Channels, Sizes
+from convscale.network.channels import Channels
 from convscale.network.copies import meta_copy
 from convscale.network.execution import ForwardError, Observer
 from convscale.network.feeding import Feed
@@ -22,148 +20,23 @@ from convscale.network.inputs import ExampleInputs
 from convscale.network.lookups import Lookups
 from convscale.network.schemes import find_schemes
 from convscale.network.sizing import Sizing, Told
-from convscale.network.stages import Stage, join, upwards, within
-from convscale.network.trace import Trace, size_of, trace_module
+from convscale.network.stages import Stage, join, upwards
+from convscale.network.trace import Trace, trace_module
 from convscale.quantities import Resolution, format_resolution, like, sides
 from convscale.scaling.adapting import adapt
-from convscale.scaling.closed_form import ClosedForm, Weights
+from convscale.scaling.closed_form import ClosedForm
 from convscale.scaling.control import Control
 from convscale.scaling.deepening import Deepening
 from convscale.scaling.depth import apply_depth
 from convscale.scaling.parts import held, shares
-from convscale.scaling.plan import Attribute, DepthEdit, Plan, flat
+from convscale.scaling.plan import DepthEdit
 from convscale.scaling.steps import beside, nearest, steps_of
 from convscale.scaling.trying import IdleBlockError, Trials, idle_among
-from convscale.scaling.widths import WidthRule, Widths, width_rule
+from convscale.scaling.variant import Traced, Variant, times_of
+from convscale.scaling.widths import WidthRule, width_rule
 
 DEFAULT_MULTIPLE = 8  # that widths keep, as far as the base has it
 VOLUME = 3  # sides of clips and volumes
-
-
-@dataclass(frozen=True)
-class Variant:
-    """The base network at other depths and another resolution, widths still the base's.
-
-    The trace may hold one added block a stage, the model of all that are added there; the
-    weights say how often each call and each tensor stands in the network.
-
-    Example:
-        >>> from convscale.network import resolve_base
-        >>> net = resolve_base("timm:resnet18")
-        >>> variant = Blueprint(net.build("meta"), 224).variant((2, 2, 2, 2), 224)
-        >>> variant.complexity(variant.rule.widths(1.0)).flops
-        1814073344
-    """
-
-    depths: tuple[int, ...] | None
-    resolution: Resolution
-    edits: tuple[DepthEdit, ...]
-    traced: Traced
-    channels: Channels
-    rule: WidthRule
-    term_weights: Weights
-    tensor_weights: Weights
-
-    @property
-    def trace(self) -> Trace:
-        """The run that the variant is read from."""
-        return self.traced.trace
-
-    def sizes(self, widths: Widths) -> Sizes:
-        """Return the sizes of the channel groups for new widths."""
-        return self.rule.sizes(self.channels.sizes, widths)
-
-    def complexity(self, widths: Widths) -> Complexity:
-        """Return flops, params and acts for new widths in closed form, nothing being run."""
-        return self.traced.form.complexity(
-            self.sizes(widths), self.term_weights, self.tensor_weights
-        )
-
-    def plan(self, widths: Widths) -> Plan:
-        """Return what turns the base network into this variant with new widths."""
-        sizes, channels = self.sizes(widths), self.channels
-        shapes = {
-            name: tuple(size_of(units, sizes, channels) for units in axes.units)
-            for axes in self.trace.tensors
-            for first in axes.names
-            if any(units is not None for units in axes.units)
-            for name in self._copies(first)
-        }
-        groups = {
-            name: channels.size(units, sizes) // size_of(width, sizes, channels)
-            for path, (units, width) in self.trace.grouped.items()
-            for name in self._copies(path)
-        }
-        normalized = {
-            name: channels.size(units, sizes)
-            for path, units in self.trace.normalized.items()
-            for name in self._copies(path)
-        }
-        attributes = tuple(
-            Attribute(name, attribute, None, channels.size(units, sizes))
-            for path, counted in self.trace.adapted.items()
-            for attribute, units in counted.items()
-            for name in self._copies(path)
-        )
-        return Plan(self.edits, shapes, groups, normalized, attributes)
-
-    def holds(self, path: str) -> bool:
-        """Tell whether a module of the base is in this variant: in no block that is removed."""
-        return not any(
-            within(path, join(change.container, name))
-            for change in flat(self.edits)
-            for name in change.removed
-        )
-
-    def _copies(self, path: str) -> Iterator[str]:
-        """Yield the paths in this variant of a path in the trace: none, itself, or copies."""
-        if not self.holds(path):
-            return
-        for model, (container, names) in self._models().items():
-            if within(path, model):
-                rest = path.removeprefix(model)
-                yield from (join(container, name) + rest for name in names)
-                return
-        yield path
-
-    def model_path(self, path: str) -> str:
-        """Return the path in the trace that stands for a path in this variant."""
-        for model, (container, names) in self._models().items():
-            for name in names:
-                if within(path, join(container, name)):
-                    return model + path.removeprefix(join(container, name))
-        return path
-
-    def _models(self) -> dict[str, tuple[str, tuple[str, ...]]]:
-        """Return, for each added module in the trace, where and under which names it stands."""
-        edits = {(c.container, c.after): c for c in flat(self.edits) if c.added}
-        models = {}
-        for change in flat(self.traced.edits):
-            own = edits.get((change.container, change.after))
-            added = own.added if own is not None else ()
-            period = len(change.added)
-            for position, name in enumerate(change.added):
-                names = added[position::period]
-                models[join(change.container, name)] = (change.container, names)
-        return models
-
-
-@dataclass(frozen=True)
-class Traced:
-    """A run at one resolution, with one added block in some stages, and what it costs.
-
-    `told` is the base network made for the resolution, where it had to be made for it.
-
-    Example:
-        >>> from convscale.network import resolve_base
-        >>> Blueprint(resolve_base("timm:resnet18").build("meta"), 224).base().traced.edits
-        ()
-    """
-
-    trace: Trace
-    edits: tuple[DepthEdit, ...]
-    form: ClosedForm
-    told: Told | None = None
 
 
 def _kept_sizes(trace: Trace) -> list[tuple[int, ...]]:
@@ -172,23 +45,6 @@ def _kept_sizes(trace: Trace) -> list[tuple[int, ...]]:
         shape if axis is None else (*shape[:axis], *shape[axis + 1 :])
         for shape, axis in zip(trace.output_shapes, trace.features, strict=True)
     ]
-
-
-def _times(edits: tuple[DepthEdit, ...], models: tuple[DepthEdit, ...]) -> dict[str, int]:
-    """Return how often blocks of a trace stand in a variant: all that do not stand there once.
-
-    Args:
-        edits: What makes the variant from the base network.
-        models: What made the trace from it.
-    """
-    edits = tuple(flat(edits))
-    times = {join(edit.container, name): 0 for edit in edits for name in edit.removed}
-    added = {(edit.container, edit.after): edit.added for edit in edits}
-    for model in flat(models):
-        names = added.get((model.container, model.after), ())
-        for position, name in enumerate(model.added):
-            times[join(model.container, name)] = len(names[position :: len(model.added)])
-    return times
 
 
 class Blueprint:
@@ -334,8 +190,15 @@ class Blueprint:
         return tuple(edit is not None for edit in self._deepened[0].alone)
 
     @property
+    def runs_each_depth(self) -> bool:
+        """Whether every choice of depths takes a run of its own: among dense blocks."""
+        return self._deepened[0].exact(())
+
+    @property
     def deepenable(self) -> tuple[bool, ...]:
         """For each stage, whether an added block runs and the stage is not frozen."""
+        if not self.control.freeze:
+            return self.repeatable
         return tuple(
             able and not self.is_frozen(stage)
             for stage, able in zip(self.stages, self.repeatable, strict=True)
@@ -397,9 +260,8 @@ class Blueprint:
             UnscalableNetworkError: If it does not run, or an added block is not executed.
         """
         edits = () if depths is None else self._deepened[0].edits(depths)
-        models = self._models_of(depths)
-        traced = self._run(models, resolution)
-        times = _times(edits, models)
+        traced = self._shown(depths, resolution)
+        times = times_of(edits, traced.edits)
         terms, tensors = (
             [prod(times.get(module, 1) for module in upwards(path)) for path in paths]
             for paths in (traced.form.term_paths, traced.form.tensor_names)
@@ -416,12 +278,23 @@ class Blueprint:
             np.array(tensors, dtype=np.int64),
         )
 
-    def _models_of(self, depths: tuple[int, ...] | None) -> tuple[DepthEdit, ...]:
-        """Return the edits to trace: one block more a stage stands for any number of them."""
-        if depths is None or not (edits := self._deepened[0].edits(depths)):
-            return ()
+    def _shown(self, depths: tuple[int, ...] | None, resolution: Resolution) -> Traced:
+        """Run what shows the depths: one block more a stage stands for any number of them.
+
+        It stands for none as well, where the base network's own run is at another resolution.
+        """
+        edits = () if depths is None else self._deepened[0].edits(depths)
+        if depths is None or (not edits and resolution == self.resolution):
+            return self._run((), resolution)
         deepening, able = self._deepened
-        return edits if deepening.exact(edits) else deepening.one_more(able)
+        if deepening.exact(edits):
+            return self._run(edits, resolution)
+        try:
+            return self._run(deepening.one_more(able), resolution)
+        except UnscalableNetworkError:
+            if edits:
+                raise
+        return self._run((), resolution)  # a block more does not run there, and none is asked for
 
     def _run(
         self,
@@ -525,7 +398,7 @@ class Blueprint:
                 )
 
     def _finer(
-        self, models: tuple[DepthEdit, ...], found: Resolution, factor: float, step: int
+        self, depths: tuple[int, ...] | None, found: Resolution, factor: float, step: int
     ) -> Resolution:
         """Let single sides of clips and volumes come nearer, on smaller steps than all take.
 
@@ -541,7 +414,7 @@ class Blueprint:
                 if new == found:
                     break  # it is the nearest as it is
                 try:
-                    self._run(models, new)
+                    self._shown(depths, new)
                 except UnscalableNetworkError:
                     continue
                 found = new
@@ -563,7 +436,6 @@ class Blueprint:
         Raises:
             UnscalableNetworkError: If the network runs at none of the near ones.
         """
-        models = self._models_of(depths)
         problem: UnscalableNetworkError | None = None
         for step in steps_of(self.resolution):
             candidate = nearest(self.resolution, factor, step)
@@ -574,11 +446,11 @@ class Blueprint:
                 tried = beside(candidate, step)  # if one of these runs, the base is the nearest
             for resolution in tried:
                 try:
-                    self._run(models, resolution)
+                    self._shown(depths, resolution)
                 except UnscalableNetworkError as error:
                     problem = problem or error
                 else:
-                    return self._finer(models, candidate, factor, step), step
+                    return self._finer(depths, candidate, factor, step), step
         told = self._sizing is None or self._sizing.bound
         other = "" if told else "; or give a factory that takes the size as img_size"
         raise UnscalableNetworkError(

@@ -15,8 +15,9 @@ from convscale.network.products import ATTENTION as OF_ATTENTION
 from convscale.network.stages import join, within
 from convscale.network.trace import Trace
 from convscale.quantities import like, sides
-from convscale.scaling.blueprint import Blueprint, Variant
+from convscale.scaling.blueprint import Blueprint
 from convscale.scaling.parts import Parts
+from convscale.scaling.variant import Variant
 from convscale.strategy import Factors
 
 Values = npt.NDArray[np.float64]

@@ -19,9 +19,10 @@ from convscale.network.channels import Sizes
 from convscale.network.stages import join, within
 from convscale.network.trace import Trace
 from convscale.quantities import sides
-from convscale.scaling.blueprint import Blueprint, Variant
+from convscale.scaling.blueprint import Blueprint
 from convscale.scaling.plan import Description
 from convscale.scaling.sums import Width
+from convscale.scaling.variant import Variant
 from convscale.scaling.widths import Widths
 
 _WIDTHS = ("num_features", "head_hidden_size", "in_features", "out_channels")

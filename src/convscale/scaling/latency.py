@@ -90,9 +90,8 @@ def timing_of(
 
 
 @dataclass(frozen=True)
-class _Trial:
+class _Point:
     flops: float  # the budget for which the network was made
-    scaled: ScaledNetwork
     latency: Prediction
     limit_ms: float
 
@@ -102,17 +101,32 @@ class _Trial:
         return log(self.latency.latency_ms / self.limit_ms)
 
 
-def with_latency(scaled: ScaledNetwork, base: Network, timing: Timing) -> ScaledNetwork:
+@dataclass(frozen=True)
+class _Trial(_Point):
+    scaled: ScaledNetwork
+
+
+def with_latency(
+    scaled: ScaledNetwork,
+    base: Network,
+    timing: Timing,
+    *,
+    latency: Prediction | None = None,
+    base_latency: Prediction | None = None,
+) -> ScaledNetwork:
     """Return a scaled network with its latency and the base's, predicted.
 
     Args:
         scaled: The scaled network.
         base: The network that it was scaled from.
         timing: What predicts it.
+        latency: Its latency, where it is predicted already.
+        base_latency: Likewise that of the base.
     """
-    found = timing.of(scaled.as_network())
+    found = timing.of(scaled.as_network()) if latency is None else latency
+    before = timing.of(base) if base_latency is None else base_latency
     notes = (*scaled.notes, *(f"Latency by {found.profile}: {note}" for note in found.notes))
-    return replace(scaled, latency=found, base_latency=timing.of(base), notes=notes)
+    return replace(scaled, latency=found, base_latency=before, notes=notes)
 
 
 def scale_to_latency(
@@ -135,7 +149,8 @@ def scale_to_latency(
         BudgetError: If the smallest network takes longer, or a strict budget is missed.
     """
     assert timing.limit_ms is not None
-    best = _search(recipe, timing)
+    base = timing.of(recipe.base)
+    best = _search(recipe, timing, base)
     scaled = best.scaled
     notes: tuple[str, ...] = ()
     requested = {"latency_ms": timing.limit_ms}
@@ -143,7 +158,7 @@ def scale_to_latency(
         requested["memory"] = float(memory.limit_bytes)
         needed = memory_of(scaled.as_network(), memory)
         if needed.peak_bytes > memory.limit_bytes:
-            return _by_memory(recipe, timing, memory, weights=weights)
+            return _by_memory(recipe, timing, memory, base, weights=weights)
         scaled = replace(scaled, memory=needed)
     miss = exp(best.miss) - 1
     if recipe.strict and abs(miss) > _STRICT:
@@ -158,16 +173,16 @@ def scale_to_latency(
     if weights:
         scaled = replace(recipe.weighted(best.scaled, {"flops": best.flops}), memory=scaled.memory)
     found = replace(scaled, requested=requested, notes=(*scaled.notes, *notes))
-    return with_latency(found, recipe.base, timing)
+    return with_latency(found, recipe.base, timing, latency=best.latency, base_latency=base)
 
 
 def _by_memory(
-    recipe: Recipe, timing: Timing, memory: MemoryBudget, *, weights: bool
+    recipe: Recipe, timing: Timing, memory: MemoryBudget, base: Prediction, *, weights: bool
 ) -> ScaledNetwork:
     """Return the largest network that fits into memory, where that is the tighter limit."""
     assert timing.limit_ms is not None
     scaled = scale_within(recipe.at, recipe.strategy, memory, weights=weights)
-    timed = with_latency(scaled, recipe.base, timing)
+    timed = with_latency(scaled, recipe.base, timing, base_latency=base)
     assert timed.latency is not None
     took, limit = timed.latency.latency_ms, timing.limit_ms
     short = (
@@ -180,7 +195,7 @@ def _by_memory(
     return replace(timed, requested=requested, notes=(*timed.notes, f"{short}."))
 
 
-def _search(recipe: Recipe, timing: Timing) -> _Trial:
+def _search(recipe: Recipe, timing: Timing, base: Prediction) -> _Trial:
     """Bracket the budget, and come nearer on a line through the logarithms of what was tried."""
     assert timing.limit_ms is not None
     limit = timing.limit_ms
@@ -190,11 +205,10 @@ def _search(recipe: Recipe, timing: Timing) -> _Trial:
 
     def trial(flops: float, refine: Refine | None = None) -> _Trial:
         scaled = recipe.made({"flops": flops}, refine=refine)
-        return _Trial(flops, scaled, timing.of(scaled.as_network()), limit)
+        return _Trial(flops, timing.of(scaled.as_network()), limit, scaled)
 
-    start = recipe.made({"factor": 1.0})
-    first = _Trial(float(start.base.flops), start, timing.of(recipe.base), limit)
-    bracket = _Bracket(slope=min(max(recipe.strategy.growth.acts, 0.4), 1.0)).with_trial(first)
+    first = _Point(float(recipe.base_flops), base, limit)
+    bracket = _Bracket(slope=(1 + recipe.strategy.growth.acts) / 2).with_trial(first)
     found: list[_Trial] = []
     repeats = 0  # networks that were tried before: there are none between
     for _ in range(_TRIALS):
@@ -230,12 +244,12 @@ class _Bracket:
     """The nearest trials below and above the limit, and flops for which there is no network."""
 
     slope: float
-    low: _Trial | None = None
-    high: _Trial | None = None
+    low: _Point | None = None
+    high: _Point | None = None
     end: float | None = None
     error: InputError | None = None
 
-    def with_trial(self, now: _Trial) -> _Bracket:
+    def with_trial(self, now: _Point) -> _Bracket:
         """Return the bracket after a trial."""
         before = self.low if self.high is None else self.high
         slope = self.slope if before is None else _slope(before, now, self.slope)
@@ -251,7 +265,7 @@ class _Bracket:
         if self.low is not None and self.high is not None:
             low, high = self.low, self.high
             apart = log(high.flops / low.flops)
-            share = min(max(-low.miss / (high.miss - low.miss), 0.1), 0.9)
+            share = min(max(-low.miss / (high.miss - low.miss), 0.03), 0.97)
             return low.flops * exp(share * apart) if abs(apart) >= _APART else None
         only = self.low or self.high
         assert only is not None
@@ -266,7 +280,7 @@ def _same(one: ScaledNetwork, other: ScaledNetwork) -> bool:
     return one.achieved == other.achieved and one.resolution == other.resolution
 
 
-def _slope(before: _Trial, now: _Trial, otherwise: float) -> float:
+def _slope(before: _Point, now: _Point, otherwise: float) -> float:
     """Return how the latency grows with the flops, in logarithms, between two trials."""
     apart = log(now.flops / before.flops)
     if abs(apart) < _APART:
@@ -274,7 +288,7 @@ def _slope(before: _Trial, now: _Trial, otherwise: float) -> float:
     return min(max((now.miss - before.miss) / apart, 0.1), 2.0)
 
 
-def _too_small(strategy: Strategy, smallest: _Trial, limit: float) -> BudgetError:
+def _too_small(strategy: Strategy, smallest: _Point, limit: float) -> BudgetError:
     return BudgetError(
         f"The latency of {format_ms(limit)} lies below that of the smallest network of strategy "
         f"{strategy.name!r} that was tried, {format_ms(smallest.latency.latency_ms)} at batch size "

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from convscale.quantities import format_count, format_miss, format_resolution, sides
-from convscale.scaling.blueprint import DEFAULT_MULTIPLE, Blueprint, Variant
+from convscale.scaling.blueprint import DEFAULT_MULTIPLE, Blueprint
+from convscale.scaling.candidate import Candidate
 from convscale.scaling.following import head_groups, is_ruled, own_head
 from convscale.scaling.parts import Parts, bound_layers
-from convscale.scaling.search import Candidate, kept_stages, widths_at, written
+from convscale.scaling.search import kept_stages, widths_at, written
+from convscale.scaling.variant import Variant
 from convscale.strategy import Step, Strategy
 from convscale.strategy.step import from_other_side
 

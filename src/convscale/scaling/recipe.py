@@ -49,6 +49,13 @@ class Recipe:
     seed: int = 0
     strict: bool = False
 
+    @property
+    def base_flops(self) -> int:
+        """The flops of the base network."""
+        if self.scaler is None:
+            return self.made({"factor": 1.0}).base.flops
+        return self.scaler.base.flops
+
     def at(self, factor: float, weights: bool) -> ScaledNetwork:
         """Return the network of a factor, as it is told to the user."""
         return self.made({"factor": factor}, weights=weights, final=True)

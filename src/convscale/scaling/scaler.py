@@ -30,12 +30,14 @@ from convscale.quantities import (
 )
 from convscale.scaling.blueprint import Blueprint
 from convscale.scaling.build import build, set_attributes
+from convscale.scaling.candidate import Candidate
 from convscale.scaling.control import PARTS, Control
 from convscale.scaling.features import described
 from convscale.scaling.notes import notes_on
 from convscale.scaling.plan import Attribute, Plan
+from convscale.scaling.refining import refined_by
 from convscale.scaling.scaled import ScaledNetwork
-from convscale.scaling.search import Candidate, candidate_at, check_axes, nearer, refined_by, solve
+from convscale.scaling.search import candidate_at, check_axes, nearer, solve
 from convscale.scaling.settling import Settlement, settle
 from convscale.strategy import AXES, Step, Strategy, parse_strategy, without
 from convscale.strategy.rules import ROUNDINGS as SINGLE_ROUNDINGS

@@ -2,51 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from math import log, prod
+from math import prod
 
-from convscale.complexity.complexity import Complexity
 from convscale.errors import InputError, UnscalableNetworkError
 from convscale.network.stages import join
 from convscale.quantities import format_count, sides
-from convscale.scaling.blueprint import Blueprint, Variant
+from convscale.scaling.blueprint import Blueprint
+from convscale.scaling.candidate import Candidate
 from convscale.scaling.following import is_ruled, ruled_widths
 from convscale.scaling.parts import Parts
-from convscale.scaling.steps import nearest
-from convscale.scaling.sums import Width
+from convscale.scaling.refining import CLOSE, refined
+from convscale.scaling.variant import Variant
 from convscale.scaling.widths import Widths
 from convscale.strategy import Factors, Strategy
 
 _MAX_BLOCKS, _MAX_WIDTH, _MAX_POSITIONS = 2000, 1 << 20, 1 << 30
-_CLOSE, _COARSE = 0.002, 0.005
-_ROUNDS, _PROMISING = 6, 4
-_FAR = 0.15  # how far a width moves from its request, by ratio
 _SMALLEST = 2.0**-40
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A network that can be built: a variant of the base with new widths.
-
-    Example:
-        >>> from convscale.network import resolve_base
-        >>> from convscale.strategy import parse_strategy
-        >>> base = Blueprint(resolve_base("timm:resnet18").build("meta"), 224)
-        >>> candidate_at(base, parse_strategy("d"), 2.0).variant.depths
-        (4, 4, 4, 4)
-    """
-
-    factor: float
-    factors: Factors
-    variant: Variant
-    widths: Widths
-    step: int
-    complexity: Complexity
-
-    def value(self, metric: str) -> int:
-        """Return one metric of the complexity."""
-        return self.complexity.as_dict()[metric]
 
 
 def candidate_at(blueprint: Blueprint, strategy: Strategy, factor: float) -> Candidate:
@@ -244,8 +215,8 @@ def solve(blueprint: Blueprint, strategy: Strategy, metric: str, budget: float) 
             "Give a budget in another metric, or use another strategy."
         )
     best = _search(blueprint, strategy, metric, budget, growth)
-    if abs(best.value(metric) / budget - 1) > _CLOSE and not is_ruled(strategy.rules):
-        best = _refined(blueprint, strategy, metric, budget, best)
+    if abs(best.value(metric) / budget - 1) > CLOSE and not is_ruled(strategy.rules):
+        best = refined(blueprint, strategy, metric, budget, best)
     return best
 
 
@@ -273,7 +244,7 @@ def _search(
         got = found.value(metric)
         if best is None or abs(got - budget) < abs(best.value(metric) - budget):
             best = found
-        if abs(got / budget - 1) <= _CLOSE:
+        if abs(got / budget - 1) <= CLOSE:
             break
         if got < budget:
             low = found
@@ -351,156 +322,7 @@ def nearer(blueprint: Blueprint, strategy: Strategy, found: Candidate) -> Candid
     target = blueprint.base_complexity.flops * growth
     if abs(found.complexity.flops / target - 1) <= 0.1:
         return found
-    return _refined(blueprint, strategy, "flops", target, found)
-
-
-def _refined(
-    blueprint: Blueprint, strategy: Strategy, metric: str, budget: float, found: Candidate
-) -> Candidate:
-    """Move single stages and widths, the best move first, while the miss shrinks."""
-
-    def miss(candidate: Candidate) -> float:
-        return abs(candidate.value(metric) / budget - 1)
-
-    for _ in range(16):
-        nearest = min(_moves(blueprint, strategy, found), key=miss, default=found)
-        if miss(nearest) >= miss(found) and miss(found) > _COARSE and strategy.resolution:
-            nearest = min(_resolution_moves(blueprint, found), key=miss, default=found)
-        if miss(nearest) >= miss(found):
-            return found
-        found = nearest
-        if miss(found) <= _CLOSE:
-            return found
-    return found
-
-
-def refined_by(
-    blueprint: Blueprint,
-    strategy: Strategy,
-    found: Candidate,
-    miss: Callable[[Candidate], float],
-) -> Candidate:
-    """Move single stages and widths while that brings near what only building a network tells.
-
-    Every round tries the few moves of which flops and acts promise most.
-
-    Args:
-        blueprint: The base network.
-        strategy: The strategy.
-        found: The network to begin with.
-        miss: How far a network lies off, the logarithm of a ratio.
-
-    Example:
-        >>> from convscale.network import resolve_base
-        >>> from convscale.strategy import parse_strategy
-        >>> base = Blueprint(resolve_base("timm:resnet18").build("meta"), 224)
-        >>> strategy = parse_strategy("w")
-        >>> params = lambda candidate: log(candidate.complexity.params / 30e6)
-        >>> found = candidate_at(base, strategy, 2.5)
-        >>> abs(params(refined_by(base, strategy, found, params))) < abs(params(found))
-        True
-    """
-    if is_ruled(strategy.rules):
-        return found
-    now = miss(found)
-    for _ in range(_ROUNDS):
-        if abs(now) <= _CLOSE:
-            break
-        moves = list(_moves(blueprint, strategy, found))
-        if strategy.resolution:
-            moves += _resolution_moves(blueprint, found)
-        moves.sort(key=lambda move: abs(now + _promise(found, move)))
-        tried = [(miss(move), move) for move in moves[:_PROMISING]]
-        got, best = min(tried, key=lambda pair: abs(pair[0]), default=(now, found))
-        if abs(got) >= abs(now):
-            break
-        now, found = got, best
-    return found
-
-
-def _promise(found: Candidate, move: Candidate) -> float:
-    """Return the change that a move promises, in logarithms: of flops and acts alike."""
-    old, new = found.complexity, move.complexity
-    pairs = ((old.flops, new.flops), (old.acts, new.acts))
-    return sum(log(after / before) for before, after in pairs if before and after) / 2
-
-
-def _moves(blueprint: Blueprint, strategy: Strategy, found: Candidate) -> Iterator[Candidate]:
-    if strategy.width:
-        yield from _width_moves(found)
-    if strategy.depth:
-        yield from _depth_moves(blueprint, found)
-
-
-def _width_moves(found: Candidate) -> Iterator[Candidate]:
-    """Change one width by one multiple, staying within one multiple of the requested width.
-
-    Where a multiple is much of the width, it stays nearer than that, and so do the widths that
-    it is a part of.
-    """
-    rule = found.variant.rule
-    derived = {entry.whole for entry in rule.sums}
-    held = [way for way in rule.sums if way.holds(found.widths.of)]
-    for width, step in found.widths.steps.items():
-        if width in derived:
-            continue
-        for new in (found.widths.of[width] - step, found.widths.of[width] + step):
-            if new < step or abs(new - width.request(found.factors.width)) > step:
-                continue
-            widths = rule.moved(found.widths, width, new)
-            if not all(way.holds(widths.of) for way in held):
-                continue
-            moved = {w: size for w, size in widths.of.items() if size != found.widths.of[w]}
-            if all(_is_near(w, size, found.factors.width) for w, size in moved.items()):
-                yield replace(found, widths=widths, complexity=found.variant.complexity(widths))
-
-
-def _is_near(width: Width, new: int, factor: float) -> bool:
-    return abs(log(new / width.request(factor))) <= _FAR
-
-
-def _depth_moves(blueprint: Blueprint, found: Candidate) -> Iterator[Candidate]:
-    """Change one stage by one block, staying within one block of the requested depth."""
-    now = found.variant.depths or ()
-    able = blueprint.deepenable
-    for index, asked in enumerate(blueprint.depths_at(found.factors.depth)):
-        for depth in (now[index] - 1, now[index] + 1):
-            if not able[index] or depth < 1 or abs(depth - asked) > 1:
-                continue
-            depths = tuple(depth if i == index else other for i, other in enumerate(now))
-            try:
-                variant = blueprint.variant(depths, found.variant.resolution)
-            except UnscalableNetworkError:
-                continue  # stages that run side by side must be equally deep
-            widths = _carried(found, variant)
-            complexity = variant.complexity(widths)
-            yield replace(found, variant=variant, widths=widths, complexity=complexity)
-
-
-def _carried(found: Candidate, variant: Variant) -> Widths:
-    """Keep the widths that were found; an added block may bring widths of its own."""
-    widths = variant.rule.widths(found.factors.width, found.factors.group_width)
-    if widths.steps == found.widths.steps:
-        return found.widths
-    for width, step in widths.steps.items():
-        if found.widths.steps.get(width) == step:
-            widths = widths.with_width(width, found.widths.of[width])
-    return widths
-
-
-def _resolution_moves(blueprint: Blueprint, found: Candidate) -> Iterator[Candidate]:
-    """Change the resolution by one step, staying within one of the requested resolution."""
-    longest, step = max(sides(blueprint.resolution)), found.step
-    now = max(sides(found.variant.resolution))
-    for new in (now - step, now + step):
-        if new < 1 or abs(new - longest * found.factors.resolution) > step:
-            continue
-        resolution = nearest(blueprint.resolution, new / longest, step)
-        try:
-            variant = blueprint.variant(found.variant.depths, resolution)
-        except UnscalableNetworkError:
-            continue  # the network does not run there; the other neighbour may do
-        yield replace(found, variant=variant, complexity=variant.complexity(found.widths))
+    return refined(blueprint, strategy, "flops", target, found)
 
 
 def kept_stages(blueprint: Blueprint) -> list[str]:

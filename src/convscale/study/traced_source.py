@@ -17,9 +17,9 @@ from convscale.study.costed import Conditions, costs_of_network, side_of
 from convscale.study.scaled_source import ANY, Answer, Ask, Ends, Failed, Found, Missed
 
 if TYPE_CHECKING:
+    from convscale.scaling.candidate import Candidate
     from convscale.scaling.scaled import ScaledNetwork
     from convscale.scaling.scaler import Scaler
-    from convscale.scaling.search import Candidate
 
 _PLANNED = frozenset(("flops", "params", "acts", "download_bytes", "resolution_px"))
 _FAR = 0.3  # how far beyond a limit, in logarithms, nothing more is found out

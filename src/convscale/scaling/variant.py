@@ -1,0 +1,167 @@
+"""The base network at other depths and another resolution, as a value."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from convscale.complexity.complexity import Complexity
+from convscale.network.channels import Channels, Sizes
+from convscale.network.sizing import Told
+from convscale.network.stages import join, within
+from convscale.network.trace import Trace, size_of
+from convscale.quantities import Resolution
+from convscale.scaling.closed_form import ClosedForm, Weights
+from convscale.scaling.plan import Attribute, DepthEdit, Plan, flat
+from convscale.scaling.widths import WidthRule, Widths
+
+
+@dataclass(frozen=True)
+class Variant:
+    """The base network at other depths and another resolution, widths still the base's.
+
+    The trace may hold one added block a stage, the model of all that are added there; the
+    weights say how often each call and each tensor stands in the network.
+
+    Example:
+        >>> from convscale.network import resolve_base
+        >>> from convscale.scaling.blueprint import Blueprint
+        >>> net = resolve_base("timm:resnet18")
+        >>> variant = Blueprint(net.build("meta"), 224).variant((2, 2, 2, 2), 224)
+        >>> variant.complexity(variant.rule.widths(1.0)).flops
+        1814073344
+    """
+
+    depths: tuple[int, ...] | None
+    resolution: Resolution
+    edits: tuple[DepthEdit, ...]
+    traced: Traced
+    channels: Channels
+    rule: WidthRule
+    term_weights: Weights
+    tensor_weights: Weights
+
+    @property
+    def trace(self) -> Trace:
+        """The run that the variant is read from."""
+        return self.traced.trace
+
+    def sizes(self, widths: Widths) -> Sizes:
+        """Return the sizes of the channel groups for new widths."""
+        return self.rule.sizes(self.channels.sizes, widths)
+
+    def complexity(self, widths: Widths) -> Complexity:
+        """Return flops, params and acts for new widths in closed form, nothing being run."""
+        return self.traced.form.complexity(
+            self.sizes(widths), self.term_weights, self.tensor_weights
+        )
+
+    def plan(self, widths: Widths) -> Plan:
+        """Return what turns the base network into this variant with new widths."""
+        sizes, channels = self.sizes(widths), self.channels
+        shapes = {
+            name: tuple(size_of(units, sizes, channels) for units in axes.units)
+            for axes in self.trace.tensors
+            for first in axes.names
+            if any(units is not None for units in axes.units)
+            for name in self._copies(first)
+        }
+        groups = {
+            name: channels.size(units, sizes) // size_of(width, sizes, channels)
+            for path, (units, width) in self.trace.grouped.items()
+            for name in self._copies(path)
+        }
+        normalized = {
+            name: channels.size(units, sizes)
+            for path, units in self.trace.normalized.items()
+            for name in self._copies(path)
+        }
+        attributes = tuple(
+            Attribute(name, attribute, None, channels.size(units, sizes))
+            for path, counted in self.trace.adapted.items()
+            for attribute, units in counted.items()
+            for name in self._copies(path)
+        )
+        return Plan(self.edits, shapes, groups, normalized, attributes)
+
+    def holds(self, path: str) -> bool:
+        """Tell whether a module of the base is in this variant: in no block that is removed."""
+        return not any(
+            within(path, join(change.container, name))
+            for change in flat(self.edits)
+            for name in change.removed
+        )
+
+    def _copies(self, path: str) -> Iterator[str]:
+        """Yield the paths in this variant of a path in the trace: none, itself, or copies."""
+        if not self.holds(path):
+            return
+        for model, (container, names) in self._models().items():
+            if within(path, model):
+                rest = path.removeprefix(model)
+                yield from (join(container, name) + rest for name in names)
+                return
+        yield path
+
+    def model_path(self, path: str) -> str:
+        """Return the path in the trace that stands for a path in this variant."""
+        for model, (container, names) in self._models().items():
+            for name in names:
+                if within(path, join(container, name)):
+                    return model + path.removeprefix(join(container, name))
+        return path
+
+    def _models(self) -> dict[str, tuple[str, tuple[str, ...]]]:
+        """Return, for each added module in the trace, where and under which names it stands."""
+        edits = {(c.container, c.after): c for c in flat(self.edits) if c.added}
+        models = {}
+        for change in flat(self.traced.edits):
+            own = edits.get((change.container, change.after))
+            added = own.added if own is not None else ()
+            period = len(change.added)
+            for position, name in enumerate(change.added):
+                names = added[position::period]
+                models[join(change.container, name)] = (change.container, names)
+        return models
+
+
+@dataclass(frozen=True)
+class Traced:
+    """A run at one resolution, with one added block in some stages, and what it costs.
+
+    `told` is the base network made for the resolution, where it had to be made for it.
+
+    Example:
+        >>> from convscale.network import resolve_base
+        >>> from convscale.scaling.blueprint import Blueprint
+        >>> Blueprint(resolve_base("timm:resnet18").build("meta"), 224).base().traced.edits
+        ()
+    """
+
+    trace: Trace
+    edits: tuple[DepthEdit, ...]
+    form: ClosedForm
+    told: Told | None = None
+
+
+def times_of(edits: tuple[DepthEdit, ...], models: tuple[DepthEdit, ...]) -> dict[str, int]:
+    """Return how often blocks of a trace stand in a variant: all that do not stand there once.
+
+    Args:
+        edits: What makes the variant from the base network.
+        models: What made the trace from it.
+
+    Example:
+        >>> more = DepthEdit("layer1", added=("2", "3"), after="1", template=("0",))
+        >>> model = DepthEdit("layer1", added=("2",), after="1", template=("0",))
+        >>> times_of((more,), (model,))
+        {'layer1.2': 2}
+    """
+    edits = tuple(flat(edits))
+    times = {join(edit.container, name): 0 for edit in edits for name in edit.removed}
+    added = {(edit.container, edit.after): edit.added for edit in edits}
+    for model in flat(models):
+        names = added.get((model.container, model.after), ())
+        for position, name in enumerate(model.added):
+            times[join(model.container, name)] = len(names[position :: len(model.added)])
+    return times
