@@ -132,9 +132,14 @@ def find_channels(ties: Ties, places: Sequence[Label], axes: Sequence[Label] = (
     np.logical_or.at(group_fixed, group_of_class, fixed)
     channels = Channels(sizes, group_fixed, group_of_class[classes], ())
     produced = dict.fromkeys(channels.composition(units) for units in ties.produced)
-    equal = dict.fromkeys(
-        tuple(channels.composition(units) for units in parts) for parts in ties.equal
-    )
+    cut = {channels.composition(units) for units in ties.cut}  # elsewhere the rest is no such part
+    equal = [
+        parts
+        for parts in dict.fromkeys(
+            tuple(channels.composition(units) for units in parts) for parts in ties.equal
+        )
+        if parts[0] not in cut
+    ]
     grouped = dict.fromkeys(
         (channels.composition(x), channels.composition(y), channels.composition(width))
         for x, y, width in ties.grouped

@@ -279,6 +279,8 @@ def _sliced(ties: Ties, function: str, args: Sequence[Any]) -> Shaped | None:
         sizes += [start, stop - start]
         if units is not None and x.shape[dim] == 2 * (stop - start) and start in (0, stop - start):
             ties.equal.append([units[: len(units) // 2], units[len(units) // 2 :]])  # halves
+        elif units is not None and 0 < (at := start or stop) < len(units):
+            ties.cut.append(units[:at])
         before = None if units is None or start == 0 else units[:start]
         dims += [before, None if units is None or stop <= start else units[start:stop]]
     return Shaped(function, tuple(sizes), tuple(dims)) if sizes else None
@@ -349,6 +351,8 @@ def _parted(ties: Ties, function: str, args: Sequence[Any], output: Sequence[Any
             ties.equal.append([label.reshape(-1) for label in known])
     elif function == "chunk" and found[0] is not None and found[-1] is not None:
         ties.chunked.append((found[0].reshape(-1), found[-1].reshape(-1), len(parts)))
+    elif by_number and found[0] is not None:
+        ties.cut.append(found[0].reshape(-1))
     sizes = tuple(int(part.shape[dim]) for part in parts)
     units = tuple(None if label is None else label.reshape(-1) for label in found)
     return Shaped(function, sizes, units)

@@ -33,6 +33,7 @@ class Ties:
         self.produced: list[Label] = []
         self.grouped: list[tuple[Label, Label, Label]] = []
         self.equal: list[list[Label]] = []
+        self.cut: list[Label] = []  # first parts, where the rest is of another size
         self.same: list[tuple[Label, Label]] = []
         self.chunked: list[tuple[Label, Label, int]] = []
         self.filling: list[Label] = []
