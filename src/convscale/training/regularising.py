@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,24 +16,13 @@ from convscale.network.sources import Network
 from convscale.scaling.plan import Plan
 from convscale.scaling.scaled import ScaledNetwork
 from convscale.scaling.stepping import applied, moved_to
+from convscale.training.branches import find_branches
 from convscale.training.outputs import main_output
 
 _WEIGHTED = (nn.Linear, nn.Conv2d)
 _DROPS = ("DropPath", "StochasticDepth")  # timm's and torchvision's modules
 # Constructors' own options, by which they put stochastic depth where a shortcut goes around it.
 _OPTIONS = ("drop_path_rate", "stochastic_depth_prob")
-# Where blocks without a place for it end their residual branch, and what tells that they have one.
-_BRANCHES: dict[tuple[str, str], tuple[str, str | None]] = {
-    ("torchvision.models.resnet", "BasicBlock"): ("bn2", None),
-    ("torchvision.models.resnet", "Bottleneck"): ("bn3", None),
-    ("torchvision.models.regnet", "ResBottleneckBlock"): ("f", None),
-    ("torchvision.models.mobilenetv2", "InvertedResidual"): ("conv", "use_res_connect"),
-    ("torchvision.models.mobilenetv3", "InvertedResidual"): ("block", "use_res_connect"),
-    ("torchvision.models.mnasnet", "_InvertedResidual"): ("layers", "apply_residual"),
-    ("convscale.network.family_modules", "Bottleneck"): ("expand", "shortcut"),
-    ("convscale.network.family_modules", "Basic"): ("second", "shortcut"),
-    ("convscale.network.family_modules", "Inverted"): ("project", "residual"),
-}
 
 
 @dataclass(frozen=True)
@@ -84,7 +73,7 @@ def regularise(
 
     Source: arXiv 1603.09382 (stochastic depth).
     """
-    paths, more = _set_drop_paths(module, drop_path, twin)
+    paths, more = _set_drop_paths(module, drop_path, twin, inputs)
     rate, notes = _set_dropout(module, dropout, classes, inputs)
     return Regularised(paths, rate, (*more, *notes))
 
@@ -120,16 +109,21 @@ def twin_of(scaled: ScaledNetwork, network: Network) -> nn.Module | None:
 
 
 def _set_drop_paths(
-    module: nn.Module, rate: float, twin: Callable[[], nn.Module | None]
+    module: nn.Module,
+    rate: float,
+    twin: Callable[[], nn.Module | None],
+    inputs: tuple[int, ...],
 ) -> tuple[dict[str, float], list[str]]:
     present = [path for path, part in module.named_modules() if _is_drop(part)]
-    hooks = {} if present else dict(_branches(module))
     if not rate and not present:
         return {}, []
-    other = twin() if rate and not hooks else None
+    other = twin() if rate else None
     placed = [] if other is None else [p for p, part in other.named_modules() if _is_drop(part)]
     paths = list(dict.fromkeys([*present, *(path for path in placed if _fits(module, path))]))
-    blocks = list(dict.fromkeys([_parent(path) for path in paths] or hooks))
+    branches = [] if paths else find_branches(module, inputs)
+    blocks = list(
+        dict.fromkeys([_parent(path) for path in paths] or [branch.block for branch in branches])
+    )
     if not blocks:
         return {}, [f"Stochastic depth at {rate:g} was left out: no block has a place for it."]
     # The constructor leaves the first block, whose rate is 0, without one.
@@ -138,8 +132,9 @@ def _set_drop_paths(
     before = _own_rates(module, present)
     for path in paths:
         _put(module, path, rates[_parent(path)])
-    for block, branch in hooks.items():
-        module.get_submodule(branch).register_forward_hook(DropBranch(rates[block]))
+    for branch in branches:
+        hook = DropBranch(rates[branch.block], branch.channels)
+        module.get_submodule(branch.module).register_forward_hook(hook)
     return rates, _changed("stochastic depth", max(before, default=0.0), rate)
 
 
@@ -148,19 +143,11 @@ def _linear(rate: float, count: int, absent: int) -> list[float]:
     return [rate * (index + absent) / last if last else rate for index in range(count)]
 
 
-def _branches(module: nn.Module) -> Iterator[tuple[str, str]]:
-    """Yield the paths of residual blocks without a place for it, and of their branches' ends."""
-    for path, part in module.named_modules():
-        branch, told = _BRANCHES.get((type(part).__module__, type(part).__name__), ("", None))
-        residual = told is None or getattr(part, told) not in (None, False)
-        if branch and residual:
-            yield path, f"{path}.{branch}" if path else branch
-
-
 class DropBranch:
     """A hook that leaves the residual branch out of some images of a batch, in training.
 
-    What stays is divided by how often it stays.
+    What stays is divided by how often it stays. Where the branch is some channels of the output
+    alone, the others stay as they are.
 
     Example:
         >>> drop = DropBranch(0.5)
@@ -169,8 +156,8 @@ class DropBranch:
         [0.0, 2.0]
     """
 
-    def __init__(self, rate: float) -> None:
-        self.rate = rate
+    def __init__(self, rate: float, channels: tuple[int, int] | None = None) -> None:
+        self.rate, self.channels = rate, channels
 
     def __call__(self, module: nn.Module, _: tuple[Any, ...], output: Tensor) -> Tensor:
         """Return the branch's output, that of some images zero."""
@@ -178,7 +165,13 @@ class DropBranch:
             return output
         keep = 1 - self.rate
         shape = (len(output), *(1 for _ in output.shape[1:]))
-        return output * output.new_empty(shape).bernoulli_(keep).div_(keep)
+        times = output.new_empty(shape).bernoulli_(keep).div_(keep)
+        if self.channels is None:
+            return output * times
+        begin, end = self.channels
+        others = torch.ones_like(output[:1]).repeat(len(output), *(1 for _ in output.shape[1:]))
+        others[:, begin:end] = times
+        return output * others
 
 
 class DropInputs:
