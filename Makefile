@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 GARMENTS := /usr/share/datasets/fashion-mnist/train-images-idx3-ubyte.gz
 
-.PHONY: help install demo test lint types verify coverage counting memory runtime-study ordering agreement profiles selection fashion-mnist training-speed adaptation clean
+.PHONY: help install demo test lint types verify coverage counting memory runtime-study ordering agreement profiles selection fashion-mnist training-speed resuming adaptation clean
 
 help:             ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -70,6 +70,9 @@ fashion-mnist:    ## install Fashion-MNIST, 31 MB: Debian's package dataset-fash
 
 training-speed: $(STAMP) ## training beside a loop written by hand, on the same network (10 min)
 	$(BIN)/python -m benchmarks.training $(ARGS)
+
+resuming: $(STAMP) ## kill a training run twenty times and compare its end with an undisturbed one's (15 min)
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.resuming $(ARGS)
 
 adaptation: $(STAMP) ## predict a device from another's profile and few times (an hour; docs/calibrating.md)
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.adaptation $(ARGS)
