@@ -28,7 +28,7 @@ from convscale.prediction.form import coefficients_of
 from convscale.prediction.predict import ELEMENTS, predicted, workload_of
 from convscale.prediction.prediction import Prediction
 from convscale.prediction.predictions import predict_many
-from convscale.prediction.profile import Band, Profile, Seen
+from convscale.prediction.profile import Band, Doubts, Profile, Seen
 
 MANY, FEW, SEARCHED, BATCH = 100_000, 200, 10_000, 256
 FAMILIES = ("RegNetX-400MF", "RegNetY-400MF", "RegNetZ-500MF", "ResNet-50", "EfficientNet-B0")
@@ -40,7 +40,10 @@ SEEN = Seen((1, 1024), (64.0, 1024.0), (1e6, 1e12), (1.0, 1e5), KINDS)
 
 def profile(run: Execution) -> Profile:
     """Return a profile with the coefficients that a fit starts from: values do not cost time."""
-    return Profile("start", run, coefficients_of(run), SEEN, (Band(0.9, 0.8, 1.25),))
+    rates = coefficients_of(run)
+    classes = {name.partition(".")[2] or name: 0.05 for name in rates}
+    doubts = Doubts(0.02, classes)
+    return Profile("start", run, rates, SEEN, (Band(0.9, 0.8, 1.25),), doubts=doubts)
 
 
 def scaled(name: str, count: int) -> Candidates:

@@ -2,9 +2,10 @@
 
 Candidates are the pairs of architecture and side that have both a public accuracy and a public
 timing (of several weights, the best). Latency an image is predicted by fits that have not seen the
-candidate's family; budgets are log-spaced between percentiles of the true latency. The regret of a
-choice is its error minus that of the best network that truly fits, or 0; a violation is a choice
-that truly takes over 5 % more than the budget.
+candidate's family, and its interval is made of the misses on other families; budgets are
+log-spaced between percentiles of the true latency. The regret of a choice is its error minus that
+of the best network that truly fits, or 0; a violation is a choice that truly takes over 5 % more
+than the budget.
 
     python -m benchmarks.selection rtx3090-amp-nchw --shared ../shared
 """
@@ -23,12 +24,13 @@ import numpy.typing as npt
 from convscale.cli.progress import progress
 from convscale.errors import BudgetError
 from convscale.files import write_whole
-from convscale.prediction.heldout import fitted, left_out, splits
+from convscale.prediction.heldout import splits
 from convscale.prediction.interval import factors
 from convscale.prediction.profile import Profile
 from convscale.prediction.store import profile_of
 from convscale.prediction.tables import Table, read_table
 from convscale.prediction.transfer import stack_of
+from convscale.prediction.unseen import unseen
 from convscale.selection.constraints import Constraint
 from convscale.selection.objective import TableErrors
 from convscale.selection.pool import Pool
@@ -41,18 +43,19 @@ CONVOLUTIONAL = "golden/timm_conv_architectures.txt"
 BUDGETS, LOW, HIGH = 30, 5, 95
 OVER = 1.05
 CONFIDENCES = (0.5, 0.9)
-_FIELDS = ("architecture", "resolution", "family", "true_ms", "predicted_ms")
+_FIELDS = ("architecture", "resolution", "family", "true_ms", "predicted_ms", "doubt")
 
 
 @dataclass(frozen=True)
 class Held:
-    """A timing an image, and what a fit without its family predicts."""
+    """A timing an image, what a fit without its family predicts, and how little it knows of it."""
 
     architecture: str
     resolution: int
     family: str
     true_ms: float
     predicted_ms: float
+    doubt: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -86,8 +89,8 @@ def held_out(profile: Profile, shared: Path, folds: int) -> list[Held]:
         timings = tabulated(table, progress=report).timings
     stack = stack_of(timings, profile.execution)
     with progress("Families") as report:
-        model = fitted(profile.execution)
-        seconds = left_out(stack, folded(stack.families, folds), model, progress=report)
+        groups = folded(stack.families, folds)
+        found = unseen(stack, groups, profile.execution, progress=report)
     return [
         Held(
             one.network.removeprefix("timm:"),
@@ -95,8 +98,9 @@ def held_out(profile: Profile, shared: Path, folds: int) -> list[Held]:
             one.family,
             1e3 * one.seconds / one.batch_size,
             1e3 * float(predicted) / one.batch_size,
+            float(doubt),
         )
-        for one, predicted in zip(timings, seconds, strict=True)
+        for one, predicted, doubt in zip(timings, found.seconds, found.doubt, strict=True)
     ]
 
 
@@ -122,6 +126,7 @@ def kept(path: Path, profile: Profile, shared: Path, folds: int) -> list[Held]:
                 row["family"],
                 float(row["true_ms"]),
                 float(row["predicted_ms"]),
+                float(row["doubt"]),
             )
             for row in csv.DictReader(file)
         ]
@@ -142,11 +147,13 @@ def upper(held: Sequence[Held], confidence: float) -> Floats:
     predicted = np.array([one.predicted_ms for one in held])
     if confidence == 0.5:
         return predicted
-    misses = np.log(predicted / np.array([one.true_ms for one in held]))
+    # over the relative widths of intervals; what is typical makes no difference
+    widths = np.sqrt([one.doubt for one in held])
+    misses = np.log(predicted / np.array([one.true_ms for one in held])) / widths
     found = np.empty(len(held))
     for seen, new in splits([one.family for one in held]):
         high = factors(misses[seen], 2 * confidence - 1)[1]
-        found[new] = predicted[new] * max(high, 1.0)
+        found[new] = predicted[new] * max(high, 1.0) ** widths[new]
     return found
 
 

@@ -26,6 +26,7 @@ from convscale.prediction.profile_file import write_profile
 from convscale.prediction.stack import Stack
 from convscale.prediction.tables import Table, read_table
 from convscale.prediction.transfer import stack_of
+from convscale.prediction.unseen import unseen
 from convscale.study.tabulated import tabulated
 
 Floats = npt.NDArray[np.float64]
@@ -88,7 +89,7 @@ def fit(name: str, shared: Path) -> None:
     stack = stack_of(chosen.timings, execution)
     groups = {"super-families": super_families(stack.families, _named(shared))}
     predicted = {
-        protocol: left_out(stack, own, fitted(execution), progress=_report(f"{name}: {protocol}"))
+        protocol: unseen(stack, own, execution, progress=_report(f"{name}: {protocol}"))
         for protocol, own in {"families": stack.families, **groups}.items()
     }
     profile = fitted_profile(
@@ -97,13 +98,13 @@ def fit(name: str, shared: Path) -> None:
         name=name,
         excluded=chosen.excluded,
         groups=groups,
-        unseen=predicted,
+        predictions=predicted,
         conditions={**conditions, "source": SOURCE, "table": file},
     )
     write_profile(profile, SHIPPED / f"{name}.json")
     FIGURES.mkdir(exist_ok=True)
     found: dict[str, object] = {"rows": len(kept), "fitted": stack.size}
-    found |= {"parts": _parts(stack, execution, predicted["families"])}
+    found |= {"parts": _parts(stack, execution, predicted["families"].seconds)}
     found |= {"errors": [asdict(one) for one in profile.errors]}
     found |= {"excluded": [asdict(one) for one in profile.excluded]}
     (FIGURES / f"{name}.json").write_text(json.dumps(found, indent=1) + "\n")

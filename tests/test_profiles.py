@@ -13,12 +13,13 @@ from hypothesis import strategies as st
 import convscale as cs
 from convscale.cli.main import run
 from convscale.errors import InputError
-from convscale.prediction.profile import Band, Seen
+from convscale.prediction.profile import Band, Doubts, Seen
 from convscale.prediction.profile_file import as_document, from_document, write_profile
 from convscale.prediction.store import own_folder, profile_paths
 from tests.device_profiles import hand_made
 
 positive = st.floats(1e-30, 1e30)
+CLASSES = st.sampled_from(["relu", "depthwise 3", "convolution 1x1", "once a pass"])
 names = st.text('abcä "_.-0', min_size=1, max_size=8)
 
 
@@ -38,9 +39,10 @@ def document(**changes):
     low=st.floats(0.01, 0.99),
     high=st.floats(1.01, 100.0),
     version=st.integers(1, 9),
+    errors=st.none() | st.dictionaries(CLASSES, st.floats(0, 1e3), min_size=1),
 )
 def test_a_profile_read_back_from_json_equals_the_one_written(
-    value, conditions, low, high, version
+    value, conditions, low, high, version, errors
 ):
     profile = hand_made(
         coefficients=dict.fromkeys(hand_made().coefficients, value),
@@ -48,6 +50,7 @@ def test_a_profile_read_back_from_json_equals_the_one_written(
         bands=(Band(0.5, (1 + low) / 2, (1 + high) / 2), Band(0.9, low, high)),
         version=version,
         correction={"trees": [1, 2.5, "a"], "deep": {"x": None}},
+        doubts=None if errors is None else Doubts(value, errors),
     )
     assert from_document(json.loads(json.dumps(as_document(profile)))) == profile
 
@@ -92,6 +95,37 @@ def test_contradictions_are_told_at_once():
         "must hold that of 0.5",
     ):
         from_document(wrong)
+
+
+@pytest.mark.parametrize(
+    ("doubts", "mistake"),
+    [
+        ({"typical": 0.0, "classes": {"relu": 0.1}}, "doubts.typical: input should be greater"),
+        ({"typical": 0.1, "classes": {"relu": -0.1}}, "doubts.classes.relu: input should be"),
+        ({"typical": 0.1, "classes": {}}, "doubts.classes: "),
+        ({"typical": 0.1, "classes": {"reluu": 0.1}}, "doubts.classes.reluu is unknown"),
+        ({"classes": {"relu": 0.1}}, "doubts.typical is missing"),
+    ],
+)
+def test_wrong_doubts_are_named(doubts, mistake):
+    with pytest.raises(InputError, match=f"is no profile: .*{mistake}"):
+        from_document(document(doubts=doubts))
+
+
+def test_a_file_without_doubts_holds_intervals_that_are_alike():
+    assert "doubts" not in document()
+    profile = from_document(document())
+    assert profile.doubts is None
+    assert profile.width({"relu": 1.0}) == 1.0
+
+
+def test_the_command_tells_what_a_profile_is_least_sure_of(folder, capsys):
+    errors = {"relu": 0.01, "depthwise 7": 0.21, "depthwise 5": 0.034}
+    cs.save_profile(hand_made("my-box", doubts=Doubts(0.012, errors)))
+    assert run(["profiles", "my-box"]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "depthwise 7 (21 %), depthwise 5 (3.4 %), relu (1 %)" in out
+    assert "1.2 %" in out
 
 
 def test_coefficients_are_those_of_the_form():

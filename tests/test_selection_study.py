@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from benchmarks.selection import Held, folded, score
+from benchmarks.selection import Held, folded, score, upper
 
 TRUE = (1.0, 10.0)
 ERRORS = {("small", 224): 30.0, ("large", 224): 20.0}
@@ -52,3 +52,12 @@ def test_folds_hold_whole_families():
     assert groups[1] == groups[4]
     assert len(set(groups)) == 2
     assert len(set(folded(["a", "b", "c"], 10**6))) == 3
+
+
+def test_what_is_kept_is_wider_for_networks_of_more_doubt():
+    """Misses of ln 1.1 at a doubt of 1 make one of ln 1.1 · √4 at a doubt of 4."""
+    one = [Held(str(place), 224, str(place), 1.1, 1.0) for place in range(20)]
+    bounds = upper([*one, Held("unsure", 224, "unsure", 1.0, 1.0, doubt=4.0)], 0.9)
+    assert bounds[-1] == pytest.approx(1.1**2)
+    assert bounds[0] == pytest.approx(1.1)
+    assert upper(one, 0.5).tolist() == [1.0] * 20

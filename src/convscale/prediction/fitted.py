@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from math import isfinite
 
 import numpy as np
 
 from convscale.errors import InputError
 from convscale.prediction import heldout
+from convscale.prediction.doubt import doubts_of, widths_of
 from convscale.prediction.execution import Execution
 from convscale.prediction.fitting import fit_stack, predicted_seconds
-from convscale.prediction.heldout import baseline, fitted, left_out
+from convscale.prediction.heldout import baseline, left_out
 from convscale.prediction.interval import COVERAGES, covered, intervals
-from convscale.prediction.profile import Band, Condition, Errors, Excluded, Profile, seen_in
+from convscale.prediction.profile import (
+    Band,
+    Condition,
+    Doubts,
+    Errors,
+    Excluded,
+    Profile,
+    seen_in,
+)
 from convscale.prediction.stack import Stack
 from convscale.prediction.timing import Timing
 from convscale.prediction.transfer import stack_of
+from convscale.prediction.unseen import Unseen, unseen
 from convscale.prediction.workload import Floats
 
 FAMILIES = "families"
@@ -38,7 +49,7 @@ def fitted_profile(
     excluded: Sequence[Excluded] = (),
     held_out: bool = True,
     groups: Mapping[str, Sequence[str]] | None = None,
-    unseen: Mapping[str, Floats] | None = None,
+    predictions: Mapping[str, Unseen] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Profile:
     """Fit a profile, and find its errors and intervals on families that were left out.
@@ -52,7 +63,7 @@ def fitted_profile(
         held_out: Whether families are left out one at a time, which takes a fit for each;
             else intervals come from the networks that were fitted, and are too narrow.
         groups: By protocol, the group of each timing, to leave out others than families too.
-        unseen: By protocol, the seconds predicted for groups left out, where they are known.
+        predictions: By protocol, those for groups left out, where they are known.
         progress: Called with groups done and all.
 
     Raises:
@@ -72,16 +83,22 @@ def fitted_profile(
             "Adapt a profile instead: --adapt."
         )
     coefficients = fit_stack(stack, execution)
-    misses = np.log(predicted_seconds(stack, coefficients, execution) / stack.seconds)
+    doubts = doubts_of(stack, coefficients, execution)
     errors = []
-    protocols = {FAMILIES: stack.families, **(groups or {})} if held_out else {}
-    for protocol, own in protocols.items():
-        predicted = (unseen or {}).get(protocol)
-        if predicted is None:
-            predicted = left_out(stack, own, fitted(execution), progress=progress)
-        errors.append(_errors(protocol, stack, own, predicted))
-        if protocol == FAMILIES:
-            misses = np.log(predicted / stack.seconds)
+    if held_out:
+        protocols = {FAMILIES: stack.families, **(groups or {})}
+        found = dict(predictions or {})
+        for protocol, own in protocols.items():
+            if protocol not in found:
+                found[protocol] = unseen(stack, own, execution, progress=progress)
+        missed = {name: _Missed.of(stack, one, doubts) for name, one in found.items()}
+        misses = missed[FAMILIES].over_width
+        for protocol, own in protocols.items():
+            errors.append(_errors(protocol, stack, own, missed[protocol], misses))
+    else:
+        seconds = predicted_seconds(stack, coefficients, execution)
+        widths = widths_of(stack, coefficients, execution, doubts)
+        misses = np.log(seconds / stack.seconds) / widths
     return Profile(
         name=name,
         execution=execution,
@@ -98,19 +115,38 @@ def fitted_profile(
         conditions=conditions,
         errors=tuple(errors),
         excluded=tuple(excluded),
+        doubts=doubts,
     )
 
 
-def _errors(protocol: str, stack: Stack, groups: Sequence[str], predicted: Floats) -> Errors:
-    """Return the errors of predictions for groups left out, beside those of the baselines."""
+@dataclass(frozen=True, eq=False)
+class _Missed:
+    """What was predicted, and its misses in logarithms over the relative widths of intervals."""
+
+    predicted: Floats
+    over_width: Floats
+
+    @staticmethod
+    def of(stack: Stack, found: Unseen, doubts: Doubts) -> _Missed:
+        misses = np.log(found.seconds / stack.seconds) / found.widths(doubts)
+        return _Missed(found.seconds, misses)
+
+
+def _errors(
+    protocol: str, stack: Stack, groups: Sequence[str], missed: _Missed, known: Floats
+) -> Errors:
+    """Return the errors of predictions for groups left out, beside those of the baselines.
+
+    What intervals cover is that of those made of the misses on families of other groups.
+    """
     count = len(set(groups))
-    images = stack.images
+    images, predicted = stack.images, missed.predicted
     own = heldout.Errors.of(predicted / images, stack.seconds / images, groups=count)
     beside = {}
     for label, features in BASELINES.items():
         found = left_out(stack, groups, baseline(*features))
         beside[label] = heldout.Errors.of(found, stack.seconds, groups=count).mape
-    inside = covered(np.log(predicted / stack.seconds), groups, COVERAGES)
+    inside = covered(missed.over_width, groups, COVERAGES, known=known)
     return Errors(
         protocol,
         mape_pct=own.mape,

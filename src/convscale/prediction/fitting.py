@@ -80,6 +80,19 @@ class FitOptions:
             return FitOptions(ridge=1e-4, alike=alike, starting=1.0, free=free, evenness=1.0)
         return FitOptions()
 
+    def pull(self, name: str) -> float:
+        """Return how strongly a coefficient is held to its start.
+
+        Example:
+            >>> FitOptions(ridge=1e-3, starting=30.0).pull("launch")
+            0.03
+        """
+        if name in self.free:
+            return self.anchor
+        if name in _STARTING:
+            return self.ridge * self.starting
+        return self.ridge * (self.streaming if name in self.alike else 1.0)
+
 
 def fit(
     timings: Sequence[Timing],
@@ -133,20 +146,11 @@ def fit_stack(
     first = dict(start) if start is not None else _rough(stack, execution, options)
     names = list(first)
     origin = np.log([first[name] for name in names])
-    pull = np.array([_pull(name, options) for name in names])
+    pull = np.array([options.pull(name) for name in names])
     own = prepared(stack.work, execution, stack.batches)
     weighed = replace(stack, weights=family_weights(stack.families, evenness=options.evenness))
     problem = _Problem(weighed, own, names, origin, pull, options.bend)
     return dict(zip(names, map(float, np.exp(problem.solve(options.steps))), strict=True))
-
-
-def _pull(name: str, options: FitOptions) -> float:
-    """Return how strongly a coefficient is held to its start."""
-    if name in options.free:
-        return options.anchor
-    if name in _STARTING:
-        return options.ridge * options.starting
-    return options.ridge * (options.streaming if name in options.alike else 1.0)
 
 
 def predicted_seconds(stack: Stack, coefficients: Coefficients, execution: Execution) -> Floats:

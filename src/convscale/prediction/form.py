@@ -8,8 +8,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from convscale.prediction.classes import classes_of
 from convscale.prediction.execution import Execution
+from convscale.prediction.processor import processor_classes
 from convscale.prediction.roofline import prepared, relative_coefficients
+from convscale.prediction.training import training_classes
 from convscale.prediction.workload import Workload
 
 Floats = npt.NDArray[np.float64]
@@ -21,6 +24,7 @@ __all__ = [
     "Execution",
     "coefficients_of",
     "network_seconds",
+    "operator_classes",
     "operator_costs",
     "operator_seconds",
 ]
@@ -41,6 +45,23 @@ def coefficients_of(execution: Execution) -> dict[str, float]:
     if execution.hardware == "cpu":  # threads are started, and wait for each other
         own |= {"launch": 20.0, "step": 100.0}
     return own | relative_coefficients(execution)
+
+
+def operator_classes(work: Workload, execution: Execution) -> dict[str, Positions]:
+    """Return the positions of the operators of each class: those of a class share coefficients.
+
+    Example:
+        >>> from convscale.complexity.calls import OperatorCall
+        >>> from convscale.prediction.workload import workload
+        >>> work = workload([OperatorCall("a", "aten.relu", "activation")])
+        >>> [list(operator_classes(work, Execution(hardware=h))) for h in ("gpu", "cpu")]
+        [['relu'], ['activation']]
+    """
+    if execution.work == "training":
+        return training_classes(work)
+    if execution.hardware == "cpu":
+        return processor_classes(work)
+    return classes_of(work, execution.layout)
 
 
 def operator_costs(

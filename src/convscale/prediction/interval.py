@@ -51,9 +51,20 @@ def intervals(
 
 
 def covered(
-    misses: Floats, groups: Sequence[str], coverages: Sequence[float] = COVERAGES
+    misses: Floats,
+    groups: Sequence[str],
+    coverages: Sequence[float] = COVERAGES,
+    *,
+    known: Floats | None = None,
 ) -> Mapping[float, float]:
     """Return the share of networks whose time lies in an interval made without their group.
+
+    Args:
+        misses: ln(predicted / timed) of networks, by fits that have not seen their group.
+        groups: The group of each.
+        coverages: What is stated.
+        known: The misses of the same networks that intervals are made of, where these are
+            others than the ones that are looked at.
 
     Example:
         >>> misses = np.log([1.25, 0.8] * 40)
@@ -61,10 +72,11 @@ def covered(
         {0.9: 1.0}
     """
     found = {}
+    known = misses if known is None else known
     for coverage in coverages:
         inside = np.zeros(len(misses), dtype=bool)
         for seen, new in splits(groups):
-            low, high = factors(misses[seen], coverage)
+            low, high = factors(known[seen], coverage)
             ends = np.log([low, high]) + np.array([-1e-12, 1e-12])
             inside[new] = (-misses[new] >= ends[0]) & (-misses[new] <= ends[1])
         found[coverage] = float(inside.mean())

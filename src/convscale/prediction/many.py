@@ -7,7 +7,7 @@ common are computed once.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -20,14 +20,22 @@ from convscale.families.forms import Sizes, forms
 from convscale.families.many import chunks
 from convscale.families.operators import terms
 from convscale.families.regnet import Ints
-from convscale.families.terms import Form
+from convscale.families.terms import Form, Symbol
 from convscale.prediction.described import Arithmetic
 from convscale.prediction.execution import Execution
-from convscale.prediction.form import Coefficients, operator_seconds, step_seconds
+from convscale.prediction.form import (
+    Coefficients,
+    operator_classes,
+    operator_seconds,
+    step_seconds,
+)
 from convscale.prediction.fusion import executed
-from convscale.prediction.workload import Floats
+from convscale.prediction.prediction import OVERHEAD
+from convscale.prediction.profile import Profile
+from convscale.prediction.workload import Floats, Workload
 
 _CHUNK = 32_768  # candidates that are compared with each other
+_ALL = "all"
 _SLICE = 768  # parts whose operators are computed together, in the cache
 
 
@@ -62,6 +70,59 @@ def many_seconds(
                 known[form] = _Parts(form, coefficients, execution, batch_size)
             found[rows.start + which] = known[form].seconds(part.take(which))
     return np.asarray(step_seconds(found, coefficients, execution, batch_size))
+
+
+class Times(NamedTuple):
+    """What a step of candidates takes (s), and how wide intervals are beside a typical one.
+
+    Example:
+        >>> Times(np.array([0.01]), np.array([1.5])).widths.tolist()
+        [1.5]
+    """
+
+    seconds: Floats
+    widths: Floats
+
+
+def many_times(candidates: Candidates, profile: Profile, batch_size: float) -> Times:
+    """Return the seconds of a step of each candidate, and the relative width of its interval.
+
+    Args:
+        candidates: The networks.
+        profile: The profile.
+        batch_size: Images a step.
+
+    Example:
+        >>> from convscale.families import named, read_candidates
+        >>> from convscale.prediction.form import coefficients_of
+        >>> from convscale.prediction.profile import Doubts, Seen
+        >>> run, net = Execution(), named("ResNet-18")
+        >>> seen = Seen((1, 512), (64, 384), (1e8, 1e11), (8, 4096), ())
+        >>> doubts = Doubts(0.01, {"convolution kxk": 0.01, "relu": 0.01, "once a pass": 0.01})
+        >>> mine = Profile("mine", run, coefficients_of(run), seen, (), doubts=doubts)
+        >>> found = read_candidates(net, depths=[net.depths] * 2, widths=net.widths)
+        >>> bool(np.all(many_times(found, mine, 8).widths < 1))  # errors of classes even out
+        True
+    """
+    given = profile.coefficients, profile.execution, batch_size
+    if profile.doubts is None:
+        seconds = many_seconds(candidates, *given)
+        return Times(seconds, np.ones(len(candidates)))
+    seconds, widths = np.empty((2, len(candidates)))
+    known: dict[Form, _Parts] = {}
+    for rows in chunks(len(candidates), _CHUNK):
+        part = candidates.part(rows)
+        for form, which in forms(candidates, part):
+            if form not in known:
+                known[form] = _Parts(form, *given, apart=True)
+            classes = known[form].class_seconds(part.take(which))
+            own = step_seconds(np.sum(list(classes.values()), axis=0), *given)
+            shares = {name: each / own for name, each in classes.items()}
+            rest: Floats = 1.0 - np.sum(list(shares.values()), axis=0)
+            shares[OVERHEAD] = rest
+            seconds[rows.start + which] = own
+            widths[rows.start + which] = profile.doubts.width(shares)
+    return Times(seconds, widths)
 
 
 def many_running(candidates: Candidates, kinds: Collection[str]) -> npt.NDArray[np.bool_]:
@@ -125,9 +186,16 @@ class _Parts:
     """The stem, the stages and the head of the networks of a form, each with its operators."""
 
     def __init__(
-        self, form: Form, coefficients: Coefficients, execution: Execution, batch_size: float
+        self,
+        form: Form,
+        coefficients: Coefficients,
+        execution: Execution,
+        batch_size: float,
+        *,
+        apart: bool = False,
     ) -> None:
         lines = terms(form)
+        self._apart = apart  # whether classes of operators are told apart
         self._form = form
         self._given = coefficients, execution, batch_size
         self._compiled = execution.mode == "compiled"
@@ -139,25 +207,43 @@ class _Parts:
 
     def seconds(self, part: Part) -> Floats:
         """Return what the operators of candidates take."""
-        sizes = Sizes(self._form, part)
-        found = np.zeros(len(part.stem))
-        for place, own in enumerate(self._parts, start=-1):
-            first, inverse = distinct(_keys(part, place))
-            costs = np.concatenate(
-                [self._costs(own, part.take(first[rows])) for rows in chunks(len(first), _SLICE)],
-                axis=1,
-            )
-            for symbol, each in zip(own.times, costs, strict=True):
-                found += sizes.of(symbol) * each[inverse]
+        (found,) = self.class_seconds(part).values()
         return found
 
-    def _costs(self, own: Arithmetic, part: Part) -> Floats:
-        """Return what the operators of a part take together, a row for each of its `times`."""
+    def class_seconds(self, part: Part) -> dict[str, Floats]:
+        """Return what the operators of candidates take, class by class."""
+        sizes = Sizes(self._form, part)
+        found: dict[str, Floats] = {} if self._apart else {_ALL: np.zeros(len(part.stem))}
+        for place, own in enumerate(self._parts, start=-1):
+            first, inverse = distinct(_keys(part, place))
+            slices = [
+                self._costs(own, part.take(first[rows])) for rows in chunks(len(first), _SLICE)
+            ]
+            for name, symbol in slices[0] if slices else ():
+                each = np.concatenate([costs[name, symbol] for costs in slices])
+                more = sizes.of(symbol) * each[inverse]
+                found[name] = found[name] + more if name in found else more
+        return found
+
+    def _costs(self, own: Arithmetic, part: Part) -> dict[tuple[str, Symbol], Floats]:
+        """Return what the operators of a part take together, for each class and of its `times`."""
         work = own.workload(Sizes(self._form, part))
         if self._compiled:
             work = executed(work, self._given[1]).only(own.core)
         work = replace(work, repeats=np.ones((work.operators, 1)))
-        return own.counts[own.core].T @ operator_seconds(work, *self._given)
+        single = operator_seconds(work, *self._given)
+        found, symbols = {}, list(own.times)
+        for name, places in self._classes(work).items():
+            counts = own.counts[own.core][places]
+            used = np.flatnonzero(counts.any(axis=0))
+            for at, costs in zip(used, counts[:, used].T @ single[places], strict=True):
+                found[name, symbols[at]] = costs
+        return found
+
+    def _classes(self, work: Workload) -> Mapping[str, npt.NDArray[np.intp] | slice]:
+        if self._apart:
+            return dict(operator_classes(work, self._given[1]))
+        return {_ALL: slice(None)}
 
 
 def _keys(part: Part, place: int) -> list[Ints]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from convscale.complexity.calls import ITEM_BYTES, KINDS
 from convscale.complexity.views import Operators
 from convscale.errors import InputError
+from convscale.prediction.doubt import operator_shares
 from convscale.prediction.form import operator_seconds, step_seconds
 from convscale.prediction.fusion import executed
 from convscale.prediction.known import known_factor
@@ -18,6 +21,7 @@ from convscale.quantities import Resolution, check_count, check_positive, sides
 
 ELEMENTS = "float8"  # in it bytes are elements, which is what a workload has
 _NEGLIGIBLE = 1e-9
+_WIDE = 1.5  # times a typical interval, from which on it is said why
 
 
 def workload_of(found: Operators) -> Workload:
@@ -69,11 +73,12 @@ def predicted(
     """
     batch_size = check_count(batch_size, what="batch size")
     coverage = check_coverage(coverage)
-    total, shares = _seconds(work, profile, batch_size)
+    total, shares, classes = _seconds(work, profile, batch_size)
+    width = float(profile.width(classes))
     total *= known_factor(profile.correction, network, resolution)
     given = None if resolution is None else sides(resolution)
     beyond = outside(profile, work, batch_size=batch_size, sides=given)
-    low, high = profile.factors(coverage, widened=widened(beyond))
+    low, high = profile.factors(coverage, widened=width * widened(beyond))
     return Prediction(
         network=network,
         resolution=resolution,
@@ -84,12 +89,14 @@ def predicted(
         interval_ms=(1e3 * total * low, 1e3 * total * high),
         coverage=coverage,
         shares=shares,
-        notes=(*notes, *_notes(beyond)),
+        notes=(*notes, *_notes(beyond), *_unsure(profile, classes, width)),
     )
 
 
-def _seconds(work: Workload, profile: Profile, batch_size: int) -> tuple[float, dict[str, float]]:
-    """Return the time of a batch (s) and the share of each kind of operator."""
+def _seconds(
+    work: Workload, profile: Profile, batch_size: int
+) -> tuple[float, dict[str, float], dict[str, float]]:
+    """Return the time of a batch (s), and the share of each kind and each class of operators."""
     work = executed(work, profile.execution)
     given = (profile.coefficients, profile.execution, batch_size)
     single = operator_seconds(work, *given)
@@ -104,7 +111,9 @@ def _seconds(work: Workload, profile: Profile, batch_size: int) -> tuple[float, 
     times = total / alone if alone > total else 1.0  # what a correction takes off all alike
     shares = {KINDS[i]: float(by_kind[i]) * times / total for i in np.flatnonzero(by_kind)}
     rest = 1.0 - sum(shares.values())
-    return total, {**shares, OVERHEAD: rest} if rest > _NEGLIGIBLE else shares
+    if rest > _NEGLIGIBLE:
+        shares[OVERHEAD] = rest
+    return total, shares, operator_shares(work, single, total, profile.execution)
 
 
 def _notes(beyond: tuple[Outside, ...]) -> list[str]:
@@ -112,6 +121,19 @@ def _notes(beyond: tuple[Outside, ...]) -> list[str]:
         return []
     wide = f"Outside the range of the fit, the interval is {widened(beyond):.3g} times as wide."
     return [*(entry.note for entry in beyond), wide]
+
+
+def _unsure(profile: Profile, classes: Mapping[str, float], width: float) -> list[str]:
+    """Say of what little is known where that widens an interval much."""
+    if profile.doubts is None or width < _WIDE:
+        return []
+    doubts = profile.doubts
+    most = max(classes, key=lambda name: doubts.of(name) * classes[name])
+    known = "Families disagree on" if most in doubts.classes else "The fit has not seen"
+    return [
+        f"{known} {most}, {100 * classes[most]:.0f} % of the time: the interval is {width:.2g} "
+        "times as wide as a typical network's."
+    ]
 
 
 def check_coverage(coverage: float) -> float:

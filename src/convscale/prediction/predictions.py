@@ -14,7 +14,7 @@ from convscale.families.candidates import Candidates, read_candidates
 from convscale.families.description import Description
 from convscale.families.many import count_many
 from convscale.prediction.execution import Execution
-from convscale.prediction.many import many_seconds, survey
+from convscale.prediction.many import many_times, survey
 from convscale.prediction.predict import check_coverage
 from convscale.prediction.profile import Profile
 from convscale.prediction.scope import doublings
@@ -124,15 +124,17 @@ def predict_many(
     share = check_coverage(coverage)
     low, high = given.factors(share)
     found = _candidates(like, arrays)
-    times = 1e3 * many_seconds(found, given.coefficients, given.execution, images)
+    seconds, widths = many_times(found, given, images)
+    times = 1e3 * seconds
     _check_times(given, times)
     widened = _widened(found, given, images)
+    wide = widths * widened
     return Predictions(
         batch_size=images,
         profile=given.name,
         execution=given.execution,
         latency_ms=times,
-        interval_ms=(times * low**widened, times * high**widened),
+        interval_ms=(times * low**wide, times * high**wide),
         coverage=share,
         widened=widened,
     )

@@ -107,6 +107,18 @@ class _Part:
     elements: Floats
 
 
+def processor_classes(work: Workload) -> dict[str, Positions]:
+    """Return the positions of the operators on a CPU by class.
+
+    Example:
+        >>> from convscale.complexity.calls import OperatorCall
+        >>> from convscale.prediction.workload import workload
+        >>> processor_classes(workload([OperatorCall("a", "aten.relu", "activation")]))
+        {'activation': array([0])}
+    """
+    return classes_by_size(work, named=_NAMED, alike=_ALIKE)
+
+
 def processor_costs(
     work: Workload, run: Execution, batch_size: Floats | float
 ) -> Callable[[Mapping[str, Any]], Iterator[tuple[Positions, Any]]]:
@@ -127,7 +139,7 @@ def processor_costs(
     """
     parts = [
         (places, _part(name, work.only(places), places, run, batch_size))
-        for name, places in classes_by_size(work, named=_NAMED, alike=_ALIKE).items()
+        for name, places in processor_classes(work).items()
     ]
 
     def seconds(values: Mapping[str, Any]) -> Iterator[tuple[Positions, Any]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from math import exp, log
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -105,6 +105,48 @@ class Band:
     high: float
 
 
+# What a measurement differs by when it is repeated; no network is surer than that.
+_REPEATED = 0.004
+
+
+@dataclass(frozen=True)
+class Doubts:
+    """How little a fit knows of the times of classes of operators.
+
+    The interval of a network is as many times as wide as a typical one's, in logarithms, as the
+    root of its doubt over the typical one.
+
+    Args:
+        typical: The doubt of half the networks that were fitted.
+        classes: Standard errors of the logarithms of the classes' times.
+
+    Example:
+        >>> doubts = Doubts(0.02, {"relu": 0.02, "depthwise 7": 0.08})
+        >>> [round(doubts.width({name: 1.0}), 2) for name in ("relu", "depthwise 7", "unheard of")]
+        [1.01, 2.0, 2.0]
+    """
+
+    typical: float
+    classes: Mapping[str, float]
+
+    def of(self, name: str) -> float:
+        """Return the error of a class; of one that is not known, the largest of all."""
+        return self.classes.get(name, max(self.classes.values(), default=0.0))
+
+    def doubt(self, shares: Mapping[str, Any]) -> Any:
+        """Return about the standard error of the logarithm of a time.
+
+        Args:
+            shares: The share of the time that each class takes, as numbers or arrays.
+        """
+        squares = sum((self.of(name) * share) ** 2 for name, share in shares.items())
+        return (squares + _REPEATED**2) ** 0.5
+
+    def width(self, shares: Mapping[str, Any]) -> Any:
+        """Return how many times as wide as a typical network's an interval is."""
+        return (self.doubt(shares) / self.typical) ** 0.5
+
+
 @dataclass(frozen=True)
 class Errors:
     """How far predictions lie off for networks that a fit has not seen.
@@ -156,12 +198,14 @@ class Profile:
         execution: How networks are run: what the form of the prediction depends on.
         coefficients: The fitted numbers, all positive.
         seen: The range of the fit.
-        bands: Intervals by their coverage, the narrowest first.
+        bands: Intervals of a typical network by their coverage, the narrowest first.
         conditions: Device, versions, threads, source and whatever else the times hold for.
         correction: A learned correction as plain values, where there is one.
         errors: Errors on networks that were left out, a protocol each.
         excluded: Networks that were left out of the fit, each with its reason.
         version: Raised when the profile is fitted again.
+        doubts: By what the interval of a network is wider or narrower than a typical one's;
+            without them all are alike.
 
     Example:
         >>> execution = Execution("gpu", "nchw", "eager", "inference", "amp")
@@ -182,6 +226,15 @@ class Profile:
     errors: tuple[Errors, ...] = ()
     excluded: tuple[Excluded, ...] = ()
     version: int = 1
+    doubts: Doubts | None = None
+
+    def width(self, shares: Mapping[str, Any]) -> Any:
+        """Return how many times as wide as a typical network's the interval of a network is.
+
+        Args:
+            shares: The share of its time that each class of operators takes.
+        """
+        return 1.0 if self.doubts is None else self.doubts.width(shares)
 
     @property
     def device(self) -> str:

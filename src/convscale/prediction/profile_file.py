@@ -14,7 +14,8 @@ from convscale.complexity.calls import KINDS
 from convscale.errors import InputError
 from convscale.files import write_whole
 from convscale.prediction.form import Execution, coefficients_of
-from convscale.prediction.profile import Band, Errors, Excluded, Profile, Seen
+from convscale.prediction.prediction import OVERHEAD
+from convscale.prediction.profile import Band, Doubts, Errors, Excluded, Profile, Seen
 from convscale.reading import mistake_of
 
 SCHEMA_VERSION = 1
@@ -53,6 +54,11 @@ class _Band(_Part):
     high: _Positive
 
 
+class _Doubts(_Part):
+    typical: _Positive
+    classes: Annotated[dict[str, _Pct], Field(min_length=1)]
+
+
 class _Errors(_Part):
     protocol: _Text
     mape_pct: _Pct
@@ -79,6 +85,7 @@ class _File(_Part):
     coefficients: Annotated[dict[str, _Positive], Field(min_length=1)]
     correction: dict[str, Any] | None = None
     intervals: Annotated[tuple[_Band, ...], Field(min_length=1)]
+    doubts: _Doubts | None = None
     errors: tuple[_Errors, ...] = ()
     excluded: tuple[_Excluded, ...] = ()
 
@@ -104,6 +111,7 @@ def as_document(profile: Profile) -> dict[str, Any]:
         "coefficients": dict(profile.coefficients),
         "correction": None if profile.correction is None else dict(profile.correction),
         "intervals": [asdict(band) for band in profile.bands],
+        **({} if profile.doubts is None else {"doubts": asdict(profile.doubts)}),
         "errors": [asdict(entry) for entry in profile.errors],
         "excluded": [asdict(entry) for entry in profile.excluded],
     }
@@ -157,6 +165,12 @@ def _contradictions(found: _File) -> Iterator[str]:
     yield from (
         f"coefficients.{name} is unknown" for name in found.coefficients if name not in names
     )
+    classes = {OVERHEAD, *(name.partition(".")[2] for name in names if "." in name)}
+    yield from (
+        f"doubts.classes.{name} is unknown"
+        for name in (found.doubts.classes if found.doubts else ())
+        if name not in classes
+    )
     for band in found.intervals:
         if band.low > band.high:
             yield f"the interval of coverage {band.coverage:g} ends before it begins"
@@ -183,6 +197,7 @@ def _profile(found: _File) -> Profile:
         errors=tuple(Errors(**entry) for entry in own["errors"]),
         excluded=tuple(Excluded(**entry) for entry in own["excluded"]),
         version=found.version,
+        doubts=None if own["doubts"] is None else Doubts(**own["doubts"]),
     )
 
 

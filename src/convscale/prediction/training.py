@@ -106,6 +106,18 @@ class _Part:
     weights: Floats  # bytes
 
 
+def training_classes(work: Workload) -> dict[str, Positions]:
+    """Return the positions of the operators of a training step by class.
+
+    Example:
+        >>> from convscale.complexity.calls import OperatorCall
+        >>> from convscale.prediction.workload import workload
+        >>> training_classes(workload([OperatorCall("a", "aten.relu", "activation")]))
+        {'relu': array([0])}
+    """
+    return classes_by_size(work, named=_NAMED, alike=_ALIKE)
+
+
 def training_costs(
     work: Workload, run: Execution, batch_size: Floats | float
 ) -> Callable[[Mapping[str, Any]], Iterator[tuple[Positions, Any]]]:
@@ -126,7 +138,7 @@ def training_costs(
     """
     parts = [
         (places, _part(name, work.only(places), places, run, batch_size))
-        for name, places in classes_by_size(work, named=_NAMED, alike=_ALIKE).items()
+        for name, places in training_classes(work).items()
     ]
 
     def seconds(values: Mapping[str, Any]) -> Iterator[tuple[Positions, Any]]:

@@ -11,6 +11,7 @@ import numpy as np
 from convscale.errors import InputError
 from convscale.prediction import heldout
 from convscale.prediction.adaptation import Adapted, Prior, adapt
+from convscale.prediction.doubt import widths_of
 from convscale.prediction.execution import Execution
 from convscale.prediction.fitting import predicted_seconds
 from convscale.prediction.form import coefficients_of
@@ -46,7 +47,8 @@ def transferred(
 
     The intervals are the source's, wider by as much as networks that were left out of the
     adaptation, one at a time, lie further off than the source's own; of fewer timings than can
-    be left out, twice as wide.
+    be left out, twice as wide. Which networks have wider intervals than others is the source's
+    too, unless the other way to run tells other classes of operators apart.
 
     Args:
         source: The profile to start from.
@@ -79,12 +81,14 @@ def transferred(
     )
     found = problem.adapted()
     errors, misses = problem.one_by_one()
+    doubts = source.doubts if _alike(source.execution, execution) else None
+    widths = widths_of(problem.stack, found.coefficients, execution, doubts)
     return Profile(
         name=name,
         execution=execution,
         coefficients=found.coefficients,
         seen=_seen(source.seen, timings),
-        bands=_widened(source.bands, misses),
+        bands=_widened(source.bands, misses / widths if len(misses) else misses),
         conditions={
             **conditions,
             "adapted_from": source.name,
@@ -93,7 +97,13 @@ def transferred(
         },
         correction=known_networks(missed, found.shared) if missed else None,
         errors=errors,
+        doubts=doubts,
     )
+
+
+def _alike(source: Execution, target: Execution) -> bool:
+    """Tell whether two ways to run have the same classes of operators."""
+    return coefficients_of(source).keys() == coefficients_of(target).keys()
 
 
 def _check(source: Profile, timings: Sequence[Timing], execution: Execution) -> None:
@@ -174,13 +184,13 @@ class _Few:
         known: Floats | None,
         prior: Prior | None,
     ) -> None:
-        self._start, self._stack, self._execution = start, stack, execution
+        self._start, self.stack, self._execution = start, stack, execution
         self._known, self._prior = known, prior
 
     def adapted(self, without: int | None = None) -> Adapted:
         """Return the adaptation to all timings, or to all but one."""
-        kept = np.arange(self._stack.size) != (-1 if without is None else without)
-        stack = self._stack if without is None else self._stack.only(kept)
+        kept = np.arange(self.stack.size) != (-1 if without is None else without)
+        stack = self.stack if without is None else self.stack.only(kept)
         return adapt(
             self._start,
             law_of(stack, self._execution),
@@ -192,7 +202,7 @@ class _Few:
 
     def one_by_one(self) -> tuple[tuple[Errors, ...], Floats]:
         """Return the errors on timings left out one at a time, and the logarithms."""
-        stack = self._stack
+        stack = self.stack
         if stack.size < _TELLING:
             return (), np.zeros(0)
         alone = np.log(predicted_seconds(stack, self._start, self._execution) / stack.seconds)

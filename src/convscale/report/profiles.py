@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from convscale.prediction.store import Entry
 
 _TITLE = "Device profiles, and their errors on networks left out"
+_SHOWN = 5  # classes of operators that a profile is least sure of
 
 
 def execution_text(execution: Execution) -> str:
@@ -99,7 +100,7 @@ def profile_table(profile: Profile) -> RenderableType:
     if profile.errors:
         parts.append(_errors(profile.errors))
     told = [f"Operators: {', '.join(seen.kinds)}."]
-    told += [_bands(profile)]
+    told += [_bands(profile), *_doubts(profile)]
     if profile.excluded:
         names = ", ".join(f"{one.network} ({one.reason})" for one in profile.excluded)
         told.append(f"Left out of the fit: {names}.")
@@ -123,6 +124,18 @@ def _bands(profile: Profile) -> str:
         for band in profile.bands
     )
     return f"Time over prediction: {'; '.join(told)}."
+
+
+def _doubts(profile: Profile) -> list[str]:
+    """Tell which classes of operators the fit is least sure of, where it says so."""
+    if profile.doubts is None:
+        return []
+    most = sorted(profile.doubts.classes.items(), key=lambda item: (-item[1], item[0]))[:_SHOWN]
+    classes = ", ".join(f"{name} ({100 * error:.2g} %)" for name, error in most)
+    return [
+        f"Wider for networks that spend their time in what families disagree on: {classes}; a "
+        f"typical network's own error is {100 * profile.doubts.typical:.2g} %."
+    ]
 
 
 def _range(pair: tuple[float, float]) -> str:
