@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from compared import compared
 from split import is_development, super_families
 
 from convscale.cli.progress import progress
@@ -105,6 +106,8 @@ def fit(name: str, shared: Path) -> None:
     FIGURES.mkdir(exist_ok=True)
     found: dict[str, object] = {"rows": len(kept), "fitted": stack.size}
     found |= {"parts": _parts(stack, execution, predicted["families"].seconds)}
+    both = predicted["families"], predicted["super-families"]
+    found |= {"intervals": compared(stack, *both, groups["super-families"])}
     found |= {"errors": [asdict(one) for one in profile.errors]}
     found |= {"excluded": [asdict(one) for one in profile.excluded]}
     (FIGURES / f"{name}.json").write_text(json.dumps(found, indent=1) + "\n")

@@ -24,6 +24,7 @@ def main() -> None:
         "errors": _errors(found),
         "parts": _parts(found),
         "coverage": _coverage(found),
+        "intervals": _intervals(found),
         "excluded": _excluded(found),
     }
     text = TEXT.read_text()
@@ -83,6 +84,23 @@ def _coverage(found: dict[str, Any]) -> str:
         for one in own["errors"]
     ]
     return _table(head, rows)
+
+
+def _intervals(found: dict[str, Any]) -> str:
+    head = ["profile", "intervals", "score", "width", "least doubt", "middle", "most"]
+    rows = [
+        [
+            name,
+            kind,
+            f"{one['score']:.3f}",
+            f"{one['width']:.3f}",
+            *(f"{share:.1f}" for share in one["thirds_pct"]),
+            f"{one['super_families_pct']:.1f}",
+        ]
+        for name, own in found.items()
+        for kind, one in own["intervals"].items()
+    ]
+    return _table([*head, "super-families"], rows)
 
 
 def _excluded(found: dict[str, Any]) -> str:
