@@ -27,7 +27,7 @@ from convscale.prediction.timing import Timing
 from convscale.prediction.transfer import prior_of, stack_of, starting_from
 from convscale.runtime import Setting
 from convscale.study.calibrating import execution_of, timings_of
-from convscale.study.default_networks import CANDIDATES
+from convscale.study.default_networks import CANDIDATES, DEFAULT_SIDES
 from convscale.study.study_file import read_study
 from convscale.study.tabulated import tabulated
 from convscale.study.timing import Side
@@ -145,6 +145,12 @@ class Study:
         moves = Moves(tuple(self.start), COSTS)
         return list(choose(listed, slopes, moves, self.count, allowed=may))
 
+    def default(self) -> list[int]:
+        """Return the first networks of the default list that the target was timed on."""
+        at = {label: place for place, label in enumerate(self.labels)}
+        listed = (label_of(str(side.network), side.resolution) for side in DEFAULT_SIDES)
+        return [at[label] for label in listed if label in at][: self.count]
+
     def drawn(self, times: int) -> Iterator[list[int]]:
         """Yield random draws of as many networks."""
         rng = np.random.default_rng(0)
@@ -155,15 +161,17 @@ class Study:
 def lines(transfer: Transfer, draws: int) -> Iterator[str]:
     """Yield the rows of the table of one pair of devices."""
     study = Study(transfer)
-    chosen, drawn = study.chosen(), list(study.drawn(draws))
+    chosen, default, drawn = study.chosen(), study.default(), list(study.drawn(draws))
     pair = f"{transfer.source.name} → {transfer.target.name}"
     for reference, said in ((False, "profile alone"), (True, "source's timings too")):
         own = study.errors(chosen, reference=reference)
         new = study.errors(chosen, reference=reference, families=True)
+        usual = study.errors(default, reference=reference)
         others = [study.errors(each, reference=reference) for each in drawn]
         yield (
             f"| {pair} | {transfer.count} | {said} | {own:.1f} | {new:.1f} | "
-            f"{np.mean(others):.1f} | {np.max(others):.1f} | {study.stack.size - len(chosen)} |"
+            f"{usual:.1f} | {np.mean(others):.1f} | {np.max(others):.1f} | "
+            f"{study.stack.size - len(chosen)} |"
         )
 
 
@@ -184,9 +192,10 @@ def main() -> None:
         for name in names
     }
     print(
-        "| source → target | timed | from | chosen % | of new families % | drawn % | worst % | on |"
+        "| source → target | timed | from | chosen % | of new families % | default list % "
+        "| drawn % | worst % | on |"
     )
-    print("|---|---:|---|---:|---:|---:|---:|---:|")
+    print("|---|---:|---|---:|---:|---:|---:|---:|---:|")
     for source, target, count in pairs:
         for line in lines(Transfer(devices[source], devices[target], count), options.draws):
             print(line, flush=True)

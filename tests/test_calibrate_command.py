@@ -57,7 +57,10 @@ def test_networks_timed_here_give_a_profile_that_predicts(own, tmp_path, capsys)
     csv = tmp_path / "here.csv"
     words = ["--adapt", "known-cpu", "--networks", sides, "--time-limit", "5s", "--csv", str(csv)]
     assert run(["calibrate", "--name", "mybox", *words]) == 0
-    assert "mybox" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert "mybox" in said.out
+    first = "Timing 4 networks in up to 7 rounds: 5.00 s at most, unless the first 3 rounds take"
+    assert said.err.startswith(first)
     profile = read_profile(own / "mybox.json")
     assert profile.conditions["adapted_from"] == "known-cpu"
     assert profile.conditions["timed_networks"] == 4
@@ -91,11 +94,13 @@ def test_a_table_without_a_profile_is_fitted_with_its_errors(own, tmp_path, caps
 def test_what_a_table_has_of_other_networks_is_named(own, tmp_path, capsys):
     file = table(tmp_path / "other.csv", FAMILIES, timed_on(CPU, FAMILIES, slower=3))
     text = file.read_text().replace("densenet121.tag,64", "densenet169.tag,64")
-    file.write_text(f"{text}vit_tiny_patch16_224,224,5,8,5.72\nno_such_net,64,5,8,1\n")
+    more = "vit_tiny_patch16_224,224,5,8,5.72\nno_such_net,64,5,8,1\nresnet34.a1_in1k,,,,21.8\n"
+    file.write_text(text + more)
     words = ["--from", str(file), "--name", "other", "--adapt", "known-cpu", "--json"]
     assert run(["calibrate", *words]) == 0
     document = json.loads(capsys.readouterr().out)
-    [excluded] = document["excluded"]
+    empty, excluded = document["excluded"]
+    assert empty == {"network": "resnet34", "reason": "the table has no time of it"}
     assert excluded["network"] == "densenet169"
     assert "14.15 M params" in excluded["reason"]
     assert document["conditions"]["skipped_networks"] == 2
@@ -200,3 +205,31 @@ def test_few_times_do_not_carry_a_profile_to_other_hardware(own, tmp_path, capsy
     told = refused(capsys, *words)
     assert "of a cpu, and 3 timings of a gpu" in told
     assert not (own / "x.json").exists()
+
+
+def test_a_profile_that_is_fitted_again_has_a_higher_version(own, tmp_path, capsys):
+    file = table(tmp_path / "other.csv", FAMILIES, timed_on(CPU, FAMILIES))
+    words = ["calibrate", "--from", str(file), "--name", "other", "--adapt", "known-cpu"]
+    assert run(words) == 0
+    assert "replaced" not in capsys.readouterr().out
+    assert run(words) == 0
+    assert "(version 2; version 1 is replaced)" in " ".join(capsys.readouterr().out.split())
+    assert read_profile(own / "other.json").version == 2
+    assert run([*words, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["version"] == 3
+
+
+def test_a_name_that_cannot_be_one_is_refused_before_anything_is_done(own, tmp_path, capsys):
+    told = refused(capsys, "--from", str(tmp_path / "none.csv"), "--name", "my box")
+    assert "'my box' cannot be the name of a profile" in told
+
+
+def test_intervals_of_networks_that_were_fitted_are_said_to_be_too_narrow(own, tmp_path, capsys):
+    file = table(tmp_path / "other.csv", FAMILIES, timed_on(CPU, FAMILIES))
+    words = ["--from", str(file), "--name", "quick", "--device", "cpu", "--no-heldout"]
+    assert run(["calibrate", *words]) == 0
+    assert "of networks that were fitted" in capsys.readouterr().out
+    asked = ["resnet18", "--profile", "quick", "--resolution", "64", "--batch-size", "8"]
+    assert run(["predict", *asked, "--json"]) == 0
+    notes = json.loads(capsys.readouterr().out)["notes"]
+    assert any("the interval is too narrow" in note for note in notes)

@@ -39,6 +39,18 @@ def progress(title: str) -> Iterator[Report]:
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
+def say(line: str) -> None:
+    """Write a line to stderr before long work begins.
+
+    Example:
+        >>> say("This takes 10 min at most.") is None
+        True
+    """
+    if sys.stderr is not None:
+        sys.stderr.write(f"{line}\n")
+        sys.stderr.flush()
+
+
 def _lines(title: str) -> Report:
     """Report with a line at most every few seconds, so that short work says nothing."""
     shown = time.monotonic()
@@ -46,9 +58,8 @@ def _lines(title: str) -> Report:
     def report(done: int, total: int) -> None:
         nonlocal shown
         now = time.monotonic()
-        if sys.stderr is not None and now - shown >= _EVERY_S:
+        if now - shown >= _EVERY_S:
             shown = now
-            sys.stderr.write(f"{title}: {done} of {total}\n")
-            sys.stderr.flush()
+            say(f"{title}: {done} of {total}")
 
     return report

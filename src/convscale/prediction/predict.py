@@ -15,7 +15,7 @@ from convscale.prediction.fusion import executed
 from convscale.prediction.known import known_factor
 from convscale.prediction.prediction import OVERHEAD, Prediction
 from convscale.prediction.profile import Profile
-from convscale.prediction.scope import Outside, outside, widened
+from convscale.prediction.scope import Outside, outside, untried, widened
 from convscale.prediction.workload import Workload, workload
 from convscale.quantities import Resolution, check_count, check_positive, sides
 
@@ -89,7 +89,7 @@ def predicted(
         interval_ms=(1e3 * total * low, 1e3 * total * high),
         coverage=coverage,
         shares=shares,
-        notes=(*notes, *_notes(beyond), *_unsure(profile, classes, width)),
+        notes=(*notes, *untried(profile), *_notes(beyond), *_unsure(profile, classes, width)),
     )
 
 

@@ -20,6 +20,7 @@ from convscale.reading import mistake_of
 
 SCHEMA_VERSION = 1
 SUFFIX = ".json"
+NAME = r"^[A-Za-z0-9][\w.-]*$"  # of a profile
 
 _Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 _Positive = Annotated[float, Field(gt=0, strict=True, allow_inf_nan=False)]
@@ -77,7 +78,7 @@ class _Excluded(_Part):
 
 class _File(_Part):
     schema_version: Literal[1]
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*$", strict=True)]
+    name: Annotated[str, Field(pattern=NAME, strict=True)]
     version: Annotated[int, Field(ge=1, strict=True)] = 1
     execution: _Execution
     conditions: dict[str, str | int | bool | _Number | None] = {}

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import zipfile
+import zlib
 from dataclasses import dataclass, fields
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -87,12 +90,26 @@ def record_of(architecture: str, resolution: int) -> Record:
         >>> first.family, first.params == again.params, first.work.operators
         ('resnet', True, 68)
     """
-    path = cache_folder() / f"{architecture}@{resolution}-{_versions()}.npz"
+    path = _path(architecture, resolution)
     found = _read(path)
     if found is None:
         found = _recorded(architecture, resolution)
         _write(found, path)
     return found
+
+
+def is_recorded(architecture: str, resolution: int) -> bool:
+    """Tell whether the cache has a network at a resolution.
+
+    Example:
+        >>> is_recorded("no_such_net", 224)
+        False
+    """
+    return _path(architecture, resolution).is_file()
+
+
+def _path(architecture: str, resolution: int) -> Path:
+    return cache_folder() / f"{architecture}@{resolution}-{_versions()}.npz"
 
 
 def _recorded(architecture: str, resolution: int) -> Record:
@@ -108,6 +125,7 @@ def _recorded(architecture: str, resolution: int) -> Record:
     return Record(family, operators.params, workload(operators.calls))
 
 
+@cache
 def _versions() -> str:
     """Return a short name of all versions that a record depends on."""
     from importlib.metadata import version
@@ -117,7 +135,7 @@ def _versions() -> str:
 
 
 def _write(record: Record, path: Path) -> None:
-    """Write a record whole or not at all."""
+    """Write a record whole or not at all; without a place to write, it is made anew next time."""
     work, flow = record.work, record.work.flow
     arrays: dict[str, Any] = {name: getattr(work, name) for name in ("kind", *QUANTITIES)}
     arrays |= {"family": np.array(record.family), "params": np.array(record.params)}
@@ -126,19 +144,23 @@ def _write(record: Record, path: Path) -> None:
     if flow is not None:
         arrays["names"] = np.array(flow.names, dtype=np.str_)
         arrays |= {f"flow_{entry.name}": getattr(flow, entry.name) for entry in fields(flow)[1:]}
-    path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}")
-    with beside.open("wb") as file:
-        np.savez_compressed(file, **arrays)
-    beside.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with beside.open("wb") as file:
+            np.savez_compressed(file, **arrays)
+        beside.replace(path)
+    except OSError:  # a cache is a help: what is asked for is at hand all the same
+        with contextlib.suppress(OSError):
+            beside.unlink()
 
 
 def _read(path: Path) -> Record | None:
     """Return a record; None where there is none, or its file is damaged and is made anew."""
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             return _record({name: arrays[name] for name in arrays.files})
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error):
         return None
 
 

@@ -18,6 +18,9 @@ from convscale.prediction.profile import Profile, Seen, output_channels
 from convscale.prediction.workload import Floats, Workload
 from convscale.quantities import format_count
 
+# The condition of a profile that says where its intervals are from, if not from networks left out.
+INTERVALS, IN_SAMPLE = "intervals", "of networks that were fitted"
+
 
 @dataclass(frozen=True)
 class Outside:
@@ -30,6 +33,24 @@ class Outside:
 
     note: str
     more: float
+
+
+def untried(profile: Profile) -> tuple[str, ...]:
+    """Say of a profile whose intervals are of the networks that it was fitted to.
+
+    Example:
+        >>> from convscale.prediction.form import Execution
+        >>> seen = Seen((1, 1), (224, 224), (0, 1e12), (1, 4096), ())
+        >>> known = {INTERVALS: IN_SAMPLE}
+        >>> untried(Profile("mine", Execution(), {}, seen, (), conditions=known))
+        ('No families were left out of the fit of mine: the interval is too narrow for others.',)
+    """
+    if profile.conditions.get(INTERVALS) != IN_SAMPLE:
+        return ()
+    return (
+        f"No families were left out of the fit of {profile.name}: the interval is too narrow for "
+        "others.",
+    )
 
 
 def outside(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from convscale.errors import InputError, near_names
 from convscale.prediction.profile import Profile
-from convscale.prediction.profile_file import SUFFIX, read_profile, write_profile
+from convscale.prediction.profile_file import NAME, SUFFIX, read_profile, write_profile
 
 FOLDERS = "CONVSCALE_PROFILES"  # folders of one's own, separated like those of PATH
 _SHIPPED = Path(__file__).parent / "profiles"
@@ -164,7 +165,58 @@ def save_profile(profile: Profile, path: str | Path | None = None) -> Path:
         ...     save_profile(profile, folder).name
         'mine.json'
     """
+    return write_profile(profile, _target(profile, path))
+
+
+def _target(profile: Profile, path: str | Path | None) -> Path:
     target = own_folder() if path is None else Path(path)
     if path is None or target.is_dir():
         target = target / f"{profile.name}{SUFFIX}"
-    return write_profile(profile, target)
+    return target
+
+
+def replaced_by(profile: Profile, path: str | Path | None = None) -> int | None:
+    """Return the version of the profile that `save_profile` would replace; None without one.
+
+    A file that holds no profile counts as version 0.
+
+    Args:
+        profile: The profile that is to be saved.
+        path: Where, as `save_profile` takes it.
+
+    Example:
+        >>> import tempfile
+        >>> mine = profile_of("rtx3090-amp-nchw")
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     first = replaced_by(mine, folder)
+        ...     _ = save_profile(mine, folder)
+        ...     first, replaced_by(mine, folder) == mine.version
+        (None, True)
+    """
+    target = _target(profile, path)
+    if not target.exists():
+        return None
+    try:
+        return read_profile(target).version
+    except InputError:  # damaged, or of another schema: there is no version to go on from
+        return 0
+
+
+def check_name(name: str) -> str:
+    """Return the name of a profile, from which the name of its file follows.
+
+    Raises:
+        InputError: If it cannot be one.
+
+    Example:
+        >>> check_name("my box")
+        Traceback (most recent call last):
+        convscale.errors.InputError: 'my box' cannot be the name of a profile. Use letters,
+        digits, '.', '_' and '-', and begin with a letter or a digit: mybox.
+    """
+    if re.fullmatch(NAME, name) is None:
+        raise InputError(
+            f"{name!r} cannot be the name of a profile. Use letters, digits, '.', '_' and '-', "
+            "and begin with a letter or a digit: mybox."
+        )
+    return name

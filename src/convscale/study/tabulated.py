@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
 
@@ -11,6 +11,7 @@ from convscale.prediction.profile import Condition, Excluded
 from convscale.prediction.records import record_of
 from convscale.prediction.tables import Table, TableRow
 from convscale.prediction.timing import Timing
+from convscale.study.recording import record_ahead, unrecorded
 from convscale.study.trials import Progress
 
 # What was timed is another network where its params are further off than a table rounds.
@@ -37,11 +38,12 @@ class Tabulated:
 def tabulated(table: Table, *, progress: Progress | None = None) -> Tabulated:
     """Record the operators of a table's networks; each network, side and batch once.
 
-    Of times that a table has repeatedly the median counts.
+    Of times that a table has repeatedly the median counts. Networks that were not recorded before
+    are recorded first, by several processes, and stay in the cache: what is stopped goes on.
 
     Args:
         table: The table.
-        progress: Called with rows done and rows in all.
+        progress: Called with steps done and all: networks to record, then rows.
 
     Raises:
         InputError: If no timing of the table can be used.
@@ -52,8 +54,10 @@ def tabulated(table: Table, *, progress: Progress | None = None) -> Tabulated:
         ['timm:resnet18']
     """
     rows = list(_once(table.rows))
+    missing = _recorded_ahead(rows, progress)
     timings: list[Timing] = []
-    excluded: list[Excluded] = []
+    names = dict.fromkeys(name.split(".", 1)[0] for name in table.empty)
+    excluded = [Excluded(name, "the table has no time of it") for name in names]
     skipped: list[str] = []
     for done, row in enumerate(rows, start=1):
         found = _timing(row)
@@ -64,7 +68,7 @@ def tabulated(table: Table, *, progress: Progress | None = None) -> Tabulated:
         else:
             excluded.append(found)
         if progress is not None:
-            progress(done, len(rows))
+            progress(missing + done, missing + len(rows))
     if not timings:
         raise InputError(
             f"The table has no timing of a convolutional network that timm knows "
@@ -72,6 +76,21 @@ def tabulated(table: Table, *, progress: Progress | None = None) -> Tabulated:
             "has."
         )
     return Tabulated(tuple(timings), tuple(excluded), tuple(dict.fromkeys(skipped)))
+
+
+def _recorded_ahead(rows: Sequence[TableRow], progress: Progress | None) -> int:
+    """Record what was not recorded before; return how many networks these are."""
+    from timm.models import is_model
+
+    known = [(one.architecture, one.resolution) for one in rows if is_model(one.architecture)]
+    missing = unrecorded(known)
+
+    def report(done: int, total: int) -> None:
+        if progress is not None:
+            progress(done, total + len(rows))
+
+    record_ahead(missing, progress=report)
+    return len(missing)
 
 
 def skipped_conditions(found: Tabulated) -> dict[str, Condition]:

@@ -17,7 +17,7 @@ from convscale.study.runtime_study import RuntimeStudy, TimedNetwork
 from convscale.study.trials import Progress, Trial
 
 # However little time there is, a spread needs this many rounds.
-_FEWEST_ROUNDS = 3
+FEWEST_ROUNDS = 3
 # A rough upper limit of what a visit takes, below which nothing is predicted: so many times the
 # weights, and of each activation so many float32.
 _WEIGHTS, _ACTIVATIONS, _FLOAT_BYTES = 8, 16, 4
@@ -177,7 +177,7 @@ class Rounds:
             self.keep(study)
             now = time.monotonic()
             # A round that would end after the time limit is not begun.
-            if done + 1 >= _FEWEST_ROUNDS and now - started + (now - began) > self.limit_s:
+            if done + 1 >= FEWEST_ROUNDS and now - started + (now - began) > self.limit_s:
                 break
         return study
 
