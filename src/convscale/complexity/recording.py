@@ -205,6 +205,48 @@ class Recorder(Observer):
         return self._item_bytes if tensor.is_floating_point() else tensor.element_size()
 
 
+class LateRecorder(Observer):
+    """Record a run whose inputs are not at hand before it: they are those of the whole network.
+
+    Args:
+        item_bytes: Bytes of a floating element.
+
+    Example:
+        >>> from convscale.network.execution import run
+        >>> net, x = nn.Conv2d(3, 8, 3, device="meta"), torch.empty(1, 3, 8, 8, device="meta")
+        >>> late = LateRecorder()
+        >>> _ = run(net, (x,), late)
+        >>> [call.kind for call in late.calls]
+        ['convolution kxk']
+    """
+
+    def __init__(self, *, item_bytes: int = 4) -> None:
+        self._item_bytes = item_bytes
+        self._recorder: Recorder | None = None
+
+    @property
+    def calls(self) -> list[OperatorCall]:
+        """What was recorded of the last run."""
+        return [] if self._recorder is None else self._recorder.calls
+
+    def forget(self) -> None:
+        """Forget what was recorded."""
+        self._recorder = None
+
+    def enter(self, path: str, module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        """Begin with the whole network."""
+        if not path and self._recorder is None:
+            given = tuple(tensors_in(inputs))
+            self._recorder = Recorder(module, given, item_bytes=self._item_bytes)
+
+    def visit(
+        self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any, path: str
+    ) -> None:
+        """Record a call."""
+        if self._recorder is not None:
+            self._recorder.visit(func, args, kwargs, output, path)
+
+
 def _packed_elements(value: object) -> int:
     return sum(tensor.numel() for tensor in unpacked(value) or () if tensor is not None)
 

@@ -11,6 +11,7 @@ from torch import nn
 
 from convscale.complexity.complexity import METRICS, Complexity, Count
 from convscale.complexity.counting import count_module
+from convscale.complexity.recording import LateRecorder
 from convscale.complexity.tally import Counting
 from convscale.errors import BudgetError, InputError, UnscalableNetworkError
 from convscale.network.copies import meta_copy
@@ -144,6 +145,7 @@ class Scaler:
         weights: bool = True,
         misses: bool = True,
         refine: Refine | None = None,
+        record: LateRecorder | None = None,
     ) -> ScaledNetwork:
         """Scale the base network to exactly one target, or by an entry of a table to none.
 
@@ -165,6 +167,8 @@ class Scaler:
             misses: Whether a note says how far the target is missed.
             refine: How far a network lies off something else, the logarithm of a ratio, that
                 single stages are then moved for.
+            record: Records the run by which the network is checked; nothing where it is run
+                again.
 
         Returns:
             The scaled network.
@@ -188,7 +192,13 @@ class Scaler:
                     rule, control, (target, value), strict=strict, misses=misses, refine=refine
                 )
                 return self._made(
-                    rule, found, requested, (*notes, *said), seed=seed, weights=weights
+                    rule,
+                    found,
+                    requested,
+                    (*notes, *said),
+                    seed=seed,
+                    weights=weights,
+                    record=record,
                 )
             except _WrittenError as error:  # what does not follow stays, and all is tried again
                 more = error.held(control)
@@ -294,8 +304,9 @@ class Scaler:
         *,
         seed: int,
         weights: bool,
+        record: LateRecorder | None = None,
     ) -> ScaledNetwork:
-        plan, module, achieved = self._settled(found)
+        plan, module, achieved = self._settled(found, record)
         told = found.variant.traced.told
         source = self.network if told is None else told.network
         if weights:
@@ -322,7 +333,9 @@ class Scaler:
             dims=self.dims,
         )
 
-    def _settled(self, found: Candidate) -> tuple[Plan, nn.Module, Complexity]:
+    def _settled(
+        self, found: Candidate, record: LateRecorder | None = None
+    ) -> tuple[Plan, nn.Module, Complexity]:
         """Complete the plan by the attributes that must follow the widths.
 
         Returns:
@@ -335,6 +348,8 @@ class Scaler:
         told = found.variant.traced.told
         module, _ = build(self.blueprint.module if told is None else told.module, plan)
         counting = Counting()
+        if record is not None:
+            record.forget()
         settlement = settle(
             copied := meta_copy(module),
             found.variant.trace,
@@ -342,7 +357,7 @@ class Scaler:
             found.variant.resolution,
             in_chans=self.network.in_chans,
             model_path=found.variant.model_path,
-            watch=(counting,),
+            watch=(counting,) if record is None else (counting, record),
         )
         if not settlement.found and settlement.failure is None:  # it ran as it is
             achieved = self._agreed(counting.count(copied, 0), found)
@@ -351,6 +366,8 @@ class Scaler:
                 Attribute(place.module, place.attribute, place.index, value)
                 for place, value in settlement.found.items()
             )
+            if record is not None:
+                record.forget()
             set_attributes(module, attributes)
             plan = replace(plan, attributes=(*plan.attributes, *attributes))
             try:

@@ -89,8 +89,20 @@ def costs_of(
     return costs_of_network(resolve(name, resolution=resolution), wanted, how)
 
 
-def costs_of_network(network: Network, wanted: frozenset[str], how: Conditions) -> Costs:
+def costs_of_network(
+    network: Network,
+    wanted: frozenset[str],
+    how: Conditions,
+    *,
+    recorded: Operators | None = None,
+) -> Costs:
     """Count a network that is resolved, and predict what is wanted of it.
+
+    Args:
+        network: The network.
+        wanted: The quantities.
+        how: The conditions.
+        recorded: Its operators of one image in elements, where they are known.
 
     Raises:
         InputError: If it does not run.
@@ -108,7 +120,7 @@ def costs_of_network(network: Network, wanted: frozenset[str], how: Conditions) 
     bounds: dict[str, float] = {}
     notes: tuple[str, ...] = ()
     if wanted & (COUNTED | PREDICTED | TRAINED):
-        found = record_network(network, dtype=ELEMENTS)
+        found = record_network(network, dtype=ELEMENTS) if recorded is None else recorded
         values |= _counted(found, how)
         if wanted & PREDICTED:
             told, upper, notes = _predicted(found, how)

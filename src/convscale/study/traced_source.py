@@ -6,14 +6,18 @@ from collections.abc import Hashable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from convscale.complexity.calls import ITEM_BYTES
+from convscale.complexity.calls import ITEM_BYTES, OperatorCall
+from convscale.complexity.recording import LateRecorder
+from convscale.complexity.views import Operators
 from convscale.errors import ConvscaleError
 from convscale.network.sources import Network
+from convscale.prediction.predict import ELEMENTS
 from convscale.quantities import Resolution
 from convscale.selection.constraints import Constraint
 from convscale.selection.rays import margin
 from convscale.strategy import Strategy, parse_strategy
-from convscale.study.costed import Conditions, costs_of_network, side_of
+from convscale.study.collecting import young_only
+from convscale.study.costed import Conditions, Costs, costs_of_network, side_of
 from convscale.study.scaled_source import ANY, Answer, Ask, Ends, Failed, Found, Missed
 
 if TYPE_CHECKING:
@@ -112,9 +116,10 @@ class TracedSource:
         return [self._answer(ask, flops) for ask in asks]
 
     def _answer(self, ask: Ask, flops: Ends) -> Answer:
+        self._flops = flops
         try:
-            self._flops = flops
-            return self._base(ask) if ask.strategy is None else self._scaled(ask, ask.strategy)
+            with young_only():
+                return self._base(ask) if ask.strategy is None else self._scaled(ask, ask.strategy)
         except ConvscaleError as error:
             return Failed(ask, error.line)
 
@@ -179,19 +184,28 @@ class TracedSource:
         over = margin(self.limits, values)
         if over > _FAR or not self._flops[0] <= values["flops"] <= self._flops[1]:
             return Missed(ask, over)
-        if ask.strategy is None:
-            network = self.base
-        else:
-            made = self._built(ask.strategy, ask.factor) if scaled is None else scaled
-            network = made.as_network()
-        own = costs_of_network(network, self._costly, self.how)
+        own = self._costs(ask, scaled)
         more = {name: value for name, value in own.values.items() if name in self._costly}
         found = Found(ask, label, key, side, {**values, **more}, own.bounds, own.notes)
         self._known[key] = found
         return found
 
-    def _built(self, strategy: Strategy, factor: float | None) -> ScaledNetwork:
-        return self._scaler.scale(strategy, factor=factor, rounding=self._rule, weights=False)
+    def _costs(self, ask: Ask, scaled: ScaledNetwork | None) -> Costs:
+        """Build a candidate, unless it is the base, and find out what only it tells."""
+        if ask.strategy is None:
+            return costs_of_network(self.base, self._costly, self.how)
+        late = LateRecorder(item_bytes=ITEM_BYTES[ELEMENTS])
+        made = self._built(ask.strategy, ask.factor, late) if scaled is None else scaled
+        own = not late.calls or self.base.rules  # run again, or counted by rules of the user's
+        known = None if own else operators_of(made, late.calls)
+        return costs_of_network(made.as_network(), self._costly, self.how, recorded=known)
+
+    def _built(
+        self, strategy: Strategy, factor: float | None, record: LateRecorder | None = None
+    ) -> ScaledNetwork:
+        return self._scaler.scale(
+            strategy, factor=factor, rounding=self._rule, weights=False, record=record
+        )
 
     def built(self, ask: Ask) -> ScaledNetwork:
         """Build a scaled version on the meta device."""
@@ -204,3 +218,20 @@ class TracedSource:
         own = tuple(stage.depth for stage in self._scaler.blueprint.stages)
         sizes = tuple(map(int, variant.sizes(found.widths)))
         return variant.depths or own, str(variant.resolution), sizes
+
+
+def operators_of(scaled: ScaledNetwork, calls: Sequence[OperatorCall]) -> Operators:
+    """Return the operators of a scaled network from those of the run that checked it.
+
+    Args:
+        scaled: The scaled network.
+        calls: The calls of one image, in elements.
+    """
+    network = scaled.as_network()
+    return Operators(
+        network.name,
+        scaled.resolution,
+        dtype=ELEMENTS,
+        params=sum(parameter.numel() for parameter in scaled.module.parameters()),
+        calls=tuple(calls),
+    )
