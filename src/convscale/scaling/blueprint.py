@@ -206,6 +206,8 @@ class Blueprint:
 
     def is_frozen(self, stage: Stage) -> bool:
         """Tell whether any module of a stage is frozen."""
+        if not self.control.freeze:
+            return False
         modules = [
             name
             for block in stage.blocks

@@ -91,6 +91,7 @@ class Recipe:
             weights=weights,
             misses=final,
             refine=refine,
+            record=None,
         )
 
     def weighted(self, scaled: ScaledNetwork, targets: Mapping[str, float | None]) -> ScaledNetwork:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 from convscale.complexity.complexity import Complexity
 from convscale.network.channels import Channels, Sizes
@@ -96,7 +97,7 @@ class Variant:
         """Yield the paths in this variant of a path in the trace: none, itself, or copies."""
         if not self.holds(path):
             return
-        for model, (container, names) in self._models().items():
+        for model, (container, names) in self._models.items():
             if within(path, model):
                 rest = path.removeprefix(model)
                 yield from (join(container, name) + rest for name in names)
@@ -105,12 +106,13 @@ class Variant:
 
     def model_path(self, path: str) -> str:
         """Return the path in the trace that stands for a path in this variant."""
-        for model, (container, names) in self._models().items():
+        for model, (container, names) in self._models.items():
             for name in names:
                 if within(path, join(container, name)):
                     return model + path.removeprefix(join(container, name))
         return path
 
+    @cached_property
     def _models(self) -> dict[str, tuple[str, tuple[str, ...]]]:
         """Return, for each added module in the trace, where and under which names it stands."""
         edits = {(c.container, c.after): c for c in flat(self.edits) if c.added}

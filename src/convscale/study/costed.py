@@ -241,6 +241,19 @@ def _memory(network: Network, name: str, how: Conditions) -> float:
     return float(memory_of(network, budget).peak_bytes)
 
 
+def notes_on_times(how: Conditions) -> tuple[str, ...]:
+    """Say where what is called latency is that of a step of training.
+
+    Example:
+        >>> notes_on_times(Conditions())
+        ()
+    """
+    profile = how.profile
+    if profile is None or profile.execution.work != "training":
+        return ()
+    return (f"Latency is that of a step of training: {profile.name} predicts these.",)
+
+
 def check_can_tell(wanted: frozenset[str], how: Conditions) -> None:
     """Refuse what nothing here computes of a network.
 

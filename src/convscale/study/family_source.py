@@ -30,6 +30,7 @@ from convscale.study.costed import PREDICTED, TRAINED, Conditions, costs_of_netw
 from convscale.study.scaled_source import ANY, Answer, Ask, Ends, Failed, Found, Missed
 
 if TYPE_CHECKING:
+    from convscale.prediction.prediction import Prediction
     from convscale.scaling.scaled import ScaledNetwork
 
 _FAR = 0.3  # how far beyond a limit, in logarithms, nothing more is found out
@@ -219,6 +220,23 @@ class FamilySource:
         if ask.strategy is None:
             return self.base
         return scaled_family(self.base, ask.strategy, ask.factor, rounding=self.rule)
+
+    def notes(self, found: Found) -> tuple[str, ...]:
+        """Return what a prediction of the one network notes, and how it is scaled."""
+        own = () if self.how.profile is None else self._prediction(found.ask).notes
+        named = ", in which group width is scaled only where a strategy names g"
+        return (
+            *own,
+            f"Networks of a paper family are scaled by the rule of its authors (rounding "
+            f"{self.rule}){'' if self.follows else named}.",
+        )
+
+    def _prediction(self, ask: Ask) -> Prediction:
+        from convscale.scaling.predicting import predict_network
+
+        assert self.how.profile is not None
+        batch = self.how.batch_size
+        return predict_network(self._network(ask), self.how.profile, batch_size=batch)
 
     def built(self, ask: Ask) -> ScaledNetwork:
         """Build a scaled version on the meta device."""

@@ -126,3 +126,6 @@ class Source(Protocol):
 
     def built(self, ask: Ask) -> ScaledNetwork:
         """Build a scaled version on the meta device."""
+
+    def notes(self, found: Found) -> tuple[str, ...]:
+        """Return what there is to mind about a candidate."""

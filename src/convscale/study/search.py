@@ -84,9 +84,8 @@ class Search:
 
     def run(self) -> None:
         """Try what there is to try."""
-        self._ask([Ask(None)])
-        base = next(iter(self.found.values()), None)
-        self._margin = 0.0 if base is None else self._over(base)
+        base = self._ask([Ask(None)])
+        self._margin = base[0] or 0.0
         named = [one for one in self.question.strategies if not isinstance(one, Step)]
         self._follow([(one, nan, self._series(one)) for one in named])
         self._entries([one for one in self.question.strategies if isinstance(one, Step)])

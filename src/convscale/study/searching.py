@@ -8,13 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from math import log, nan
+from math import lcm, log, nan
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from convscale.errors import ConvscaleError, InputError, UnscalableNetworkError
-from convscale.quantities import Resolution, check_count, check_positive, parse_number
+from convscale.quantities import (
+    Resolution,
+    check_count,
+    check_positive,
+    format_resolution,
+    parse_number,
+)
 from convscale.selection.constraints import Constraint
 from convscale.selection.metrics import METRICS
 from convscale.selection.objective import Objective
@@ -25,7 +31,7 @@ from convscale.strategy import Step, Strategy, parse_strategy
 from convscale.strategy.notation import named_strategies
 from convscale.strategy.registry import published_strategies
 from convscale.study.alpha import ALPHAS, alpha_curve
-from convscale.study.costed import Conditions, check_can_tell
+from convscale.study.costed import Conditions, check_can_tell, notes_on_times
 from convscale.study.scaled_source import Found, Source
 from convscale.study.search import Question, Search
 from convscale.study.trials import Progress
@@ -148,13 +154,14 @@ def source_of(
             f"Rounding 'reference' is a rule for paper families, and {base.name} is none. Leave it "
             "out, or use a name such as RegNetY-4.0GF."
         )
-    multiple = next((round(one.limit) for one in limits if one.sense == "%"), 8)
+    asked = [round(one.limit) for one in limits if one.sense == "%"]
+    multiple = lcm(8, *asked) if rule in (None, "nearest") else 8
     return TracedSource(
         base,
         wanted,
         how,
         limits,
-        width_multiple=max(multiple, 8) if multiple % 8 == 0 else 8,
+        width_multiple=multiple,
         rounding=rule,
     )
 
@@ -267,7 +274,7 @@ def search_networks(
         )
         searches.append(Search(source, question, _shared(progress, at, len(sources))))
         searches[-1].run()
-    return _chosen(searches, how, cost, notes)
+    return _chosen(searches, how, cost, notes, _options(space))
 
 
 def _series(strategies: Sequence[Strategy], space: Space) -> frozenset[str]:
@@ -361,7 +368,11 @@ def pool_of(found: Sequence[Found], how: Conditions, series: Sequence[str]) -> P
 
 
 def _chosen(
-    searches: Sequence[Search], how: Conditions, cost: str | None, notes: Sequence[str]
+    searches: Sequence[Search],
+    how: Conditions,
+    cost: str | None,
+    notes: Sequence[str],
+    options: tuple[str, ...],
 ) -> ZooSelection:
     """Select from all that was found, and build the winner: it must count as planned."""
     question = searches[0].question
@@ -395,11 +406,17 @@ def _chosen(
             one.label,
             one.resolution,
             one.notes,
-            ScaledVersion(own.source, one.ask),
+            ScaledVersion(own.source, one.ask, options),
         )
         for own, one in zip(owners, found, strict=True)
     ]
-    told = [*notes, *winner.notes, *_told(choice, winner, owner), *_about(owner.source)]
+    told = [
+        *notes,
+        *notes_on_times(how),
+        *owner.source.notes(winner),
+        *_told(choice, winner, owner),
+        *_missing(left_out),
+    ]
     return ZooSelection(
         None,
         choice,
@@ -456,6 +473,26 @@ def _left_out(searches: Sequence[Search]) -> list[LeftOut]:
     return list(found.values())
 
 
+def _missing(left_out: Sequence[LeftOut]) -> tuple[str, ...]:
+    """Say which strategies gave no candidate, and why the first."""
+    if not left_out:
+        return ()
+    names = ", ".join(one.model for one in left_out)
+    return (f"Left out: {names}. {left_out[0].model}: {left_out[0].reason}",)
+
+
+def _options(space: Space) -> tuple[str, ...]:
+    """Return the options of commands by which the bases are what they were here."""
+    given = {
+        "--resolution": None if space.resolution is None else format_resolution(space.resolution),
+        "--num-classes": space.num_classes,
+        "--in-chans": space.in_chans,
+    }
+    return tuple(
+        word for name, value in given.items() if value is not None for word in (name, str(value))
+    )
+
+
 def _told(choice: Selection, winner: Found, owner: Search) -> list[str]:
     """Say where the range of factors ends that of the winner, and no constraint."""
     factor, strategy = winner.ask.factor, winner.ask.strategy
@@ -468,12 +505,3 @@ def _told(choice: Selection, winner: Found, owner: Search) -> list[str]:
         f"The {limited} hardly grow along {strategy.name}: limit flops, latency, acts or the "
         "resolution too."
     ]
-
-
-def _about(source: Source) -> list[str]:
-    if source.rounding == "reference":
-        return [
-            "Networks of a paper family are scaled by the authors' rule (rounding reference), in "
-            "which group width is scaled only where a strategy names g."
-        ]
-    return []

@@ -25,7 +25,14 @@ from convscale.selection.pool import Pool
 from convscale.selection.select import NO_COSTS
 from convscale.selection.select import select as select_from
 from convscale.selection.zoo import ZooColumns, ZooRow, read_zoo
-from convscale.study.costed import Conditions, Costs, check_can_tell, costs_of, side_of
+from convscale.study.costed import (
+    Conditions,
+    Costs,
+    check_can_tell,
+    costs_of,
+    notes_on_times,
+    side_of,
+)
 from convscale.study.schedules import Training, schedule_of, training_of
 from convscale.study.searching import Space, search_networks
 from convscale.study.trial_law import law_of_trials
@@ -423,10 +430,7 @@ def _with_laws(
 
 
 def _notes(chosen: Entry, how: Conditions, left_out: Sequence[LeftOut]) -> tuple[str, ...]:
-    notes = list(chosen.notes)
-    if how.profile is not None and how.profile.execution.work == "training":
-        notes.append(f"Latency is that of a step of training: {how.profile.name} predicts these.")
-    return (*notes, *_left_out(left_out))
+    return (*chosen.notes, *notes_on_times(how), *_left_out(left_out))
 
 
 def _left_out(left_out: Sequence[LeftOut]) -> tuple[str, ...]:

@@ -207,6 +207,10 @@ class TracedSource:
             strategy, factor=factor, rounding=self._rule, weights=False, record=record
         )
 
+    def notes(self, found: Found) -> tuple[str, ...]:
+        """Return what was noted when the candidate was predicted."""
+        return found.notes
+
     def built(self, ask: Ask) -> ScaledNetwork:
         """Build a scaled version on the meta device."""
         assert ask.strategy is not None

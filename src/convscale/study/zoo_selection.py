@@ -44,6 +44,7 @@ class ScaledVersion:
     Args:
         source: The base.
         ask: The strategy and the factor.
+        options: The options by which commands take the base as it was taken here.
 
     Example:
         >>> ScaledVersion.__name__
@@ -52,17 +53,20 @@ class ScaledVersion:
 
     source: Source
     ask: Ask
+    options: tuple[str, ...] = ()
 
     def build(self) -> ScaledNetwork:
         """Build the network on the meta device."""
         return self.source.built(self.ask)
 
     @property
-    def command(self) -> str:
-        """Return the command that builds it."""
+    def command(self) -> str | None:
+        """The command that builds it; None for a module in Python."""
         ask, source = self.ask, self.source
+        if source.name.startswith("module:"):
+            return None
         if ask.strategy is None:
-            return f"convscale count {source.name}"
+            return " ".join(["convscale count", shlex.quote(source.name), *self.options])
         words = ["convscale scale", shlex.quote(source.name), "--strategy", ask.strategy.name]
         words += [] if ask.factor is None else ["--factor", f"{ask.factor:g}"]
         rounding = source.rounding or ""
@@ -71,7 +75,7 @@ class ScaledVersion:
             words += ["--rounding nearest", "--width-multiple", multiple]
         elif rounding:
             words += ["--rounding", rounding]
-        return " ".join(words)
+        return " ".join([*words, *self.options])
 
     def as_document(self) -> dict[str, object]:
         """Return what the command line's JSON says of it."""
