@@ -217,6 +217,34 @@ def test_memory_and_latency_hold_both(profile):
         cs.scale("resnet18", weights=False, memory=tight, strict=True, **given_)
 
 
+@pytest.mark.parametrize("work", ["inference", "training"])
+def test_memory_beside_a_latency_is_that_of_what_the_profile_predicts(work, profile, capsys):
+    cs.save_profile(hand_made(work, work=work))
+    base = cs.predict("resnet18", profile=work, batch_size=8, resolution=SIDE).latency_ms
+    words = ["scale", "resnet18", "--strategy", "w", "--profile", work, "--batch-size", "8"]
+    words += [
+        "--resolution",
+        str(SIDE),
+        "--latency",
+        f"{1.5 * base}ms",
+        "--memory",
+        "64GB",
+        "--json",
+    ]
+    assert run(words) == 0
+    found = json.loads(capsys.readouterr().out)["memory"]
+    assert (found["training"] is not None) == (work == "training")
+    assert (found["batch_size"], found["precision"]) == (8, "mixed")
+    asked = ["--optimizer", "adamw", "--precision", "float32"]
+    assert run([*words, *asked]) == 0
+    found = json.loads(capsys.readouterr().out)["memory"]
+    assert (found["optimizer"], found["precision"]) == ("adamw", "float32")
+    given = {"strategy": "w", "latency": 1.5 * base, "batch_size": 8, "resolution": SIDE}
+    same = cs.scale("resnet18", profile=work, memory="64GB", weights=False, **given)
+    assert (same.memory.training is not None) == (work == "training")
+    assert (same.memory.batch_size, same.memory.precision) == (8, "mixed")
+
+
 def test_a_budget_below_the_smallest_network_is_infeasible(profile, capsys):
     words = ["scale", "resnet18", "--strategy", "w", "--profile", "mine", "--latency"]
     assert run([*words, "1us"]) == 3

@@ -272,3 +272,12 @@ def test_the_range_is_that_of_the_timings():
 def test_profiles_are_values():
     assert hand_made() == hand_made()
     assert replace(hand_made(), version=2) != hand_made()
+
+
+def test_the_list_of_profiles_keeps_names_and_words_whole_on_a_narrow_terminal(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "80")
+    assert run(["profiles"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines[:-1])) <= 80  # the last names a folder
+    words = " ".join(lines).split()
+    assert {"rtx3090-train-amp-nhwc", "inference,", "compiled", "i7-12700H"} <= set(words)

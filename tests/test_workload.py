@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 
+import convscale as cs
 from convscale.complexity.calls import KINDS
 from convscale.complexity.counting import count_network
 from convscale.complexity.operators import record_network
@@ -59,3 +60,17 @@ def test_every_operator_reads_what_an_earlier_one_wrote(name):
         assert all(source < position for source in call.sources)
     starting = [call for call in calls if not call.sources]
     assert all(call.kind.startswith(("convolution", "padding", "constant")) for call in starting)
+
+
+def test_a_number_to_the_power_of_a_tensor_is_recorded():
+    class Wave(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 3)
+
+        def forward(self, x):
+            return self.conv(x) * 10000 ** torch.arange(4, device=x.device).view(4, 1, 1)
+
+    found = cs.operators(Wave(), resolution=8)
+    assert "aten.pow" in {call.operator for call in found.calls}
+    assert found.total.flops == cs.count(Wave(), resolution=8).flops

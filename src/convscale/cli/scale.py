@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -73,7 +74,7 @@ def scale(
     if latency is not None and profile is None:
         raise no_profile(f"The latency budget {latency} needs a profile that predicts it")
     size = optional_whole_number(batch_size, what="batch size")
-    budget = _budget(target, size, optimizer, precision, checkpointing, timed=profile is not None)
+    budget = _budget(target, size, optimizer, precision, checkpointing, profile)
     side = None if resolution is None else parse_resolution(resolution)
     kept = () if keep is None else listed(keep, what="what to keep", example="r,stem")
     multiple = whole_number(width_multiple, what="width multiple")
@@ -136,14 +137,25 @@ def _budget(
     optimizer: str | None,
     precision: str | None,
     checkpointing: bool,
-    *,
-    timed: bool,
+    profile: str | None,
 ) -> MemoryBudget | None:
     """Return the budget of memory, where there is one."""
+    timed = profile is not None
     if "memory" in target:
         steps = None if optimizer == "none" else optimizer or "sgd"
-        limit = int(target["memory"])
-        return MemoryBudget(limit, batch_size or 1, steps, precision, checkpointing)
+        limit = MemoryBudget(
+            int(target["memory"]), batch_size or 1, steps, precision, checkpointing
+        )
+        if profile is None or "latency" not in target:
+            return limit
+        from convscale.scaling.latency import memory_beside, timing_of
+
+        timing = timing_of(profile, None, batch_size)
+        assert timing is not None
+        own = memory_beside(limit.limit_bytes, timing)  # what of it is not said is the profile's
+        unsaid = optimizer is None and not checkpointing
+        steps = own.optimizer if unsaid else limit.optimizer
+        return replace(limit, optimizer=steps, precision=precision or own.precision)
     fitting = checkpointing or optimizer is not None or precision is not None
     if fitting or (batch_size is not None and not timed):
         raise InputError(

@@ -195,7 +195,7 @@ class Recorder(Observer):
         names = ["mat1", "mat2", "batch1", "batch2", "mat", "vec"]
         if not {"mat1", "batch1", "mat"} & bound.keys():  # else self is what is added
             names.append("self")
-        matrices = (bound[name] for name in names if name in bound)
+        matrices = tensors_in([bound[name] for name in names if name in bound])  # not 10000 ** x
         return any(_storage(matrix) not in self._data for matrix in matrices)
 
     def _size(self, tensor: torch.Tensor) -> int:

@@ -45,7 +45,7 @@ def profiles_table(entries: Sequence[Entry], own: Path) -> RenderableType:
         >>> plain_lines(profiles_table([], Path("there")))[-1]
         'Profiles of your own are in there.'
     """
-    table = table_of("profile<", "device", "runs", "batch<", "MAPE %<", "within 10 %<")
+    table = table_of("profile<", "device, how it is run", "batch<", "MAPE %<", "in 10 %<")
     table.columns[0].justify = "left"  # whole, like numbers: it is what one writes
     for entry in entries:
         if entry.profile is not None:
@@ -61,13 +61,14 @@ def _add(table: object, name: str, profile: Profile) -> None:
     from rich.table import Table
 
     assert isinstance(table, Table)
+    if table.rows:
+        table.add_section()
     errors = profile.errors[0] if profile.errors else None
     add_row(
         table,
         name,
-        profile.device,
-        execution_text(profile.execution),
-        _range(profile.seen.batch_sizes),
+        f"{profile.device}\n{execution_text(profile.execution)}",
+        _range(profile.seen.batch_sizes).replace(" to ", "–"),
         f"{errors.mape_pct:.1f}" if errors else "",
         f"{errors.within_10_pct:.0f} %" if errors else "",
     )

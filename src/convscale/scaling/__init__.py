@@ -12,7 +12,7 @@ from convscale.network.products import OwnRule
 from convscale.prediction.store import ProfileLike
 from convscale.quantities import Resolution
 from convscale.scaling.family import is_by_rule
-from convscale.scaling.latency import scale_to_latency, timing_of, with_latency
+from convscale.scaling.latency import memory_beside, scale_to_latency, timing_of, with_latency
 from convscale.scaling.memory import budget_of
 from convscale.scaling.predicting import predict
 from convscale.scaling.recipe import Recipe
@@ -86,7 +86,8 @@ def scale(
         params: Budget of params.
         acts: Budget of acts.
         memory: Upper limit of memory: bytes or text such as "8GB", for a training step of one
-            image by SGD; a `MemoryBudget` says what else must fit. It is never exceeded.
+            image by SGD; a `MemoryBudget` says what else must fit. It is never exceeded. Beside a
+            latency it is that of the batch that the profile predicts, in inference or training.
         latency: Budget of the latency that the profile predicts: text such as "8ms", or ms.
         profile: The name of a device profile, its file, or a `Profile`: for a latency, or to
             see it beside another target.
@@ -127,8 +128,13 @@ def scale(
     keep, freeze = tuple(keep), tuple(freeze)
     stage_depth, stage_width = tuple(stage_depth), tuple(stage_width)
     axes, control = split_keep(keep, freeze, stage_depth, stage_width)
-    budget = None if memory is None else budget_of(memory)
     timing = timing_of(profile, latency, batch_size)
+    if memory is None:
+        budget = None
+    elif timing is not None and timing.limit_ms is not None:
+        budget = memory_beside(memory, timing)
+    else:
+        budget = budget_of(memory)
     targets = {"factor": factor, "flops": flops, "params": params, "acts": acts}
     bound = None if timing is None else timing.limit_ms
     limits = {"latency": bound, "memory": None if budget is None else budget.limit_bytes}

@@ -17,8 +17,8 @@ from convscale.prediction.prediction import Prediction
 from convscale.prediction.profile import Profile
 from convscale.prediction.store import ProfileLike, existing, profile_of, profile_paths
 from convscale.quantities import check_count, check_positive, format_bytes, format_ms, parse_ms
-from convscale.scaling.memory import memory_of
-from convscale.scaling.predicting import predict_network
+from convscale.scaling.memory import budget_of, memory_of
+from convscale.scaling.predicting import precision_of, predict_network
 from convscale.scaling.recipe import Recipe
 from convscale.scaling.scaled import ScaledNetwork
 from convscale.scaling.scaler import Refine
@@ -87,6 +87,26 @@ def timing_of(
         limit = None if latency is None else check_positive(latency, what=what)
     batch = 1 if batch_size is None else check_count(batch_size, what="batch size")
     return Timing(profile_of(profile), batch, limit)
+
+
+def memory_beside(memory: int | str | MemoryBudget, timing: Timing) -> MemoryBudget:
+    """Return a limit of memory beside a latency: of what the profile predicts, unless it says.
+
+    That is a batch of as many images, in inference or in a training step by SGD, at the
+    profile's precision.
+
+    Example:
+        >>> timing = Timing(profile_of("rtx3090-amp-nchw"), batch_size=64)
+        >>> found = memory_beside("8GB", timing)
+        >>> found.batch_size, found.optimizer, found.precision
+        (64, None, 'mixed')
+    """
+    if isinstance(memory, MemoryBudget):
+        return budget_of(memory)
+    trains = timing.profile.execution.work == "training"
+    precision = precision_of(timing.profile)
+    limit = budget_of(memory).limit_bytes
+    return MemoryBudget(limit, timing.batch_size, "sgd" if trains else None, precision)
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,10 @@ from convscale.prediction.profile import Profile
 from convscale.prediction.store import ProfileLike, profile_of, profiles
 from convscale.quantities import Resolution, check_count, check_positive
 from convscale.scaling.memory import check_budget, memory_of
-from convscale.scaling.predicting import predict_network
+from convscale.scaling.predicting import precision_of, predict_network
 from convscale.scaling.resolving import resolve
 
 _BATCH = 256  # the usual one of published recipes on a device
-_PRECISION = {"amp": "mixed"}
 _NOT_IN_IT = (
     "In it are the steps alone: neither loading of images nor evaluation, and of the exchange "
     "between devices what the efficiency says."
@@ -67,7 +66,7 @@ def plan(
     left = check_efficiency(efficiency)
     watts = None if power_w is None else check_positive(power_w, what="power in watts")
     batch = training_batch(given) if batch_size is None else batch_size
-    fitting = check_budget(MemoryBudget(0, batch, optimizer, _precision(given)))
+    fitting = check_budget(MemoryBudget(0, batch, optimizer, precision_of(given)))
     found = resolve(network, resolution=resolution, num_classes=num_classes, in_chans=in_chans)
     step = predict_network(found, given, batch_size=batch, coverage=coverage)
     return TrainingPlan(
@@ -132,11 +131,6 @@ def training_batch(profile: Profile) -> int:
     """
     least, most = profile.seen.batch_sizes
     return min(max(_BATCH, least), most)
-
-
-def _precision(profile: Profile) -> str:
-    dtype = profile.execution.dtype
-    return _PRECISION.get(dtype, dtype)
 
 
 def _shared(devices: int, efficiency: float) -> tuple[str, ...]:

@@ -76,6 +76,17 @@ def predict_network(
     )
 
 
+def precision_of(profile: Profile) -> str:
+    """Return the precision of a network's memory where it is run as a profile says.
+
+    Example:
+        >>> precision_of(profile_of("rtx3090-amp-nchw"))
+        'mixed'
+    """
+    dtype = profile.execution.dtype
+    return {"amp": "mixed"}.get(dtype, dtype)
+
+
 def _predicted(found: Operators, profile: Profile, batch_size: int, coverage: float) -> Prediction:
     return predicted(
         workload_of(found),
