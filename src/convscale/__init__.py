@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from convscale.study.correlate import correlate
     from convscale.study.from_table import calibrate
     from convscale.study.laws import laws
-    from convscale.study.selecting import select
+    from convscale.study.selecting import select, select_series
 
     __version__: str
 
@@ -87,6 +87,7 @@ __all__ = [
     "save_profile",
     "scale",
     "select",
+    "select_series",
     "stages",
     "strategies",
 ]
@@ -127,6 +128,7 @@ _ORIGIN = {
     "save_profile": "convscale.prediction.store:save_profile",
     "scale": "convscale.scaling:scale",
     "select": "convscale.study.selecting:select",
+    "select_series": "convscale.study.selecting:select_series",
     "stages": "convscale.scaling:stages",
     "strategies": "convscale.strategy:named_strategies",
 }

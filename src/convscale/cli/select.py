@@ -206,6 +206,15 @@ Plot = Annotated[
     str | None,
     typer.Option("--plot", metavar="FILE", help="Draw cost and error: .html, .png, .svg or .pdf."),
 ]
+Budgets = Annotated[
+    str | None,
+    typer.Option(
+        "--budgets",
+        metavar="LIST",
+        help="One series with a network a budget: 2ms,5ms,12ms, or flops=1G,2G,4G.",
+        rich_help_panel=_LIMITS,
+    ),
+]
 
 
 def select(
@@ -226,6 +235,7 @@ def select(
     download: Download = None,
     resolution_range: Sides = None,
     width_multiple: Multiple = None,
+    budgets: Budgets = None,
     profile: options.Profile = None,
     batch_size: options.BatchSize = "1",
     confidence: Confidence = None,
@@ -286,31 +296,64 @@ def select(
     training = _training(images, epochs, devices, train_batch_size, efficiency, power)
     space = _space(strategies, exponents, candidates, factors, resolution, num_classes, in_chans)
 
+    asked: dict[str, Any] = {
+        "table": table,
+        "limits": limits,
+        "error": error,
+        "law": law,
+        "uncertainty": equal,
+        "profile": profile,
+        "batch_size": batch,
+        "confidence": level,
+        "cost": cost,
+        "columns": columns,
+        "dtype": dtype,
+        "optimizer": optimizer,
+        "precision": precision,
+        "train_profile": train_profile,
+        "rounding": rounding,
+        **training,
+        **space,
+    }
+    if budgets is not None:
+        return _series(networks, budgets, asked, file, drawing, json=json)
+
     from convscale.study.selecting import select as select_networks
 
     with progress("Searching" if networks else "Counting") as report:
-        found = select_networks(
-            networks or None,
-            table=table,
-            limits=limits,
-            error=error,
-            law=law,
-            uncertainty=equal,
-            profile=profile,
-            batch_size=batch,
-            confidence=level,
-            cost=cost,
-            columns=columns,
-            dtype=dtype,
-            optimizer=optimizer,
-            precision=precision,
-            train_profile=train_profile,
-            rounding=rounding,
-            **training,
-            **space,
-            progress=report,
-        )
+        found = select_networks(networks or None, **asked, progress=report)
     return _answer(found, file, drawing, json=json)
+
+
+def _series(
+    networks: list[str] | None,
+    budgets: str,
+    asked: dict[str, Any],
+    file: Path | None,
+    drawing: Path | None,
+    *,
+    json: bool,
+) -> Answer:
+    """Choose a network for each budget, and show the series."""
+    from convscale.study.selecting import select_series
+
+    with progress("Searching" if networks else "Counting") as report:
+        found = select_series(networks or None, budgets=budgets, **asked, progress=report)
+    if file is not None:
+        from convscale.files import write_whole
+
+        write_whole(file, found.frame().to_csv(index=False, lineterminator="\n"))
+    if drawing is not None:
+        from convscale.report.series_plot import write_series_plot
+
+        write_series_plot(found, drawing)
+    if json:
+        return found.as_document()
+
+    from convscale.report.series import series_parts
+
+    written = [f"Written: {path}" for path in (file, drawing) if path is not None]
+    return [*series_parts(found), *written]
 
 
 def _training(

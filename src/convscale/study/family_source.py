@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -237,6 +237,10 @@ class FamilySource:
         assert self.how.profile is not None
         batch = self.how.batch_size
         return predict_network(self._network(ask), self.how.profile, batch_size=batch)
+
+    def under(self, limits: Sequence[Constraint]) -> FamilySource:
+        """Return the same base under other limits."""
+        return replace(self, limits=tuple(limits))
 
     def built(self, ask: Ask) -> ScaledNetwork:
         """Build a scaled version on the meta device."""

@@ -13,6 +13,7 @@ from math import inf
 from typing import TYPE_CHECKING, Protocol
 
 from convscale.quantities import Resolution
+from convscale.selection.constraints import Constraint
 from convscale.strategy import Strategy
 
 if TYPE_CHECKING:
@@ -123,6 +124,9 @@ class Source(Protocol):
             asks: The scaled versions.
             flops: Outside of these flops nothing need be found out that takes long.
         """
+
+    def under(self, limits: Sequence[Constraint]) -> Source:
+        """Return the same base under other limits; what is known of candidates is shared."""
 
     def built(self, ask: Ask) -> ScaledNetwork:
         """Build a scaled version on the meta device."""

@@ -7,7 +7,7 @@ candidate. The order is fixed, so that the same question has the same answer.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import exp, inf, isnan, log, nan
 
@@ -29,6 +29,7 @@ _FRONT = tuple(-0.2 * step for step in range(1, 11))  # where many candidates co
 _STEPS = (5, 2, 1)  # of the exponents around the best, in parts of 40
 _MANY = 2000  # candidates from which on a lattice is fine, and the front is filled
 _FIRST = log(64.0)  # a factor that is not begun beyond
+_FROM_FAR = 9  # factors along a strategy that is begun where another budget's networks point to
 _ENTRIES = (0.25, 1.3)  # flops of a table's entries beside the most that fit
 
 Report = Callable[[int, int], None]
@@ -71,13 +72,15 @@ class Search:
         source: The base.
         question: What is to be found.
         report: Called with candidates found and the most there will be.
+        starts: By strategy the logarithm of the factor to begin with, where it is known.
     """
 
     source: Source
     question: Question
     report: Report | None = None
+    starts: Mapping[str, float] = field(default_factory=dict)
     found: dict[Hashable, Found] = field(default_factory=dict)
-    asked: dict[str, list[Hashable]] = field(default_factory=dict)
+    asked: dict[str, dict[Hashable, Found]] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
     _rays: dict[str, tuple[Strategy, Ray]] = field(default_factory=dict)
     _margin: float = 0.0
@@ -87,14 +90,14 @@ class Search:
         base = self._ask([Ask(None)])
         self._margin = base[0] or 0.0
         named = [one for one in self.question.strategies if not isinstance(one, Step)]
-        self._follow([(one, nan, self._series(one)) for one in named])
+        self._follow([(one, nan, self.series_of(one)) for one in named])
         self._entries([one for one in self.question.strategies if isinstance(one, Step)])
         if self.question.exponents:
             self._explore()
-        self._around(self._best(16 if self._many else 4), _DENSE)
+        self._around(self.best(16 if self._many else 4), _DENSE)
         if self._many:
             ends = [
-                (one, ray.low[0] if ray.low else ray.start, self._series(one))
+                (one, ray.low[0] if ray.low else ray.start, self.series_of(one))
                 for one, ray in self._rays.values()
             ]
             self._around(ends, _FRONT)
@@ -112,7 +115,8 @@ class Search:
     def _left(self) -> int:
         return self.most - len(self.found)
 
-    def _series(self, strategy: Strategy) -> str:
+    def series_of(self, strategy: Strategy) -> str:
+        """Return the series that what is scaled by a strategy is of."""
         return strategy.name if strategy.name in self.question.series else EXPONENTS
 
     # ---- asking --------------------------------------------------------------------------------
@@ -126,7 +130,7 @@ class Search:
             name = answer.ask.strategy.name if answer.ask.strategy else ""
             if isinstance(answer, Found):
                 self.found.setdefault(answer.key, answer)
-                self.asked.setdefault(name, []).append(answer.key)
+                self.asked.setdefault(name, {}).setdefault(answer.key, answer)
                 margins.append(self._over(answer))
             elif isinstance(answer, Missed):
                 margins.append(answer.margin)
@@ -185,6 +189,9 @@ class Search:
         """Return the ray of a strategy, which begins at the base or where one like it ended."""
         low, high = (log(s) for s in self.question.factors)
         slope = min(max(0.5 + strategy.growth.acts / 2, 0.3), 1.0)
+        if isnan(start) and strategy.name in self.starts:
+            begun = self.starts[strategy.name]
+            return Ray(floor=low, ceiling=high, slope=slope, start=begun, most=_FROM_FAR)
         if isnan(start):
             start = min(-self._margin / slope, _FIRST)
             return Ray(floor=low, ceiling=high, slope=slope, start=start)
@@ -205,9 +212,14 @@ class Search:
         axes = self.source.axes
         coarse = axes if self._many else axes - {"g"}
         self._follow(list(self._new(lattice(10 if self._many else 4, axes=coarse), nan)))
-        for step in _STEPS:
+        self._refine(_STEPS)
+
+    def _refine(self, steps: Sequence[int]) -> None:
+        """Try what lies around the best, in finer and finer steps of the exponents."""
+        axes = self.source.axes
+        for step in steps:
             near: dict[str, Place] = {}
-            for strategy, at, _ in self._best(12 if self._many else 3):
+            for strategy, at, _ in self.best(12 if self._many else 3):
                 point = exponents_of(strategy, follows=self.source.follows)
                 for place in self._new(around(point, step, axes=axes), at):
                     near.setdefault(place[0].name, place)
@@ -222,7 +234,7 @@ class Search:
                 known.add(point)
                 yield parse_strategy(point.notation(follows=follows)), start, EXPONENTS
 
-    def _best(self, count: int) -> list[Place]:
+    def best(self, count: int) -> list[Place]:
         """Return the strategies of the best candidates, with the logarithms of their factors."""
         found = list(self.found.values())
         if not found:

@@ -245,6 +245,50 @@ def search_networks(
         InputError: If something is wrong or missing.
         UnscalableNetworkError: If no network can be scaled.
     """
+    searches = searches_of(
+        networks, limits, how, space, objective_of, cost=cost, progress=progress, needs=needs
+    )
+    for search in searches:
+        search.run()
+    return _chosen(searches, how, searches[0].question.cost, notes, options_of(space))
+
+
+def searches_of(
+    networks: Sequence[NetworkLike],
+    limits: Sequence[Constraint],
+    how: Conditions,
+    space: Space,
+    objective_of: Callable[[Sequence[Source]], Objective],
+    *,
+    cost: str | None = None,
+    progress: Progress | None = None,
+    needs: frozenset[str] = frozenset(),
+) -> list[Search]:
+    """Return a search for each base network, none of which has begun.
+
+    Args:
+        networks: Names or modules.
+        limits: The constraints.
+        how: The conditions.
+        space: Which scaled versions are candidates.
+        objective_of: Returns the model of the error for the bases.
+        cost: The quantity that tells what is cheaper.
+        progress: Called with candidates found and the most there will be.
+        needs: What else must be known of candidates.
+
+    Raises:
+        InputError: If something is wrong or missing.
+        UnscalableNetworkError: If a network cannot be traced.
+
+    Example:
+        >>> from convscale.selection.objective import FlopsStandIn
+        >>> limits = [Constraint("flops", 8e9)]
+        >>> asked = searches_of(
+        ...     ["RegNetY-4.0GF"], limits, Conditions(), Space(), lambda _: FlopsStandIn()
+        ... )
+        >>> asked[0].source.name, asked[0].question.cost, len(asked[0].found)
+        ('RegNetY-4.0GF', 'acts', 0)
+    """
     check_searchable(limits)
     if cost is None and not needs:
         cost = _default_cost(limits, how)
@@ -260,11 +304,7 @@ def search_networks(
         question = Question(
             tuple(limits),
             strategies,
-            frozenset(
-                one.name
-                for one in strategies
-                if space.strategies is not None or one.name not in ALPHAS
-            ),
+            _series(strategies, space),
             space.between,
             objective,
             _pools(how, source if len(sources) > 1 else None),
@@ -273,8 +313,7 @@ def search_networks(
             factors,
         )
         searches.append(Search(source, question, _shared(progress, at, len(sources))))
-        searches[-1].run()
-    return _chosen(searches, how, cost, notes, _options(space))
+    return searches
 
 
 def _series(strategies: Sequence[Strategy], space: Space) -> frozenset[str]:
@@ -378,7 +417,7 @@ def _chosen(
     question = searches[0].question
     kept = [(search, one) for search in searches for one in _near(search)]
     owners, found = [search for search, _ in kept], [one for _, one in kept]
-    left_out = _left_out(searches)
+    left_out = strategies_left_out(searches)
     if not found:
         first = left_out[0] if left_out else None
         said = f" {first.model}: {first.reason}" if first else ""
@@ -393,7 +432,7 @@ def _chosen(
         choice = select(pool, question.objective, question.limits, cost=cost)
         winner, owner = found[choice.chosen], owners[choice.chosen]
         try:
-            _checked(winner, owner.source)
+            checked_version(winner, owner.source)
             break
         except ConvscaleError as error:
             left_out.append(LeftOut(None, winner.label, error.line))
@@ -415,7 +454,7 @@ def _chosen(
         *notes_on_times(how),
         *owner.source.notes(winner),
         *_told(choice, winner, owner),
-        *_missing(left_out),
+        *note_on_strategies(left_out),
     ]
     return ZooSelection(
         None,
@@ -447,8 +486,16 @@ def _near(search: Search) -> list[Found]:
     return [one for one in found if over[id(one)] <= _FAR or id(one) in first]
 
 
-def _checked(winner: Found, source: Source) -> ScaledNetwork | None:
-    """Build the winner; what is said of it must be what it counts."""
+def checked_version(winner: Found, source: Source) -> ScaledNetwork | None:
+    """Build a scaled version; what is said of it must be what it counts.
+
+    Raises:
+        UnscalableNetworkError: If it is not, or cannot be built.
+
+    Example:
+        >>> checked_version.__name__
+        'checked_version'
+    """
     if winner.ask.strategy is None:
         return None
     built = source.built(winner.ask)
@@ -461,8 +508,13 @@ def _checked(winner: Found, source: Source) -> ScaledNetwork | None:
     return built
 
 
-def _left_out(searches: Sequence[Search]) -> list[LeftOut]:
-    """Return the strategies that gave no candidate, with the first reason."""
+def strategies_left_out(searches: Sequence[Search]) -> list[LeftOut]:
+    """Return the strategies that gave no candidate, with the first reason.
+
+    Example:
+        >>> strategies_left_out([])
+        []
+    """
     found: dict[str, LeftOut] = {}
     for search in searches:
         for one in search.question.strategies:
@@ -473,16 +525,26 @@ def _left_out(searches: Sequence[Search]) -> list[LeftOut]:
     return list(found.values())
 
 
-def _missing(left_out: Sequence[LeftOut]) -> tuple[str, ...]:
-    """Say which strategies gave no candidate, and why the first."""
+def note_on_strategies(left_out: Sequence[LeftOut]) -> tuple[str, ...]:
+    """Say which strategies gave no candidate, and why the first.
+
+    Example:
+        >>> note_on_strategies([LeftOut(None, "net@d", "It has no stages.")])
+        ('Left out: net@d. net@d: It has no stages.',)
+    """
     if not left_out:
         return ()
     names = ", ".join(one.model for one in left_out)
     return (f"Left out: {names}. {left_out[0].model}: {left_out[0].reason}",)
 
 
-def _options(space: Space) -> tuple[str, ...]:
-    """Return the options of commands by which the bases are what they were here."""
+def options_of(space: Space) -> tuple[str, ...]:
+    """Return the options of commands by which the bases are what they were here.
+
+    Example:
+        >>> options_of(Space(resolution=160))
+        ('--resolution', '160')
+    """
     given = {
         "--resolution": None if space.resolution is None else format_resolution(space.resolution),
         "--num-classes": space.num_classes,

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import isnan, nan
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Unpack, cast
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from convscale.errors import ConvscaleError, InputError
 from convscale.prediction.profile import Profile
 from convscale.prediction.store import ProfileLike, profile_of
 from convscale.quantities import Resolution, check_count, check_positive
+from convscale.selection.budgets import parse_budgets
 from convscale.selection.confidence import check_confidence, one_sided
 from convscale.selection.constraints import Constraint, parse_constraint
 from convscale.selection.error_law import fit_error_law
@@ -24,7 +25,10 @@ from convscale.selection.objective import NEAR_FLOPS, FlopsStandIn, Objective, T
 from convscale.selection.pool import Pool
 from convscale.selection.select import NO_COSTS
 from convscale.selection.select import select as select_from
+from convscale.selection.series import ordered_budgets
+from convscale.selection.series import select_series as series_from
 from convscale.selection.zoo import ZooColumns, ZooRow, read_zoo
+from convscale.study.asked import Asked, Limit, SelectOptions
 from convscale.study.costed import (
     Conditions,
     Costs,
@@ -33,7 +37,10 @@ from convscale.study.costed import (
     notes_on_times,
     side_of,
 )
+from convscale.study.network_series import NetworkSeries
+from convscale.study.scaled_source import Source
 from convscale.study.schedules import Training, schedule_of, training_of
+from convscale.study.searched_series import search_series
 from convscale.study.searching import Space, search_networks
 from convscale.study.trial_law import law_of_trials
 from convscale.study.trials import Progress
@@ -42,8 +49,6 @@ from convscale.study.zoo_selection import Entry, LeftOut, ZooSelection
 if TYPE_CHECKING:
     from convscale.network import NetworkLike
     from convscale.strategy import Strategy
-
-Limit = Constraint | str
 
 
 def select(
@@ -128,63 +133,191 @@ def select(
         >>> bool(7.5e9 < chosen <= 8e9)
         True
     """
-    given = [parse_constraint(one) if isinstance(one, str) else one for one in limits]
-    asked = replace(columns or ZooColumns(), error=error)
-    bases = _networks(networks)
-    _check_errors(bases, table, error, law, uncertainty)
-    if uncertainty:
-        uncertainty = check_positive(uncertainty, what="uncertainty")
-    own = None if profile is None else profile_of(profile)
-    training = training_of(
-        train_profile,
-        images,
-        epochs,
+    request = _requested(
+        networks,
+        table=table,
+        limits=limits,
+        error=error,
+        law=law,
+        uncertainty=uncertainty,
+        profile=profile,
+        batch_size=batch_size,
+        confidence=confidence,
+        cost=cost,
+        columns=columns,
+        dtype=dtype,
+        optimizer=optimizer,
+        precision=precision,
+        train_profile=train_profile,
+        images=images,
+        epochs=epochs,
         devices=devices,
-        batch_size=train_batch_size,
+        train_batch_size=train_batch_size,
         efficiency=efficiency,
         power_w=power_w,
+        strategies=strategies,
+        exponents=exponents,
+        candidates=candidates,
+        factors=factors,
+        resolution=resolution,
+        rounding=rounding,
+        num_classes=num_classes,
+        in_chans=in_chans,
+        progress=progress,
+    )
+    if not request.bases:
+        return _from_table(request)
+    errors, notes, needs = _errors_of_bases(request)
+    return search_networks(
+        request.bases,
+        request.limits,
+        request.how,
+        request.space,
+        errors,
+        cost=request.cost,
+        progress=progress,
+        notes=notes,
+        needs=needs,
+    )
+
+
+def select_series(
+    networks: NetworkLike | Sequence[NetworkLike] | None = None,
+    *,
+    budgets: str | Sequence[Limit],
+    **options: Unpack[SelectOptions],
+) -> NetworkSeries:
+    """Choose a series of networks, one for each budget, from one base and one strategy.
+
+    The strategy is that whose networks have the least mean error over the budgets; where flops
+    stand in for accuracy, the largest geometric mean of flops. Beside each network stands what a
+    strategy of its own for that budget would gain.
+
+    Args:
+        networks: One or several networks whose scaled versions are the candidates.
+        budgets: Limits of one quantity: "2ms,5ms,12ms", "flops=1G,2G", or a list of such.
+        options: As `select` takes them; the limits hold for each network.
+
+    Raises:
+        BudgetError: If no network keeps a budget, or no strategy has one for each.
+        InputError: If a value cannot be used, or what is needed is not known.
+
+    Example:
+        >>> found = select_series("RegNetY-4.0GF", budgets="flops=2G,8G", candidates=200)
+        >>> [member.resolution for member in found.members], len(found.commands)
+        ([224, 224], 2)
+    """
+    request = _requested(networks, **options)
+    ordered = tuple(ordered_budgets(parse_budgets(budgets), request.limits))
+    if not request.bases:
+        return _series_of_table(request, ordered)
+    errors, notes, needs = _errors_of_bases(request)
+    return search_series(
+        request.bases,
+        request.limits,
+        ordered,
+        request.how,
+        request.space,
+        errors,
+        cost=request.cost,
+        progress=request.progress,
+        notes=notes,
+        needs=needs,
+    )
+
+
+@dataclass(frozen=True)
+class _Request:
+    """What was asked for, checked."""
+
+    bases: tuple[NetworkLike, ...]
+    table: str | Path | None
+    limits: tuple[Constraint, ...]
+    columns: ZooColumns
+    law: bool
+    uncertainty: float | None
+    how: Conditions
+    cost: str | None
+    space: Space
+    progress: Progress | None
+
+    def plan(self, *budgets: Constraint) -> _Plan:
+        """Return what must be known of the table that holds the candidates."""
+        assert self.table is not None
+        rows = read_zoo(Path(self.table), self.columns)
+        limits = (*self.limits, *budgets)
+        return _Plan(rows, limits, self.cost, self.columns, self.law, self.how)
+
+
+def _requested(
+    networks: NetworkLike | Sequence[NetworkLike] | None, **options: Unpack[SelectOptions]
+) -> _Request:
+    """Read and check what was asked for.
+
+    Raises:
+        InputError: If a value cannot be used, or what is needed is not known.
+    """
+    ask = Asked(**options)
+    limits = [parse_constraint(one) if isinstance(one, str) else one for one in ask.limits]
+    bases = tuple(_networks(networks))
+    _check_errors(bases, ask.table, ask.error, ask.law, ask.uncertainty)
+    if ask.uncertainty:
+        check_positive(ask.uncertainty, what="uncertainty")
+    own = None if ask.profile is None else profile_of(ask.profile)
+    training = training_of(
+        ask.train_profile,
+        ask.images,
+        ask.epochs,
+        devices=ask.devices,
+        batch_size=ask.train_batch_size,
+        efficiency=ask.efficiency,
+        power_w=ask.power_w,
     )
     space = Space(
-        None if strategies is None else tuple(strategies),
-        exponents,
-        candidates,
-        factors,
-        resolution,
-        rounding,
-        num_classes,
-        in_chans,
+        None if ask.strategies is None else tuple(ask.strategies),
+        ask.exponents,
+        ask.candidates,
+        ask.factors,
+        ask.resolution,
+        ask.rounding,
+        ask.num_classes,
+        ask.in_chans,
     )
-    how = _conditions(own, batch_size, confidence, dtype, optimizer, precision, training)
-    name = None if cost is None else metric(cost).name
-    if not bases:
-        assert table is not None
-        if space != Space():
-            raise InputError(
-                "Strategies, factors and the like say which scaled versions are candidates. Name "
-                "the networks that are scaled, or leave them out."
-            )
-        plan = _Plan(read_zoo(Path(table), asked), tuple(given), name, asked, law, how)
-        return _from_table(plan, str(table), uncertainty, progress)
-    if table is None:
-        flops = FlopsStandIn(NEAR_FLOPS if uncertainty is None else uncertainty)
-        return search_networks(
-            bases, given, how, space, lambda _: flops, cost=name, progress=progress
+    if not bases and space != Space():
+        raise InputError(
+            "Strategies, factors and the like say which scaled versions are candidates. Name the "
+            "networks that are scaled, or leave them out."
         )
-    assert error is not None
-    counting = replace(how, profile=None, confidence=0.5, schedule=None)
-    plan = _Plan(read_zoo(Path(table), asked), (), None, asked, True, counting)
-    trials, costs, left_out = _costed(plan, progress)
-    return search_networks(
-        bases,
-        given,
-        how,
-        space,
-        law_of_trials(trials, costs, error, several=len(bases) > 1),
-        cost=name,
-        progress=progress,
-        notes=_left_out(left_out),
-        needs=frozenset(("acts",)),
+    how = _conditions(
+        own, ask.batch_size, ask.confidence, ask.dtype, ask.optimizer, ask.precision, training
     )
+    return _Request(
+        bases,
+        ask.table,
+        tuple(limits),
+        replace(ask.columns or ZooColumns(), error=ask.error),
+        ask.law,
+        ask.uncertainty,
+        how,
+        None if ask.cost is None else metric(ask.cost).name,
+        space,
+        ask.progress,
+    )
+
+
+def _errors_of_bases(
+    request: _Request,
+) -> tuple[Callable[[Sequence[Source]], Objective], tuple[str, ...], frozenset[str]]:
+    """Return what makes the model of the error of scaled versions, notes on it, and its needs."""
+    if request.table is None:
+        flops = FlopsStandIn(NEAR_FLOPS if request.uncertainty is None else request.uncertainty)
+        return lambda _: flops, (), frozenset()
+    counting = replace(request.how, profile=None, confidence=0.5, schedule=None)
+    asked = replace(request, limits=(), cost=None, law=True, how=counting)
+    trials, costs, left_out = _costed(asked.plan(), request.progress)
+    assert request.columns.error is not None
+    law = law_of_trials(trials, costs, request.columns.error, several=len(request.bases) > 1)
+    return law, _left_out(left_out), frozenset(("acts",))
 
 
 def _networks(networks: NetworkLike | Sequence[NetworkLike] | None) -> list[NetworkLike]:
@@ -223,31 +356,65 @@ def _check_errors(
         raise InputError("A law tells its own uncertainty. Leave --uncertainty or --law out.")
 
 
-def _from_table(
-    plan: _Plan, table: str, uncertainty: float | None, progress: Progress | None
-) -> ZooSelection:
+def _from_table(request: _Request) -> ZooSelection:
     """Choose from the networks of a table."""
-    how = plan.how
-    check_can_tell(plan.wanted, how)
-    entries, costs, left_out = _costed(plan, progress)
-    pool = _pool(plan, entries, costs)
-    objective = _objective(plan, pool, entries, uncertainty)
-    if plan.law:
-        pool, entries, more = _with_laws(pool, entries, objective)
-        left_out += more
-    found = select_from(pool, objective, plan.limits, cost=plan.cost)
-    notes = _notes(entries[found.chosen], how, left_out)
-    profile = None if how.profile is None else how.profile.name
+    how = request.how
+    pool, entries, objective, left_out = _candidates(request, request.plan())
+    found = select_from(pool, objective, request.limits, cost=request.cost)
     return ZooSelection(
-        table,
+        str(request.table),
         found,
         tuple(entries),
         tuple(left_out),
-        profile,
+        None if how.profile is None else how.profile.name,
         how.batch_size,
-        notes,
+        _notes(entries[found.chosen], how, left_out),
         train_profile=None if how.schedule is None else how.schedule.profile.name,
     )
+
+
+def _series_of_table(request: _Request, budgets: tuple[Constraint, ...]) -> NetworkSeries:
+    """Choose from a table a network for each budget, all of one of its series if it has some."""
+    how = request.how
+    pool, entries, objective, left_out = _candidates(request, request.plan(budgets[0]))
+    lines: dict[str, list[int]] = {}
+    for at, name in enumerate(pool.series):
+        if name:
+            lines.setdefault(name, []).append(at)
+    choice = series_from(pool, objective, request.limits, budgets, lines, cost=request.cost)
+    members = [entries[at] for at in choice.places]
+    alone = (
+        "No series of the table has a network for each budget: each is chosen by itself."
+        if lines and choice.chosen is None
+        else ""
+    )
+    notes = [note for one in members for note in _notes(one, how, left_out)]
+    return NetworkSeries(
+        str(request.table),
+        choice,
+        tuple(entries),
+        tuple(members),
+        tuple((line, tuple(entries[at] for at in line.places)) for line in choice.others),
+        tuple(left_out),
+        None if how.profile is None else how.profile.name,
+        how.batch_size,
+        tuple(dict.fromkeys([*([alone] if alone else []), *notes])),
+        train_profile=None if how.schedule is None else how.schedule.profile.name,
+    )
+
+
+def _candidates(
+    request: _Request, plan: _Plan
+) -> tuple[Pool, list[Entry], Objective, list[LeftOut]]:
+    """Return the candidates of a table, with the model of their error."""
+    check_can_tell(plan.wanted, plan.how)
+    entries, costs, left_out = _costed(plan, request.progress)
+    pool = _pool(plan, entries, costs)
+    objective = _objective(plan, pool, entries, request.uncertainty)
+    if plan.law:
+        pool, entries, more = _with_laws(pool, entries, objective)
+        left_out += more
+    return pool, entries, objective, left_out
 
 
 def _conditions(

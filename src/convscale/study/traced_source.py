@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Hashable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -210,6 +211,13 @@ class TracedSource:
     def notes(self, found: Found) -> tuple[str, ...]:
         """Return what was noted when the candidate was predicted."""
         return found.notes
+
+    def under(self, limits: Sequence[Constraint]) -> TracedSource:
+        """Return the same base under other limits; its trace and what was built are shared."""
+        self._as_planned  # noqa: B018 - found out once for all
+        other = copy.copy(self)
+        other.limits = tuple(limits)
+        return other
 
     def built(self, ask: Ask) -> ScaledNetwork:
         """Build a scaled version on the meta device."""

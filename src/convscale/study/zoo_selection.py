@@ -186,7 +186,7 @@ class ZooSelection:
         found = self.found
         return {
             "schema_version": 1,
-            **self._candidate(found.chosen),
+            **self.candidate(found.chosen),
             "table": self.table,
             "profile": self.profile,
             **({} if self.train_profile is None else {"train_profile": self.train_profile}),
@@ -197,20 +197,20 @@ class ZooSelection:
             "constraints": self._constraints(),
             "candidates": len(found.pool),
             "feasible": int(found.fits.sum()),
-            "equal": [self._candidate(at) for at in found.equal if at != found.chosen],
+            "equal": [self.candidate(at) for at in found.equal if at != found.chosen],
             "binding": [
-                {"constraint": str(one.constraint), "without": self._candidate(one.without)}
+                {"constraint": str(one.constraint), "without": self.candidate(one.without)}
                 for one in found.binding
             ],
-            "runner_up": None if found.runner_up is None else self._candidate(found.runner_up),
+            "runner_up": None if found.runner_up is None else self.candidate(found.runner_up),
             "others": [
                 {
-                    **self._candidate(rival.at),
+                    **self.candidate(rival.at),
                     "violates": None if rival.missed is None else str(rival.missed),
                 }
                 for rival in found.rivals
             ],
-            "front": [self._candidate(at) for at in found.front],
+            "front": [self.candidate(at) for at in found.front],
             **self._search(),
             "reason": self.reason,
             "notes": list(self.notes),
@@ -224,11 +224,18 @@ class ZooSelection:
         """Return what there is to say of scaled versions alone."""
         if not self.bases:
             return {}
-        curve = [{"alpha": one.alpha, **self._candidate(one.at)} for one in self.alpha_curve]
+        curve = [{"alpha": one.alpha, **self.candidate(one.at)} for one in self.alpha_curve]
         return {"bases": list(self.bases), "alpha_curve": curve, "command": self.command}
 
-    def _candidate(self, at: int) -> dict[str, object]:
-        pool, entry, estimate = self.found.pool, self.entries[at], self.found.estimate
+    def candidate(self, at: int, entry: Entry | None = None) -> dict[str, object]:
+        """Return what the document says of a candidate.
+
+        Args:
+            at: Its place.
+            entry: How it is named, where that is otherwise than in the entries.
+        """
+        pool, estimate = self.found.pool, self.found.estimate
+        entry = self.entries[at] if entry is None else entry
         violations = {
             str(constraint): _number(
                 float(constraint.relative(pool.held(constraint)[at : at + 1])[0])
