@@ -37,15 +37,15 @@ class Spent:
 
     Example:
         >>> Spent(start_s=5.0, training_s=20.0).latest_s(times=20)
-        6.0
+        5.5
     """
 
     start_s: float
     training_s: float
 
     def latest_s(self, times: int) -> float:
-        """Return the latest moment of a kill with which so many fit into a run."""
-        return self.start_s + self.training_s / times
+        """Return the latest moment of a kill with which so many fit into a run, and half of it."""
+        return self.start_s + self.training_s / (2 * times)
 
 
 def command(network: str, folder: Path, asked: argparse.Namespace) -> list[str]:
