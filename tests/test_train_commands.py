@@ -158,7 +158,12 @@ def test_curves_are_drawn_from_the_table_of_epochs(tmp_path, nets, capsys):
         own = frame[(frame["panel"] == panel) & (frame["curve"] == curve)]
         assert own["value"].tolist() == [row[column] for row in rows]
         assert own["epoch"].tolist() == [1, 2, 3]
-    drawn = curves_figure(frame, "net").axes[1].get_lines()[0]
+    figure = curves_figure(frame, "net")
+    for panel in figure.axes:
+        highest = max(max(line.get_ydata()) for line in panel.get_lines())
+        assert panel.get_ylim()[0] == 0
+        assert panel.get_ylim()[1] > highest
+    drawn = figure.axes[1].get_lines()[0]
     assert drawn.get_ydata().tolist() == [row["top1_error_pct"] for row in rows]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ _CURVES = (
 )
 _COLOURS = dict(zip(dict.fromkeys(name for _, name, _ in _CURVES), COLOURS, strict=False))
 _FEW = 25  # epochs up to which each has a mark
+_ROOM, _LOW = 1.06, 0.1  # what the axis goes beyond the highest value; what is low on it
 _STYLE: Any = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
 
 
@@ -72,7 +74,6 @@ def curves_figure(frame: pd.DataFrame, title: str) -> Any:
             _draw(panel, frame[frame["panel"] == name])
             panel.set_xlabel("epoch")
             panel.set_ylabel(name)
-            panel.set_ylim(bottom=0)
             panel.xaxis.set_major_locator(MaxNLocator(integer=True))
             panel.grid(axis="y", color="#e4e7eb", linewidth=0.8)
         figure.suptitle(title, fontsize=10)
@@ -80,6 +81,9 @@ def curves_figure(frame: pd.DataFrame, title: str) -> Any:
 
 
 def _draw(panel: Any, frame: pd.DataFrame) -> None:
+    known = [value for value in frame["value"] if math.isfinite(value)]
+    top = _ROOM * max(known, default=0.0) or 1.0
+    panel.set_ylim(0, top)
     for name, own in frame.groupby("curve", sort=False):
         few = len(own) <= _FEW
         panel.plot(
@@ -92,20 +96,20 @@ def _draw(panel: Any, frame: pd.DataFrame) -> None:
             label=name,
         )
         if frame["panel"].iloc[0].startswith("top-1"):
-            _mark_lowest(panel, own, _COLOURS[str(name)])
+            _mark_lowest(panel, own, _COLOURS[str(name)], top)
     if frame["curve"].nunique() > 1:
         panel.legend(frameon=False)
 
 
-def _mark_lowest(panel: Any, own: pd.DataFrame, colour: str) -> None:
-    """Write the lowest error below where it is."""
+def _mark_lowest(panel: Any, own: pd.DataFrame, colour: str, top: float) -> None:
+    """Write the lowest error below where it is; above where there is no room, as there is for 0."""
     value, epoch = min(zip(own["value"], own["epoch"], strict=True))
     panel.annotate(
         f"{value:.3g}",
         (epoch, value),
         textcoords="offset points",
-        xytext=(2, -11),
-        ha="right",
+        xytext=(2, 5 if value < _LOW * top else -11),
+        ha="left" if epoch == own["epoch"].min() else "right",
         fontsize=8,
         color=colour,
     )

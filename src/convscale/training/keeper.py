@@ -54,6 +54,36 @@ class RunKeeper:
         every_s, every_updates: When to write checkpoints within an epoch.
         number: How many checkpoints were written.
         keep: What else a checkpoint holds, as JSON takes it.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from convscale.cli.watch import Silence
+        >>> from convscale.training.assembling import make_choice, make_judge, make_run
+        >>> from convscale.training.loop import fit
+        >>> from convscale.training.processes import open_processes
+        >>> from convscale.training.recipe import Recipe
+        >>> from convscale.training.request import TrainRequest
+        >>> from convscale.training.setup import set_up
+        >>> net = nn.Sequential(nn.Conv2d(3, 8, 3, 2), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+        ...                     nn.Linear(8, 10))
+        >>> recipe = Recipe(epochs=1, warmup_epochs=0.0, batch_size=512, workers=0,
+        ...                 precision="fp32", channels_last=False)
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> with open_processes("cpu") as processes:
+        ...     setup = set_up(
+        ...         TrainRequest(net, "digits", folder, recipe, resolution=8), processes
+        ...     )
+        ...     choice = make_choice(setup, Silence())
+        ...     run = make_run(setup, choice, checkpoint=None, updates=0)
+        ...     keeper = RunKeeper(
+        ...         run, setup.module, progress=Progress(), processes=processes,
+        ...         files=setup.files, judge=make_judge(setup, choice), watch=Silence(),
+        ...         wish=Wish(), broken=setup.broken, every_s=300.0,
+        ...     )
+        ...     fit(run, keeper)
+        >>> sorted(path.name for path in folder.iterdir())
+        ['best.safetensors', 'history.csv', 'last.safetensors', 'state', 'steps.csv']
     """
 
     def __init__(

@@ -32,6 +32,26 @@ class Run:
     `batches` gives images and targets on the device, from the first update that is left;
     `forward` is the context of the forward pass (precision, statistics of all processes) and
     `accelerator` accelerate's, which knows the device, the precision and the processes.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from convscale.training.assembling import make_choice, make_run
+        >>> from convscale.training.processes import open_processes
+        >>> from convscale.training.recipe import Recipe
+        >>> from convscale.training.request import TrainRequest
+        >>> from convscale.training.setup import set_up
+        >>> net = nn.Sequential(nn.Conv2d(3, 8, 3, 2), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+        ...                     nn.Linear(8, 10))
+        >>> recipe = Recipe(epochs=1, warmup_epochs=0.0, batch_size=512, workers=0,
+        ...                 precision="fp32", channels_last=False)
+        >>> request = TrainRequest(net, "digits", Path("run"), recipe, resolution=8)
+        >>> with open_processes("cpu") as processes:
+        ...     setup = set_up(request, processes)
+        ...     choice = make_choice(setup, watch=None)
+        ...     run = make_run(setup, choice, checkpoint=None, updates=0)
+        >>> images, targets = next(run.batches)
+        >>> images.shape, run.order.updates
+        (torch.Size([512, 3, 8, 8]), 2)
     """
 
     model: nn.Module

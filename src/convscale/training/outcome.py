@@ -23,6 +23,22 @@ class TrainResult:
 
     `rows` has an entry for each epoch, `best` the epoch with the lowest top-1 error. Seconds are
     those of all parts of a run that was cut off and went on.
+
+    Example:
+        >>> import tempfile
+        >>> from torch import nn
+        >>> from convscale.cli.watch import Silence
+        >>> from convscale.training.recipe import Recipe
+        >>> from convscale.training.running import train
+        >>> net = nn.Sequential(nn.Conv2d(3, 8, 3, 2), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+        ...                     nn.Linear(8, 10))
+        >>> recipe = Recipe(epochs=1, warmup_epochs=0.0, batch_size=512, workers=0,
+        ...                 precision="fp32", channels_last=False)
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> request = TrainRequest(net, "digits", folder, recipe, resolution=8, device="cpu")
+        >>> result = train(request, Silence())
+        >>> result.finished, result.updates, len(result.rows), result.best["epoch"]
+        (True, 2, 1, 1)
     """
 
     folder: Path
