@@ -105,7 +105,7 @@ Limit = Annotated[
     typer.Option(
         "--time-limit",
         metavar="TIME",
-        help="Begin no round that would end after it; by default 10min.",
+        help="Begin no round that would end after it; by default 9min.",
     ),
 ]
 Out = Annotated[
@@ -178,7 +178,7 @@ def calibrate(
         device=device,
         batch_size=optional_whole_number(batch_size, what="batch size"),
         threads=optional_whole_number(threads, what="number of threads"),
-        limit_s=seconds_of(time_limit or "10min", what="time limit"),
+        limit_s=seconds_of(time_limit or "9min", what="time limit"),
         timings=None if timings is None else report_file(timings, example="--timings here.json"),
         csv=None if csv is None else report_file(csv, example="--csv here.csv"),
         out=None if out is None else report_file(out, example="--out mybox.json"),

@@ -243,7 +243,7 @@ def _announced(sides: Sequence[Side], asked: Asked) -> str:
     count = f"{len(sides)} network{'' if len(sides) == 1 else 's'}"
     return (
         f"Timing {count} in up to {ROUNDS} rounds: {format_ms(1e3 * asked.limit_s)} at most, "
-        f"unless the first {FEWEST_ROUNDS} rounds take longer."
+        f"unless the first {FEWEST_ROUNDS} rounds take longer; then the fit."
     )
 
 

@@ -29,13 +29,13 @@ def plan_table(plan: TrainingPlan) -> RenderableType:
         'step 400 ms 360 ms to 450 ms'
     """
     step = plan.step
-    where = "" if step.resolution is None else f" at {format_resolution(step.resolution)} px"
-    title = f"Training of {step.network}{where} by {step.profile}"
+    at = "" if step.resolution is None else f" at {format_resolution(step.resolution)} px"
+    title = f"Training of {step.network}{at} by {step.profile}"
     table = table_of("", "predicted<", f"{100 * step.coverage:g} % interval<")
     rows: list[tuple[str, float]] = [
         ("step", plan.step_ms),
-        (f"epoch of {plan.steps_per_epoch:,} steps", 1e3 * plan.epoch_s),
-        (f"{plan.epochs:,} epochs", 1e3 * plan.total_s),
+        (f"epoch of {_many(plan.steps_per_epoch, 'step')}", 1e3 * plan.epoch_s),
+        (_many(plan.epochs, "epoch"), 1e3 * plan.total_s),
     ]
     for name, value in rows:
         low, high = plan.interval(value)
@@ -45,11 +45,12 @@ def plan_table(plan: TrainingPlan) -> RenderableType:
         if amount is not None:
             low, high = plan.interval(amount)
             add_row(table, name, _figure(amount), f"{_figure(low)} to {_figure(high)}")
-    many = "1 device" if plan.devices == 1 else f"{plan.devices} devices"
-    power = "" if plan.power_w is None else f", {plan.power_w:g} W each"
+    where = "on a device" if plan.devices == 1 else f"on each of {plan.devices} devices"
+    each = "" if plan.devices == 1 else " each"
+    power = "" if plan.power_w is None else f", {plan.power_w:g} W{each}"
     speed = format_count(plan.images / plan.epoch_s)
     said = [
-        f"{format_count(plan.images)} images, {step.batch_size} a step on each of {many}{power}: "
+        f"{format_count(plan.images)} images, {step.batch_size} a step {where}{power}: "
         f"{speed} images a second."
     ]
     if plan.memory is not None:
@@ -57,5 +58,11 @@ def plan_table(plan: TrainingPlan) -> RenderableType:
     return Group(titled(title, table), *map(Text, said), *noted(plan.notes))
 
 
+def _many(count: int, what: str) -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
 def _figure(value: float) -> str:
+    if value < 0.1:
+        return f"{value:.3g}"
     return format_figure(value) if value < 1000 else f"{value:,.0f}"

@@ -90,7 +90,8 @@ def profile_table(profile: Profile) -> RenderableType:
     holds = table_of("holds for", "")
     add_row(holds, "runs", execution_text(profile.execution))
     for name, value in profile.conditions.items():
-        add_row(holds, name.replace("_", " "), str(value))
+        if value is not None:
+            add_row(holds, name.replace("_", " "), str(value))
     seen = profile.seen
     add_row(holds, "batch sizes", _range(seen.batch_sizes))
     add_row(holds, "sides (px)", _range(seen.resolutions))
