@@ -42,7 +42,8 @@ def selection_parts(found: ZooSelection) -> list[RenderableType]:
     size = f"({len(own.front)} of {len(own.pool)} candidates)"
     side = found.chosen.resolution
     take = f"Take {found.chosen.network}" + (f" at {format_resolution(side)} px" if side else "")
-    table = Group(Text(take, style="bold"), titled(f"{title} {size}", _front(found)))
+    head = [Text(take, style="bold"), *_abbreviated(found)]
+    table = Group(*head, titled(f"{title} {size}", _front(found)))
     parts: list[RenderableType] = [table]
     if found.bases:
         parts += [titled("Best of each strategy", _strategies(found))]
@@ -50,6 +51,31 @@ def selection_parts(found: ZooSelection) -> list[RenderableType]:
         parts += [titled("Along α, the share of width", _alphas(found))]
     parts += [found.reason, *noted(found.notes)]
     return parts if found.command is None else [*parts, f"Build it: {found.command}"]
+
+
+def _abbreviated(found: ZooSelection) -> list[Text]:
+    """Say what tables leave out of names; nothing where they are whole."""
+    lead, end = _common(found)
+    said = f"In tables, names stand for {lead}NAME{end}."
+    return [Text(said)] if lead else []
+
+
+def _common(found: ZooSelection) -> tuple[str, str]:
+    """Return what the names of all scaled versions begin and end with, if of one base."""
+    if len(found.bases) != 1:
+        return "", ""
+    names = [entry.network for entry in found.entries]
+    lead = f"{found.bases[0]}@"
+    scaled = [name.removeprefix(lead) for name in names if name.startswith(lead)]
+    ends = {end for name in scaled if len(parts := name.split(":")) == 3 for end in parts[2:]}
+    return (lead, f":{ends.pop()}" if len(ends) == 1 else "") if scaled else ("", "")
+
+
+def _short(found: ZooSelection, at: int) -> str:
+    """Return a candidate's name without what all have."""
+    lead, end = _common(found)
+    name = found.entries[at].network
+    return name.removeprefix(lead).removesuffix(end) if lead else name
 
 
 def shown(found: ZooSelection) -> list[int]:
@@ -135,7 +161,7 @@ def _cells(
     own, entry = found.found, found.entries[at]
     error = own.objective.show(float(own.estimate.error[at]))
     return [
-        entry.network,
+        _short(found, at),
         *([format_resolution(entry.resolution) if entry.resolution else ""] if sides else []),
         *([own.pool.series[at]] if series else []),
         error.removeprefix(f"{own.objective.name} "),
