@@ -11,7 +11,7 @@ import pytest
 import convscale as cs
 from convscale.cli.main import run
 from convscale.errors import InputError
-from convscale.study import selecting
+from convscale.study import table_candidates
 from tests.device_profiles import hand_made
 
 PROFILE = hand_made()
@@ -133,8 +133,8 @@ def test_widths_and_download_and_resolution_are_constraints(zoo, capsys):
 
 def test_each_network_is_counted_once(tmp_path, monkeypatch):
     counted = []
-    real = selecting.costs_of
-    monkeypatch.setattr(selecting, "costs_of", lambda *a: counted.append(a[0]) or real(*a))
+    real = table_candidates.costs_of
+    monkeypatch.setattr(table_candidates, "costs_of", lambda *a: counted.append(a[0]) or real(*a))
     path = tmp_path / "trials.csv"
     path.write_text("model,resolution,err\nresnet18,64,30\nresnet18,64,31\n")
     found = cs.select(table=path, error="err", limits=["params<=40M"])

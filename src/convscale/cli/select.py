@@ -16,6 +16,7 @@ from convscale.cli.values import (
     optional_whole_number,
     report_file,
     share,
+    time_limits,
     watts,
     whole_number,
 )
@@ -215,6 +216,28 @@ Budgets = Annotated[
         rich_help_panel=_LIMITS,
     ),
 ]
+_MEASURING = "Finalists that are measured"
+
+
+def _measured(name: str, metavar: str, help_text: str) -> typer.models.OptionInfo:
+    info: typer.models.OptionInfo = typer.Option(
+        name, metavar=metavar, help=help_text, rich_help_panel=_MEASURING
+    )
+    return info
+
+
+MeasureCount = Annotated[
+    str | None,
+    _measured("--measure", "N", "Measure the best N on this machine, and decide by that."),
+]
+Device = Annotated[
+    str | None, _measured("--device", "DEVICE", "Where to measure: cpu (the default), cuda, mps.")
+]
+Threads = Annotated[str | None, _measured("--threads", "N", "Threads on the CPU; one.")]
+Repeats = Annotated[str | None, _measured("--repeats", "N", "Rounds over all of them; 15.")]
+TimeLimit = Annotated[
+    str | None, _measured("--time-limit", "TIME", "Stop measuring after this time; 75s.")
+]
 
 
 def select(
@@ -263,6 +286,11 @@ def select(
     rounding: RoundingRule = None,
     num_classes: options.NumClasses = None,
     in_chans: options.InChans = None,
+    measure: MeasureCount = None,
+    device: Device = None,
+    threads: Threads = None,
+    repeats: Repeats = None,
+    time_limit: TimeLimit = None,
     csv: Csv = None,
     plot: Plot = None,
     json: options.Json = False,
@@ -314,13 +342,18 @@ def select(
         "rounding": rounding,
         **training,
         **space,
+        "measure": optional_whole_number(measure, what="number of finalists"),
+        "device": device,
+        "threads": optional_whole_number(threads, what="number of threads"),
+        **time_limits(repeats, time_limit, repeats_as="rounds"),
     }
     if budgets is not None:
         return _series(networks, budgets, asked, file, drawing, json=json)
 
     from convscale.study.selecting import select as select_networks
 
-    with progress("Searching" if networks else "Counting") as report:
+    title = "Searching" if networks else "Counting"
+    with progress(title if measure is None else f"{title} and measuring") as report:
         found = select_networks(networks or None, **asked, progress=report)
     return _answer(found, file, drawing, json=json)
 

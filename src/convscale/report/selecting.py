@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from convscale.quantities import format_resolution
+from convscale.report.finalists import finalist_parts
 from convscale.report.layout import add_row, noted, table_of, titled
 from convscale.selection.metrics import metric
 from convscale.selection.reasons import closest
@@ -26,7 +27,8 @@ def selection_parts(found: ZooSelection) -> list[RenderableType]:
     Example:
         >>> import tempfile
         >>> from pathlib import Path
-        >>> from convscale.report.layout import plain_lines
+        >>> from convscale.report.finalists import finalist_parts
+    from convscale.report.layout import plain_lines
         >>> from convscale.study.selecting import select
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     file = Path(folder, "mine.csv")
@@ -45,6 +47,9 @@ def selection_parts(found: ZooSelection) -> list[RenderableType]:
     head = [Text(take, style="bold"), *_abbreviated(found)]
     table = Group(*head, titled(f"{title} {size}", _front(found)))
     parts: list[RenderableType] = [table]
+    if found.measured is not None:
+        first = Group(Text(take, style="bold"), *finalist_parts(found.measured))
+        parts = [first, titled(f"{title} {size}", _front(found))]
     if found.bases:
         parts += [titled("Best of each strategy", _strategies(found))]
     if len(found.alpha_curve) > 1:
@@ -87,10 +92,10 @@ def shown(found: ZooSelection) -> list[int]:
     """
     own = found.found
     places = list(own.front)
-    if own.chosen not in places:  # equal in error to one of the front, and cheaper by the rules
-        places.append(own.chosen)
+    if found.at not in places:  # equal in error to one of the front, and cheaper by the rules
+        places.append(found.at)
         places.sort(key=lambda at: float(own.costs()[at]))
-    middle = places.index(own.chosen)
+    middle = places.index(found.at)
     start = max(0, min(middle - _MOST // 2, len(places) - _MOST))
     return places[start : start + _MOST]
 
@@ -101,7 +106,8 @@ def _strategies(found: ZooSelection) -> Table:
     names = _quantities(found)
     table = table_of(*_heads(found, names, sides=True, series=True))
     chosen = _cells(found, own.chosen, names, sides=True, series=True)
-    add_row(table, *chosen, "chosen", style="bold")
+    mark = "chosen" if found.at == own.chosen else "by prediction"
+    add_row(table, *chosen, mark, style="bold")
     for rival in closest(own):
         error = own.estimate.error
         loss = own.objective.show_loss(float(error[rival.at]), float(error[own.chosen]))
@@ -148,7 +154,7 @@ def _front(found: ZooSelection) -> Table:
     sides = any(entry.resolution for entry in found.entries)
     table = table_of(*_heads(found, names, sides=sides, series=series))
     for at in shown(found):
-        chosen = at == own.chosen
+        chosen = at == found.at
         mark = "chosen" if chosen else "" if own.fits[at] else "too much"
         cells = _cells(found, at, names, sides=sides, series=series)
         add_row(table, *cells, mark, style="bold" if chosen else None)

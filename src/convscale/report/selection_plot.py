@@ -39,7 +39,7 @@ def plot_frame(found: ZooSelection) -> pd.DataFrame:
     own = found.found
     height = own.estimate.error if found.has_errors else own.pool.values["flops"]
     kinds = np.where(own.fits, "fits", "does not fit").astype(object)
-    kinds[own.chosen] = "chosen"
+    kinds[found.at] = "chosen"
     on = np.zeros(len(own.pool), dtype=bool)
     on[list(own.front)] = True
     frame = pd.DataFrame(

@@ -54,6 +54,11 @@ class SelectOptions(TypedDict, total=False):
     num_classes: int | None
     in_chans: int | None
     progress: Progress | None
+    measure: int | None
+    device: str | None
+    threads: int | None
+    rounds: int | None
+    time_limit_s: float | None
 
 
 @dataclass(frozen=True)
@@ -94,3 +99,8 @@ class Asked:
     num_classes: int | None = None
     in_chans: int | None = None
     progress: Progress | None = None
+    measure: int | None = None
+    device: str | None = None
+    threads: int | None = None
+    rounds: int | None = None
+    time_limit_s: float | None = None

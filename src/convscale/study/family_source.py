@@ -201,7 +201,7 @@ class FamilySource:
         if over > _FAR:
             return Missed(found.ask, over)
         try:
-            own = costs_of_network(self._network(found.ask), self._costly, self.how)
+            own = costs_of_network(self.network(found.ask), self._costly, self.how)
         except ConvscaleError as error:
             return Failed(found.ask, error.line)
         more = {name: own.values[name] for name in self._costly}
@@ -214,7 +214,8 @@ class FamilySource:
             found.bounds,
         )
 
-    def _network(self, ask: Ask) -> Network:
+    def network(self, ask: Ask) -> Network:
+        """Return a scaled version, or the base, as a network that can be built."""
         from convscale.scaling.family import scaled_family
 
         if ask.strategy is None:
@@ -236,7 +237,7 @@ class FamilySource:
 
         assert self.how.profile is not None
         batch = self.how.batch_size
-        return predict_network(self._network(ask), self.how.profile, batch_size=batch)
+        return predict_network(self.network(ask), self.how.profile, batch_size=batch)
 
     def under(self, limits: Sequence[Constraint]) -> FamilySource:
         """Return the same base under other limits."""

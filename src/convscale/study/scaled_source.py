@@ -17,6 +17,7 @@ from convscale.selection.constraints import Constraint
 from convscale.strategy import Strategy
 
 if TYPE_CHECKING:
+    from convscale.network.sources import Network
     from convscale.scaling.scaled import ScaledNetwork
 
 
@@ -130,6 +131,9 @@ class Source(Protocol):
 
     def built(self, ask: Ask) -> ScaledNetwork:
         """Build a scaled version on the meta device."""
+
+    def network(self, ask: Ask) -> Network:
+        """Return a scaled version, or the base, as a network that can be built with weights."""
 
     def notes(self, found: Found) -> tuple[str, ...]:
         """Return what there is to mind about a candidate."""

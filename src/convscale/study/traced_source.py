@@ -224,6 +224,12 @@ class TracedSource:
         assert ask.strategy is not None
         return self._built(ask.strategy, ask.factor)
 
+    def network(self, ask: Ask) -> Network:
+        """Return a scaled version with weights, or the base, as a network that can be built."""
+        from convscale.scaling.scaler import with_weights
+
+        return self.base if ask.strategy is None else with_weights(self.built(ask)).as_network()
+
     def _key(self, found: Candidate) -> Hashable:
         """Return what tells networks apart: depths, side and the sizes of channels."""
         variant = found.variant

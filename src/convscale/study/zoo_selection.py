@@ -10,9 +10,11 @@ import numpy as np
 
 from convscale.errors import InputError
 from convscale.quantities import Resolution, format_resolution
+from convscale.runtime.measurement import Measurement
 from convscale.selection.objective import FlopsStandIn
 from convscale.selection.reasons import reason_of
 from convscale.selection.select import Selection
+from convscale.study.measured import Measured, measured_reason
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -135,6 +137,7 @@ class ZooSelection:
         bases: The networks that were scaled.
         alpha_curve: For each share of width the best candidate.
         train_profile: The name of the profile that predicted trainings, if one did.
+        measured: The finalists as they were measured, which decides; None where none were.
     """
 
     table: str | None
@@ -147,11 +150,17 @@ class ZooSelection:
     bases: tuple[str, ...] = ()
     alpha_curve: tuple[AlphaPoint, ...] = ()
     train_profile: str | None = None
+    measured: Measured | None = None
+
+    @property
+    def at(self) -> int:
+        """The place of the network to take: by what was measured, where something was."""
+        return self.found.chosen if self.measured is None else self.measured.at
 
     @property
     def chosen(self) -> Entry:
         """The network to take."""
-        return self.entries[self.found.chosen]
+        return self.entries[self.at]
 
     @property
     def command(self) -> str | None:
@@ -179,14 +188,17 @@ class ZooSelection:
     @property
     def reason(self) -> str:
         """Why: one paragraph."""
-        return reason_of(self.found)
+        own = reason_of(self.found)
+        if self.measured is None:
+            return own
+        return f"{measured_reason(self.measured)} Before measuring: {own}"
 
     def as_document(self) -> dict[str, object]:
         """Return the JSON document of the command line."""
         found = self.found
         return {
             "schema_version": 1,
-            **self.candidate(found.chosen),
+            **self.candidate(self.at),
             "table": self.table,
             "profile": self.profile,
             **({} if self.train_profile is None else {"train_profile": self.train_profile}),
@@ -212,6 +224,7 @@ class ZooSelection:
             ],
             "front": [self.candidate(at) for at in found.front],
             **self._search(),
+            **({} if self.measured is None else {"measured": self.measured.as_document()}),
             "reason": self.reason,
             "notes": list(self.notes),
             "left_out": [
@@ -277,7 +290,7 @@ class ZooSelection:
         front, equal = set(found.front), set(found.equal)
         order = np.lexsort((np.array(pool.labels), found.estimate.error, ~found.fits))
         lines = []
-        for at in [found.chosen, *(int(i) for i in order if i != found.chosen)]:
+        for at in [self.at, *(int(i) for i in order if i != self.at)]:
             entry = self.entries[at]
             side = entry.resolution
             lines.append(
@@ -302,10 +315,22 @@ class ZooSelection:
                     "fits": bool(found.fits[at]),
                     "equal": at in equal,
                     "front": at in front,
-                    "chosen": at == found.chosen,
+                    "chosen": at == self.at,
+                    **self._times(entry),
                 }
             )
         return pd.DataFrame(lines)
+
+    def _times(self, entry: Entry) -> dict[str, object]:
+        """Return the measured latency of a candidate, for the table."""
+        if self.measured is None:
+            return {}
+        own = [one.outcome for one in self.measured.finalists if one.entry is entry]
+        ran = [one for one in own if isinstance(one, Measurement)]
+        return {
+            "measured_ms": ran[0].latency_ms.median if ran else None,
+            "measured_iqr_ms": ran[0].latency_ms.iqr if ran else None,
+        }
 
 
 def _scaling(entry: Entry) -> dict[str, object]:

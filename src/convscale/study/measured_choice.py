@@ -1,0 +1,288 @@
+"""Measure the best candidates on this machine, interleaved, and choose by what was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from convscale.errors import BudgetError, ConvscaleError
+from convscale.network.sources import Network
+from convscale.prediction.profile import Profile
+from convscale.quantities import check_count
+from convscale.runtime import (
+    Limits,
+    Measurement,
+    Outcome,
+    Setting,
+    Subject,
+    check_setting,
+    measure_together,
+)
+from convscale.selection.constraints import Constraint
+from convscale.selection.select import preferred
+from convscale.study.costed import Conditions
+from convscale.study.finalists import finalists, key_of, quickest
+from convscale.study.measured import Finalist, Measured
+from convscale.study.measuring_notes import doubts_of, measuring_notes, none_fits, ratio_of
+from convscale.study.trials import Progress
+from convscale.study.zoo_selection import Entry, ZooSelection
+
+_BATCHES = 3  # how often finalists are looked for, if none fits
+_SPARE = 1.03  # what predictions are corrected by beyond what was measured
+
+Choose = Callable[[float], ZooSelection]
+
+
+@dataclass(frozen=True)
+class Finals:
+    """How finalists are measured.
+
+    Args:
+        count: How many.
+        device: Where: cpu, cuda or mps.
+        threads: Threads of the processor; those of the profile if it is of this machine, else one.
+        rounds: Visits to each, of one timed pass, or twelve of a short one.
+        time_limit_s: Stop after this time, but not before three rounds.
+
+    Example:
+        >>> Finals(5).rounds
+        15
+    """
+
+    count: int
+    device: str = "cpu"
+    threads: int | None = None
+    rounds: int = 15
+    time_limit_s: float = 75.0
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be used, before minutes are spent on searching."""
+        check_count(self.count, what="number of finalists")
+        Limits(self.rounds, time_limit_s=self.time_limit_s)
+
+
+def choose_measured(
+    choose: Choose,
+    finals: Finals,
+    how: Conditions,
+    limits: Sequence[Constraint],
+    *,
+    cost: str | None = None,
+    progress: Progress | None = None,
+) -> ZooSelection:
+    """Measure the finalists of a choice, and choose among them.
+
+    Limits of latency and throughput are held to the measured medians, and of those whose errors
+    are equal the fastest is chosen, if no other cost was named. Where no finalist keeps the limits,
+    predictions are corrected by what was measured, and the next ones are tried.
+
+    Args:
+        choose: Makes the choice with predicted times multiplied by a number.
+        finals: How finalists are measured.
+        how: The conditions of the choice.
+        limits: The constraints.
+        cost: The quantity that tells what is cheaper, where one was named.
+        progress: Called with steps done and steps in all.
+
+    Raises:
+        BudgetError: If none of the finalists keeps all constraints.
+        InputError: If none can be built or run, or the device is not there.
+    """
+    setting, note = setting_of(how, finals)
+    check_setting(setting)
+    found, ratio = choose(1.0), 1.0
+    done: list[Finalist] = []
+    skipped: list[str] = []
+    order: list[int] | None = None
+    for _ in range(_BATCHES):
+        places, subjects = _built(found, finals.count, done, skipped, order)
+        if not places:
+            break
+        outcomes = _measured(subjects, setting, finals, progress)
+        batch = [
+            _finalist(found, at, outcome, limits)
+            for at, outcome in zip(places, outcomes, strict=True)
+        ]
+        row = _decided(found, places, batch, cost or "latency_ms")
+        if row is not None:
+            notes = [
+                *measuring_notes(batch, limits, note, skipped, ratio, finals.rounds),
+                *doubts_of(batch[row], batch, limits),
+            ]
+            told = _told([*done, *batch], len(done) + row, places[row], ratio, notes)
+            return replace(found, measured=told)
+        done += batch
+        corrected = ratio_of(batch)
+        if corrected is not None:
+            ratio = _SPARE * max(corrected, ratio)
+            try:
+                found = choose(ratio)
+            except BudgetError:  # by prediction nothing fits any more: the fastest are tried
+                order = quickest(found)
+    raise none_fits(done, skipped, limits)
+
+
+def setting_of(how: Conditions, finals: Finals) -> tuple[Setting, str | None]:
+    """Return how finalists are run: as the profile tells if it is of this device, else plainly.
+
+    Returns:
+        The setting, and a note where the profile is of another device.
+
+    Example:
+        >>> setting_of(Conditions(batch_size=8), Finals(5))[0].batch_size
+        8
+    """
+    plain = Setting(
+        batch_size=how.batch_size,
+        device=finals.device,
+        threads=finals.threads,
+        optimizer=how.optimizer,
+    )
+    if how.profile is None:
+        return plain, None
+    own, profile = how.profile.execution, how.profile
+    plain = replace(plain, mode=own.work)
+    hardware = check_setting(plain).hardware
+    if profile.conditions.get("device") != hardware:
+        return plain, _elsewhere(profile, finals.device, hardware)
+    threads, autocast = profile.conditions.get("threads"), profile.conditions.get("autocast")
+    return (
+        replace(
+            plain,
+            dtype=autocast if isinstance(autocast, str) else None,
+            channels_last=own.layout == "nhwc",
+            compile=own.mode == "compiled",
+            threads=threads
+            if finals.threads is None and isinstance(threads, int)
+            else plain.threads,
+        ),
+        None,
+    )
+
+
+def _elsewhere(profile: Profile, device: str, hardware: str) -> str:
+    own = profile.execution
+    return (
+        f"The profile {profile.name} predicts for {profile.conditions.get('device') or 'a device'} "
+        f"({own.dtype}, {own.layout}, {own.mode}); the finalists ran on {device} ({hardware}), in "
+        "float32 and eager. Limits of latency and throughput are held to what was measured here."
+    )
+
+
+def _built(
+    found: ZooSelection,
+    count: int,
+    done: Sequence[Finalist],
+    skipped: list[str],
+    order: Sequence[int] | None,
+) -> tuple[list[int], list[Subject]]:
+    """Build the next finalists with their weights; what cannot be built is skipped and noted."""
+    places: list[int] = []
+    subjects: list[Subject] = []
+    for at in finalists(found, {key_of(one.entry) for one in done}, order):
+        entry = found.entries[at]
+        try:
+            subjects.append(_subject(entry))
+        except ConvscaleError as error:
+            skipped.append(f"{entry.network}: {error.line}")
+            continue
+        places.append(at)
+        if len(places) == count:
+            break
+    return places, subjects
+
+
+def _subject(entry: Entry) -> Subject:
+    from convscale.network.feeding import known_resolution
+
+    network = _network(entry)
+    module = network.build("cpu")
+    size = known_resolution(network, None)
+    return Subject(entry.network, module, size, network.in_chans, network.dims or 2)
+
+
+def _network(entry: Entry) -> Network:
+    from convscale.scaling import resolve
+
+    if entry.scaled is not None:
+        return entry.scaled.source.network(entry.scaled.ask)
+    return resolve(entry.network, resolution=entry.resolution)
+
+
+def _measured(
+    subjects: Sequence[Subject], setting: Setting, finals: Finals, progress: Progress | None
+) -> list[Outcome]:
+    return measure_together(
+        subjects,
+        rounds=finals.rounds,
+        time_limit_s=finals.time_limit_s,
+        progress=progress,
+        mode=setting.mode,
+        batch_size=setting.batch_size,
+        device=setting.device,
+        dtype=setting.dtype,
+        channels_last=setting.channels_last,
+        compile=setting.compile,
+        threads=setting.threads,
+        optimizer=setting.optimizer,
+    )
+
+
+def _finalist(
+    found: ZooSelection, at: int, outcome: Outcome, limits: Sequence[Constraint]
+) -> Finalist:
+    own = found.found
+    predicted = own.pool.values.get("latency_ms")
+    known = None if predicted is None or np.isnan(predicted[at]) else float(predicted[at])
+    shown = own.objective.show(float(own.estimate.error[at]))
+    missed = _missed(outcome, limits) if isinstance(outcome, Measurement) else ()
+    return Finalist(found.entries[at], shown, known, outcome, missed)
+
+
+def _missed(outcome: Measurement, limits: Sequence[Constraint]) -> tuple[str, ...]:
+    """Say which limits of times a measured network misses."""
+    held = {
+        "latency_ms": outcome.latency_ms.median,
+        "images_per_second": outcome.images_per_second,
+    }
+    return tuple(
+        f"measured {one.miss(held[one.on])}"
+        for one in limits
+        if one.on in held and float(one.excess(np.array([held[one.on]]))[0]) > 0
+    )
+
+
+def _decided(
+    found: ZooSelection, places: Sequence[int], batch: Sequence[Finalist], cost: str
+) -> int | None:
+    """Return which finalist is chosen by what was measured; None where none fits."""
+    own = found.found
+    times = np.full(len(own.pool), np.nan)
+    fits = np.zeros(len(own.pool), dtype=bool)
+    for at, one in zip(places, batch, strict=True):
+        times[at] = np.nan if one.measured_ms is None else one.measured_ms
+        fits[at] = one.fits
+    if not fits.any():
+        return None
+    pool = replace(own.pool, values={**own.pool.values, "latency_ms": times})
+    at, _ = preferred(replace(own, pool=pool, fits=fits, cost=cost), fits)
+    return list(places).index(at)
+
+
+def _told(
+    finalists: Sequence[Finalist], chosen: int, at: int, ratio: float, notes: Sequence[str]
+) -> Measured:
+    outcome = finalists[chosen].outcome
+    assert isinstance(outcome, Measurement)
+    return Measured(
+        tuple(finalists),
+        chosen,
+        0,
+        at,
+        outcome.conditions,
+        outcome.batch_size,
+        ratio,
+        tuple(notes),
+    )

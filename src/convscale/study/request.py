@@ -1,0 +1,209 @@
+"""What a choice was asked for, read and checked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Unpack, cast
+
+from convscale.complexity.calls import ITEM_BYTES
+from convscale.errors import InputError
+from convscale.prediction.profile import Profile
+from convscale.prediction.store import profile_of
+from convscale.quantities import check_count, check_positive
+from convscale.selection.confidence import check_confidence, one_sided
+from convscale.selection.constraints import Constraint, parse_constraint
+from convscale.selection.metrics import metric
+from convscale.selection.zoo import ZooColumns, read_zoo
+from convscale.study.asked import Asked, SelectOptions
+from convscale.study.costed import (
+    Conditions,
+)
+from convscale.study.measured_choice import Finals
+from convscale.study.schedules import Training, schedule_of, training_of
+from convscale.study.searching import Space
+from convscale.study.table_candidates import TablePlan
+from convscale.study.trials import Progress
+
+if TYPE_CHECKING:
+    from convscale.network import NetworkLike
+
+
+@dataclass(frozen=True)
+class Request:
+    """What was asked for, checked.
+
+    Example:
+        >>> requested("resnet50", limits=["flops<=8G"]).limits[0].limit
+        8000000000.0
+    """
+
+    bases: tuple[NetworkLike, ...]
+    table: str | Path | None
+    limits: tuple[Constraint, ...]
+    columns: ZooColumns
+    law: bool
+    uncertainty: float | None
+    how: Conditions
+    cost: str | None
+    space: Space
+    progress: Progress | None
+    finals: Finals | None = None
+
+    def plan(self, *budgets: Constraint) -> TablePlan:
+        """Return what must be known of the table that holds the candidates."""
+        assert self.table is not None
+        rows = read_zoo(Path(self.table), self.columns)
+        limits = (*self.limits, *budgets)
+        return TablePlan(rows, limits, self.cost, self.columns, self.law, self.how)
+
+
+def requested(
+    networks: NetworkLike | Sequence[NetworkLike] | None, **options: Unpack[SelectOptions]
+) -> Request:
+    """Read and check what was asked for.
+
+    Args:
+        networks: The networks that are scaled, if any.
+        options: As `select` takes them.
+
+    Raises:
+        InputError: If a value cannot be used, or what is needed is not known.
+
+    Example:
+        >>> requested(["resnet18", "resnet34"], limits=["params<=20M"]).bases
+        ('resnet18', 'resnet34')
+    """
+    ask = Asked(**options)
+    limits = [parse_constraint(one) if isinstance(one, str) else one for one in ask.limits]
+    bases = tuple(_networks(networks))
+    _check_errors(bases, ask.table, ask.error, ask.law, ask.uncertainty)
+    if ask.uncertainty:
+        check_positive(ask.uncertainty, what="uncertainty")
+    own = None if ask.profile is None else profile_of(ask.profile)
+    training = training_of(
+        ask.train_profile,
+        ask.images,
+        ask.epochs,
+        devices=ask.devices,
+        batch_size=ask.train_batch_size,
+        efficiency=ask.efficiency,
+        power_w=ask.power_w,
+    )
+    space = Space(
+        None if ask.strategies is None else tuple(ask.strategies),
+        ask.exponents,
+        ask.candidates,
+        ask.factors,
+        ask.resolution,
+        ask.rounding,
+        ask.num_classes,
+        ask.in_chans,
+    )
+    if not bases and space != Space():
+        raise InputError(
+            "Strategies, factors and the like say which scaled versions are candidates. Name the "
+            "networks that are scaled, or leave them out."
+        )
+    how = _conditions(
+        own, ask.batch_size, ask.confidence, ask.dtype, ask.optimizer, ask.precision, training
+    )
+    return Request(
+        bases,
+        ask.table,
+        tuple(limits),
+        replace(ask.columns or ZooColumns(), error=ask.error),
+        ask.law,
+        ask.uncertainty,
+        how,
+        None if ask.cost is None else metric(ask.cost).name,
+        space,
+        ask.progress,
+        _finals(ask),
+    )
+
+
+def _finals(ask: Asked) -> Finals | None:
+    """Return how finalists are measured, if they are.
+
+    Raises:
+        InputError: If a value cannot be used, or nothing is measured by it.
+    """
+    given = {
+        name: value
+        for name in ("device", "threads", "rounds", "time_limit_s")
+        if (value := getattr(ask, name)) is not None
+    }
+    if ask.measure is not None:
+        return Finals(ask.measure, **given)
+    if given:
+        raise InputError(
+            "A device, threads, repeats and a time limit are those of measuring. Say how many "
+            "finalists are measured (--measure 5), or leave them out."
+        )
+    return None
+
+
+def _networks(networks: NetworkLike | Sequence[NetworkLike] | None) -> list[NetworkLike]:
+    if networks is None:
+        return []
+    if isinstance(networks, list | tuple):
+        return list(networks)
+    return [cast("NetworkLike", networks)]
+
+
+def _check_errors(
+    bases: Sequence[object],
+    table: object,
+    error: str | None,
+    law: bool,
+    uncertainty: float | None,
+) -> None:
+    """Refuse what does not say what the errors of the candidates are."""
+    if not bases and table is None:
+        raise InputError(
+            "Nothing to choose from was given. Name the networks whose scaled versions are "
+            "candidates, or a table of networks: --table models.csv."
+        )
+    if bases and table is None and (error is not None or law):
+        raise InputError(
+            "Errors are those of a table. Name the one that holds the trials: --table trials.csv."
+        )
+    if bases and table is not None and not law:
+        raise InputError(
+            "Networks and a table were given: the errors of the table are those of its own "
+            "networks. Fit a law to them for scaled ones by --law, or leave out one of both."
+        )
+    if error is None and law:
+        raise InputError("A law is fitted to errors. Name the column that holds them: --error.")
+    if uncertainty is not None and law:
+        raise InputError("A law tells its own uncertainty. Leave --uncertainty or --law out.")
+
+
+def _conditions(
+    profile: Profile | None,
+    batch_size: int,
+    confidence: float | None,
+    dtype: str,
+    optimizer: str,
+    precision: str | None,
+    training: Training | None,
+) -> Conditions:
+    from convscale.complexity.memory import MemoryBudget
+    from convscale.scaling.memory import check_budget
+
+    check_budget(MemoryBudget(1, check_count(batch_size, what="batch size"), optimizer, precision))
+    if dtype not in ITEM_BYTES:
+        raise InputError(f"Unknown dtype {dtype!r}. Use {', '.join(ITEM_BYTES)}.")
+    schedule = None if training is None else schedule_of(training)
+    if confidence is not None and profile is None and schedule is None:
+        raise InputError(
+            "A confidence is that of predicted times. Give a profile that predicts them, or leave "
+            "the confidence out."
+        )
+    level = check_confidence(0.5 if confidence is None else confidence)
+    for one in (profile, None if schedule is None else schedule.profile):
+        if one is not None:
+            one_sided(one, level)  # refused before networks are counted
+    return Conditions(profile, batch_size, level, dtype, optimizer, precision, schedule)

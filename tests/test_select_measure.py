@@ -1,0 +1,290 @@
+"""`convscale select --measure`: the best candidates are measured here, and that decides."""
+
+from __future__ import annotations
+
+import json
+from itertools import combinations
+
+import pytest
+
+import convscale as cs
+from convscale.cli.main import run
+from convscale.errors import BudgetError, InputError
+from convscale.runtime import Conditions, Failure, Measurement
+from convscale.study import measured_choice
+from convscale.study.finalists import finalists, ranked
+from tests.device_profiles import hand_made
+
+QUICK = ["--repeats", "3", "--time-limit", "20"]
+SMALL = ["select", "resnet10t", "--resolution", "64", "--candidates", "16"]
+ZOO = """model,img_size,err,predicted
+resnet10t,64,30,2
+resnet18,64,25,3
+resnet14t,64,28,4
+no_such_network,64,20,1
+mobilenetv3_small_050,64,40,1
+"""
+HERE = Conditions("cpu", "some processor", 2, "float32", 1, "contiguous", "2.14", rounds=3)
+
+
+@pytest.fixture
+def zoo(tmp_path):
+    path = tmp_path / "zoo.csv"
+    path.write_text(ZOO)
+    words = ["select", "--table", str(path), "--error", "err", "--latency-column", "predicted"]
+    return [*words, "--latency", "5ms"]
+
+
+@pytest.fixture
+def timed(monkeypatch):
+    """Let networks take the times (ms) that a test says, by the name before @; None fails."""
+
+    def take(times):
+        def measure(subjects, *, batch_size, mode, **_):
+            found = []
+            for one in subjects:
+                ms = times(one.name)
+                if ms is None:
+                    failed = f"{one.name} ran out of memory."
+                    made = Failure(one.name, one.resolution, batch_size, mode, HERE, failed)
+                else:
+                    wall = (ms / 1e3,) * 9
+                    made = Measurement(one.name, one.resolution, batch_size, mode, HERE, wall)
+                found.append(made)
+            return found
+
+        monkeypatch.setattr(measured_choice, "measure_together", measure)
+
+    return take
+
+
+def document(capsys, *arguments):
+    assert run([*arguments, "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def refusal(capsys, status, *arguments):
+    assert run([*arguments]) == status
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    [line] = captured.err.splitlines()
+    return line
+
+
+def test_scaled_networks_are_measured_for_real(capsys):
+    words = [*SMALL, "--strategies", "w,d,dWr", "--flops", "150M", "--measure", "2", *QUICK]
+    found = document(capsys, *words, "--batch-size", "2")
+    told = found["measured"]
+    assert len(told["finalists"]) == 2
+    assert told["chosen"] == found["network"]
+    assert told["batch_size"] == 2
+    assert told["conditions"]["interleaved_networks"] == 2
+    fastest = min(
+        one["latency_ms"]["median"] for one in told["finalists"] if one["network"] == told["chosen"]
+    )
+    assert fastest > 0
+    for one in told["finalists"]:
+        assert one["fits"]
+        assert one["failed"] is None
+        assert one["predicted_ms"] is None
+        assert one["latency_ms"]["repeats"] >= 3
+        assert one["images_per_second"] == pytest.approx(2e3 / one["latency_ms"]["median"])
+    assert cs.count(found["network"], resolution=64).flops == found["values"]["flops"]
+    assert run(words) == 0
+    out = capsys.readouterr().out
+    assert "Finalists, measured on this machine" in out
+    assert "Measured on cpu" in out
+    assert "2 finalists were measured on cpu" in out
+
+
+def test_a_real_limit_is_held_to_what_is_measured(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("CONVSCALE_PROFILES", str(tmp_path))
+    cs.save_profile(hand_made())
+    words = [*SMALL, "--strategies", "w,dWr", "--profile", "mine", "--latency", "100s"]
+    found = document(capsys, *words, "--factors", "0.5..1.5", "--measure", "2", *QUICK)
+    told = found["measured"]
+    assert all(one["fits"] and one["ratio"] > 0 for one in told["finalists"])
+    assert "a device of no maker" in told["notes"][0]
+    assert (
+        "Limits of latency and throughput are held to what was measured here." in told["notes"][0]
+    )
+
+
+def test_what_is_measured_decides(zoo, timed, capsys):
+    # by the table resnet18 is the best that fits; measured it takes 6 ms
+    timed(lambda name: {"resnet18": 6, "resnet14t": 4.5, "resnet10t": 4}.get(name, 1))
+    found = document(capsys, *zoo, "--measure", "3")
+    told = found["measured"]
+    assert found["network"] == told["chosen"] == "resnet14t"
+    assert told["by_prediction"] == "resnet18"
+    assert told["changed"]
+    # predicted 10t, 18, 14t; measured 10t, 14t, 18: of three pairs one is swapped
+    assert (told["order_changed"], told["pairs_swapped"], told["pairs"]) == (True, 1, 3)
+    [first, second, third] = told["finalists"]
+    assert first["misses"] == [
+        "measured latency 6.00 ms, 1.00 ms (20.0 %) over the limit of 5.00 ms"
+    ]
+    assert (second["network"], second["ratio"], third["fits"]) == ("resnet14t", 4.5 / 4, True)
+    assert "could not be built and measured. no_such_network: " in " ".join(told["notes"])
+    assert (
+        "By prediction resnet18 would have been chosen: measured latency 6.00 ms"
+        in (found["reason"])
+    )
+
+
+def test_of_equals_the_fastest_as_measured_wins(zoo, timed, capsys):
+    timed(lambda name: {"resnet18": 3, "resnet14t": 2, "resnet10t": 4}.get(name, 1))
+    found = document(capsys, *zoo, "--measure", "3", "--uncertainty", "4")
+    assert found["measured"]["by_prediction"] == "resnet18"
+    assert found["network"] == "resnet14t"
+
+
+def test_where_no_finalist_fits_the_next_ones_are_tried(zoo, timed, capsys):
+    timed(lambda name: {"resnet18": 30, "resnet14t": 40, "resnet10t": 20}.get(name, 4))
+    found = document(capsys, *zoo, "--measure", "1")
+    told = found["measured"]
+    assert found["network"] == "mobilenetv3_small_050"
+    # resnet18 took ten times as long as the table tells: by that only what takes 0.5 ms there
+    # would fit, and nothing does, so that the fastest is tried
+    assert [one["network"] for one in told["finalists"]] == ["resnet18", "mobilenetv3_small_050"]
+
+
+def test_infeasible_as_measured_names_the_nearest(zoo, timed, capsys):
+    timed(lambda name: {"resnet18": 9, "resnet14t": 7.5}.get(name, 8))
+    line = refusal(capsys, 3, *zoo, "--measure", "4")
+    assert line.startswith(
+        "convscale: None of the 4 finalists that were measured keeps latency at most 5.00 ms. The "
+        "nearest is resnet14t: measured latency 7.50 ms, 2.50 ms (50.0 %) over the limit"
+    )
+
+
+def test_throughput_is_held_to_what_is_measured(tmp_path, timed, capsys):
+    path = tmp_path / "zoo.csv"
+    path.write_text("model,img_size,err,rate\nresnet10t,64,30,500\nresnet18,64,25,400\n")
+    words = ["select", "--table", str(path), "--error", "err", "--column", "throughput=rate"]
+    timed(lambda name: {"timm:resnet18": 10, "timm:resnet10t": 2}[name])
+    found = document(capsys, *words, "--throughput", "300", "--measure", "2")
+    assert found["network"] == "timm:resnet10t"
+    assert found["measured"]["finalists"][0]["misses"] == [
+        "measured throughput 100/s, 200/s (66.7 %) under the limit of 300/s"
+    ]
+
+
+def test_what_does_not_run_is_told_and_others_are_chosen(zoo, timed, capsys):
+    timed(lambda name: None if name == "resnet18" else 1)
+    found = document(capsys, *zoo, "--measure", "2")
+    told = found["measured"]
+    assert found["network"] == "resnet14t"
+    assert told["finalists"][0]["failed"] == "resnet18 ran out of memory."
+    assert "resnet18 ran out of memory." in told["notes"]
+    timed(lambda name: None)
+    assert "None of the best candidates can be run here. resnet18 ran out of memory." in (
+        refusal(capsys, 2, *zoo, "--measure", "2")
+    )
+
+
+def test_scaled_networks_are_searched_again_for_what_fits_here(tmp_path, timed, monkeypatch):
+    monkeypatch.setenv("CONVSCALE_PROFILES", str(tmp_path))
+    cs.save_profile(hand_made())
+    base = cs.predict("RegNetY-4.0GF", profile="mine", batch_size=64)
+    limit = 2 * base.latency_ms
+
+    def slow(name):  # here all take four times what is predicted
+        return 4 * cs.predict(name, profile="mine", batch_size=64).latency_ms
+
+    timed(slow)
+    ask = {"profile": "mine", "batch_size": 64, "strategies": ["w", "dWr", "dr"], "candidates": 60}
+    found = cs.select("RegNetY-4.0GF", limits=[f"latency<={limit}ms"], measure=2, **ask)
+    told = found.measured
+    assert told.ratio == pytest.approx(4 * 1.03)
+    assert [one.fits for one in told.finalists[:2]] == [False, False]
+    chosen = told.finalists[told.chosen]
+    assert chosen.measured_ms <= limit
+    assert chosen.measured_ms > 0.8 * limit
+    assert "predictions were taken as 4.12 times as long" in " ".join(told.notes)
+    built = found.build()
+    assert built.achieved.flops == found.found.pool.values["flops"][found.at]
+    frame = found.frame()
+    assert frame["measured_ms"].notna().sum() == len(told.finalists) - 2
+    assert list(frame["network"][frame["chosen"]]) == [chosen.entry.network]
+
+
+def test_finalists_are_no_near_copies():
+    found = cs.select("RegNetY-4.0GF", limits=["flops<=8G"], candidates=400)
+    places = [at for _, at in zip(range(8), finalists(found), strict=False)]
+    assert places[0] == found.found.chosen
+    flops = found.found.pool.values["flops"]
+    rank = {at: place for place, at in enumerate(ranked(found))}
+    assert [rank[at] for at in places] == sorted(rank[at] for at in places)
+    strategies = [found.entries[at].scaled.ask.strategy for at in places]
+    names = [one.name for one in strategies if one is not None]
+    assert all(names.count(name) <= 2 for name in names)
+    for (a, one), (b, two) in combinations(zip(places, strategies, strict=True), 2):
+        if one is None or two is None or "@" in one.name or "@" in two.name:
+            continue
+        apart = max(
+            abs(one.depth - two.depth),
+            abs(one.width - two.width),
+            abs(one.resolution - two.resolution),
+            abs((one.group_width or 0) - (two.group_width or 0)),
+        )
+        assert apart >= 0.1 - 1 / 40 or not 1 / 1.1 < flops[a] / flops[b] < 1.1
+
+
+def test_a_profile_of_this_machine_tells_how_finalists_run(monkeypatch, tmp_path):
+    from convscale.prediction.execution import Execution
+    from convscale.runtime import open_device
+    from convscale.study.costed import Conditions as How
+    from convscale.study.measured_choice import Finals, setting_of
+
+    mine = hand_made(
+        execution=Execution("cpu", "nhwc", "eager", "inference", "amp"),
+        conditions={
+            "device": open_device("cpu").hardware,
+            "threads": 2,
+            "autocast": "bfloat16",
+        },
+    )
+    setting, note = setting_of(How(profile=mine, batch_size=4), Finals(2))
+    assert note is None
+    assert (setting.channels_last, setting.dtype, setting.threads) == (True, "bfloat16", 2)
+    assert setting_of(How(profile=mine), Finals(2, threads=1))[0].threads == 1
+    other, note = setting_of(How(profile=hand_made(work="training")), Finals(2))
+    assert (other.mode, other.dtype, other.channels_last) == ("training", None, False)
+    assert note.startswith("The profile mine predicts for a device of no maker (amp, nchw, eager);")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--measure", "0"], "The number of finalists is 0; it must be at least 1."),
+        (["--measure", "two"], "Cannot read 'two' as the number of finalists."),
+        (
+            ["--device", "cpu"],
+            "A device, threads, repeats and a time limit are those of measuring.",
+        ),
+        (["--repeats", "3"], "A device, threads, repeats and a time limit are those of measuring."),
+        (["--measure", "2", "--device", "abacus"], "abacus"),
+        (["--measure", "2", "--time-limit", "0.1"], "it must be at least 1 s"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused_at_once(words, said, capsys):
+    assert said in refusal(capsys, 2, "select", "resnet10t", "--flops", "150M", *words)
+
+
+def test_a_series_is_not_measured():
+    with pytest.raises(InputError, match="not those of a series"):
+        cs.select_series("resnet10t", budgets="flops=1G", measure=2)
+
+
+def test_budget_errors_of_the_search_come_before_measuring(zoo):
+    with pytest.raises(BudgetError, match="None of 5 candidates keeps"):
+        cs.select(
+            table=zoo[2], error="err", limits=["latency<=0.5ms"], measure=2, columns=_predicted()
+        )
+
+
+def _predicted():
+    from convscale.selection.zoo import ZooColumns, parse_column
+
+    return ZooColumns(quantities=(parse_column("predicted", on="latency_ms"),))
