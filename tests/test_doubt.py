@@ -7,14 +7,16 @@ from math import log, sqrt
 import numpy as np
 import pytest
 
-from convscale.complexity.calls import OperatorCall
+from convscale.complexity.calls import KINDS, Geometry, OperatorCall
 from convscale.prediction.doubt import class_shares, doubts_of
 from convscale.prediction.execution import Execution
 from convscale.prediction.fitted import fitted_profile
 from convscale.prediction.fitting import FitOptions, fit_stack, predicted_seconds
+from convscale.prediction.form import coefficients_of, operator_classes
 from convscale.prediction.interval import covered
 from convscale.prediction.predict import predicted
 from convscale.prediction.profile import Doubts
+from convscale.prediction.profile_file import as_document, from_document
 from convscale.prediction.stack import Stack
 from convscale.prediction.timing import Timing
 from convscale.prediction.transfer import transferred
@@ -157,3 +159,32 @@ def test_an_adapted_profile_is_unsure_of_what_its_source_is_where_classes_are_th
     timings = families(0.1, count=3)[:8]
     found = transferred(source, timings, execution, name="here", conditions={})
     assert found.doubts == (source.doubts if execution == RUN else None)
+
+
+@pytest.mark.parametrize(
+    "execution",
+    [
+        RUN,
+        Execution(layout="nhwc"),
+        Execution("cpu", "nchw", "compiled", "inference", "float32"),
+        Execution("gpu", "nhwc", "eager", "training", "amp"),
+    ],
+    ids=lambda run: f"{run.hardware} {run.layout} {run.work}",
+)
+def test_every_class_that_a_form_tells_apart_may_stand_in_a_file(execution):
+    shapes = [Geometry(8, 16, rows=49, kernel=(k, k), stride=(s, s)) for k in (1, 3, 5, 7, 9)
+              for s in (1, 2)]  # fmt: skip
+    calls = [
+        OperatorCall("a", f"aten.{name}", kind, geometry=shape, bytes_written=64)
+        for kind in KINDS
+        for name in ("relu", "gelu", "sum", "silu", "native_layer_norm", "upsample_bilinear2d")
+        for shape in (shapes if kind.startswith("convolution") else (None,))
+    ]
+    classes = operator_classes(workload(calls), execution)
+    profile = hand_made(
+        execution=execution,
+        coefficients=coefficients_of(execution),
+        doubts=Doubts(0.1, dict.fromkeys((*classes, ONCE), 0.1)),
+    )
+    assert len(classes) > 15
+    assert from_document(as_document(profile)) == profile

@@ -21,7 +21,7 @@ from convscale.quantities import Resolution, check_count, check_positive, sides
 
 ELEMENTS = "float8"  # in it bytes are elements, which is what a workload has
 _NEGLIGIBLE = 1e-9
-_WIDE = 1.5  # times a typical interval, from which on it is said why
+_WIDE = 1.25  # times a typical interval, from which on it is said why
 
 
 def workload_of(found: Operators) -> Workload:
@@ -129,9 +129,10 @@ def _unsure(profile: Profile, classes: Mapping[str, float], width: float) -> lis
         return []
     doubts = profile.doubts
     most = max(classes, key=lambda name: doubts.of(name) * classes[name])
+    what = "what is needed once a pass" if most == OVERHEAD else most
     known = "Families disagree on" if most in doubts.classes else "The fit has not seen"
     return [
-        f"{known} {most}, {100 * classes[most]:.0f} % of the time: the interval is {width:.2g} "
+        f"{known} {what}, {100 * classes[most]:.0f} % of the time: the interval is {width:.2g} "
         "times as wide as a typical network's."
     ]
 
