@@ -59,3 +59,27 @@ def test_shipped_profiles_say_their_errors_and_miss_less_than_simple_models(name
         assert protocols["families"].mape_pct <= 12
         assert protocols["families"].within_10_pct >= 52
         assert protocols["families"].groups >= 40
+
+
+SHIPPED = (
+    "rtx3090-amp-nchw",
+    "rtx3090-amp-nhwc",
+    "rtx4090-amp-nhwc",
+    "i7-12700h-fp32-compiled",
+    "rtx3090-train-amp-nhwc",
+)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_intervals_cover_left_out_families_within_five_points_of_what_they_say(name):
+    families = next(one for one in cs.profile(name).errors if one.protocol == "families")
+    assert set(families.covered_pct) >= {"0.5", "0.8", "0.9", "0.95"}
+    for stated, share in families.covered_pct.items():
+        assert share == pytest.approx(100 * float(stated), abs=5.0)
+
+
+@pytest.mark.parametrize("name", SHIPPED[:3])
+def test_shipped_profiles_are_less_sure_of_operators_that_few_families_run(name):
+    """Group norms are rare in timm's convolutional networks, 1×1 convolutions are in most."""
+    errors = cs.profile(name).doubts.classes
+    assert errors["group norm"] > 2 * errors["convolution 1x1"]
