@@ -7,7 +7,9 @@ import json
 import numpy as np
 import pytest
 
+import convscale as cs
 from convscale.cli.main import run
+from convscale.errors import InputError
 from convscale.prediction.execution import Execution
 from convscale.prediction.form import coefficients_of, network_seconds
 from convscale.prediction.profile_file import read_profile, write_profile
@@ -233,3 +235,22 @@ def test_intervals_of_networks_that_were_fitted_are_said_to_be_too_narrow(own, t
     assert run(["predict", *asked, "--json"]) == 0
     notes = json.loads(capsys.readouterr().out)["notes"]
     assert any("the interval is too narrow" in note for note in notes)
+
+
+def test_a_profile_of_other_work_is_refused_before_networks_are_recorded(own, tmp_path, capsys):
+    write_profile(hand_made("trains", work="training"), own / "trains.json")
+    file = table(tmp_path / "other.csv", FAMILIES, timed_on(CPU, FAMILIES))
+    told = refused(capsys, "--from", str(file), "--name", "x", "--adapt", "trains")
+    assert "is one of training, and the times are of inference" in told
+
+
+def test_the_library_carries_a_profile_over_to_a_table_as_the_command_does(own, tmp_path, capsys):
+    file = table(tmp_path / "other.csv", FAMILIES, timed_on(CPU, FAMILIES, slower=2))
+    words = ["calibrate", "--from", str(file), "--name", "other", "--adapt", "known-cpu"]
+    assert run(words) == 0
+    found = cs.calibrate(file, name="other", dtype="float32", adapt="known-cpu")
+    written = read_profile(own / "other.json")
+    assert found.execution == written.execution
+    assert found.coefficients == pytest.approx(written.coefficients)
+    with pytest.raises(InputError, match="none is named"):
+        cs.calibrate(file, name="other", dtype="float32", source_timings=file)

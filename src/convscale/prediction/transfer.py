@@ -109,17 +109,33 @@ def _alike(source: Execution, target: Execution) -> bool:
 def _check(source: Profile, timings: Sequence[Timing], execution: Execution) -> None:
     if not timings:
         raise InputError("No network was timed. Time at least one; ten to twenty tell most.")
-    if source.execution.work != execution.work:
-        raise InputError(
-            f"The profile {source.name} is one of {source.execution.work}, and the times are of "
-            f"{execution.work}. Name a profile of {execution.work}."
-        )
+    check_work(source, execution.work)
     if source.execution.hardware != execution.hardware and len(timings) < _TELLING:
         few = f"{len(timings)} timing{'' if len(timings) == 1 else 's'}"
         raise InputError(
             f"The profile {source.name} is of a {source.execution.hardware}, and {few} of a "
             f"{execution.hardware} cannot tell what differs. Time at least {_TELLING} networks, or "
             f"name a profile of a {execution.hardware}."
+        )
+
+
+def check_work(source: Profile, work: str) -> None:
+    """Refuse to carry a profile over to times of another kind of work.
+
+    Raises:
+        InputError: If it is of another.
+
+    Example:
+        >>> from convscale.prediction.store import profile_of
+        >>> check_work(profile_of("rtx3090-amp-nchw"), "training")
+        Traceback (most recent call last):
+        convscale.errors.InputError: The profile rtx3090-amp-nchw is one of inference, and the
+        times are of training. Name a profile of training.
+    """
+    if source.execution.work != work:
+        raise InputError(
+            f"The profile {source.name} is one of {source.execution.work}, and the times are of "
+            f"{work}. Name a profile of {work}."
         )
 
 

@@ -14,7 +14,7 @@ from convscale.prediction.scope import IN_SAMPLE, INTERVALS
 from convscale.prediction.store import ProfileLike, profile_of
 from convscale.prediction.tables import Table, read_table
 from convscale.prediction.timing import Timing
-from convscale.prediction.transfer import transferred
+from convscale.prediction.transfer import check_work, transferred
 from convscale.study.tabulated import skipped_conditions, tabulated
 
 
@@ -66,6 +66,8 @@ def calibrate(
             "by adapt, or leave them out."
         )
     read = read_table(Path(table), work=work)
+    if source is not None:
+        check_work(source, read.work)  # before networks are recorded, which takes minutes
     known = None if source is None else source.execution.hardware
     hardware = hardware or known or hardware_of(read, dtype)
     execution = Execution(hardware, layout, mode, read.work, dtype)
