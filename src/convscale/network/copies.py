@@ -33,7 +33,7 @@ def meta_copy(module: nn.Module) -> nn.Module:
     """
     check_readable(module)  # before its tensors are asked for, which it may not show
     memo = {id(tensor): _as_meta(tensor) for tensor in _tensors(module)}
-    return without_foreign_hooks(_copy(module, memo))
+    return without_foreign_hooks(_copy(module, memo, readable=True))
 
 
 def without_foreign_hooks(copied: nn.Module) -> nn.Module:
@@ -45,6 +45,8 @@ def without_foreign_hooks(copied: nn.Module) -> nn.Module:
         >>> without_foreign_hooks(full_copy(net))(torch.zeros(1))
         tensor([0.])
     """
+    if not any(part._forward_hooks for part in copied.modules()):
+        return copied
     owned = {id(value) for part in copied.modules() for value in (part, *vars(part).values())}
     for part in copied.modules():
         for key, hook in list(part._forward_hooks.items()):
@@ -121,8 +123,9 @@ def converted_copy(module: nn.Module, convert: Callable[[torch.Tensor], torch.Te
     return _copy(module, {id(tensor): convert(tensor) for tensor in _tensors(module)})
 
 
-def _copy(module: nn.Module, memo: dict[int, Any]) -> nn.Module:
-    check_readable(module)
+def _copy(module: nn.Module, memo: dict[int, Any], *, readable: bool = False) -> nn.Module:
+    if not readable:
+        check_readable(module)
     try:
         return _cloned(module, memo)
     except Exception as error:

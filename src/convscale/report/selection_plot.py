@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from convscale.study.zoo_selection import ZooSelection
 
 _MUTED, _FITS, _FRONT, _CHOSEN = "#9aa5b1", COLOURS[0], COLOURS[2], COLOURS[1]
+_ALPHA, _MANY = COLOURS[3], 300  # candidates from which on marks are smaller
 _KINDS = {  # by the order of drawing: what is drawn, its colour, symbols of plotly and matplotlib
     "does not fit": (_MUTED, "circle-open", "o", 6),
     "fits": (_FITS, "circle", "o", 6),
@@ -80,6 +81,73 @@ def write_selection_plot(found: ZooSelection, path: Path) -> Path:
     return write_whole(path, rendered(selection_drawing(found), form))
 
 
+def alpha_frame(found: ZooSelection) -> pd.DataFrame:
+    """Return the curve along α that is drawn: for each α cost and error of its best network.
+
+    Example:
+        >>> callable(alpha_frame)
+        True
+    """
+    import pandas as pd
+
+    own = found.found
+    height = own.estimate.error if found.has_errors else own.pool.values["flops"]
+    rows = [(one.alpha, own.costs()[one.at], height[one.at]) for one in found.alpha_curve]
+    return pd.DataFrame(rows, columns=["alpha", "cost", "error"])
+
+
+def _smaller(frame: pd.DataFrame, kind: str) -> float:
+    """Return what marks are multiplied by where there are many."""
+    return 0.5 if len(frame) > _MANY and kind != "chosen" else 1.0
+
+
+def _alpha_panel(found: ZooSelection, curve: pd.DataFrame, axes: Any) -> None:
+    """Draw error and cost of the best network of each α, under the same constraints."""
+    across, up = _axes(found)
+    axes.plot(curve["alpha"], curve["error"], color=_FITS, marker="o", markersize=4, label=up)
+    axes.set(xlabel="α, the share of width", ylabel=up)
+    other = axes.twinx()
+    other.plot(
+        curve["alpha"],
+        curve["cost"],
+        color=_ALPHA,
+        marker="D",
+        markersize=4,
+        linestyle="--",
+        label=across,
+    )
+    other.set_ylabel(across)
+    lines = [*axes.get_lines(), *other.get_lines()]
+    axes.legend(lines, [line.get_label() for line in lines], frameon=False, fontsize=8)
+    axes.grid(visible=True, color="#e4e7eb")
+
+
+def _alpha_traces(found: ZooSelection, figure: Any) -> None:
+    """Add a panel below with error and cost of the best network of each α."""
+    curve, (across, up) = alpha_frame(found), _axes(found)
+    for name, column, axis, look in (
+        (up, "error", "y2", {"color": _FITS}),
+        (across, "cost", "y3", {"color": _ALPHA, "dash": "dash"}),
+    ):
+        figure.add_scatter(
+            x=curve["alpha"],
+            y=curve[column],
+            name=f"{name} along α",
+            mode="lines+markers",
+            line=look,
+            xaxis="x2",
+            yaxis=axis,
+            hovertemplate="α %{x:.2f}<br>%{y:.4g}<extra></extra>",
+        )
+    figure.update_layout(
+        height=880,
+        yaxis={"domain": [0.42, 1.0]},
+        xaxis2={"anchor": "y2", "title": {"text": "α, the share of width"}},
+        yaxis2={"domain": [0.0, 0.3], "anchor": "x2", "title": {"text": up}},
+        yaxis3={"overlaying": "y2", "side": "right", "anchor": "x2", "title": {"text": across}},
+    )
+
+
 def _limits(found: ZooSelection) -> list[float]:
     own = found.found
     return [one.limit for one in own.constraints if one.on == own.cost and one.sense == "<="]
@@ -126,7 +194,7 @@ def selection_page(found: ZooSelection) -> Any:
                 y=own["error"],
                 mode="markers",
                 name=kind,
-                marker={"color": colour, "symbol": symbol, "size": size},
+                marker={"color": colour, "symbol": symbol, "size": size * _smaller(frame, kind)},
                 text=own["label"],
                 hovertemplate="%{text}<br>%{x:.4g}, %{y:.4g}<extra></extra>",
             )
@@ -135,7 +203,10 @@ def selection_page(found: ZooSelection) -> Any:
         figure.add_vline(x=limit, line={"color": "#1f2933", "dash": "dash", "width": 1})
     log_axis(figure.update_xaxes, [*frame["cost"], *_limits(found)], _tick, title=across)
     figure.update_yaxes(title_text=up, type="linear" if found.has_errors else "log")
-    return figure.update_layout(template="plotly_white", height=560)
+    figure.update_layout(template="plotly_white", height=560)
+    if len(found.alpha_curve) > 1:
+        _alpha_traces(found, figure)
+    return figure
 
 
 def selection_drawing(found: ZooSelection) -> Any:
@@ -149,11 +220,15 @@ def selection_drawing(found: ZooSelection) -> Any:
 
     frame = plot_frame(found)
     across, up = _axes(found)
-    figure = Figure(figsize=(6.4, 4.4), layout="constrained")
-    axes = figure.subplots()
+    curve = alpha_frame(found)
+    panels = 1 + (len(curve) > 1)
+    figure = Figure(figsize=(3.2 + 3.2 * panels, 4.4), layout="constrained")
+    axes, *others = figure.subplots(1, panels, squeeze=False)[0]
+    for other in others:
+        _alpha_panel(found, curve, other)
     front = frame[frame["front"]]
     axes.step(
-        front["cost"], front["error"], where="post", color=_FRONT, label="Pareto front", zorder=1
+        front["cost"], front["error"], where="post", color=_FRONT, label="Pareto front", zorder=4
     )
     for kind, (colour, _, symbol, size) in _KINDS.items():
         own = frame[frame["kind"] == kind]
@@ -161,13 +236,13 @@ def selection_drawing(found: ZooSelection) -> Any:
         axes.scatter(
             own["cost"],
             own["error"],
-            s=4.0 * size,
+            s=4.0 * size * _smaller(frame, kind),
             marker=symbol,
             edgecolors=colour,
             facecolors=inside,
             linewidths=0.8,
             label=kind,
-            zorder=3 if kind == "chosen" else 2,
+            zorder=5 if kind == "chosen" else 2,
         )
     for limit in _limits(found):
         axes.axvline(limit, color="#1f2933", linestyle="--", linewidth=0.8)

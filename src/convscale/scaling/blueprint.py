@@ -305,7 +305,9 @@ class Blueprint:
         deepening: Deepening | None = None,
     ) -> Traced:
         key = (models, resolution)
-        if key not in self._runs:
+        if key in self._runs:
+            self._runs[key] = self._runs.pop(key)  # the last used stand last
+        else:
             try:
                 self._runs[key] = self._made_for(models, resolution, deepening)
             except UnscalableNetworkError as error:
@@ -314,6 +316,25 @@ class Blueprint:
         if isinstance(found, UnscalableNetworkError):
             raise found
         return found
+
+    def forget(self, most: int) -> None:
+        """Forget all but the runs that were used last: each holds megabytes.
+
+        Args:
+            most: How many are kept.
+
+        Example:
+            >>> from convscale.network import resolve_base
+            >>> base = Blueprint(resolve_base("timm:resnet18").build("meta"), 64)
+            >>> _ = base.variant(None, 96)
+            >>> base.forget(0)
+            >>> base.variant(None, 96).resolution
+            96
+        """
+        for key in list(self._runs)[: max(len(self._runs) - most, 0)]:
+            del self._runs[key]
+        kept = {id(run) for run in self._runs.values()}
+        self._rules = {own: rule for own, rule in self._rules.items() if own in kept}
 
     def _made_for(
         self, models: tuple[DepthEdit, ...], resolution: Resolution, deepening: Deepening | None

@@ -11,8 +11,12 @@ from convscale.selection.select import Rival, Selection
 _RIVALS = 5  # series that the paragraph names
 
 
-def reason_of(found: Selection) -> str:
+def reason_of(found: Selection, *, tried: bool = False) -> str:
     """Return one paragraph: what was asked, what was chosen, and what the others lack.
+
+    Args:
+        found: The selection.
+        tried: Whether the candidates are those that a search tried, and not all there are.
 
     Example:
         >>> import numpy as np
@@ -28,13 +32,13 @@ def reason_of(found: Selection) -> str:
         it, b would be chosen (top1_err 18.00): latency 9.00 ms, 4.00 ms (80.0 %) over the
         limit of 5.00 ms. Errors are those of the column top1_err.
     """
-    return " ".join(_sentences(found))
+    return " ".join(_sentences(found, tried))
 
 
-def _sentences(found: Selection) -> Iterator[str]:
+def _sentences(found: Selection, tried: bool) -> Iterator[str]:
     yield _asked(found)
     yield _chosen(found)
-    yield _bound(found)
+    yield _bound(found, tried)
     if found.runner_up is not None:
         yield f"Next best that fits: {beside(found, found.runner_up)}."
     for rival in closest(found)[:_RIVALS]:
@@ -80,7 +84,7 @@ def _chosen(found: Selection) -> str:
     )
 
 
-def _bound(found: Selection) -> str:
+def _bound(found: Selection, tried: bool) -> str:
     if not found.constraints:
         return ""
     if not found.binding:
@@ -93,7 +97,8 @@ def _bound(found: Selection) -> str:
     more = [one.constraint.metric.title for one in found.binding[1:]]
     others = " and ".join(dict.fromkeys(more))
     also = f" So would something better without the limit of the {others}." if more else ""
-    return f"What binds is the limit of the {title}: without it, {own}: {missed}.{also}"
+    of = ", of those that were tried" if tried else ""
+    return f"What binds is the limit of the {title}: without it{of}, {own}: {missed}.{also}"
 
 
 def rival_text(found: Selection, rival: Rival) -> str:

@@ -88,6 +88,11 @@ class FamilySource:
         return frozenset("dwrg" if grouped else "dwr")
 
     @property
+    def between(self) -> frozenset[str]:
+        """All of them."""
+        return self.axes
+
+    @property
     def follows(self) -> bool:
         """Under the authors' rule group width is scaled only where it is named."""
         return self.rule != "reference"
@@ -101,7 +106,7 @@ class FamilySource:
     @property
     def usual(self) -> int:
         """Ten thousand, but few where candidates must be built."""
-        return 200 if self._costly else 10_000
+        return 100 if self._costly else 10_000
 
     def answers(self, asks: Sequence[Ask], *, flops: Ends = ANY) -> list[Answer]:
         """Say what scaled versions cost."""

@@ -107,6 +107,10 @@ class Source(Protocol):
         """Which of d, w, g and r can change."""
 
     @property
+    def between(self) -> frozenset[str]:
+        """Which of them change in exponents between strategies."""
+
+    @property
     def follows(self) -> bool:
         """Whether group width follows width where a strategy does not name it."""
 

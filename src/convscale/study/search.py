@@ -28,6 +28,7 @@ _DENSE = (-0.06, -0.04, -0.02, -0.01, 0.01, 0.02, 0.04)
 _FRONT = tuple(-0.2 * step for step in range(1, 11))  # where many candidates cost nothing
 _STEPS = (5, 2, 1)  # of the exponents around the best, in parts of 40
 _MANY = 2000  # candidates from which on a lattice is fine, and the front is filled
+_MOST, _DEAR = 7, 4  # factors along a strategy, and where each depth takes a run
 _FIRST = log(64.0)  # a factor that is not begun beyond
 _FROM_FAR = 9  # factors along a strategy that is begun where another budget's networks point to
 _ENTRIES = (0.25, 1.3)  # flops of a table's entries beside the most that fit
@@ -192,9 +193,11 @@ class Search:
         if isnan(start) and strategy.name in self.starts:
             begun = self.starts[strategy.name]
             return Ray(floor=low, ceiling=high, slope=slope, start=begun, most=_FROM_FAR)
+        dear = strategy.depth > 0 and "d" not in self.source.between
         if isnan(start):
             start = min(-self._margin / slope, _FIRST)
-            return Ray(floor=low, ceiling=high, slope=slope, start=start)
+            most = _DEAR if dear else _MOST
+            return Ray(floor=low, ceiling=high, slope=slope, start=start, most=most)
         return Ray(floor=low, ceiling=high, slope=slope, start=start, most=5)
 
     def _entries(self, entries: Sequence[Step]) -> None:
@@ -209,17 +212,19 @@ class Search:
 
     def _explore(self) -> None:
         """Try a lattice of exponents, and then finer and finer what lies around the best."""
-        axes = self.source.axes
+        axes = self.source.between
         coarse = axes if self._many else axes - {"g"}
         self._follow(list(self._new(lattice(10 if self._many else 4, axes=coarse), nan)))
         self._refine(_STEPS)
 
     def _refine(self, steps: Sequence[int]) -> None:
         """Try what lies around the best, in finer and finer steps of the exponents."""
-        axes = self.source.axes
+        axes = self.source.between
         for step in steps:
             near: dict[str, Place] = {}
             for strategy, at, _ in self.best(12 if self._many else 3):
+                if strategy.depth and "d" not in axes:
+                    continue
                 point = exponents_of(strategy, follows=self.source.follows)
                 for place in self._new(around(point, step, axes=axes), at):
                     near.setdefault(place[0].name, place)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 _PLANNED = frozenset(("flops", "params", "acts", "download_bytes", "resolution_px"))
 _FAR = 0.3  # how far beyond a limit, in logarithms, nothing more is found out
+_RUNS = 32  # of the traces of sides and depths that are kept
 _PROBE, _TIMES = "w", 1.7  # what tells whether the plan is what is built
 
 
@@ -102,6 +103,12 @@ class TracedSource:
         )
         return frozenset(found)
 
+    @property
+    def between(self) -> frozenset[str]:
+        """The axes of exponents between strategies: depth only where it takes no run each time."""
+        dense = self._scaler.blueprint.runs_each_depth
+        return self.axes - {"d"} if dense else self.axes
+
     @cached_property
     def _as_planned(self) -> bool:
         """Whether what is built counts as planned: tried with wider layers."""
@@ -123,6 +130,8 @@ class TracedSource:
                 return self._base(ask) if ask.strategy is None else self._scaled(ask, ask.strategy)
         except ConvscaleError as error:
             return Failed(ask, error.line)
+        finally:
+            self._scaler.blueprint.forget(_RUNS)
 
     def _base(self, ask: Ask) -> Answer:
         count = self._scaler.base

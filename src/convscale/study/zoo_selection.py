@@ -188,7 +188,7 @@ class ZooSelection:
     @property
     def reason(self) -> str:
         """Why: one paragraph."""
-        own = reason_of(self.found)
+        own = reason_of(self.found, tried=bool(self.bases))
         if self.measured is None:
             return own
         return f"{measured_reason(self.measured)} Before measuring: {own}"

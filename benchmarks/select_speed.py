@@ -1,0 +1,112 @@
+"""How many scaled versions a second a search tries, of paper families and of traced networks.
+
+A family's candidates are counted and their latency predicted in closed form; those of a traced
+network are built on the meta device, one by one. Building and tracing the base is included, loading
+of libraries is not. Processor time of one thread is compared with what is asked: 10,000 candidates
+of a family in 10 s, 200 of a traced network in 60 s.
+
+    python -m benchmarks.select_speed RegNetY-4.0GF EfficientNet-B0 resnet50 densenet121
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from convscale.families import named, names
+from convscale.prediction.store import profile_of
+from convscale.selection.constraints import Constraint
+from convscale.selection.lattice import lattice
+from convscale.strategy import parse_strategy
+from convscale.study.costed import Conditions
+from convscale.study.scaled_source import Ask, Found
+from convscale.study.searching import Space, source_of, strategies_of
+from convscale.study.selecting import select
+
+FAMILY, TRACED = 10_000 / 10.0, 200 / 60.0  # candidates a second that are asked for
+PROFILE, BATCH, LIMIT_MS = "rtx3090-amp-nchw", 64, 80.0
+
+
+@dataclass(frozen=True)
+class Speed:
+    """How fast candidates were tried."""
+
+    network: str
+    candidates: int
+    processor_s: float
+    asked: float
+
+    @property
+    def rate(self) -> float:
+        """Candidates a second."""
+        return self.candidates / self.processor_s
+
+    def __str__(self) -> str:
+        """Say it in one line."""
+        return (
+            f"{self.network}: {self.candidates} candidates in {self.processor_s:.1f} s, "
+            f"{self.rate:.1f} a second, {self.rate / self.asked:.2f} of what is asked"
+        )
+
+
+def family_speed(network: str, count: int = 10_000) -> Speed:
+    """Answer for many candidates of a paper family, all of them distinct asks.
+
+    Args:
+        network: Its name.
+        count: How many.
+    """
+    rng = np.random.default_rng(0)
+    points = list(lattice(20, axes=frozenset("dwgr")))
+    asks = [Ask(None)]
+    for at in rng.integers(0, len(points), count - 1):
+        factor = float(f"{np.exp(rng.uniform(-1.5, 2.0)):.4g}")
+        asks.append(Ask(parse_strategy(points[at].notation(follows=False)), factor, "exponents"))
+    limits = (Constraint("latency_ms", LIMIT_MS),)
+    how = Conditions(profile_of(PROFILE), BATCH)
+    start = time.process_time()
+    source = source_of(network, frozenset(("latency_ms",)), how, limits, Space())
+    found = source.answers(asks)
+    spent = time.process_time() - start
+    return Speed(network, sum(isinstance(one, Found) for one in found), spent, FAMILY)
+
+
+def traced_speed(network: str, count: int = 200) -> Speed:
+    """Search the scaled versions of a traced network.
+
+    Args:
+        network: Its name.
+        count: The most candidates.
+    """
+    start = time.process_time()
+    limits = [Constraint("latency_ms", LIMIT_MS)]
+    found = select(network, limits=limits, profile=PROFILE, batch_size=BATCH, candidates=count)
+    spent = time.process_time() - start
+    return Speed(network, len(found.found.pool), spent, TRACED)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print a line a network."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("networks", nargs="+")
+    parser.add_argument("--candidates", type=int, default=None)
+    given = parser.parse_args(arguments)
+    import timm  # noqa: F401 - loaded before the clock starts
+
+    strategies_of(None)
+    for network in given.networks:
+        more = {} if given.candidates is None else {"count": given.candidates}
+        if network in names():
+            named(network)
+            print(family_speed(network, **more), flush=True)
+        else:
+            print(traced_speed(network, **more), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
