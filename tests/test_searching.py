@@ -138,6 +138,21 @@ def test_a_schedule_takes_what_a_plan_takes():
     assert schedule.energy_kwh(schedule.hours(400.0)) == pytest.approx(plan.energy_kwh)
 
 
+def test_a_table_without_times_takes_the_training_that_is_described(tmp_path, capsys):
+    table = tmp_path / "zoo.csv"
+    table.write_text("model,top1_err\nresnet18,30\nresnet34,26\n")
+    words = ["--table", str(table), "--error", "top1_err", "--train-profile", TRAINING]
+    training = ["--images", "50000", "--epochs", "90", "--power", "300W"]
+    found = document(capsys, *words, *training, "--train-hours", "100", "--energy", "100kWh")
+    plan = cs.plan("resnet34", profile=TRAINING, images=50_000, epochs=90, power_w=300.0)
+    assert found["network"] == "timm:resnet34"
+    assert found["train_profile"] == TRAINING
+    assert found["values"]["training_h"] == pytest.approx(plan.total_s / 3600)
+    assert found["values"]["energy_kwh"] == pytest.approx(plan.energy_kwh)
+    assert run(["select", *words, *training[:4], "--energy", "5kWh"]) == 2
+    assert "The energy of a training needs the power of a device" in capsys.readouterr().err
+
+
 # ---- the space that is searched ------------------------------------------------------------
 
 

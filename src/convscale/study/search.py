@@ -28,6 +28,7 @@ _DENSE = (-0.06, -0.04, -0.02, -0.01, 0.01, 0.02, 0.04)
 _FRONT = tuple(-0.2 * step for step in range(1, 11))  # where many candidates cost nothing
 _STEPS = (5, 2, 1)  # of the exponents around the best, in parts of 40
 _MANY = 2000  # candidates from which on a lattice is fine, and the front is filled
+_ROUNDED = 1.4  # how far rounding may take flops from what they should be
 _MOST, _DEAR = 7, 4  # factors along a strategy, and where each depth takes a run
 _FIRST = log(64.0)  # a factor that is not begun beyond
 _FROM_FAR = 9  # factors along a strategy that is begun where another budget's networks point to
@@ -90,8 +91,7 @@ class Search:
         """Try what there is to try."""
         base = self._ask([Ask(None)])
         self._margin = base[0] or 0.0
-        named = [one for one in self.question.strategies if not isinstance(one, Step)]
-        self._follow([(one, nan, self.series_of(one)) for one in named])
+        self._follow([(one, nan, self.series_of(one)) for one in self._named()])
         self._entries([one for one in self.question.strategies if isinstance(one, Step)])
         if self.question.exponents:
             self._explore()
@@ -102,6 +102,16 @@ class Search:
                 for one, ray in self._rays.values()
             ]
             self._around(ends, _FRONT)
+
+    def _named(self) -> list[Strategy]:
+        """Return the strategies to follow: where each depth takes a run, no mere points of α."""
+        dear = "d" not in self.source.between
+        return [
+            one
+            for one in self.question.strategies
+            if not isinstance(one, Step)
+            and not (dear and one.depth and self.series_of(one) == EXPONENTS)
+        ]
 
     @property
     def most(self) -> int:
@@ -205,7 +215,12 @@ class Search:
         fitting = [one.values["flops"] for one in self.found.values() if self._over(one) <= 0]
         most = max(fitting, default=inf)
         ends = (_ENTRIES[0] * most, _ENTRIES[1] * most) if fitting else (0.0, inf)
-        asks = [Ask(one, None, one.name.partition("@")[0]) for one in entries]
+        base = next((one for one in self.found.values() if one.ask.strategy is None), None)
+        asks = [
+            Ask(one, None, one.name.partition("@")[0])
+            for one in entries
+            if base is None or _may_lie(base.values["flops"] * one.scale, ends)
+        ]
         self._ask(asks, flops=ends)
 
     # ---- exponents -----------------------------------------------------------------------------
@@ -265,6 +280,11 @@ class Search:
         error = choice.estimate.error
         rest = sorted(np.flatnonzero(choice.fits), key=lambda at: (error[at], pool.labels[at]))
         return list(dict.fromkeys([*choice.equal, *map(int, rest)]))
+
+
+def _may_lie(nominal: float, ends: tuple[float, float]) -> bool:
+    """Tell whether what should have some flops may lie between ends, as far as rounding goes."""
+    return ends[0] / _ROUNDED <= nominal <= ends[1] * _ROUNDED
 
 
 def rounded(factor: float) -> float:
