@@ -164,14 +164,14 @@ class DropBranch:
         if not module.training or not self.rate:
             return output
         keep = 1 - self.rate
-        shape = (len(output), *(1 for _ in output.shape[1:]))
-        times = output.new_empty(shape).bernoulli_(keep).div_(keep)
-        if self.channels is None:
-            return output * times
-        begin, end = self.channels
-        others = torch.ones_like(output[:1]).repeat(len(output), *(1 for _ in output.shape[1:]))
-        others[:, begin:end] = times
-        return output * others
+        beyond = [1 for _ in output.shape[2:]]
+        times = output.new_empty(len(output), 1, *beyond).bernoulli_(keep).div_(keep)
+        if self.channels is not None:
+            begin, end = self.channels
+            every = output.new_ones(len(output), output.shape[1], *beyond)
+            every[:, begin:end] = times
+            times = every
+        return output * times
 
 
 class DropInputs:

@@ -85,6 +85,16 @@ def restore(
     Raises:
         InputError, KeyError, ValueError, SafetensorError: If the checkpoint is of another run,
             inside of `of_this_run`.
+
+    Example:
+        >>> from convscale.training.states import module_bytes, packed
+        >>> net, other = nn.Linear(2, 3), nn.Linear(2, 3)
+        >>> values, tensors = packed(torch.optim.SGD(net.parameters(), lr=0.1).state_dict())
+        >>> files = {"model.safetensors": module_bytes(net), "optimizer.safetensors": tensors}
+        >>> found = Checkpoint(1, files, {"optimizer": values})
+        >>> restore(found, other, None, torch.optim.SGD(other.parameters(), lr=0.2), None)
+        >>> torch.equal(net.weight, other.weight)
+        True
     """
     fill_module(module, checkpoint.files["model.safetensors"], what="model.safetensors")
     if average is not None:
