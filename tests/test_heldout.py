@@ -65,6 +65,14 @@ def test_intervals_cover_new_misses_as_often_as_they_say():
         assert share == pytest.approx(coverage, abs=0.02)
 
 
+def test_intervals_of_other_misses_cover_what_lies_between_their_quantiles():
+    """Intervals from -0.1 to 0.1 hold misses of up to that, whatever these would tell alone."""
+    groups = ["a", "b"] * 100
+    known = np.tile([-0.1, -0.1, 0.1, 0.1], 50)
+    misses = np.concatenate([np.full(100, 0.05), np.full(100, 0.3)])
+    assert covered(misses, groups, [0.9], known=known) == {0.9: 0.5}
+
+
 def test_a_higher_coverage_has_the_wider_interval():
     found = intervals(np.random.default_rng(2).normal(0, 0.1, 300))
     ends = np.array(list(found.values()))
