@@ -151,11 +151,62 @@ def test_without_series_each_budget_is_chosen_by_itself(tmp_path, capsys):
     assert "Take a network for each" in capsys.readouterr().out
 
 
-def test_where_no_series_has_all_budgets_it_is_said(zoo, capsys):
-    found = document(capsys, *zoo, "--budgets", "1ms,10ms", "--flops", "1.5G")
-    assert found["strategy"] in ("a", "b")
-    alone = document(capsys, *zoo, "--budgets", "4ms", "--column", "params=flops", "--params", "3G")
-    assert alone["strategy"] in ("a", "b")
+def test_budgets_with_the_same_network_are_told(zoo, capsys):
+    found = document(capsys, *zoo, "--budgets", "5ms,8ms,10ms")
+    assert [one["network"] for one in found["series"]] == ["b2", "b2", "b3"]
+    assert "The budgets of 5.00 ms and 8.00 ms have the same network, b2." in found["reason"]
+
+
+def test_a_confidence_holds_for_every_budget(capsys, profile):
+    few = ["--strategies", "w,dWr", "--candidates", "60", "--confidence", "0.9"]
+    base = cs.predict("RegNetY-4.0GF", profile="mine", batch_size=64).latency_ms
+    ends = f"{base / 2}ms,{2 * base}ms"
+    found = document(capsys, "select", "RegNetY-4.0GF", *profile, *few, "--budgets", ends)
+    for one in found["series"]:
+        assert one["values"]["latency_ms"] < one["bounds"]["latency_ms"] <= one["limit"]
+    assert "with 90 % confidence" in found["reason"]
+
+
+def test_a_module_gives_a_series(capsys):
+    from timm import create_model
+
+    module = create_model("resnet10t")
+    found = cs.select_series(
+        module,
+        budgets="flops=60M,200M",
+        resolution=64,
+        strategies=["w", "r"],
+        candidates=10,
+    )
+    assert found.commands == ()
+    for one, built in zip(found.as_document()["series"], found.build(), strict=True):
+        assert built.achieved.flops == one["values"]["flops"] <= one["limit"]
+
+
+def test_a_series_may_repeat_a_network_but_not_lack_one(zoo, capsys):
+    # a2 and all of b are gone: of a there is a1 for both budgets, of d nothing for the first
+    kept = [line for line in ZOO.splitlines() if not line.startswith(("a2", "b"))]
+    with open(zoo[2], "w") as file:
+        file.write("\n".join([*kept, "d2,d,21,4,6e9"]) + "\n")
+    found = document(capsys, *zoo, "--budgets", "1ms,4ms")
+    assert found["strategy"] == "a"
+    assert [one["network"] for one in found["series"]] == ["a1", "a1"]
+    assert found["lacking"] == [{"strategy": "d", "budgets": 1}]
+
+
+def test_where_no_series_has_all_budgets_each_is_chosen_by_itself(zoo, capsys):
+    with open(zoo[2], "a") as file:
+        file.write("c0,,40,0.4,5e8\n")
+    found = document(capsys, *zoo, "--budgets", "0.5ms,4ms")
+    assert found["strategy"] is None
+    assert [one["network"] for one in found["series"]] == ["c0", "c1"]
+    assert found["notes"][0].startswith("No series of the table has a network for each budget")
+
+
+def test_where_no_strategy_has_all_budgets_it_is_infeasible(capsys):
+    words = ["select", "RegNetY-4.0GF", "--resolution", "64", "--strategies", "resnet-rs"]
+    line = refusal(capsys, 3, *words, "--budgets", "flops=0.4G,30G")
+    assert "no strategy has a network for all 2 of them: resnet-rs for 1 of 2." in line
 
 
 def test_text_csv_and_plot_show_the_same_series(tmp_path, capsys):

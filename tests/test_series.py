@@ -57,23 +57,17 @@ def brute(pool, lines, budgets, uncertainty, errors=None):
     first = min(best.values(), key=lambda path: (mean(error, path), mean(logs, path)))
 
     def equal(path):
-        worse = mean(error, path) - mean(error, first)
-        return worse == 0 or worse < margin
+        pairs = zip(path, first, strict=True)
+        return all(error[at] - error[top] < margin or error[at] <= error[top] for at, top in pairs)
 
-    cheap = {}
-    for name, own in best.items():
-        if not equal(own):
-            continue
-        near = [
-            path
-            for path in paths(lines[name])
-            if all(
-                at == mine or error[at] - error[top] < margin or error[at] == error[top]
-                for at, mine, top in zip(path, own, first, strict=True)
-            )
-        ]
-        least = min(near, key=lambda path: (mean(logs, path), mean(error, path)))
-        cheap[name] = least if equal(least) else own
+    cheap = {
+        name: min(
+            filter(equal, paths(lines[name])),
+            key=lambda path: (mean(logs, path), mean(error, path)),
+        )
+        for name, own in best.items()
+        if equal(own)
+    }
     name = min(cheap, key=lambda one: (mean(logs, cheap[one]), mean(error, cheap[one]), one))
     return name, cheap[name], len(cheap)
 

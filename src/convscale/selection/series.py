@@ -2,8 +2,8 @@
 
 Of each strategy, or line, the networks are taken that have the least error at each budget, so that
 a larger budget never has fewer flops. The line with the least mean error over the budgets is the
-best; of lines whose mean differs by less than the uncertainty the cheapest is chosen, and at each
-budget the cheapest of its networks that equal the best line's.
+best. Lines whose errors are at no budget worse than the best one's by the uncertainty equal it, and
+that with the cheapest networks is chosen; these are at each budget the cheapest that equal its own.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class SeriesChoice:
         own: For each budget the choice among all candidates.
         chosen: The series; None where no line has a network for each budget.
         others: The best series of each other line, the best first.
-        equal: How many lines differ from the best by less than the uncertainty.
+        equal: How many lines are at no budget worse than the best by the uncertainty.
         lacking: Lines without a network for some budget, with how many budgets they have one for.
         tried: How many lines have a network for each budget.
     """
@@ -253,11 +253,14 @@ def _line(name: str, path: tuple[int, ...], own: Selection) -> Line:
 
 
 def _equals(line: Line, best: Line, own: Selection) -> bool:
-    """Tell whether a line's mean error differs from the best one's by less than the uncertainty."""
+    """Tell whether a line equals the best one: at no budget is it worse by the uncertainty."""
+    error = own.estimate.error
     pairs = zip(line.places, best.places, strict=True)
-    margins = [float(own.estimate.margin(first)[place]) for place, first in pairs]
-    worse = line.error - best.error
-    return worse == 0 or worse < float(np.mean(margins))
+    return all(
+        error[place] <= error[first]
+        or error[place] - error[first] < own.estimate.margin(first)[place]
+        for place, first in pairs
+    )
 
 
 def _cheapest(
@@ -272,11 +275,9 @@ def _cheapest(
     at = np.asarray(places, dtype=np.intp)
     error = own.estimate.error
     allowed = fits[:, at].copy()
-    for row, (first, mine) in enumerate(zip(best.places, line.places, strict=True)):
+    for row, first in enumerate(best.places):
         worse = error[at] - error[first]
-        equal = (worse < own.estimate.margin(first)[at]) | (worse == 0)
-        allowed[row] &= equal | (at == mine)
+        allowed[row] &= (worse < own.estimate.margin(first)[at]) | (worse <= 0)
     path = _path(own, at, allowed, sizes[at], by_error=False)
     assert path is not None  # its own best path is one
-    cheap = _line(line.name, path, own)
-    return cheap if _equals(cheap, best, own) else line
+    return _line(line.name, path, own)

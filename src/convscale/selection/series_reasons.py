@@ -72,6 +72,7 @@ def _sentences(choice: SeriesChoice, names: Sequence[str]) -> Iterator[str]:
         return
     yield from _chosen(choice, choice.chosen, asked)
     yield f"Its networks are {_listed(choice, names)}."
+    yield from _shared(choice, names)
     yield _gains(choice)
     for line in choice.others[:_RIVALS]:
         loss = own.objective.show_loss(line.error, choice.chosen.error)
@@ -94,9 +95,19 @@ def _chosen(choice: SeriesChoice, line: Line, asked: str) -> Iterator[str]:
         yield f"For {asked}, {line.name} gives the best series of {of} strategies: {over}."
     else:
         yield (
-            f"For {asked}, {choice.equal} of {of} strategies give series that differ by less than "
-            f"the uncertainty, and that of {line.name} is the cheapest: {over}."
+            f"For {asked}, {choice.equal} of {of} strategies give series that differ at no budget "
+            f"by more than the uncertainty, and that of {line.name} is the cheapest: {over}."
         )
+
+
+def _shared(choice: SeriesChoice, names: Sequence[str]) -> Iterator[str]:
+    """Name the budgets that have the same network: nothing between them is better."""
+    for at, place in enumerate(choice.places):
+        own = [row for row, other in enumerate(choice.places) if other == place]
+        if len(own) > 1 and own[0] == at:
+            limits = [choice.budgets[row] for row in own]
+            shown = _joined([one.metric.show(one.limit) for one in limits])
+            yield f"The budgets of {shown} have the same network, {names[at]}."
 
 
 def _listed(choice: SeriesChoice, names: Sequence[str]) -> str:
