@@ -203,12 +203,6 @@ def test_where_no_series_has_all_budgets_each_is_chosen_by_itself(zoo, capsys):
     assert found["notes"][0].startswith("No series of the table has a network for each budget")
 
 
-def test_where_no_strategy_has_all_budgets_it_is_infeasible(capsys):
-    words = ["select", "RegNetY-4.0GF", "--resolution", "64", "--strategies", "resnet-rs"]
-    line = refusal(capsys, 3, *words, "--budgets", "flops=0.4G,30G")
-    assert "no strategy has a network for all 2 of them: resnet-rs for 1 of 2." in line
-
-
 def test_text_csv_and_plot_show_the_same_series(tmp_path, capsys):
     table, plot = tmp_path / "series.csv", tmp_path / "series.svg"
     words = [*FAMILY, "--budgets", "flops=2G,8G", "--csv", str(table), "--plot", str(plot)]
@@ -273,3 +267,22 @@ def test_the_law_of_trials_chooses_a_series(tmp_path, capsys):
     found = document(capsys, *words, *few)
     assert found["strategy"] == "dWr"
     assert found["error"]["mean"] == pytest.approx(sum(one["error"] for one in found["series"]) / 2)
+
+
+def test_a_base_that_no_strategy_scales_is_a_series_by_itself(capsys):
+    words = ["select", "ResNet-50", "--strategies", "resnet-rs", "--budgets", "flops=5G,30G"]
+    found = document(capsys, *words)
+    assert [one["network"] for one in found["series"]] == ["ResNet-50", "ResNet-50"]
+    assert any("Left out: ResNet-50@resnet-rs." in note for note in found["notes"])
+
+
+def test_of_a_table_alone_all_entries_are_tried(capsys):
+    words = ["select", "RegNetY-4.0GF", "--strategies", "efficientnet-table", "--flops", "30G"]
+    found = document(capsys, *words, "--uncertainty", "0")
+    flops = {
+        name: cs.scale("RegNetY-4.0GF", strategy=name, rounding="reference", weights=False).achieved
+        for name in (f"efficientnet-table@b{at}" for at in range(8))
+    }
+    fitting = {name: one.flops for name, one in flops.items() if one.flops <= 30e9}
+    assert found["strategy"] == max(fitting, key=lambda name: fitting[name])
+    assert found["values"]["flops"] == max(fitting.values())

@@ -211,8 +211,15 @@ class Search:
         return Ray(floor=low, ceiling=high, slope=slope, start=start, most=5)
 
     def _entries(self, entries: Sequence[Step]) -> None:
-        """Try the entries of tables that come near the largest network that fits."""
-        fitting = [one.values["flops"] for one in self.found.values() if self._over(one) <= 0]
+        """Try the entries of tables that come near the largest network that fits.
+
+        All of them where no strategy was followed, which tells how large it may be.
+        """
+        fitting = [
+            one.values["flops"]
+            for one in self.found.values()
+            if self._rays and self._over(one) <= 0
+        ]
         most = max(fitting, default=inf)
         ends = (_ENTRIES[0] * most, _ENTRIES[1] * most) if fitting else (0.0, inf)
         base = next((one for one in self.found.values() if one.ask.strategy is None), None)

@@ -187,6 +187,7 @@ def _lines(searches: Sequence[SeriesSearch], rows: Sequence[_Row]) -> dict[str, 
     for search in searches:
         base, known = search.source.name, search.lines
         first = known.pop("base", {})
+        known = known or {"base": first}  # where no strategy gave anything
         for name, own in known.items():
             steps = any(isinstance(one.ask.strategy, Step) for one in own.values())
             whole = own if steps else {**own, **first}
