@@ -184,6 +184,13 @@ def test_equal_strategies_are_tried_once():
     assert names == ["dWr", "w"]
 
 
+def test_no_factor_leaves_the_range_not_even_of_a_table():
+    found = cs.select("RegNetX-400MF", limits=["flops<=1G"], factors=(0.8, 1.5))
+    asks = [entry.scaled.ask for entry in found.entries if entry.scaled.ask.strategy]
+    scales = [getattr(ask.strategy, "scale", ask.factor) for ask in asks]
+    assert 0.8 <= min(scales) < max(scales) <= 1.5
+
+
 def test_two_searches_give_the_same_answer():
     first, second = (
         cs.select("EfficientNet-B0", limits=["flops<=1G"], candidates=300).as_document()

@@ -223,9 +223,11 @@ class Search:
         most = max(fitting, default=inf)
         ends = (_ENTRIES[0] * most, _ENTRIES[1] * most) if fitting else (0.0, inf)
         base = next((one for one in self.found.values() if one.ask.strategy is None), None)
+        low, high = self.question.factors
         asks = [
             Ask(one, None, one.name.partition("@")[0])
             for one in entries
+            if low <= one.scale <= high
             if base is None or _may_lie(base.values["flops"] * one.scale, ends)
         ]
         self._ask(asks, flops=ends)
