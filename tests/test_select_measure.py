@@ -209,6 +209,34 @@ def test_scaled_networks_are_searched_again_for_what_fits_here(tmp_path, timed, 
     assert list(frame["network"][frame["chosen"]]) == [chosen.entry.network]
 
 
+def test_a_correction_that_was_too_large_is_taken_back(tmp_path, timed, monkeypatch):
+    monkeypatch.setenv("CONVSCALE_PROFILES", str(tmp_path))
+    cs.save_profile(hand_made())
+    limit = 2 * cs.predict("RegNetY-4.0GF", profile="mine", batch_size=64).latency_ms
+
+    def uneven(name):  # the large are slower than the small by more than is predicted
+        told = cs.predict(name, profile="mine", batch_size=64).latency_ms
+        return (8 if told > 0.8 * limit else 3) * told
+
+    timed(uneven)
+    found = cs.select(
+        "RegNetY-4.0GF",
+        limits=[f"latency<={limit}ms"],
+        profile="mine",
+        batch_size=64,
+        strategies=["w", "dWr"],
+        candidates=60,
+        measure=2,
+    )
+    told = found.measured
+    chosen = told.finalists[told.chosen]
+    assert told.ratio == pytest.approx(3 * 1.03)
+    assert 0.8 * limit < chosen.measured_ms <= limit
+    by_batch = [one.fits for one in told.finalists]
+    assert not any(by_batch[:2])
+    assert all(by_batch[2:])
+
+
 def test_finalists_are_no_near_copies():
     found = cs.select("RegNetY-4.0GF", limits=["flops<=8G"], candidates=400)
     places = [at for _, at in zip(range(8), finalists(found), strict=False)]

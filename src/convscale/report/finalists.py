@@ -9,13 +9,18 @@ from rich.table import Table
 
 from convscale.quantities import format_ms, format_resolution
 from convscale.report.layout import add_row, noted, table_of, titled
+from convscale.report.names import Names
 from convscale.report.sentences import conditions_text
 from convscale.runtime.measurement import Failure, Measurement
 from convscale.study.measured import Finalist, Measured
 
 
-def finalist_parts(found: Measured) -> list[RenderableType]:
+def finalist_parts(found: Measured, names: Names) -> list[RenderableType]:
     """Show what was measured of the finalists beside what was predicted, and the conditions.
+
+    Args:
+        found: The finalists.
+        names: What is left out of their names.
 
     Example:
         >>> finalist_parts.__name__
@@ -23,25 +28,25 @@ def finalist_parts(found: Measured) -> list[RenderableType]:
     """
     title = "Finalists, measured on this machine"
     conditions = conditions_text(found.conditions, batch_size=found.batch_size)
-    return [titled(title, _table(found)), conditions, *noted(found.notes)]
+    return [titled(title, _table(found, names)), conditions, *noted(found.notes)]
 
 
-def _table(found: Measured) -> Table:
+def _table(found: Measured, names: Names) -> Table:
     predicted = any(one.predicted_ms is not None for one in found.finalists)
     error = found.finalists[found.chosen].error.partition(" ")[0]
-    heads = ["predicted<", "over predicted<"] if predicted else []
+    heads = ["predicted<", "ratio<"] if predicted else []
     head, rest = heads[:1], heads[1:]
     table = table_of("network", "px<", f"{error}<", *head, "measured<", "spread<", *rest, "")
     for row, one in enumerate(found.finalists):
-        cells = list(_cells(one, predicted=predicted))
+        cells = list(_cells(one, names, predicted=predicted))
         style = "bold" if row == found.chosen else None
         add_row(table, *cells, _mark(found, row), style=style)
     return table
 
 
-def _cells(one: Finalist, *, predicted: bool) -> Iterator[str]:
+def _cells(one: Finalist, names: Names, *, predicted: bool) -> Iterator[str]:
     own, side = one.outcome, one.entry.resolution
-    yield one.entry.network
+    yield names.short(one.entry.network)
     yield format_resolution(own.resolution if side is None else side)
     yield one.error.partition(" ")[2]
     if predicted:

@@ -12,6 +12,7 @@ from rich.text import Text
 from convscale.quantities import format_resolution
 from convscale.report.finalists import finalist_parts
 from convscale.report.layout import add_row, noted, table_of, titled
+from convscale.report.names import Names
 from convscale.selection.metrics import metric
 from convscale.selection.reasons import closest
 
@@ -27,8 +28,7 @@ def selection_parts(found: ZooSelection) -> list[RenderableType]:
     Example:
         >>> import tempfile
         >>> from pathlib import Path
-        >>> from convscale.report.finalists import finalist_parts
-    from convscale.report.layout import plain_lines
+        >>> from convscale.report.layout import plain_lines
         >>> from convscale.study.selecting import select
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     file = Path(folder, "mine.csv")
@@ -44,12 +44,12 @@ def selection_parts(found: ZooSelection) -> list[RenderableType]:
     size = f"({len(own.front)} of {len(own.pool)} candidates)"
     side = found.chosen.resolution
     take = f"Take {found.chosen.network}" + (f" at {format_resolution(side)} px" if side else "")
-    head = [Text(take, style="bold"), *_abbreviated(found)]
-    table = Group(*head, titled(f"{title} {size}", _front(found)))
-    parts: list[RenderableType] = [table]
+    names = _names(found)
+    head: list[RenderableType] = [Text(take, style="bold"), *names.said]
+    front = titled(f"{title} {size}", _front(found))
+    parts: list[RenderableType] = [Group(*head, front)]
     if found.measured is not None:
-        first = Group(Text(take, style="bold"), *finalist_parts(found.measured))
-        parts = [first, titled(f"{title} {size}", _front(found))]
+        parts = [Group(*head, *finalist_parts(found.measured, names)), front]
     if found.bases:
         parts += [titled("Best of each strategy", _strategies(found))]
     if len(found.alpha_curve) > 1:
@@ -58,29 +58,8 @@ def selection_parts(found: ZooSelection) -> list[RenderableType]:
     return parts if found.command is None else [*parts, f"Build it: {found.command}"]
 
 
-def _abbreviated(found: ZooSelection) -> list[Text]:
-    """Say what tables leave out of names; nothing where they are whole."""
-    lead, end = _common(found)
-    said = f"In tables, names stand for {lead}NAME{end}."
-    return [Text(said)] if lead else []
-
-
-def _common(found: ZooSelection) -> tuple[str, str]:
-    """Return what the names of all scaled versions begin and end with, if of one base."""
-    if len(found.bases) != 1:
-        return "", ""
-    names = [entry.network for entry in found.entries]
-    lead = f"{found.bases[0]}@"
-    scaled = [name.removeprefix(lead) for name in names if name.startswith(lead)]
-    ends = {end for name in scaled if len(parts := name.split(":")) == 3 for end in parts[2:]}
-    return (lead, f":{ends.pop()}" if len(ends) == 1 else "") if scaled else ("", "")
-
-
-def _short(found: ZooSelection, at: int) -> str:
-    """Return a candidate's name without what all have."""
-    lead, end = _common(found)
-    name = found.entries[at].network
-    return name.removeprefix(lead).removesuffix(end) if lead else name
+def _names(found: ZooSelection) -> Names:
+    return Names.of(found.bases, [entry.network for entry in found.entries])
 
 
 def shown(found: ZooSelection) -> list[int]:
@@ -167,7 +146,7 @@ def _cells(
     own, entry = found.found, found.entries[at]
     error = own.objective.show(float(own.estimate.error[at]))
     return [
-        _short(found, at),
+        _names(found).short(entry.network),
         *([format_resolution(entry.resolution) if entry.resolution else ""] if sides else []),
         *([own.pool.series[at]] if series else []),
         error.removeprefix(f"{own.objective.name} "),

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from convscale.quantities import format_resolution
 from convscale.report.layout import add_row, noted, table_of, titled
+from convscale.report.names import Names
 from convscale.selection.metrics import metric
 from convscale.selection.series_reasons import budgets_text, gain_text, mean_text
 
@@ -60,6 +61,10 @@ def _take(found: NetworkSeries) -> str:
     return f"Take the series of {found.strategy}"
 
 
+def _names(found: NetworkSeries) -> Names:
+    return Names.of(found.bases, [one.network for one in (*found.members, *found.entries)])
+
+
 def _networks(found: NetworkSeries) -> Table:
     choice, pool = found.choice, found.choice.own[0].pool
     budget = choice.budgets[0].on
@@ -78,7 +83,7 @@ def _networks(found: NetworkSeries) -> Table:
         add_row(
             table,
             limit.metric.show(limit.limit),
-            entry.network,
+            _names(found).short(entry.network),
             *([format_resolution(entry.resolution) if entry.resolution else ""] if sides else []),
             *(told.removeprefix(f"{one} ") for one in error),
             *(metric(name).show(float(pool.values[name][place])) for name in names),
@@ -87,13 +92,13 @@ def _networks(found: NetworkSeries) -> Table:
 
 
 def _gains(found: NetworkSeries) -> Table:
-    choice = found.choice
+    choice, names = found.choice, _names(found)
     table = table_of("budget<", "network of its own", "gains", "")
     for at, own in enumerate(choice.own):
         limit = choice.budgets[at]
         told = gain_text(choice, at)
         equal = "equal" if choice.same(at) and told != "nothing" else ""
-        label = "the same" if own.chosen == choice.places[at] else own.label
+        label = "the same" if own.chosen == choice.places[at] else names.short(own.label)
         add_row(table, limit.metric.show(limit.limit), label, told, equal)
     return table
 

@@ -30,6 +30,7 @@ from convscale.study.trials import Progress
 from convscale.study.zoo_selection import Entry, ZooSelection
 
 _BATCHES = 3  # how often finalists are looked for, if none fits
+_CLOSE = 0.9  # of a correction, below which what it left out is looked for again
 _SPARE = 1.03  # what predictions are corrected by beyond what was measured
 
 Choose = Callable[[float], ZooSelection]
@@ -96,6 +97,7 @@ def choose_measured(
     done: list[Finalist] = []
     skipped: list[str] = []
     order: list[int] | None = None
+    best: _Decided | None = None
     for _ in range(_BATCHES):
         places, subjects = _built(found, finals.count, done, skipped, order)
         if not places:
@@ -107,21 +109,47 @@ def choose_measured(
         ]
         row = _decided(found, places, batch, cost or "latency_ms")
         if row is not None:
-            notes = [
-                *measuring_notes(batch, limits, note, skipped, ratio, finals.rounds),
-                *doubts_of(batch[row], batch, limits),
-            ]
-            told = _told([*done, *batch], len(done) + row, places[row], ratio, notes)
-            return replace(found, measured=told)
+            made = _Decided(found, places[row], row, tuple(batch), len(done), ratio)
+            best = made if best is None or made.error < best.error else best
         done += batch
         corrected = ratio_of(batch)
+        if best is not None and (row is None or not _has_room(ratio, corrected)):
+            break
         if corrected is not None:
-            ratio = _SPARE * max(corrected, ratio)
+            ratio = _SPARE * (max(corrected, ratio) if best is None else corrected)
             try:
-                found = choose(ratio)
+                found, order = choose(ratio), None
             except BudgetError:  # by prediction nothing fits any more: the fastest are tried
                 order = quickest(found)
-    raise none_fits(done, skipped, limits)
+    if best is None:
+        raise none_fits(done, skipped, limits)
+    notes = [
+        *measuring_notes(best.batch, limits, note, skipped, best.ratio, finals.rounds),
+        *doubts_of(best.batch[best.row], best.batch, limits),
+    ]
+    told = _told(done, best.before + best.row, best.at, best.ratio, notes)
+    return replace(best.found, measured=told)
+
+
+@dataclass(frozen=True)
+class _Decided:
+    """A choice among finalists, and where they stand."""
+
+    found: ZooSelection
+    at: int
+    row: int
+    batch: tuple[Finalist, ...]
+    before: int
+    ratio: float
+
+    @property
+    def error(self) -> float:
+        return float(self.found.found.estimate.error[self.at])
+
+
+def _has_room(ratio: float, corrected: float | None) -> bool:
+    """Tell whether predictions were corrected by far more than what was measured then."""
+    return ratio > 1 and corrected is not None and _SPARE * corrected < _CLOSE * ratio
 
 
 def setting_of(how: Conditions, finals: Finals) -> tuple[Setting, str | None]:
