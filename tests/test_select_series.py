@@ -219,6 +219,7 @@ def test_text_csv_and_plot_show_the_same_series(tmp_path, capsys):
         assert one["network"] in out
         assert one["command"] in out
     assert "What a strategy of its own for each budget would gain" in out
+    assert "In tables, names stand for RegNetY-4.0GF@NAME:reference." in out
     assert "plotly" in page.read_text()
 
 

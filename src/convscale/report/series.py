@@ -39,7 +39,8 @@ def series_parts(found: NetworkSeries) -> list[RenderableType]:
     """
     choice = found.choice
     head = "Take a network for each" if found.strategy is None else _take(found)
-    first = Group(Text(head, style="bold"), titled(f"For {budgets_text(choice)}", _networks(found)))
+    lines = [Text(head, style="bold"), *_names(found).said]
+    first = Group(*lines, titled(f"For {budgets_text(choice)}", _networks(found)))
     parts: list[RenderableType] = [first]
     if choice.chosen is not None:
         title = "What a strategy of its own for each budget would gain"
