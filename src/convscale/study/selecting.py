@@ -203,8 +203,8 @@ def select_series(
 
     Example:
         >>> found = select_series("RegNetY-4.0GF", budgets="flops=2G,8G", candidates=200)
-        >>> [member.resolution for member in found.members], len(found.commands)
-        ([224, 224], 2)
+        >>> len(found.members), len(found.commands)
+        (2, 2)
     """
     request = requested(networks, **options)
     if request.finals is not None:
