@@ -112,7 +112,7 @@ class _Worker:
         try:
             while self._one(self._todo.get_nowait()):
                 self._done.put(True)
-        except queue.Empty:
+        except queue.Empty:  # every network has been taken: the thread is done
             pass
         finally:
             self._done.put(False)
