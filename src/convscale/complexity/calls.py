@@ -91,6 +91,10 @@ class OperatorCall:
     tensor that comes or goes. `sources` are the positions, among the calls of the pass, of those
     that wrote what this call reads; none for what the network was given, and for weights.
 
+    Where the run was that of a network under autocast: `cast` is the precision, `full` or `half`,
+    to which the network's own code casts a tensor, a call that another precision does not make;
+    `autocast` is false where the code has turned automatic casts off.
+
     Example:
         >>> call = OperatorCall("act", "aten.relu", "activation", bytes_read=64, bytes_written=64)
         >>> call.bytes_moved
@@ -110,6 +114,8 @@ class OperatorCall:
     output_shapes: tuple[Shape, ...] = ()
     geometry: Geometry | None = None
     sources: tuple[int, ...] = ()
+    cast: str = ""
+    autocast: bool = True
 
     @property
     def bytes_moved(self) -> int:

@@ -14,6 +14,7 @@ from convscale.complexity.recording import Recorder
 from convscale.complexity.tally import listen
 from convscale.complexity.views import Operators
 from convscale.errors import InputError
+from convscale.network.autocast import Autocast
 from convscale.network.copies import full_copy, without_foreign_hooks
 from convscale.network.execution import ForwardError, run
 from convscale.network.feeding import feed_of
@@ -46,6 +47,7 @@ def record_network(
     dtype: str = "float32",
     batch_size: int = 1,
     rules: Mapping[str, OwnRule] | None = None,
+    autocast: bool = False,
 ) -> Operators:
     """Record the operators of one forward pass of a batch, without memory for weights.
 
@@ -56,6 +58,8 @@ def record_network(
         dtype: The dtype of every floating tensor, which gives its bytes.
         batch_size: Images in the forward pass.
         rules: Rules for operators, beside those that the network brings.
+        autocast: Whether to record the casts too that the network's own code makes under
+            autocast, of tensors that are in half precision there.
 
     Raises:
         InputError: If an argument is wrong, or the network cannot run at the resolution.
@@ -72,7 +76,7 @@ def record_network(
     module = network.build("meta")
     feed.check_batch(module, batch_size)
 
-    def record(module: nn.Module) -> list[OperatorCall]:
+    def record(module: nn.Module, casts: Autocast | None = None) -> list[OperatorCall]:
         inputs = feed.inputs(module, batch=batch_size)
         recorder = Recorder(
             module,
@@ -80,12 +84,28 @@ def record_network(
             item_bytes=ITEM_BYTES[dtype],
             convention=convention,
             rules={**network.rules, **(rules or {})},
+            autocast=casts,
         )
         handle = listen([recorder])
-        run(module, inputs.args, recorder, keywords=inputs.kwargs, handle=handle)
+        run(
+            module,
+            inputs.args,
+            recorder,
+            keywords=inputs.kwargs,
+            handle=handle,
+            autocast=casts,
+        )
         return recorder.calls
 
-    calls, notes = _with_fallback(network, module, feed.asked, record)
+    notes: tuple[str, ...] = ()
+    if autocast and _all_full(module):
+        try:
+            calls = record(module, Autocast())
+        except ForwardError as error:
+            calls, notes = _with_fallback(network, module, feed.asked, record)
+            notes = notes or (_unseen(error),)
+    else:
+        calls, notes = _with_fallback(network, module, feed.asked, record)
     return Operators(
         network=network.name,
         resolution=feed.sides(module),
@@ -97,6 +117,16 @@ def record_network(
         calls=tuple(calls),
         notes=(*notes, *(several(feed.inputs(module)) if feed.has_own_batch(module) else ())),
     )
+
+
+def _all_full(module: nn.Module) -> bool:
+    """Tell whether all parameters are in the precision from which autocast casts them."""
+    return all(parameter.dtype is torch.float32 for parameter in module.parameters())
+
+
+def _unseen(error: ForwardError) -> str:
+    """Say that a network that runs does not run as under autocast."""
+    return f"Casts that the network makes under autocast are not seen: {error.reason}."
 
 
 def _with_fallback(

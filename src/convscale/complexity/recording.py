@@ -13,6 +13,7 @@ from torch import nn
 from convscale.complexity.calls import OTHER_PRODUCT, OperatorCall
 from convscale.complexity.conventions import convention_named
 from convscale.complexity.kinds import geometry_of, kind_of, reads_part, written_only
+from convscale.network.autocast import Autocast
 from convscale.network.contractions import rule_of
 from convscale.network.execution import Observer
 from convscale.network.products import (
@@ -40,6 +41,7 @@ class Recorder(Observer):
         item_bytes: Bytes of a floating element.
         convention: The convention of flops and acts.
         rules: Rules for operators of the user's own.
+        autocast: What the run is given for the precision of tensors under autocast.
 
     Example:
         >>> from convscale.network.execution import run
@@ -58,7 +60,9 @@ class Recorder(Observer):
         item_bytes: int = 4,
         convention: str = "default",
         rules: Mapping[str, OwnRule] | None = None,
+        autocast: Autocast | None = None,
     ) -> None:
+        self._autocast = autocast
         self.calls: list[OperatorCall] = []
         self._rules = checked_rules(rules)
         self._item_bytes = item_bytes
@@ -115,6 +119,8 @@ class Recorder(Observer):
                 output_shapes=tuple(tuple(t.shape) for t in results),
                 geometry=geometry,
                 sources=sources,
+                cast=_cast(func, operands, results) if self._autocast is not None else "",
+                autocast=self._autocast is None or self._autocast.on,
             )
         )
 
@@ -245,6 +251,17 @@ class LateRecorder(Observer):
         """Record a call."""
         if self._recorder is not None:
             self._recorder.visit(func, args, kwargs, output, path)
+
+
+_PRECISIONS = {torch.float32: "full", torch.float16: "half"}
+
+
+def _cast(func: Any, operands: list[torch.Tensor], results: list[torch.Tensor]) -> str:
+    """Return the precision to which a call casts; nothing where it does something else."""
+    if func._opname != "_to_copy" or not operands or operands[0].dtype is results[0].dtype:
+        return ""
+    known = operands[0].dtype in _PRECISIONS
+    return _PRECISIONS.get(results[0].dtype, "") if known else ""
 
 
 def _packed_elements(value: object) -> int:

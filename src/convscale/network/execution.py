@@ -14,6 +14,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from convscale.errors import ConvscaleError
+from convscale.network.autocast import Autocast, as_on_gpu
 from convscale.network.copies import blank_like
 from convscale.network.dependence import dependence, place, without_meta
 
@@ -83,7 +84,7 @@ class Observer:
 # device, where PyTorch decomposes them in Python.
 _ALIKE = frozenset(
     (
-        "native_batch_norm native_layer_norm native_group_norm gelu silu sigmoid hardswish "
+        "native_batch_norm native_layer_norm native_group_norm relu gelu silu sigmoid hardswish "
         "_softmax _safe_softmax"
     ).split()
 )
@@ -148,16 +149,25 @@ def _is_composite(func: Any) -> bool:
 
 
 class _Dispatch(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    def __init__(self, observers: tuple[Observer, ...], stack: list[str]) -> None:
+    def __init__(
+        self, observers: tuple[Observer, ...], stack: list[str], autocast: Autocast | None
+    ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._observers = observers
         self._stack = stack
+        self._autocast = autocast
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if _is_composite(func):
             with self:
                 return func._op_dk(_COMPOSITE, *args, **(kwargs or {}))  # as outside of it
-        output = _call(func, args, kwargs or {})
+        operands = args
+        if self._autocast is not None:
+            if self._autocast.inside(func, args):
+                return args[0]
+            operands = self._autocast.operands(func, args)
+            args = self._autocast.seen(func, args)
+        output = _call(func, operands, kwargs or {})
         for observer in self._observers:
             observer.visit(func, args, kwargs or {}, output, self._stack[-1])
         return output
@@ -166,13 +176,21 @@ class _Dispatch(TorchDispatchMode):  # type: ignore[no-untyped-call]
 class _Functions(TorchFunctionMode):
     """Hand every call of a function of PyTorch, before it becomes operators, to a handler."""
 
-    def __init__(self, handle: Handle, stack: list[str]) -> None:
+    def __init__(self, handle: Handle | None, stack: list[str], autocast: Autocast | None) -> None:
         super().__init__()
         self._handle = handle
         self._stack = stack
+        self._autocast = autocast
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        return self._handle(func, args, kwargs or {}, self._stack[-1])
+        if self._autocast is None:
+            return self._handled(func, args, kwargs or {})
+        inner = None if self._handle is None else self._handled
+        return self._autocast.call(func, args, kwargs or {}, inner)
+
+    def _handled(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        assert self._handle is not None
+        return self._handle(func, args, kwargs, self._stack[-1])
 
 
 def run(
@@ -182,6 +200,7 @@ def run(
     keywords: Mapping[str, Any] | None = None,
     handle: Handle | None = None,
     training: bool = False,
+    autocast: Autocast | None = None,
 ) -> Any:
     """Run a module of our own (a copy) and show it to observers.
 
@@ -193,6 +212,8 @@ def run(
         handle: Makes each call of a function: handle(function, args, kwargs, path) returns
             its result.
         training: Whether it runs as it does in training; in evaluation mode if not.
+        autocast: Gives tensors the precision that they have on a GPU under autocast; for modules
+            on the meta device.
 
     Returns:
         The output of the module.
@@ -212,8 +233,9 @@ def run(
     with _hooked(module, stack, observers), torch.no_grad(), torch.device(device):
         try:
             with (
-                _Dispatch(observers, stack),
-                _Functions(handle, stack) if handle else nullcontext(),
+                as_on_gpu() if autocast else nullcontext(),
+                _Dispatch(observers, stack, autocast),
+                _Functions(handle, stack, autocast) if handle or autocast else nullcontext(),
             ):
                 return module(*inputs, **given)
         except ConvscaleError:

@@ -1,7 +1,8 @@
 """What tensors are while a network runs: their precision under autocast, their layout. No torch.
 
 PyTorch's autocast runs products in half precision and a list of operators in full precision; all
-others keep what comes, or take the wider of several. Weights are kept in full precision.
+others keep what comes, or take the wider of several. Weights are kept in full precision. The code
+of a network may cast tensors too, or turn autocast off, which its calls tell.
 """
 
 from __future__ import annotations
@@ -86,15 +87,22 @@ def flow(calls: Sequence[OperatorCall]) -> Flow:
         (('convolution', 'native_layer_norm'), [1.0, 1.0], [0.0, 1.0])
     """
     held: list[_Held | None] = []
+    halved: set[int] = set()  # what is computed of weights, and held in half precision
     rows: list[_Row] = []
     names = kernels(calls)
     follow = cache(_follow)  # operators alike that read what is held alike: most of a network
-    for name, call in zip(names, calls, strict=True):
+    for place, (name, call) in enumerate(zip(names, calls, strict=True)):
         mine = tuple([one for place in call.sources if (one := held[place]) is not None])
         if not mine and call.bytes_read > call.weight_bytes:
             mine = _GIVEN
-        weighted = call.weight_bytes > 0 and () not in call.input_shapes
-        state, row = follow(name, call.kind, mine, weighted, call.operator.endswith("_"))
+        half = not halved.isdisjoint(call.sources)
+        weighted = call.weight_bytes > 0 and () not in call.input_shapes and not half
+        in_place = call.operator.endswith("_")
+        state, row = follow(name, call.kind, mine, weighted, in_place, call.autocast)
+        if call.cast:
+            state, row = _cast(call.cast == "full", state, row)
+        if state is None and (call.cast == "half" or (half and not call.cast)):
+            halved.add(place)
         held.append(state)
         rows.append(row)
     columns = np.array(rows, dtype=np.float64).reshape(len(calls), 6).T
@@ -116,7 +124,7 @@ def kernels(calls: Sequence[OperatorCall]) -> tuple[str, ...]:
 
     A run without memory takes some operators apart: attention into two products (`attention`)
     and a softmax (`_safe_softmax`, which attention alone calls), a linear layer into a product
-    and the addition of its bias (`bias`).
+    and the addition of its bias (`bias`). What the network's own code casts is `cast`.
 
     Example:
         >>> product = OperatorCall("a", "aten.mm", "linear")
@@ -125,7 +133,7 @@ def kernels(calls: Sequence[OperatorCall]) -> tuple[str, ...]:
         ('mm', 'bias')
     """
     known = cache(bare)
-    names = [known(call.operator) for call in calls]
+    names = ["cast" if call.cast else known(call.operator) for call in calls]
     for place, call in enumerate(calls):
         if names[place] == "add" and call.weight_bytes and len(call.sources) == 1:
             names[place] = "bias" if names[call.sources[0]] == "mm" else "add"
@@ -154,7 +162,12 @@ _Row = tuple[float, float, float, float, float, float]  # as the arrays of a flo
 
 
 def _follow(
-    name: str, kind: str, mine: tuple[_Held, ...], weighted: bool, in_place: bool
+    name: str,
+    kind: str,
+    mine: tuple[_Held, ...],
+    weighted: bool,
+    in_place: bool,
+    automatic: bool,
 ) -> tuple[_Held | None, _Row]:
     """Return how an operator's result is held, and its row of the flow.
 
@@ -164,13 +177,14 @@ def _follow(
         mine: How what it reads is held.
         weighted: Whether it reads weights, beside tensors that are all more than numbers.
         in_place: Whether its result takes the place of what it read.
+        automatic: Whether autocast casts what it reads.
     """
     if not mine:  # of weights alone
         return None, (1.0, 1.0, 0.0, 0.0, 0.0, 0.0)
     share = sum([one.full for one in mine]) / len(mine)
-    if kind in _PRODUCTS:
+    if automatic and kind in _PRODUCTS:
         read, full, cast = 0.0, False, share
-    elif name in _FULL or name.startswith("upsample_"):
+    elif automatic and (name in _FULL or name.startswith("upsample_")):
         read, full, cast = 1.0, True, 1.0 - share
     else:
         read, cast = share, 0.0
@@ -194,6 +208,12 @@ def _follow(
         loose=attends or (own.loose and wanted_nhwc is None),
     )
     return state, (read, float(full), cast, float(own.last), float(moved), float(moved_nhwc))
+
+
+def _cast(full: bool, state: _Held | None, row: _Row) -> tuple[_Held | None, _Row]:
+    """Return how the result of a cast is held, and its row: one precision is read, one written."""
+    told = (float(not full), float(full))
+    return state and state._replace(full=full), (*told, 0.0, *row[3:])
 
 
 def _wanted(name: str, kind: str) -> bool | None:

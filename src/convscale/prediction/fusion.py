@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from convscale.complexity.calls import KINDS
 from convscale.errors import InputError
+from convscale.prediction.casts import without_casts
 from convscale.prediction.execution import Execution
 from convscale.prediction.workload import Floats, Workload
 
@@ -93,6 +94,8 @@ def fused(work: Workload) -> Workload:
 def executed(work: Workload, execution: Execution) -> Workload:
     """Return a pass as it is executed: in kernels where it is compiled, else as it is.
 
+    Casts that the network's own code makes under autocast are part of it under autocast alone.
+
     Example:
         >>> from convscale.complexity.calls import OperatorCall
         >>> from convscale.prediction.workload import workload
@@ -100,6 +103,8 @@ def executed(work: Workload, execution: Execution) -> Workload:
         >>> executed(work, Execution()) is work
         True
     """
+    if execution.dtype != "amp":
+        work = without_casts(work)
     return fused(work) if execution.mode == "compiled" else work
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 FOLDER = "CONVSCALE_CACHE"
-_FORMAT = 2  # raised when a workload holds other things
+_FORMAT = 3  # raised when a workload holds other things
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ def _recorded(architecture: str, resolution: int) -> Record:
 
     network = resolve_base(f"timm:{architecture}")
     # an element is a byte
-    operators = record_network(network, resolution=resolution, dtype="float8")
+    operators = record_network(network, resolution=resolution, dtype="float8", autocast=True)
     family = timm.models.model_entrypoint(architecture).__module__.rsplit(".", 1)[-1]
     return Record(family, operators.params, workload(operators.calls))
 

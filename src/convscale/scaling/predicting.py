@@ -64,7 +64,7 @@ def predict_network(
         InputError: If the network cannot run at its resolution.
     """
     if network.family is None or network.origin.steps or network.inputs is not None:
-        recorded = record_network(network, dtype=ELEMENTS)
+        recorded = record_network(network, dtype=ELEMENTS, autocast=True)
         return _predicted(recorded, profile, batch_size, coverage)
     return predicted(  # in closed form: the same operators, without building the network
         described_workload(network.family, resolution=network.resolution),

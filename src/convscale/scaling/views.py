@@ -17,6 +17,7 @@ from convscale.network.naming import NetworkLike
 from convscale.network.products import OwnRule
 from convscale.network.sources import Network
 from convscale.network.stages import join
+from convscale.prediction.predict import ELEMENTS
 from convscale.quantities import Resolution, check_count
 from convscale.scaling.blueprint import Blueprint
 from convscale.scaling.resolving import resolve, with_inputs
@@ -71,7 +72,12 @@ def operators(
     base = resolve(network, resolution=resolution, num_classes=num_classes, in_chans=in_chans)
     base = with_inputs(base, example_inputs, resolution)
     found = record_network(
-        base, convention=convention, dtype=dtype, batch_size=batch_size, rules=rules
+        base,
+        convention=convention,
+        dtype=dtype,
+        batch_size=batch_size,
+        rules=rules,
+        autocast=dtype == ELEMENTS,  # for a prediction
     )
     if not stages:
         return found

@@ -120,7 +120,9 @@ def costs_of_network(
     bounds: dict[str, float] = {}
     notes: tuple[str, ...] = ()
     if wanted & (COUNTED | PREDICTED | TRAINED):
-        found = record_network(network, dtype=ELEMENTS) if recorded is None else recorded
+        found = recorded
+        if found is None:
+            found = record_network(network, dtype=ELEMENTS, autocast=True)
         values |= _counted(found, how)
         if wanted & PREDICTED:
             told, upper, notes = _predicted(found, how)

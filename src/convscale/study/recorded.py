@@ -27,7 +27,7 @@ def recorded(side: Side) -> tuple[Operators, Workload]:
     from convscale.scaling import resolve
 
     network = resolve(side.network, resolution=side.resolution)
-    found = record_network(network, dtype=ELEMENTS)
+    found = record_network(network, dtype=ELEMENTS, autocast=True)
     return found, workload_of(found)
 
 

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from convscale.complexity.calls import ITEM_BYTES, OperatorCall
+from convscale.complexity.operators import record_network
 from convscale.complexity.recording import LateRecorder
 from convscale.complexity.views import Operators
 from convscale.errors import ConvscaleError
@@ -204,11 +205,20 @@ class TracedSource:
         """Build a candidate, unless it is the base, and find out what only it tells."""
         if ask.strategy is None:
             return costs_of_network(self.base, self._costly, self.how)
+        if self._casts:  # which a run that checks a plan does not show
+            made = self._built(ask.strategy, ask.factor) if scaled is None else scaled
+            return costs_of_network(made.as_network(), self._costly, self.how)
         late = LateRecorder(item_bytes=ITEM_BYTES[ELEMENTS])
         made = self._built(ask.strategy, ask.factor, late) if scaled is None else scaled
         own = not late.calls or self.base.rules  # run again, or counted by rules of the user's
         known = None if own else operators_of(made, late.calls)
         return costs_of_network(made.as_network(), self._costly, self.how, recorded=known)
+
+    @cached_property
+    def _casts(self) -> bool:
+        """Whether the network's own code casts tensors under autocast, or turns it off."""
+        found = record_network(self.base, dtype=ELEMENTS, autocast=True)
+        return any(call.cast or not call.autocast for call in found.calls)
 
     def _built(
         self, strategy: Strategy, factor: float | None, record: LateRecorder | None = None
