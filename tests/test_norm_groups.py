@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+import torch
 from torch import nn
 
 import convscale as cs
@@ -31,3 +33,77 @@ def test_a_number_of_groups_stays():
 
 def test_a_number_of_groups_stays_where_one_width_is_as_large():
     assert scaled(32, 32) == [32, 32]
+
+
+def halved(width: int, groups: int, factor: float) -> tuple[int, int]:
+    """Channels and groups of a norm when its width is asked to be multiplied by a factor."""
+    net = nn.Sequential(
+        nn.Conv2d(3, width, 3), nn.GroupNorm(groups, width), nn.ReLU(), nn.Conv2d(width, 10, 1)
+    )
+    scaled = cs.scale(net, strategy="w", factor=factor**2, resolution=16)
+    scaled.module(torch.zeros(1, 3, 16, 16))
+    assert scaled.module[1].num_channels == scaled.module[0].out_channels
+    return scaled.module[1].num_channels, scaled.module[1].num_groups
+
+
+@pytest.mark.parametrize(
+    ("width", "groups", "factor", "expected"),
+    [
+        (128, 32, 2**-0.5, (96, 32)),  # 90.5: the nearest multiple of 32 is 6 % off
+        (64, 32, 2**-0.5, (48, 24)),  # 45.3: 32 and 64 are 30 and 40 % off; 2 channels a group
+        (64, 32, 2**0.5, (96, 32)),
+        (64, 32, 0.5, (32, 16)),  # 32 groups of one channel would be another norm
+        (64, 8, 0.5, (32, 8)),
+        (64, 1, 2**-0.5, (48, 1)),
+    ],
+)
+def test_groups_keep_their_number_or_else_their_channels(width, groups, factor, expected):
+    assert halved(width, groups, factor) == expected
+
+
+def test_a_changed_number_of_groups_is_noted_saved_and_scaled_again(tmp_path):
+    net = nn.Sequential(nn.Conv2d(3, 64, 3), nn.GroupNorm(32, 64), nn.Conv2d(64, 10, 1))
+    half = cs.scale(net, strategy="w", factor=0.5, resolution=16)
+    assert "Groups of norms: 32 of 64 channels become 24 of 48; " in " ".join(half.notes)
+    x = torch.randn(2, 3, 16, 16)
+    loaded = cs.load(half.save(tmp_path / "net"), base=net)
+    assert torch.equal(loaded.module(x), half.module(x))
+    again = cs.scale(half.module, strategy="w", factor=4.0, resolution=16).module
+    assert (again[1].num_channels, again[1].num_groups) == (96, 24)
+
+
+class OneNumber(nn.Module):
+    """Norms of two widths whose number of groups is one number of the network's."""
+
+    def __init__(self):
+        super().__init__()
+        self.groups = 16
+        self.first, self.second = nn.Conv2d(3, 32, 3), nn.Conv2d(32, 64, 3)
+        self.head = nn.Conv2d(64, 10, 1)
+
+    def forward(self, x):
+        x = nn.functional.group_norm(self.first(x), self.groups)
+        return self.head(nn.functional.group_norm(self.second(x), self.groups))
+
+
+class Literal(nn.Module):
+    """A number of groups that the code writes out, and one over a concatenation."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 64, 3), nn.Conv2d(64, 64, 3, padding=1)
+        self.both, self.head = nn.GroupNorm(32, 128), nn.Conv2d(128, 10, 1)
+
+    def forward(self, x):
+        x = nn.functional.group_norm(self.first(x), 32)
+        return self.head(self.both(torch.cat([x, self.second(x)], 1)))
+
+
+@pytest.mark.parametrize("net", [OneNumber(), Literal()])
+def test_a_number_of_groups_that_nothing_can_change_stays(net):
+    half = cs.scale(net, strategy="w", factor=0.5, resolution=16).module
+    groups = getattr(half, "groups", 32)
+    assert groups == getattr(net, "groups", 32)
+    assert half.first.out_channels % groups == half.second.out_channels % groups == 0
+    x = torch.randn(1, 3, 16, 16)
+    assert half(x).shape == net(x).shape

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from convscale.network.grids import Grid, meet, pin_lost
 from convscale.network.labels import Label
+from convscale.network.norms import groups_at, several_of, split_norms
 from convscale.network.ties import Ties, classes_of
 
 Sizes = npt.NDArray[np.int64] | npt.NDArray[np.float64]
@@ -34,7 +35,9 @@ class Channels:
     pairs of compositions of one size, as the code reads it off one and gives it to the other;
     `chunked` the first and the last part of so many that a chunk of unequal parts gives;
     `filling` the groups of constants that the network pads its channels with; `class_of_unit`
-    what is tied; `grids` the groups whose size is a product of others.
+    what is tied; `grids` the groups whose size is a product of others; `normed` the compositions
+    that are normed in groups whose number may follow, and that number; `several` the numbers of
+    groups that some norm has over more channels.
 
     Example:
         >>> group_of_unit, sizes = np.array([0, 0, 0]), np.array([3])
@@ -55,6 +58,8 @@ class Channels:
     filling: frozenset[int] = frozenset()
     class_of_unit: npt.NDArray[np.int64] | None = field(default=None, repr=False)
     grids: tuple[Grid, ...] = ()
+    normed: tuple[tuple[Composition, int], ...] = ()
+    several: frozenset[int] = frozenset()
     _known: dict[int, tuple[Label, Composition]] = field(default_factory=dict, repr=False)
 
     def composition(self, units: Label) -> Composition:
@@ -73,6 +78,22 @@ class Channels:
         Sizes of fragments may be fractions; those of places are whole.
         """
         return round(sum(float(sizes[group]) * times for group, times in self.composition(units)))
+
+    def norm_groups(self, units: Label, groups: int, sizes: Sizes) -> int:
+        """Return how many groups a norm over some units has when the groups have new sizes.
+
+        Example:
+            >>> own = Channels(np.array([8]), np.array([False]), np.zeros(8, int), ())
+            >>> own.norm_groups(np.arange(8), 8, np.array([12]))
+            12
+            >>> own.norm_groups(np.arange(8), 4, np.array([12]))
+            4
+        """
+        if all(times % groups == 0 for _, times in self.composition(units)):
+            return groups  # whatever their sizes, all groups are alike
+        if groups < len(units) or groups in self.several:
+            return groups_at(len(units), groups, self.size(units, sizes))
+        return self.size(units, sizes)
 
     def is_one(self, units: Label, axis: int) -> bool:
         """Tell whether units are all tied along one axis of a label, and not along the others.
@@ -113,24 +134,7 @@ def find_channels(ties: Ties, places: Sequence[Label], axes: Sequence[Label] = (
         >>> find_channels(ties, [a, b]).sizes
         array([4])
     """
-    ties.settle_norms()
-    classes = classes_of(ties)
-    while ties.laid and meet(ties, classes):
-        classes = classes_of(ties)
-    pin_lost(ties, classes)
-    count = int(classes.max()) + 1 if len(classes) else 0
-    fixed = np.ones(count, dtype=bool)
-    grown = (laid.units for laid in ties.laid)
-    for units in (*ties.produced, *ties.filling, *(w for *_, w in ties.grouped), *grown):
-        fixed[classes[units]] = False
-    for units in ties.pinned:
-        fixed[classes[units]] = True
-    laid_units = [units for laid in ties.laid for units in (laid.units, *laid.factors)]
-    group_of_class = _groups(classes, count, fixed, [*places, *laid_units])
-    sizes = np.bincount(group_of_class)
-    group_fixed = np.zeros(len(sizes), dtype=bool)
-    np.logical_or.at(group_fixed, group_of_class, fixed)
-    channels = Channels(sizes, group_fixed, group_of_class[classes], ())
+    channels = _settled(ties, places)
     produced = dict.fromkeys(channels.composition(units) for units in ties.produced)
     cut = {channels.composition(units) for units in ties.cut}  # elsewhere the rest is no such part
     equal = [
@@ -161,9 +165,62 @@ def find_channels(ties: Ties, places: Sequence[Label], axes: Sequence[Label] = (
         filling=frozenset(
             group for units in ties.filling for group, _ in channels.composition(units)
         ),
-        class_of_unit=classes,
         grids=tuple(dict.fromkeys(_grids(ties, channels))),
     )
+
+
+def _settled(ties: Ties, places: Sequence[Label]) -> Channels:
+    """Return the channel groups once the groups of norms are such as the widths can keep.
+
+    A norm over a width of its own may have another number of groups. Of all others (a
+    concatenation, a width that heads cut) each group grows, and their number stays.
+    """
+    several = several_of(ties.norms)
+    strict, free = split_norms(ties.norms)
+    while True:
+        for norm in strict:
+            if not norm.alone or norm.groups in several:
+                ties.tie_groups(norm.units, norm.groups)
+        channels = _from_classes(ties, places)
+        own = [_is_own(norm.units, channels) for norm in free]
+        strict = [norm for norm, is_own in zip(free, own, strict=True) if not is_own]
+        free = [norm for norm, is_own in zip(free, own, strict=True) if is_own]
+        if not strict:
+            break
+    normed = (
+        (channels.composition(norm.units), norm.groups)
+        for norm in free
+        if channels.scalable(norm.units) and (not norm.alone or norm.groups in several)
+    )
+    return replace(channels, normed=tuple(dict.fromkeys(normed)), several=several)
+
+
+def _is_own(units: Label, channels: Channels) -> bool:
+    """Tell whether some units are a channel group as it is, or stay."""
+    composition = channels.composition(units)
+    return not channels.scalable(units) or [times for _, times in composition] == [1]
+
+
+def _from_classes(ties: Ties, places: Sequence[Label]) -> Channels:
+    """Return the channel groups that the ties make."""
+    classes = classes_of(ties)
+    while ties.laid and meet(ties, classes):
+        classes = classes_of(ties)
+    pin_lost(ties, classes)
+    count = int(classes.max()) + 1 if len(classes) else 0
+    fixed = np.ones(count, dtype=bool)
+    grown = (laid.units for laid in ties.laid)
+    for units in (*ties.produced, *ties.filling, *(w for *_, w in ties.grouped), *grown):
+        fixed[classes[units]] = False
+    for units in ties.pinned:
+        fixed[classes[units]] = True
+    laid_units = [units for laid in ties.laid for units in (laid.units, *laid.factors)]
+    group_of_class = _groups(classes, count, fixed, [*places, *laid_units])
+    sizes = np.bincount(group_of_class)
+    group_fixed = np.zeros(len(sizes), dtype=bool)
+    np.logical_or.at(group_fixed, group_of_class, fixed)
+    channels = Channels(sizes, group_fixed, group_of_class[classes], ())
+    return replace(channels, class_of_unit=classes)
 
 
 def _grids(ties: Ties, channels: Channels) -> Iterator[Grid]:

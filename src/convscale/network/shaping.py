@@ -56,9 +56,8 @@ class Shaped:
             base if units is None else channels.size(units, sizes) // self.over
             for base, units in zip(self.sizes, self.dims, strict=True)
         ]
-        own = self.dims[0] if self.function in NORMS else None
-        if own is not None and [n for _, n in channels.composition(own)] == list(self.sizes):
-            return self.sizes  # groups of channels, one in each as it happens
+        if self.function in NORMS and self.dims[0] is not None:
+            return (channels.norm_groups(self.dims[0], self.sizes[0], sizes),)
         if self.cut is not None:
             other, free, units = self.cut
             if channels.is_one(units, 1):  # parts of a fixed size: their number grows
@@ -90,8 +89,11 @@ def shaped_call(ties: Ties, function: str, args: Sequence[Any], output: Any) -> 
         return Shaped(function, tuple(output.shape), tuple(known))
     if function in NORMS and isinstance(output, torch.Tensor):
         units = along_dimension(ties, output, 1)
-        alone = units is not None and len(units) == args[1]
-        return Shaped(function, (int(args[1]),), (units if alone else None,))
+        place = args[1].place if isinstance(args[1], Number) else None
+        if units is not None and place is not None:
+            ties.name_norm(units, place)
+        follows = units is not None and (place is not None or len(units) == args[1])
+        return Shaped(function, (int(args[1]),), (units if follows else None,))
     if function in RESHAPES and isinstance(output, torch.Tensor):
         return _reshaped(ties, function, args, output)
     if function in SPLITS and isinstance(output, list | tuple) and len(output) > 1:

@@ -14,6 +14,8 @@ from scipy.sparse.csgraph import connected_components
 
 from convscale.network.grids import Laid, lay
 from convscale.network.labels import Label, Labels, aligned, find_along, varying, vector
+from convscale.network.norms import Norm
+from convscale.network.numbers import Place
 
 
 class Ties:
@@ -38,7 +40,7 @@ class Ties:
         self.chunked: list[tuple[Label, Label, int]] = []
         self.filling: list[Label] = []
         self.laid: list[Laid] = []
-        self.norms: list[tuple[Label, int]] = []
+        self.norms: list[Norm] = []
         self.given: list[Label] = []
         self.reasons: list[tuple[Label, str, str]] = []
         self.here: tuple[str, str] | None = None  # the module and the operator that is followed
@@ -111,18 +113,12 @@ class Ties:
 
     def note_norm(self, units: Label, groups: int) -> None:
         """Note a norm over groups of channels."""
-        self.norms.append((units, groups))
+        self.norms.append(Norm(units, groups))
 
-    def settle_norms(self) -> None:
-        """Let the groups of norms keep their number, but where every channel is one.
-
-        A number that other norms have over more channels is a number of groups all the same.
-        """
-        several = {groups for units, groups in self.norms if groups < len(units)}
-        for units, groups in self.norms:
-            if groups < len(units) or groups in several:
-                self.tie_groups(units, groups)
-        self.norms.clear()
+    def name_norm(self, units: Label, place: Place) -> None:
+        """Note the attribute that tells the number of groups of the norm that was just noted."""
+        if self.norms and np.array_equal(self.norms[-1].units, units):
+            self.norms[-1] = self.norms[-1]._replace(place=place)
 
     def pin(self, label: Label) -> None:
         """Say that the number of these units cannot change, unless an adapter tells of them."""

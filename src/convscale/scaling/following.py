@@ -195,6 +195,7 @@ def anchors(trace: Trace, rule: WidthRule, containers: tuple[str, ...] = ()) -> 
             natural is None
             or (natural[0].base, natural[1]) != (int(sizes[group]), 1)
             or natural[0] in grouped
+            or natural[0] in rule.norms
         ):
             continue
         if any(f"{container}.".startswith(f"{path}." if path else "") for container in containers):

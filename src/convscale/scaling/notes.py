@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from convscale.network.norms import groups_at
 from convscale.quantities import format_count, format_miss, format_resolution, sides
 from convscale.scaling.blueprint import DEFAULT_MULTIPLE, Blueprint
 from convscale.scaling.candidate import Candidate
@@ -56,6 +57,7 @@ def notes_on(
         notes.append(f"Widths kept around operators that were not understood: {listed}.")
     if strategy.width:
         notes += _uneven(blueprint)
+        notes += _norms(found)
         notes += _fixed(blueprint)
         notes += _outputs(blueprint)
         notes += _embeddings(blueprint)
@@ -190,6 +192,21 @@ def _uneven(blueprint: Blueprint) -> list[str]:
         return []
     listed = _few([str(width) for width in odd])
     return [f"Widths keep the multiple {multiple} as far as the base's do; these do not: {listed}."]
+
+
+def _norms(found: Candidate) -> list[str]:
+    """Tell where norms over groups of channels have another number of groups."""
+    rule, new = found.variant.rule, found.widths.of
+    changed = [
+        f"{groups} of {width.base} channels become {now} of {new[width]}"
+        for width, counts in sorted(rule.norms.items())
+        for groups in sorted(counts)
+        if width in new and (now := groups_at(width.base, groups, new[width])) != groups
+    ]
+    if not changed:
+        return []
+    why = "no multiple of their number is near the width asked for, so groups keep their channels"
+    return [f"Groups of norms: {_few(changed)}; {why}."]
 
 
 def _few(names: list[str]) -> str:

@@ -13,11 +13,14 @@ import numpy as np
 
 from convscale.network.channels import Channels, Composition, Sizes
 from convscale.network.grids import Grid, completed
+from convscale.network.norms import is_roomy, nearestgcd
 from convscale.scaling.fillers import Filler, find_fillers
 from convscale.scaling.sums import Steps, Sum, Width, reconciled
 
 # What a group width off its request costs, against a width that is off by the same ratio.
 _GROUP_WEIGHT = 0.3
+# A number of norm groups stays where a width with it is off its request by no more than this.
+_OFF = 0.1
 # Group widths from _FINE are chosen from multiples of _COARSE, all at most _SWEEPS times.
 _FINE, _COARSE, _SWEEPS = 64, 8, 6
 
@@ -59,7 +62,8 @@ class WidthRule:
     convolutions whose input and output are not one width are `irregular`: their number of
     groups becomes the nearest one that divides both. `sums` holds the widths that a layer puts
     out in parts, and `least` the steps by which parts can change at all; `fillers` are the groups
-    that fill up a width, `grids` those that multiply others.
+    that fill up a width, `grids` those that multiply others; `norms` the numbers of groups that
+    norms over a width have, which may change.
 
     Example:
         >>> thin, wide = Width(64), Width(128)
@@ -77,6 +81,7 @@ class WidthRule:
     least: dict[Width, int] = field(default_factory=dict)
     fillers: tuple[tuple[Width, Filler], ...] = ()
     grids: tuple[Grid, ...] = ()
+    norms: dict[Width, set[int]] = field(default_factory=dict)
 
     def widths(self, factor: float, group_factor: float | None = None) -> Widths:
         """Return the new widths nearest to the old ones times a factor, and group widths.
@@ -87,7 +92,10 @@ class WidthRule:
         """
         own = factor if group_factor is None else group_factor
         chosen = self._grouped(factor, own)
-        steps = {width: self._step(width, chosen) for width in self.multiples}
+        steps = {
+            width: self._normed(width, self._step(width, chosen), factor)
+            for width in self.multiples
+        }
         new = {width: nearest(width.request(factor), step) for width, step in steps.items()}
         least = {width: self._step(width, chosen, self.least) for width in self.multiples}
         new = reconciled(new, self.sums, Steps(steps, least), factor)
@@ -112,6 +120,18 @@ class WidthRule:
             whole = self._step(total, chosen, own)
             step = lcm(step, whole // gcd(whole, times))
         return step
+
+    def _normed(self, width: Width, step: int, factor: float) -> int:
+        """Return the step with which norms keep their groups, or else the channels of a group."""
+        counts = self.norms.get(width)
+        if not counts:
+            return step
+        request = width.request(factor)
+        keep = lcm(step, *counts)
+        other = lcm(step, *(width.base // groups for groups in counts))
+        off, else_off = (abs(nearest(request, own) - request) for own in (keep, other))
+        roomy = all(is_roomy(width.base, own, nearest(request, keep)) for own in counts)
+        return keep if roomy and off <= max(_OFF * request, else_off) else other
 
     @cached_property
     def _totals(self) -> dict[Width, list[tuple[Width, int]]]:
@@ -156,7 +176,8 @@ class WidthRule:
             trial = {**chosen, group: option}
             for width in touched:
                 request = width.request(factor)
-                total += abs(log(nearest(request, self._step(width, trial)) / request))
+                step = self._normed(width, self._step(width, trial), factor)
+                total += abs(log(nearest(request, step) / request))
             return total
 
         return min(_options(ideal), key=miss)
@@ -188,18 +209,6 @@ def _options(ideal: float) -> range:
     stride = 1 if ideal < _FINE else _COARSE
     low, high = floor(ideal / 1.5 / stride), ceil(ideal * 1.5 / stride)
     return range(max(1, low) * stride, (high + 1) * stride, stride)
-
-
-def nearestgcd(number: int, value: float) -> int:
-    """Return the divisor of a number that is nearest to a value, by ratio.
-
-    Example:
-        >>> nearestgcd(84, 7.9)
-        7
-    """
-    divisors = [d for d in range(1, int(number**0.5) + 1) if number % d == 0]
-    divisors += [number // d for d in divisors]
-    return min(divisors, key=lambda divisor: abs(log(divisor / value)))
 
 
 def nearest(value: float, step: int) -> int:
@@ -273,6 +282,11 @@ def width_rule(
                 group_widths[whole].add(inner[group])
         else:
             irregular += [(inputs, outputs, group) for group, _ in composition]
+    norms: dict[Width, set[int]] = defaultdict(set)
+    for composition, count in channels.normed:
+        whole = _whole_width(composition, natural, channels)
+        if whole is not None:
+            norms[whole].add(count)
     same = [composition for pair in channels.same for composition in pair]
     return WidthRule(
         multiples,
@@ -284,6 +298,7 @@ def width_rule(
         {width: lcm(*times) for width, times in times_of.items()},
         filled,
         channels.grids,
+        dict(norms),
     )
 
 
