@@ -11,7 +11,7 @@ import convscale as cs
 from convscale.cli.main import run
 from convscale.errors import BudgetError, InputError
 from convscale.runtime import Conditions, Failure, Measurement
-from convscale.study import measured_choice
+from convscale.study import borrowed, measured_choice
 from convscale.study.finalists import finalists, ranked
 from tests.device_profiles import hand_made
 
@@ -40,7 +40,7 @@ def timed(monkeypatch):
     """Let networks take the times (ms) that a test says, by the name before @; None fails."""
 
     def take(times):
-        def measure(subjects, *, batch_size, mode, **_):
+        def measure(subjects, *, batch_size, mode="inference", **_):
             found = []
             for one in subjects:
                 ms = times(one.name)
@@ -53,7 +53,8 @@ def timed(monkeypatch):
                 found.append(made)
             return found
 
-        monkeypatch.setattr(measured_choice, "measure_together", measure)
+        for module in (measured_choice, borrowed):
+            monkeypatch.setattr(module, "measure_together", measure)
 
     return take
 
@@ -197,6 +198,7 @@ def test_scaled_networks_are_searched_again_for_what_fits_here(tmp_path, timed, 
     found = cs.select("RegNetY-4.0GF", limits=[f"latency<={limit}ms"], measure=2, **ask)
     told = found.measured
     assert told.ratio == pytest.approx(4 * 1.03)
+    assert found.found.constraints[0].limit == pytest.approx(limit)  # as it was asked
     assert [one.fits for one in told.finalists[:2]] == [False, False]
     chosen = told.finalists[told.chosen]
     assert chosen.measured_ms <= limit
@@ -316,3 +318,71 @@ def _predicted():
     from convscale.selection.zoo import ZooColumns, parse_column
 
     return ZooColumns(quantities=(parse_column("predicted", on="latency_ms"),))
+
+
+def slower_than_borrowed(by):
+    """Return times as the shipped profile of a processor predicts them, so many times as long."""
+
+    def times(name):
+        told = cs.predict(name, profile="i7-12700h-fp32-compiled")
+        return by * told.latency_ms
+
+    return times
+
+
+def test_without_a_profile_what_is_measured_decides(timed, capsys):
+    times = slower_than_borrowed(3)
+    timed(times)
+    limit = 1.5 * times("RegNetY-400MF")
+    words = ["select", "RegNetY-400MF", "--strategies", "w,dWr", "--candidates", "40"]
+    found = document(capsys, *words, "--latency", f"{limit}ms", "--measure", "2")
+    told = found["measured"]
+    assert found["constraints"][0]["limit"] == pytest.approx(limit)
+    assert told["corrected_by"] == 1  # the base was timed, and told that all take 3 times as long
+    for one in told["finalists"]:
+        assert one["ratio"] == pytest.approx(1)
+        assert one["latency_ms"]["median"] == pytest.approx(times(one["network"]))
+    [chosen] = [one for one in told["finalists"] if one["network"] == found["network"]]
+    assert 0.9 * limit < chosen["latency_ms"]["median"] <= limit
+    assert told["borrowed"] == {"profile": "i7-12700h-fp32-compiled", "ratio": pytest.approx(3)}
+    assert told["notes"][0].startswith(
+        "No profile was given: what to measure was looked for by that of another device, "
+        "i7-12700h-fp32-compiled (Intel Core i7-12700H), with its times multiplied by 3, as "
+        "RegNetY-400MF took here."
+    )
+
+
+def test_without_a_profile_a_table_is_measured_too(tmp_path, timed, capsys):
+    path = tmp_path / "zoo.csv"
+    path.write_text("model,img_size,err\nresnet18,64,25\nresnet10t,64,30\nresnet14t,64,28\n")
+    timed(lambda name: {"resnet18": 9, "resnet14t": 4}.get(name.removeprefix("timm:"), 2))
+    words = ["select", "--table", str(path), "--error", "err", "--latency", "5ms"]
+    found = document(capsys, *words, "--measure", "3")
+    assert found["network"] == "timm:resnet14t"
+    assert "No profile was given" in found["measured"]["notes"][0]
+    # a throughput is the same question
+    words = ["select", "--table", str(path), "--error", "err", "--throughput", "300"]
+    assert document(capsys, *words, "--measure", "3")["network"] == "timm:resnet10t"
+
+
+def test_a_borrowed_profile_alone_refuses_nothing(timed, capsys):
+    # the base takes 50 times as long as predicted, its scaled versions half of that
+    times = slower_than_borrowed(1)
+    timed(lambda name: times(name) * (50 if name == "RegNetY-400MF" else 25))
+    limit = 25 * times("RegNetY-400MF@w:0.25") * 1.2
+    words = ["select", "RegNetY-400MF", "--strategies", "w", "--factors", "0.25..1"]
+    found = document(capsys, *words, "--latency", f"{limit}ms", "--measure", "2")
+    assert found["network"] != "RegNetY-400MF"
+    assert found["measured"]["corrected_by"] == 0.25
+
+
+def test_larger_networks_are_measured_where_a_borrowed_profile_was_too_slow(timed, capsys):
+    times = slower_than_borrowed(1)
+    timed(lambda name: times(name) * (4 if name == "RegNetY-400MF" else 2))
+    limit = 4 * 2 * times("RegNetY-400MF")
+    words = ["select", "RegNetY-400MF", "--strategies", "w,dWr", "--candidates", "40"]
+    found = document(capsys, *words, "--latency", f"{limit}ms", "--measure", "2")
+    told = found["measured"]
+    assert told["corrected_by"] == pytest.approx(1.03 / 2)
+    [chosen] = [one for one in told["finalists"] if one["network"] == found["network"]]
+    assert 0.8 * limit < chosen["latency_ms"]["median"] <= limit

@@ -266,14 +266,16 @@ def check_can_tell(wanted: frozenset[str], how: Conditions) -> None:
         >>> check_can_tell(frozenset(("latency_ms",)), Conditions())
         Traceback (most recent call last):
         convscale.errors.InputError: The latency of the candidates is not known. Give a profile that
-        predicts it (--profile), or the column that holds it (--latency-column).
+        predicts it (--profile), or the column that holds it (--latency-column), or measure the best
+        candidates here (--measure 5).
     """
     if wanted & PREDICTED and how.profile is None:
         title = "latency" if "latency_ms" in wanted else "throughput"
         column = "--latency-column" if title == "latency" else "--column throughput=COLUMN"
         raise InputError(
             f"The {title} of the candidates is not known. Give a profile that predicts it "
-            f"(--profile), or the column that holds it ({column})."
+            f"(--profile), or the column that holds it ({column}), or measure the best candidates "
+            "here (--measure 5)."
         )
     for name, title in (("training_h", "training time"), ("energy_kwh", "energy")):
         if name in wanted and how.schedule is None:

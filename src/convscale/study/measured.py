@@ -76,6 +76,29 @@ class Finalist:
 
 
 @dataclass(frozen=True)
+class Borrowed:
+    """What is said of a profile that stands in for one of this machine.
+
+    Args:
+        profile: Its name.
+        ratio: By what its times were multiplied.
+        note: What there is to mind.
+
+    Example:
+        >>> Borrowed("rtx3090-amp-nchw", 2.5, "").ratio
+        2.5
+    """
+
+    profile: str
+    ratio: float
+    note: str
+
+
+def _borrowed(own: Borrowed | None) -> dict[str, object]:
+    return {} if own is None else {"borrowed": {"profile": own.profile, "ratio": own.ratio}}
+
+
+@dataclass(frozen=True)
 class Measured:
     """What was measured, and what it decided.
 
@@ -88,6 +111,8 @@ class Measured:
         batch_size: Images in a pass.
         ratio: By what predictions were corrected when the chosen one was looked for; 1 at first.
         notes: What there is to mind.
+        borrowed: The profile of another device by which finalists were looked for, where none was
+            given, and by what its times were multiplied.
 
     Example:
         >>> Measured.__name__
@@ -102,6 +127,7 @@ class Measured:
     batch_size: int
     ratio: float = 1.0
     notes: tuple[str, ...] = ()
+    borrowed: Borrowed | None = None
 
     @property
     def swapped(self) -> tuple[int, int]:
@@ -119,6 +145,7 @@ class Measured:
             "pairs_swapped": swapped,
             "pairs": pairs,
             "corrected_by": self.ratio,
+            **_borrowed(self.borrowed),
             "batch_size": self.batch_size,
             "conditions": self.conditions.as_document(),
             "finalists": [one.as_document() for one in self.finalists],

@@ -24,13 +24,14 @@ from convscale.selection.constraints import Constraint
 from convscale.selection.select import preferred
 from convscale.study.costed import Conditions
 from convscale.study.finalists import finalists, key_of, quickest
-from convscale.study.measured import Finalist, Measured
+from convscale.study.measured import Borrowed, Finalist, Measured
 from convscale.study.measuring_notes import doubts_of, measuring_notes, none_fits, ratio_of
 from convscale.study.trials import Progress
 from convscale.study.zoo_selection import Entry, ZooSelection
 
 _BATCHES = 3  # how often finalists are looked for, if none fits
 _CLOSE = 0.9  # of a correction, below which what it left out is looked for again
+_OPTIMISTIC = 0.25  # what a borrowed profile's times are multiplied by where none fits by it
 _SPARE = 1.03  # what predictions are corrected by beyond what was measured
 
 Choose = Callable[[float], ZooSelection]
@@ -72,6 +73,7 @@ def choose_measured(
     *,
     cost: str | None = None,
     progress: Progress | None = None,
+    borrowed: Borrowed | None = None,
 ) -> ZooSelection:
     """Measure the finalists of a choice, and choose among them.
 
@@ -86,17 +88,18 @@ def choose_measured(
         limits: The constraints.
         cost: The quantity that tells what is cheaper, where one was named.
         progress: Called with steps done and steps in all.
+        borrowed: What is said of the profile, where it stands in for one that was not given.
 
     Raises:
         BudgetError: If none of the finalists keeps all constraints.
         InputError: If none can be built or run, or the device is not there.
     """
-    setting, note = setting_of(how, finals)
+    setting, note = setting_of(how, finals, borrowed)
     check_setting(setting)
-    found, ratio = choose(1.0), 1.0
+    found, order, ratio = _begun(choose, borrowed)
+    taken = ratio
     done: list[Finalist] = []
     skipped: list[str] = []
-    order: list[int] | None = None
     best: _Decided | None = None
     for _ in range(_BATCHES):
         places, subjects = _built(found, finals.count, done, skipped, order)
@@ -104,7 +107,7 @@ def choose_measured(
             break
         outcomes = _measured(subjects, setting, finals, progress)
         batch = [
-            _finalist(found, at, outcome, limits)
+            _finalist(found, at, outcome, limits, taken)
             for at, outcome in zip(places, outcomes, strict=True)
         ]
         row = _decided(found, places, batch, cost or "latency_ms")
@@ -113,12 +116,12 @@ def choose_measured(
             best = made if best is None or made.error < best.error else best
         done += batch
         corrected = ratio_of(batch)
-        if best is not None and (row is None or not _has_room(ratio, corrected)):
+        if best is not None and (row is None or not _has_room(ratio, corrected, borrowed)):
             break
         if corrected is not None:
             ratio = _SPARE * (max(corrected, ratio) if best is None else corrected)
             try:
-                found, order = choose(ratio), None
+                found, order, taken = choose(ratio), None, ratio
             except BudgetError:  # by prediction nothing fits any more: the fastest are tried
                 order = quickest(found)
     if best is None:
@@ -127,8 +130,28 @@ def choose_measured(
         *measuring_notes(best.batch, limits, note, skipped, best.ratio, finals.rounds),
         *doubts_of(best.batch[best.row], best.batch, limits),
     ]
-    told = _told(done, best.before + best.row, best.at, best.ratio, notes)
+    told = _told(done, best.before + best.row, best.at, best.ratio, notes, borrowed)
     return replace(best.found, measured=told)
+
+
+def _begun(
+    choose: Choose, borrowed: Borrowed | None
+) -> tuple[ZooSelection, list[int] | None, float]:
+    """Return the first choice, in which order to measure, and what predictions it multiplied.
+
+    A borrowed profile alone refuses nothing: where by it nothing fits, the fastest are tried.
+    """
+    try:
+        return choose(1.0), None, 1.0
+    except BudgetError as error:
+        if borrowed is None:
+            raise
+        first = error
+    try:
+        found = choose(_OPTIMISTIC)
+    except BudgetError:
+        raise BudgetError(f"{first.line} {borrowed.note}") from first
+    return found, quickest(found), _OPTIMISTIC
 
 
 @dataclass(frozen=True)
@@ -147,13 +170,35 @@ class _Decided:
         return float(self.found.found.estimate.error[self.at])
 
 
-def _has_room(ratio: float, corrected: float | None) -> bool:
+def _has_room(ratio: float, corrected: float | None, borrowed: Borrowed | None) -> bool:
     """Tell whether predictions were corrected by far more than what was measured then."""
-    return ratio > 1 and corrected is not None and _SPARE * corrected < _CLOSE * ratio
+    rough = ratio > 1 or borrowed is not None
+    return rough and corrected is not None and _SPARE * corrected < _CLOSE * ratio
 
 
-def setting_of(how: Conditions, finals: Finals) -> tuple[Setting, str | None]:
+def plain_setting(how: Conditions, finals: Finals) -> Setting:
+    """Return how finalists are run where no profile of this device tells it.
+
+    Example:
+        >>> plain_setting(Conditions(batch_size=8), Finals(5)).dtype
+    """
+    return Setting(
+        batch_size=how.batch_size,
+        device=finals.device,
+        threads=finals.threads,
+        optimizer=how.optimizer,
+    )
+
+
+def setting_of(
+    how: Conditions, finals: Finals, borrowed: Borrowed | None = None
+) -> tuple[Setting, str | None]:
     """Return how finalists are run: as the profile tells if it is of this device, else plainly.
+
+    Args:
+        how: The conditions of the choice.
+        finals: How finalists are measured.
+        borrowed: What is said of the profile, where it was not given.
 
     Returns:
         The setting, and a note where the profile is of another device.
@@ -162,14 +207,9 @@ def setting_of(how: Conditions, finals: Finals) -> tuple[Setting, str | None]:
         >>> setting_of(Conditions(batch_size=8), Finals(5))[0].batch_size
         8
     """
-    plain = Setting(
-        batch_size=how.batch_size,
-        device=finals.device,
-        threads=finals.threads,
-        optimizer=how.optimizer,
-    )
-    if how.profile is None:
-        return plain, None
+    plain = plain_setting(how, finals)
+    if how.profile is None or borrowed is not None:
+        return plain, None if borrowed is None else borrowed.note
     own, profile = how.profile.execution, how.profile
     plain = replace(plain, mode=own.work)
     hardware = check_setting(plain).hardware
@@ -212,7 +252,7 @@ def _built(
     for at in finalists(found, {key_of(one.entry) for one in done}, order):
         entry = found.entries[at]
         try:
-            subjects.append(_subject(entry))
+            subjects.append(subject_of(_network(entry), entry.network))
         except ConvscaleError as error:
             skipped.append(f"{entry.network}: {error.line}")
             continue
@@ -222,13 +262,23 @@ def _built(
     return places, subjects
 
 
-def _subject(entry: Entry) -> Subject:
+def subject_of(network: Network, name: str | None = None) -> Subject:
+    """Build a network with its weights, to be timed.
+
+    Args:
+        network: The network.
+        name: What it is called; by its own name by default.
+
+    Example:
+        >>> from convscale.scaling import resolve
+        >>> subject_of(resolve("resnet10t", resolution=64)).resolution
+        64
+    """
     from convscale.network.feeding import known_resolution
 
-    network = _network(entry)
     module = network.build("cpu")
     size = known_resolution(network, None)
-    return Subject(entry.network, module, size, network.in_chans, network.dims or 2)
+    return Subject(name or network.name, module, size, network.in_chans, network.dims or 2)
 
 
 def _network(entry: Entry) -> Network:
@@ -259,11 +309,12 @@ def _measured(
 
 
 def _finalist(
-    found: ZooSelection, at: int, outcome: Outcome, limits: Sequence[Constraint]
+    found: ZooSelection, at: int, outcome: Outcome, limits: Sequence[Constraint], ratio: float
 ) -> Finalist:
+    """Return a finalist; the predictions of the choice were multiplied by the ratio."""
     own = found.found
     predicted = own.pool.values.get("latency_ms")
-    known = None if predicted is None or np.isnan(predicted[at]) else float(predicted[at])
+    known = None if predicted is None or np.isnan(predicted[at]) else float(predicted[at]) / ratio
     shown = own.objective.show(float(own.estimate.error[at]))
     missed = _missed(outcome, limits) if isinstance(outcome, Measurement) else ()
     return Finalist(found.entries[at], shown, known, outcome, missed)
@@ -300,7 +351,12 @@ def _decided(
 
 
 def _told(
-    finalists: Sequence[Finalist], chosen: int, at: int, ratio: float, notes: Sequence[str]
+    finalists: Sequence[Finalist],
+    chosen: int,
+    at: int,
+    ratio: float,
+    notes: Sequence[str],
+    borrowed: Borrowed | None,
 ) -> Measured:
     outcome = finalists[chosen].outcome
     assert isinstance(outcome, Measurement)
@@ -313,4 +369,5 @@ def _told(
         outcome.batch_size,
         ratio,
         tuple(notes),
+        borrowed,
     )

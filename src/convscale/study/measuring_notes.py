@@ -50,6 +50,11 @@ def measuring_notes(
             f"No finalist kept the limits at first: predictions were taken as {ratio:.3g} times as "
             "long, as measured, and the next ones were measured."
         )
+    elif ratio < 1:
+        yield (
+            f"Predictions were taken as {ratio:.3g} times as long, so that what seemed too slow "
+            "was measured too."
+        )
     yield from _skipped(skipped)
     failed = [one.outcome.failed for one in batch if isinstance(one.outcome, Failure)]
     yield from failed
@@ -69,13 +74,13 @@ def measuring_notes(
             f"{contended} of {len(ran)} networks waited for others for much of their time: the "
             "machine is shared, and wall times are longer than they would be alone."
         )
-    yield from _room(batch, limits)
+    yield from _room(batch, limits, min(ratio, 1.0))
 
 
-def _room(batch: Sequence[Finalist], limits: Sequence[Constraint]) -> Iterator[str]:
+def _room(batch: Sequence[Finalist], limits: Sequence[Constraint], by: float) -> Iterator[str]:
     """Say where all finalists are far faster than predicted, so that larger ones may fit."""
     ratio = ratio_of(batch)
-    if ratio is not None and ratio < _FASTER and any(one.on in PREDICTED for one in limits):
+    if ratio is not None and ratio < _FASTER * by and any(one.on in PREDICTED for one in limits):
         yield (
             f"The finalists take {100 * ratio:.0f} % of what was predicted, so that larger "
             "networks may fit here: calibrate a profile of this machine, or raise the limit."

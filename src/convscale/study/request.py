@@ -20,6 +20,7 @@ from convscale.study.asked import Asked, SelectOptions
 from convscale.study.costed import (
     Conditions,
 )
+from convscale.study.measured import Borrowed
 from convscale.study.measured_choice import Finals
 from convscale.study.schedules import Training, schedule_of, training_of
 from convscale.study.searching import Space
@@ -50,6 +51,7 @@ class Request:
     space: Space
     progress: Progress | None
     finals: Finals | None = None
+    borrowed: Borrowed | None = None
 
     def plan(self, *budgets: Constraint) -> TablePlan:
         """Return what must be known of the table that holds the candidates."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
 from convscale.errors import InputError
+from convscale.prediction.rescaled import rescaled
 from convscale.prediction.store import ProfileLike
 from convscale.quantities import Resolution
 from convscale.selection.budgets import parse_budgets
@@ -18,9 +19,8 @@ from convscale.selection.series import ordered_budgets
 from convscale.selection.series import select_series as series_from
 from convscale.selection.zoo import ZooColumns
 from convscale.study.asked import Limit, SelectOptions
-from convscale.study.costed import (
-    PREDICTED,
-)
+from convscale.study.borrowed import with_profile
+from convscale.study.costed import Conditions
 from convscale.study.measured_choice import Choose, choose_measured
 from convscale.study.network_series import NetworkSeries
 from convscale.study.request import Request, requested
@@ -172,11 +172,18 @@ def select(
         rounds=rounds,
         time_limit_s=time_limit_s,
     )
+    request = with_profile(request)
     choose = _choosing(request)
     if request.finals is None:
         return choose(1.0)
     return choose_measured(
-        choose, request.finals, request.how, request.limits, cost=request.cost, progress=progress
+        choose,
+        request.finals,
+        request.how,
+        request.limits,
+        cost=request.cost,
+        progress=progress,
+        borrowed=request.borrowed,
     )
 
 
@@ -235,12 +242,12 @@ def _choosing(request: Request) -> Choose:
     if not request.bases:
         plan = request.plan()
         candidates = candidates_of(plan, request.uncertainty, request.progress)
-        return lambda ratio: _from_table(_corrected(request, ratio), candidates)
+        return lambda ratio: _from_table(request, _slower(candidates, ratio))
     errors, notes, needs = _errors_of_bases(request)
     return lambda ratio: search_networks(
         request.bases,
-        _corrected(request, ratio).limits,
-        request.how,
+        request.limits,
+        _corrected(request.how, ratio),
         request.space,
         errors,
         cost=request.cost,
@@ -250,17 +257,20 @@ def _choosing(request: Request) -> Choose:
     )
 
 
-def _corrected(request: Request, ratio: float) -> Request:
-    """Return the request with limits of times as if predictions were so many times as long."""
-    if ratio == 1:
-        return request
-    limits = tuple(
-        replace(one, limit=one.limit * ratio if one.metric.at_least else one.limit / ratio)
-        if one.on in PREDICTED
-        else one
-        for one in request.limits
+def _corrected(how: Conditions, ratio: float) -> Conditions:
+    """Return conditions under which latencies are predicted to be so many times as long."""
+    return how if how.profile is None else replace(how, profile=rescaled(how.profile, ratio))
+
+
+def _slower(candidates: Candidates, ratio: float) -> Candidates:
+    """Return candidates of which all latencies are so many times as long."""
+    by = {"latency_ms": ratio, "images_per_second": 1 / ratio}
+    pool, entries, objective, left_out = candidates
+    values, bounds = (
+        {name: column * by.get(name, 1.0) for name, column in columns.items()}
+        for columns in (pool.values, pool.bounds)
     )
-    return replace(request, limits=limits)
+    return replace(pool, values=values, bounds=bounds), entries, objective, left_out
 
 
 def _errors_of_bases(
