@@ -93,7 +93,9 @@ def classes_of(work: Workload, layout: str = "nchw") -> dict[str, npt.NDArray[np
     """
     flow = work.flow
     names = flow.names if flow is not None else ("",) * work.operators
-    last = (flow.last if flow is not None else np.zeros(work.operators)) + (layout == "nhwc")
+    last = np.zeros(work.operators) + (layout == "nhwc")
+    if flow is not None:
+        last = flow.last if layout == "nchw" else 1.0 - flow.first_nhwc
     kernel, stride = _first(work.kernel), _first(work.stride)
     found: dict[str, list[int]] = {}
     for place, (kind, name) in enumerate(zip(work.kind.tolist(), names, strict=True)):

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import cache
+from math import prod
 from typing import NamedTuple
 
 import numpy as np
@@ -30,6 +31,8 @@ _FULL = frozenset(
     "native_layer_norm native_group_norm _softmax _log_softmax sum prod cumsum cumprod pow exp log "
     "norm linalg_vector_norm softplus rsqrt reciprocal grid_sampler_2d".split()
 )
+# Those that a GPU runs with channels first alone.
+_FIRST = frozenset("native_group_norm reflection_pad2d replication_pad2d".split())
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,8 @@ class Flow:
         full_written: The share of what is written.
         cast: The share of what is read that autocast copies to another precision first.
         last: 1 where the input has its channels last though the network's has them first.
+        first_nhwc: 1 where a convolution runs with channels first though the network's input has
+            them last.
         moved: 1 where the input must be copied to have its channels elsewhere, in a network
             whose input has them first.
         moved_nhwc: The same, in a network whose input has them last.
@@ -52,6 +57,7 @@ class Flow:
     full_written: Floats
     cast: Floats
     last: Floats
+    first_nhwc: Floats
     moved: Floats
     moved_nhwc: Floats
 
@@ -88,6 +94,7 @@ def flow(calls: Sequence[OperatorCall]) -> Flow:
     """
     held: list[_Held | None] = []
     halved: set[int] = set()  # what is computed of weights, and held in half precision
+    plain: set[int] = set()  # weights that are computed, and have lost their layout by it
     rows: list[_Row] = []
     names = kernels(calls)
     follow = cache(_follow)  # operators alike that read what is held alike: most of a network
@@ -97,16 +104,27 @@ def flow(calls: Sequence[OperatorCall]) -> Flow:
             mine = _GIVEN
         half = not halved.isdisjoint(call.sources)
         weighted = call.weight_bytes > 0 and () not in call.input_shapes and not half
+        first = not plain.isdisjoint(call.sources) or _shared(call)
         in_place = call.operator.endswith("_")
-        state, row = follow(name, call.kind, mine, weighted, in_place, call.autocast)
+        state, row = follow(name, call.kind, mine, weighted, in_place, call.autocast, first)
         if call.cast:
             state, row = _cast(call.cast == "full", state, row)
         if state is None and (call.cast == "half" or (half and not call.cast)):
             halved.add(place)
+        if state is None and (first or call.kind == "norm"):  # a norm lays them out in its own way
+            plain.add(place)
         held.append(state)
         rows.append(row)
-    columns = np.array(rows, dtype=np.float64).reshape(len(calls), 6).T
+    columns = np.array(rows, dtype=np.float64).reshape(len(calls), 7).T
     return Flow(names, *columns)
+
+
+def _shared(call: OperatorCall) -> bool:
+    """Tell whether a depthwise convolution has one filter for all channels: it has no layout."""
+    own = call.geometry
+    if own is None or call.kind != "convolution depthwise":
+        return False
+    return call.weight_bytes < own.out_channels * prod(own.kernel)
 
 
 def bare(operator: str) -> str:
@@ -158,7 +176,7 @@ def _through(
     return found
 
 
-_Row = tuple[float, float, float, float, float, float]  # as the arrays of a flow
+_Row = tuple[float, float, float, float, float, float, float]  # as the arrays of a flow
 
 
 def _follow(
@@ -168,6 +186,7 @@ def _follow(
     weighted: bool,
     in_place: bool,
     automatic: bool,
+    plain: bool,
 ) -> tuple[_Held | None, _Row]:
     """Return how an operator's result is held, and its row of the flow.
 
@@ -178,9 +197,10 @@ def _follow(
         weighted: Whether it reads weights, beside tensors that are all more than numbers.
         in_place: Whether its result takes the place of what it read.
         automatic: Whether autocast casts what it reads.
+        plain: Whether its weights have their channels first in any network.
     """
     if not mine:  # of weights alone
-        return None, (1.0, 1.0, 0.0, 0.0, 0.0, 0.0)
+        return None, (1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0)
     share = sum([one.full for one in mine]) / len(mine)
     if automatic and kind in _PRODUCTS:
         read, full, cast = 0.0, False, share
@@ -194,10 +214,10 @@ def _follow(
     own = mine[0]
     wanted = _wanted(name, kind)
     moved = wanted is not None and own.last != wanted and not own.loose
-    if kind in CONVOLUTIONS:  # the weights of a network in nhwc have their channels last
-        wanted_nhwc: bool | None = True
-    else:
-        wanted_nhwc = wanted
+    convolves = kind in CONVOLUTIONS
+    # the weights of a network in nhwc have their channels last; cuDNN follows either operand
+    wanted_nhwc = True if convolves and not plain else wanted
+    first_nhwc = convolves and plain and not own.last_nhwc
     moved_nhwc = wanted_nhwc is not None and own.last_nhwc != wanted_nhwc
     moved_nhwc = moved_nhwc and not (own.loose and kind == LINEAR)
     attends = kind in (MATRIX_PRODUCT, FUSED_ATTENTION)
@@ -207,7 +227,8 @@ def _follow(
         last_nhwc=not attends and (own.last_nhwc if wanted_nhwc is None else wanted_nhwc),
         loose=attends or (own.loose and wanted_nhwc is None),
     )
-    return state, (read, float(full), cast, float(own.last), float(moved), float(moved_nhwc))
+    layout = (own.last, first_nhwc, moved, moved_nhwc)
+    return state, (read, float(full), cast, *map(float, layout))
 
 
 def _cast(full: bool, state: _Held | None, row: _Row) -> tuple[_Held | None, _Row]:
@@ -220,4 +241,4 @@ def _wanted(name: str, kind: str) -> bool | None:
     """Tell whether an operator wants its input's channels last, or first; None for either."""
     if kind == LINEAR or name == "native_layer_norm":
         return True
-    return False if name == "native_group_norm" else None
+    return False if name in _FIRST else None

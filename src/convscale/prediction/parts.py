@@ -93,15 +93,16 @@ def _part(
     own = work.only(places)
     shape = (len(places),) + (1,) * (np.ndim(own.read) - 1)
     zero, flow = np.zeros(shape), own.flow
-    full_read = full_written = cast = last = moved = zero
+    full_read = full_written = cast = moved = zero
+    first = zero + float(run.layout == "nchw")
     if flow is not None:
-        full_read, full_written, cast, last, moved = (
+        full_read, full_written, cast, first, moved = (
             one.reshape(shape)
             for one in (
                 flow.full_read,
                 flow.full_written,
                 flow.cast,
-                flow.last,
+                1.0 - flow.last if run.layout == "nchw" else flow.first_nhwc,
                 flow.moved if run.layout == "nchw" else flow.moved_nhwc,
             )
         )
@@ -119,7 +120,7 @@ def _part(
         item_written=item_written,
         item_once=2.0 if run.dtype in ("float16", "bfloat16") else 4.0,
         cast=cast,
-        first=1.0 - last if run.layout == "nchw" else zero,
+        first=first,
         moved=moved,
         channels_last=run.layout == "nhwc",
     )

@@ -28,6 +28,7 @@ _CACHE = 10.0  # megabytes
 _NARROW = 112.0  # channels
 _HUGE = 2.0**31  # elements, which no index of 32 bits tells apart
 _FEW, _SMALL = 32.0, 49.0  # channels and positions, below which cuDNN has no depthwise kernel
+_INSTANT = 1e-12  # nanoseconds
 _THIN = 4.0  # channels of a group
 _LANES = 32.0
 _WITH_KERNELS = tuple(f"depthwise {side}{stride}" for side in "35" for stride in ("", " strided"))
@@ -50,28 +51,31 @@ def relative_coefficients(run: Execution) -> dict[str, float]:
     found |= {f"memory.{name}": 1.0 for name in (*DENSE, *GROUPED, *DEPTHWISE, *MOVING)}
     found |= {  # without good kernels
         "memory.depthwise 3 strided last": 5.0,
-        "multiply.linear": 0.85,
+        "multiply.linear": 0.8,
         "multiply.depthwise 5": 20.0,
-        "multiply.depthwise 5 last": 22.0,
+        "multiply.depthwise 3 last": 20.0,
+        "multiply.depthwise 5 last": 18.0,
+        "multiply.attention": 0.7,
         "multiply.depthwise 7 last": 22.0,
         "multiply.depthwise larger last": 150.0,
         "multiply.depthwise 7": 45.0,
         "multiply.depthwise larger": 60.0,
-        "memory.matrix product": 4.0,
-        "memory.sum": 3.0,
+        "memory.matrix product": 3.0,
+        "memory.sum": 2.5,
         "memory.concatenation": 2.0,
         "memory.resizing": 4.0,
-        "memory.group norm": 0.7,
+        "memory.group norm": 0.5,
+        "memory.softmax": 0.7,
     }
     for name in (*DENSE, *GROUPED, ATTENTION):
         found |= {f"outs.{name}": 16.0, f"inner.{name}": 16.0, f"tile.{name}": 0.5}
         found |= {f"unaligned.{name}": 0.5, f"wave.{name}": 1.0}
     found |= {"rows.tile": 0.3, "rows.unaligned": 0.2, "inputs": 1.0}
-    found |= {"transposed": 1.0, "transposed.unaligned": 0.3, "padded": 2.0, "bias": 1.0}
+    found |= {"transposed": 1.0, "transposed.unaligned": 0.3, "padded": 1.5, "bias": 2.0}
     found |= {"broadcast": 0.3, "weights": 3.0, "cast": 1.0}
-    found |= {"narrow": 1.0, "narrow.strided": 0.5, "huge": 2.5, "native": 2.0}
-    found |= {"serial": 1.0, "thin": 50.0, "norm.tile": 0.2}
-    return found | {"cache": 1.0, "uncached": 0.5}
+    found |= {"narrow": 1.3, "narrow.strided": 0.5, "huge": 2.5, "native": 2.0}
+    found |= {"together": 1.0, "serial": 1.0, "thin": 70.0, "parted": 1.5, "norm.tile": 0.2}
+    return found | {"cache": 1.0, "uncached": 0.65}
 
 
 def prepared(
@@ -134,12 +138,21 @@ def part_seconds(part: Part, values: Mapping[str, Any]) -> Any:
     found = _memory(part, moved, values) * _rate(part, values) + _rearranged(part, values)
     if part.name not in MOVING:
         multiplied = _multiplied(part, values)
-        found = multiplied if part.name == ATTENTION else multiplied + found
+        found = multiplied if part.name == ATTENTION else _overlapped(multiplied, found, values)
     if part.name in DEPTHWISE:
         found = found * _slowness(part, values)
     once = work.weights * part.item_once * values["weights"] * values["memory"]
     starting = work.launches * values["launch"] * _MICRO
     return ((found * part.batch + once) * _NANO + starting) * work.repeats
+
+
+def _overlapped(multiplied: Any, moved: Any, c: Mapping[str, Any]) -> Any:
+    """Return the nanoseconds of multiplying and moving, part of which go on at the same time.
+
+    Nothing overlaps where `together` is 2; where it is less, equal times overlap most.
+    """
+    whole = multiplied + moved + _INSTANT
+    return whole + multiplied * moved / whole * (c["together"] + -2.0)
 
 
 def _slowness(part: Part, c: Mapping[str, Any]) -> Any:
@@ -192,6 +205,9 @@ def _multiplied(part: Part, c: Mapping[str, Any]) -> Any:
     lost = lost + _waste(outs, _TILE) * c[f"tile.{name}"] + unaligned * c[f"unaligned.{name}"]
     if name in GROUPED:
         lost = lost + (outs < _THIN) * c["thin"]
+        # with channels last, groups are put together to tiles where whole ones fit
+        parted = (_TILE % outs > 0) & (outs % _TILE > 0) | (ins != outs)
+        lost = lost + (1.0 - part.first) * parted * c["parted"]
     lost = lost + part.first * _waste(rows, _TILE_ROWS) * c["rows.tile"]
     lost = lost + part.first * (rows % _ALIGNED_ROWS > 0) * c["rows.unaligned"]
     return found * (lost + c[f"wave.{name}"] / tiles + 1.0)
