@@ -13,6 +13,10 @@ FACTORS = (2.0, 0.5, 4.0)
 Case = tuple[str, float]
 OUTCOMES = ("right", "noted", "wrong", "refused", "defect", "killed")
 
+# What a scaling to a factor of flops is made of; latency, training and the rest follow after it.
+_SCALING = ("*.py", "strategy/**/*.py", "network/**/*.py", "families/**/*.py")
+_SCALING += ("complexity/**/*.py", "scaling/**/*.py")
+
 
 @dataclass(frozen=True)
 class Row:
@@ -62,14 +66,18 @@ class Row:
 
 
 def code_version(source: Path) -> str:
-    """Return a short hash of all Python files of a folder: rows of other code do not count.
+    """Return a short hash of the package's files that scale: rows of other code do not count.
+
+    Args:
+        source: The folder of the package.
 
     Example:
-        >>> len(code_version(Path(__file__).parent))
+        >>> len(code_version(Path(__file__).parent.parent / "src" / "convscale"))
         12
     """
     digest = hashlib.sha256()
-    for path in sorted(source.rglob("*.py")):
+    files = (path for part in _SCALING for path in source.glob(part))
+    for path in sorted(files):
         digest.update(str(path.relative_to(source)).encode())
         digest.update(path.read_bytes())
     return digest.hexdigest()[:12]
