@@ -26,6 +26,7 @@ class Part:
         item_read: Bytes of an element that is read.
         item_written: Bytes of an element that is written.
         item_once: Bytes of an element of weights.
+        wide: 1 where autocast leaves what is written in full precision.
         cast: The share of what is read that is copied to another precision first.
         first: 1 where tensors have their channels first.
         moved: 1 where the input is copied to have its channels elsewhere.
@@ -46,6 +47,7 @@ class Part:
     item_read: Floats
     item_written: Floats
     item_once: float
+    wide: Floats
     cast: Floats
     first: Floats
     moved: Floats
@@ -110,7 +112,7 @@ def _part(
         item_read, item_written = 2.0 + 2.0 * full_read, 2.0 + 2.0 * full_written
     else:
         item_read = item_written = zero + (4.0 if run.dtype == "float32" else 2.0)
-        cast = zero
+        cast = full_written = zero
     return Part(
         name=name,
         places=places,
@@ -119,6 +121,7 @@ def _part(
         item_read=item_read,
         item_written=item_written,
         item_once=2.0 if run.dtype in ("float16", "bfloat16") else 4.0,
+        wide=full_written,
         cast=cast,
         first=first,
         moved=moved,

@@ -74,7 +74,8 @@ def relative_coefficients(run: Execution) -> dict[str, float]:
     found |= {"transposed": 1.0, "transposed.unaligned": 0.3, "padded": 1.5, "bias": 2.0}
     found |= {"broadcast": 0.3, "weights": 3.0, "cast": 1.0}
     found |= {"narrow": 1.3, "narrow.strided": 0.5, "huge": 2.5, "native": 2.0}
-    found |= {"together": 1.0, "serial": 1.0, "thin": 70.0, "parted": 1.5, "norm.tile": 0.2}
+    found |= {"together": 1.0, "thin": 70.0, "parted": 1.5, "wide": 0.5}
+    found |= {"serial": 1.0, "norm.tile": 0.2}
     return found | {"cache": 1.0, "uncached": 0.65}
 
 
@@ -191,7 +192,7 @@ def _multiplied(part: Part, c: Mapping[str, Any]) -> Any:
     products that are added up, and over positions where channels come first.
     """
     work, name = part.work, part.name
-    found = work.flops * c["multiply"] * c[f"multiply.{name}"]
+    found = work.flops * c["multiply"] * c[f"multiply.{name}"] * (part.wide * c["wide"] + 1.0)
     if name in DEPTHWISE:
         return found
     known = work.outs > 0  # else nothing is lost
