@@ -176,6 +176,17 @@ def test_features_are_taken_where_the_stages_of_a_deepened_network_end(name, fac
     assert [map_.shape[1] for map_ in after] == [entry["num_chs"] for entry in module.feature_info]
 
 
+@pytest.mark.parametrize("factor", [0.5, 2.0])
+def test_features_end_where_they_did_in_a_network_that_calls_its_layers_by_name(factor):
+    base = meta("inception_v3").eval()
+    module = cs.scale(base, strategy="d", factor=factor, resolution=75, weights=False).module
+    image = torch.zeros(1, 3, 75, 75, device="meta")
+    with torch.no_grad():
+        before = base.forward_intermediates(image, intermediates_only=True)
+        after = module.forward_intermediates(image, intermediates_only=True)
+    assert [map_.shape for map_ in after] == [map_.shape for map_ in before]
+
+
 class Embedding(nn.Module):
     """Scores, and beside them the features that they are made from."""
 

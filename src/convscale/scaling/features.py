@@ -179,9 +179,9 @@ def _ends(
         children = list(container._modules)
         told = [str(entry.get("module", "")).split(".") for entry in info]
         if not any(
-            keys[0] == name and keys[1:2] == children[end : end + 1]
+            keys[:2] == [name, children[end]]
             for keys, end in zip(told, ends, strict=True)
-            if end >= 0
+            if 0 <= end < len(children)
         ):
             continue
         after = _children(children, join(owner, name), variant)
