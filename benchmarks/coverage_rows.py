@@ -14,8 +14,8 @@ Case = tuple[str, float]
 OUTCOMES = ("right", "noted", "wrong", "refused", "defect", "killed")
 
 # What a scaling to a factor of flops is made of; latency, training and the rest follow after it.
-_SCALING = ("*.py", "strategy/**/*.py", "network/**/*.py", "families/**/*.py")
-_SCALING += ("complexity/**/*.py", "scaling/**/*.py")
+_SCALES = ("strategy", "network", "families", "complexity", "scaling")
+_SCALING = ("*.py", *(f"{folder}/**/*.py" for folder in _SCALES))
 
 
 @dataclass(frozen=True)

@@ -227,8 +227,8 @@ def _follow(
         last_nhwc=not attends and (own.last_nhwc if wanted_nhwc is None else wanted_nhwc),
         loose=attends or (own.loose and wanted_nhwc is None),
     )
-    layout = (own.last, first_nhwc, moved, moved_nhwc)
-    return state, (read, float(full), cast, *map(float, layout))
+    layout = float(own.last), float(first_nhwc), float(moved), float(moved_nhwc)
+    return state, (read, float(full), cast, *layout)
 
 
 def _cast(full: bool, state: _Held | None, row: _Row) -> tuple[_Held | None, _Row]:
