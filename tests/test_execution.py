@@ -19,6 +19,7 @@ from torch.utils._pytree import tree_leaves
 import convscale as cs
 from benchmarks.counting import NETWORKS, Fresh, Row, meta_counters, missed
 from convscale.errors import InputError
+from convscale.network.execution import Observer, run
 
 
 def python_calls(work) -> int:
@@ -224,3 +225,57 @@ def test_a_count_by_name_leaves_random_numbers_alone(name):
     numbers = numbers_to_come()
     cs.count(name, resolution=64)
     assert numbers_to_come() == numbers
+
+
+class _Results(Observer):
+    def __init__(self):
+        self.made = []
+
+    def visit(self, func, args, kwargs, output, path):
+        self.made.append((tuple(output.shape), output.stride(), output.dtype))
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        torch.nn.Hardswish(inplace=True),
+        torch.nn.Hardsigmoid(),
+        torch.nn.Hardsigmoid(inplace=True),
+        torch.nn.ReLU(),
+        torch.nn.ReLU6(inplace=True),
+        torch.nn.LeakyReLU(inplace=True),
+        torch.nn.ELU(),
+        torch.nn.Mish(),
+    ],
+)
+@pytest.mark.parametrize("transposed", [False, True])
+def test_results_that_are_made_directly_are_shaped_and_laid_as_pytorch_does(act, transposed):
+    class Net(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.act = act
+
+        def forward(self, x, y):
+            x = x.transpose(1, 3) if transposed else x
+            x = self.act(x + 0.0)
+            z = y.permute(0, 3, 2, 1) if transposed else y
+            return x * z + x - z
+
+    shapes = (2, 3, 5, 7), (1, 3, 1, 1)
+    seen = {}
+    for device in ("cpu", "meta"):
+        results = _Results()
+        run(Net(), tuple(torch.empty(shape, device=device) for shape in shapes), results)
+        seen[device] = results.made
+    assert seen["meta"] == seen["cpu"]
+
+
+@pytest.mark.parametrize("function", ["add", "mul", "sub", "div"])
+def test_arithmetic_of_unlike_tensors_is_refused_on_the_meta_device_too(function):
+    class Net(torch.nn.Module):
+        def forward(self, x, y):
+            return getattr(torch, function)(x, y)
+
+    inputs = torch.empty(1, 6, 2, 2, device="meta"), torch.empty(1, 4, 2, 2, device="meta")
+    with pytest.raises(Exception, match="broadcast"):
+        run(Net(), inputs)

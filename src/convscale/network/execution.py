@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import cache
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -17,6 +17,9 @@ from convscale.errors import ConvscaleError
 from convscale.network.autocast import Autocast, as_on_gpu
 from convscale.network.copies import blank_like
 from convscale.network.dependence import dependence, place, without_meta
+
+if TYPE_CHECKING:
+    from convscale.network.ties import Ties
 
 Handle = Callable[[Any, tuple[Any, ...], dict[str, Any], str], Any]
 
@@ -68,6 +71,9 @@ class Observer:
         True
     """
 
+    def follow(self, ties: Ties) -> None:
+        """Learn what tells the units of tensors, before a run in which they are followed."""
+
     def visit(
         self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any, path: str
     ) -> None:
@@ -84,17 +90,39 @@ class Observer:
 # device, where PyTorch decomposes them in Python.
 _ALIKE = frozenset(
     (
-        "native_batch_norm native_layer_norm native_group_norm relu gelu silu sigmoid hardswish "
-        "_softmax _safe_softmax"
+        "native_batch_norm native_layer_norm native_group_norm gelu silu sigmoid hardswish "
+        "hardsigmoid relu relu6 hardtanh leaky_relu elu mish _softmax _safe_softmax"
     ).split()
 )
 
 
+# Those of them that write into their operand, which is their result.
+_WRITTEN = frozenset("hardswish_ hardsigmoid_ hardtanh_ leaky_relu_ elu_ mish_".split())
+_DIRECT = _ALIKE | _WRITTEN
+_PAIRS = frozenset(("add", "mul", "sub", "div"))
+
+
+def _as_large(func: Any, args: tuple[Any, ...]) -> torch.Tensor | None:
+    """Return the result of two tensors' arithmetic where the first is as large; None elsewhere."""
+    if func._opname not in _PAIRS or func._overloadname != "Tensor" or len(args) != 2:
+        return None
+    x, other = args
+    if not isinstance(x, torch.Tensor) or not isinstance(other, torch.Tensor):
+        return None
+    plain = x.is_meta and other.is_meta and x.dtype == other.dtype and x.is_floating_point()
+    if not plain or x.ndim != other.ndim or not (x.is_contiguous() and other.is_contiguous()):
+        return None
+    fits = all(b in (a, 1) for a, b in zip(x.shape, other.shape, strict=True))
+    return blank_like(x) if fits else None
+
+
 def _call(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Call an operator; on the meta device make the result of costly ones directly."""
-    if func._opname in _ALIKE and func._overloadname == "default" and func.namespace == "aten":
+    if func._opname in _DIRECT and func._overloadname == "default" and func.namespace == "aten":
         x = args[0]
         if x.is_meta and x.is_floating_point():
+            if func._opname in _WRITTEN:
+                return x
             if func._opname == "native_layer_norm":
                 _check_layer_norm(*args[:4])
             result = blank_like(x)
@@ -103,6 +131,8 @@ def _call(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             return (result, x.new_empty(0), x.new_empty(0))
     elif func._opname in _LENIENT and func.namespace in ("aten", "torchvision"):
         _check_channels(args)
+    elif func.namespace == "aten" and (made := _as_large(func, args)) is not None:
+        return made
     return func(*args, **kwargs)
 
 

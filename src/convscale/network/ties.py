@@ -236,6 +236,9 @@ def classes_of(ties: Ties) -> Label:
     return classes
 
 
+_PLAIN = frozenset((int, float, bool, str, type(None)))
+
+
 def tensors_in(values: Any) -> list[torch.Tensor]:
     """Return the tensors in nested arguments or results, in order.
 
@@ -245,9 +248,15 @@ def tensors_in(values: Any) -> list[torch.Tensor]:
     """
     if isinstance(values, torch.Tensor):
         return [values]
+    if type(values) in _PLAIN:
+        return []
     if isinstance(values, dict):
         values = values.values()
-    elif is_dataclass(values) and not isinstance(values, type):
+    elif (
+        not isinstance(values, list | tuple)
+        and is_dataclass(values)
+        and not isinstance(values, type)
+    ):
         values = vars(values).values()
     elif not isinstance(values, list | tuple):
         return []
