@@ -1,9 +1,9 @@
 """How many scaled versions a second a search tries, of paper families and of traced networks.
 
 A family's candidates are counted and their latency predicted in closed form; those of a traced
-network are built on the meta device, one by one. Building and tracing the base is included, loading
-of libraries is not. Processor time of one thread is compared with what is asked: 10,000 candidates
-of a family in 10 s, 200 of a traced network in 60 s.
+network are derived from its traced runs, the first of each kind built beside that. Building and
+tracing the base is included, loading of libraries is not. Processor time of one thread is compared
+with what is asked: 10,000 candidates of a family in 10 s, 200 of a traced network in 60 s.
 
     python -m benchmarks.select_speed RegNetY-4.0GF EfficientNet-B0 resnet50 densenet121
 """

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -26,6 +26,29 @@ from convscale.network.products import (
 )
 from convscale.network.quantised import unpacked
 from convscale.network.ties import tensors_in
+
+
+class Moved(NamedTuple):
+    """The tensors of a call: its arguments and result, and which of them it reads and writes.
+
+    `operands` and `results` are distinct; `read` are places among the operands, and so are
+    `weights`, those made of weights alone; `fresh` the identities of the parameters that the call
+    is the first to use.
+
+    Example:
+        >>> x = torch.zeros(2)
+        >>> Moved(torch.ops.aten.relu.default, {"self": x}, x, [x], [x], [0], set(), []).read
+        [0]
+    """
+
+    func: Any
+    bound: dict[str, Any]
+    output: Any
+    operands: list[torch.Tensor]
+    results: list[torch.Tensor]
+    read: list[int]
+    weights: set[int]
+    fresh: list[int]
 
 
 class Recorder(Observer):
@@ -85,15 +108,14 @@ class Recorder(Observer):
             return
         weights = {i for i, tensor in enumerate(operands) if _storage(tensor) not in self._data}
         of_weights = len(weights) == len(operands)
-        params = self._follow(operands, results, of_weights=of_weights)
+        fresh = self._follow(operands, results, of_weights=of_weights)
         if func._opname.removeprefix("new_").startswith("empty"):
             for tensor in results:  # the place may have been another's before
                 self._writers.pop(_storage(tensor), None)
             return
         sources = self._written(operands, results)
         packed = sum(map(_packed_bytes, args))
-        if packed:
-            params += self._packed_params(path, args)
+        params = sum(fresh.values()) + (self._packed_params(path, args) if packed else 0)
         bound = bind(func, args, kwargs)
         geometry = geometry_of(func, bound, output)
         own = rule_of(name_of(func), self._rules)
@@ -123,6 +145,11 @@ class Recorder(Observer):
                 autocast=self._autocast is None or self._autocast.on,
             )
         )
+        if not packed:
+            self.noted(Moved(func, bound, output, operands, results, [*read], weights, [*fresh]))
+
+    def noted(self, moved: Moved) -> None:
+        """See the tensors of the call that was recorded last."""
 
     def _written(
         self, operands: list[torch.Tensor], results: list[torch.Tensor]
@@ -165,8 +192,11 @@ class Recorder(Observer):
 
     def _follow(
         self, operands: list[torch.Tensor], results: list[torch.Tensor], *, of_weights: bool
-    ) -> int:
-        """Note what results are made of; return the params that the call is the first to use."""
+    ) -> dict[int, int]:
+        """Note what results are made of; return the params that the call is the first to use.
+
+        They are sizes by the identities of parameters.
+        """
         pending: dict[int, int] = {}
         for tensor in operands:
             pending |= self._params.get(_storage(tensor), {})
@@ -179,10 +209,10 @@ class Recorder(Observer):
                 self._data.add(place)
                 self._params.pop(place, None)
         if of_weights:
-            return 0
+            return {}
         fresh = {key: size for key, size in pending.items() if key not in self._given}
         self._given.update(fresh)
-        return sum(fresh.values())
+        return fresh
 
     def _bytes(self, func: Any, tensor: torch.Tensor, results: list[torch.Tensor]) -> int:
         """Return the bytes of the distinct elements that a call reads of a tensor."""
@@ -243,7 +273,13 @@ class LateRecorder(Observer):
         """Begin with the whole network."""
         if not path and self._recorder is None:
             given = tuple(tensors_in(inputs))
-            self._recorder = Recorder(module, given, item_bytes=self._item_bytes)
+            self._recorder = self.recorder(module, given, self._item_bytes)
+
+    def recorder(
+        self, module: nn.Module, given: tuple[torch.Tensor, ...], item_bytes: int
+    ) -> Recorder:
+        """Return what records the run of a network."""
+        return Recorder(module, given, item_bytes=item_bytes)
 
     def visit(
         self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any, path: str

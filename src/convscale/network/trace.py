@@ -348,6 +348,8 @@ def trace_module(
     ties = recorder.ties
     feed = Feed(None if given is not None else resolution, in_chans=in_chans, given=given)
     inputs = _labelled(ties, module, feed)
+    for observer in watch:
+        observer.follow(ties)
     output = run(
         module, inputs.args, recorder, *watch, keywords=inputs.kwargs, handle=recorder.handle
     )

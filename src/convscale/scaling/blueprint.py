@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from copy import copy
 from functools import cached_property
-from math import prod
 
 import numpy as np
 from torch import nn
 
+from convscale.complexity.calls import ITEM_BYTES
 from convscale.complexity.complexity import Complexity
+from convscale.complexity.shapes import ShapeRecorder, SizedCalls
 from convscale.errors import InputError, UnscalableNetworkError
 from convscale.network.channels import Channels
 from convscale.network.copies import meta_copy
@@ -20,11 +22,12 @@ from convscale.network.inputs import ExampleInputs
 from convscale.network.lookups import Lookups
 from convscale.network.schemes import find_schemes
 from convscale.network.sizing import Sizing, Told
-from convscale.network.stages import Stage, join, upwards
+from convscale.network.stages import Stage, join
 from convscale.network.trace import Trace, trace_module
+from convscale.prediction.predict import ELEMENTS
 from convscale.quantities import Resolution, format_resolution, like, sides
 from convscale.scaling.adapting import adapt
-from convscale.scaling.closed_form import ClosedForm
+from convscale.scaling.closed_form import ClosedForm, Weights
 from convscale.scaling.control import Control
 from convscale.scaling.deepening import Deepening
 from convscale.scaling.depth import apply_depth
@@ -47,6 +50,25 @@ def _kept_sizes(trace: Trace) -> list[tuple[int, ...]]:
     ]
 
 
+def _weights(paths: Sequence[str], times: dict[str, int]) -> Weights:
+    """Return how often what stands in modules does, where some modules stand other than once."""
+    if not times:
+        return np.ones(len(paths), dtype=np.int64)
+    known: dict[str, int] = {}
+
+    def of(path: str) -> int:
+        if path not in known:
+            above = of(path.rpartition(".")[0]) if path else 1
+            known[path] = above * times.get(path, 1)
+        return known[path]
+
+    return np.array([of(path) for path in paths], dtype=np.int64)
+
+
+def _sized(recorders: tuple[ShapeRecorder, ...], trace: Trace) -> SizedCalls | None:
+    return recorders[0].sized(trace.channels) if recorders else None
+
+
 class Blueprint:
     """Trace a base network once; answer what it costs at any depths, widths and resolution.
 
@@ -58,6 +80,7 @@ class Blueprint:
         width_multiple: The multiple that widths keep, as far as the base has it.
         sizing: Makes the network for other resolutions, where its constructor takes one.
         watch: Others who see the run of the base network.
+        records: Whether runs keep their calls for any widths (`Traced.sized`).
 
     Raises:
         ForwardError: If the network does not run, or cannot be followed.
@@ -78,8 +101,10 @@ class Blueprint:
         width_multiple: int = DEFAULT_MULTIPLE,
         sizing: Sizing | None = None,
         watch: tuple[Observer, ...] = (),
+        records: bool = False,
     ) -> None:
         self.module = module
+        self._records = records
         self.resolution = resolution
         self._in_chans = in_chans
         self._given = given
@@ -89,14 +114,19 @@ class Blueprint:
         self._rules: dict[int, tuple[Channels, WidthRule]] = {}
         self.control = Control()
         lookups = Lookups()
+        recorders = self._recorders()
         self.trace = trace_module(
             meta_copy(module),
             resolution,
             in_chans=in_chans,
             given=given,
-            watch=(*watch, lookups),
+            watch=(*watch, lookups, *recorders),
         )
         self._lookups = lookups.positions
+        self._sized = _sized(recorders, self.trace)
+
+    def _recorders(self) -> tuple[ShapeRecorder, ...]:
+        return (ShapeRecorder(item_bytes=ITEM_BYTES[ELEMENTS]),) if self._records else ()
 
     def under(self, control: Control) -> Blueprint:
         """Return this blueprint with parts that stay, and factors of single stages.
@@ -265,8 +295,7 @@ class Blueprint:
         traced = self._shown(depths, resolution)
         times = times_of(edits, traced.edits)
         terms, tensors = (
-            [prod(times.get(module, 1) for module in upwards(path)) for path in paths]
-            for paths in (traced.form.term_paths, traced.form.tensor_names)
+            _weights(paths, times) for paths in (traced.form.term_paths, traced.form.tensor_names)
         )
         channels, rule = self._rule(traced)
         return Variant(
@@ -276,8 +305,8 @@ class Blueprint:
             traced,
             channels,
             rule,
-            np.array(terms, dtype=np.int64),
-            np.array(tensors, dtype=np.int64),
+            terms,
+            tensors,
         )
 
     def _shown(self, depths: tuple[int, ...] | None, resolution: Resolution) -> Traced:
@@ -363,7 +392,7 @@ class Blueprint:
         deepening: Deepening | None,
         told: Told | None = None,
     ) -> Traced:
-        trace = self.trace
+        trace, sized = self.trace, self._sized
         if models or resolution != self.resolution:
             module = meta_copy(self.module if told is None else told.module)
             adapted = False
@@ -372,11 +401,11 @@ class Blueprint:
                 apply_depth(module, models)
                 deepening.shape_made(module, models)
                 adapted = deepening.exact(models)
-            trace = self._follow(module, resolution, adapted=adapted)
+            trace, sized = self._follow(module, resolution, adapted=adapted)
         idle = idle_among(models, self.module, before=self.trace, after=trace)
         if idle:
             raise IdleBlockError(idle)
-        return Traced(trace, models, ClosedForm(trace), told)
+        return Traced(trace, models, ClosedForm(trace), told, sized)
 
     def _rule(self, traced: Traced) -> tuple[Channels, WidthRule]:
         """Return the channels and the widths of a run, under the control."""
@@ -389,13 +418,16 @@ class Blueprint:
             self._rules[id(traced)] = (channels, rule)
         return self._rules[id(traced)]
 
-    def _follow(self, module: nn.Module, resolution: Resolution, *, adapted: bool = False) -> Trace:
+    def _follow(
+        self, module: nn.Module, resolution: Resolution, *, adapted: bool = False
+    ) -> tuple[Trace, SizedCalls | None]:
         chans, given = self._in_chans, self._given
         feed = Feed(None if given is not None else resolution, in_chans=chans, given=given)
         try:
             if adapted:
                 adapt(module, feed.inputs(module))
-            watch = (Lookups(self._lookups),)
+            recorders = self._recorders()
+            watch = (Lookups(self._lookups), *recorders)
             trace = trace_module(module, resolution, in_chans=chans, given=given, watch=watch)
         except ForwardError as error:
             raise UnscalableNetworkError(
@@ -407,7 +439,7 @@ class Blueprint:
             )
         if resolution == self.resolution:
             self._check_positions(trace)
-        return trace
+        return trace, _sized(recorders, trace)
 
     def _check_positions(self, trace: Trace) -> None:
         """Refuse added blocks that change the output, or the positions of any feature map."""

@@ -19,6 +19,17 @@ from convscale.scaling.plan import Plan
 from convscale.strategy import Factors, Strategy
 
 
+def label_of(network: str, strategy: Strategy, factor: float) -> str:
+    """Return the name of a scaled network, without its rounding.
+
+    Example:
+        >>> from convscale.strategy import parse_strategy
+        >>> label_of("timm:resnet18", parse_strategy("dWr"), 2.0)
+        'timm:resnet18@dWr:2'
+    """
+    return f"{network}@{strategy.name}:{factor:g}"
+
+
 @dataclass(frozen=True)
 class ScaledNetwork:
     """A base network scaled by a strategy.
@@ -72,7 +83,7 @@ class ScaledNetwork:
         rules = {} if self.source is None else self.source.rules
         return replace(
             from_module(self.module),
-            name=f"{self.network}@{self.strategy.name}:{self.factor:g}",
+            name=label_of(self.network, self.strategy, self.factor),
             resolution=self.resolution,
             in_chans=self.in_chans,
             dims=self.dims,

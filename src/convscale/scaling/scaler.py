@@ -88,6 +88,7 @@ class Scaler:
         network: The base network.
         resolution: Base input side, or all sides, in px; the network's own by default.
         width_multiple: The multiple that widths keep, as far as the base has it.
+        records: Whether runs keep their calls for any widths, for `deriving`.
 
     Raises:
         InputError: If the resolution is missing, or the network cannot run at it.
@@ -105,6 +106,7 @@ class Scaler:
         *,
         resolution: Resolution | None = None,
         width_multiple: int = 8,
+        records: bool = False,
     ) -> None:
         check_count(width_multiple, what="width multiple")
         self.resolution = known_resolution(network, resolution)
@@ -121,6 +123,7 @@ class Scaler:
                 width_multiple=width_multiple,
                 sizing=Sizing(network, self._size, module=module),
                 watch=(counting,),
+                records=records,
             )
         except ForwardError as error:
             self._count(meta_copy(module), self._size)  # says so if it does not run at all

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from convscale.complexity.complexity import Complexity
+from convscale.complexity.shapes import SizedCalls
 from convscale.network.channels import Channels, Sizes
 from convscale.network.sizing import Told
 from convscale.network.stages import join, within
@@ -131,7 +132,8 @@ class Variant:
 class Traced:
     """A run at one resolution, with one added block in some stages, and what it costs.
 
-    `told` is the base network made for the resolution, where it had to be made for it.
+    `told` is the base network made for the resolution, where it had to be made for it; `sized` its
+    calls for any widths, where runs are recorded and tell them.
 
     Example:
         >>> from convscale.network import resolve_base
@@ -144,6 +146,7 @@ class Traced:
     edits: tuple[DepthEdit, ...]
     form: ClosedForm
     told: Told | None = None
+    sized: SizedCalls | None = None
 
 
 def times_of(edits: tuple[DepthEdit, ...], models: tuple[DepthEdit, ...]) -> dict[str, int]:

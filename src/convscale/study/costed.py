@@ -20,6 +20,7 @@ COUNTED = frozenset(("flops", "params", "acts", "width_multiple", "download_byte
 PREDICTED = frozenset(("latency_ms", "images_per_second"))
 REMEMBERED = frozenset(("memory_bytes", "training_memory_bytes"))
 TRAINED = frozenset(("training_h", "energy_kwh"))
+RECORDED = COUNTED | PREDICTED | TRAINED  # what the operators tell
 
 
 @dataclass(frozen=True)
@@ -116,24 +117,43 @@ def costs_of_network(
     from convscale.complexity.operators import record_network
     from convscale.prediction.predict import ELEMENTS
 
-    values: dict[str, float] = {}
-    bounds: dict[str, float] = {}
-    notes: tuple[str, ...] = ()
-    if wanted & (COUNTED | PREDICTED | TRAINED):
+    own = Costs(network.name, network.resolution, {})
+    if wanted & RECORDED:
         found = recorded
         if found is None:
             found = record_network(network, dtype=ELEMENTS, autocast=True)
-        values |= _counted(found, how)
-        if wanted & PREDICTED:
-            told, upper, notes = _predicted(found, how)
-            values, bounds = values | told, bounds | upper
-        if wanted & TRAINED:
-            told, upper = _trained(found, how)
-            values, bounds = values | told, bounds | upper
+        own = costs_of_operators(found, wanted, how)
+    values = {**own.values}
     values |= {one: _memory(network, one, how) for one in sorted(wanted & REMEMBERED)}
     if network.resolution is not None:
         values["resolution_px"] = side_of(network.resolution)
-    return Costs(network.name, network.resolution, values, bounds, notes)
+    return Costs(network.name, network.resolution, values, own.bounds, own.notes)
+
+
+def costs_of_operators(found: Operators, wanted: frozenset[str], how: Conditions) -> Costs:
+    """Count a network by its operators, and predict what is wanted of it.
+
+    Args:
+        found: The operators of one image in elements.
+        wanted: The quantities; those of memory are not among what is returned.
+        how: The conditions.
+
+    Example:
+        >>> from convscale.complexity.operators import record_network
+        >>> from convscale.scaling import resolve
+        >>> found = record_network(resolve("resnet18", resolution=64), dtype="float8")
+        >>> costs_of_operators(found, frozenset(), Conditions()).values["acts"]
+        203752.0
+    """
+    values, bounds = _counted(found, how), dict[str, float]()
+    notes: tuple[str, ...] = ()
+    if wanted & PREDICTED:
+        told, upper, notes = _predicted(found, how)
+        values, bounds = values | told, bounds | upper
+    if wanted & TRAINED:
+        told, upper = _trained(found, how)
+        values, bounds = values | told, bounds | upper
+    return Costs(found.network, found.resolution, values, bounds, notes)
 
 
 def side_of(resolution: Resolution) -> float:

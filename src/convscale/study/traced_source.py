@@ -1,9 +1,9 @@
-"""Any network as a source of candidates: traced once, planned in closed form, built where asked."""
+"""Any network as a source of candidates: traced, planned in closed form, built where asked."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,15 @@ from convscale.selection.constraints import Constraint
 from convscale.selection.rays import margin
 from convscale.strategy import Strategy, parse_strategy
 from convscale.study.collecting import young_only
-from convscale.study.costed import Conditions, Costs, costs_of_network, side_of
+from convscale.study.costed import (
+    RECORDED,
+    Conditions,
+    Costs,
+    costs_of_network,
+    costs_of_operators,
+    side_of,
+)
+from convscale.study.derived import Derived
 from convscale.study.scaled_source import ANY, Answer, Ask, Ends, Failed, Found, Missed
 
 if TYPE_CHECKING:
@@ -36,8 +44,10 @@ _PROBE, _TIMES = "w", 1.7  # what tells whether the plan is what is built
 class TracedSource:
     """A base network that is traced, scaled by what the trace tells.
 
-    What is counted is known from the plan of a candidate, without building it; what is predicted
-    takes the built network. Where the network's code holds sizes of its own, all are built.
+    What is counted is known from the plan of a candidate, without building it. What is predicted
+    is known from its operators: these are derived from the run that it was planned by, where
+    candidates that were built ran what was derived for them (`Derived`), else of the built network.
+    Where the network's code holds sizes of its own, all are built, and for memory too.
 
     Args:
         base: The network.
@@ -75,7 +85,10 @@ class TracedSource:
 
         self.base, self.how, self.limits = base, how, tuple(limits)
         self._costly = wanted - _PLANNED
-        self._scaler: Scaler = Scaler(base, width_multiple=width_multiple)
+        derivable = not base.rules and self._costly <= RECORDED
+        records = derivable and bool(self._costly)
+        self._scaler: Scaler = Scaler(base, width_multiple=width_multiple, records=records)
+        self._derived = Derived(self._scaler)
         self._rule = rounding if width_multiple == 8 else "nearest"
         self.rounding = rounding if width_multiple == 8 else f"nearest{width_multiple}"
         self._flops: Ends = ANY
@@ -137,7 +150,14 @@ class TracedSource:
     def _base(self, ask: Ask) -> Answer:
         count = self._scaler.base
         planned = self._counts(count.flops, count.params, count.acts, self.resolution)
-        return self._completed(ask, self.name, self._base_key(), self.resolution, planned)
+        return self._completed(
+            ask,
+            self.name,
+            self._base_key(),
+            self.resolution,
+            planned,
+            lambda: costs_of_network(self.base, self._costly, self.how),
+        )
 
     def _base_key(self) -> Hashable:
         variant = self._scaler.blueprint.base()
@@ -153,7 +173,14 @@ class TracedSource:
         found = self._scaler.planned(strategy, ask.factor, rounding=self._rule)
         total, side = found.complexity, found.variant.resolution
         values = self._counts(total.flops, total.params, total.acts, side)
-        return self._completed(ask, label, self._key(found), self._like(side), values)
+        return self._completed(
+            ask,
+            label,
+            self._key(found),
+            self._like(side),
+            values,
+            lambda: self._planned_costs(strategy, ask.factor, found),
+        )
 
     def _like(self, side: Resolution) -> Resolution:
         from convscale.quantities import like, sides
@@ -165,7 +192,9 @@ class TracedSource:
         total = scaled.achieved
         values = self._counts(total.flops, total.params, total.acts, scaled.resolution)
         key = (repr(scaled.plan), str(scaled.resolution))
-        return self._completed(ask, label, key, scaled.resolution, values, scaled)
+        return self._completed(
+            ask, label, key, scaled.resolution, values, lambda: self._built_costs(scaled)
+        )
 
     def _counts(self, flops: int, params: int, acts: int, side: Resolution) -> dict[str, float]:
         return {
@@ -183,9 +212,9 @@ class TracedSource:
         key: Hashable,
         side: Resolution,
         values: dict[str, float],
-        scaled: ScaledNetwork | None = None,
+        costs: Callable[[], Costs],
     ) -> Answer:
-        """Add what only the built network tells, unless it misses limits by far."""
+        """Add what the operators or the built network tell, unless it misses limits by far."""
         if not self._costly:
             return Found(ask, label, key, side, values)
         if key in self._known:
@@ -195,23 +224,35 @@ class TracedSource:
         over = margin(self.limits, values)
         if over > _FAR or not self._flops[0] <= values["flops"] <= self._flops[1]:
             return Missed(ask, over)
-        own = self._costs(ask, scaled)
+        own = costs()
         more = {name: value for name, value in own.values.items() if name in self._costly}
         found = Found(ask, label, key, side, {**values, **more}, own.bounds, own.notes)
         self._known[key] = found
         return found
 
-    def _costs(self, ask: Ask, scaled: ScaledNetwork | None) -> Costs:
-        """Build a candidate, unless it is the base, and find out what only it tells."""
-        if ask.strategy is None:
-            return costs_of_network(self.base, self._costly, self.how)
-        if self._casts:  # which a run that checks a plan does not show
-            made = self._built(ask.strategy, ask.factor) if scaled is None else scaled
-            return costs_of_network(made.as_network(), self._costly, self.how)
+    def _planned_costs(self, strategy: Strategy, factor: float | None, found: Candidate) -> Costs:
+        """Find out what a candidate costs, without building it where its operators are known."""
+        if self._casts:  # which neither the run that checks a plan shows, nor the trace
+            return self._built_costs(self._built(strategy, factor))
+        own = self._derived.of(strategy, found)
+        if own is not None and self._derived.is_proved(found):
+            return costs_of_operators(own, self._costly, self.how)
         late = LateRecorder(item_bytes=ITEM_BYTES[ELEMENTS])
-        made = self._built(ask.strategy, ask.factor, late) if scaled is None else scaled
-        own = not late.calls or self.base.rules  # run again, or counted by rules of the user's
-        known = None if own else operators_of(made, late.calls)
+        made = self._built(strategy, factor, late)
+        known = self._recorded(made, late)
+        if own is not None and known is not None:
+            self._derived.compare(found, own, known)
+        return self._built_costs(made, known)
+
+    def _recorded(self, made: ScaledNetwork, late: LateRecorder) -> Operators | None:
+        """Return the operators of a built network, None where none are asked for."""
+        if late.calls and not self.base.rules:
+            return operators_of(made, late.calls)
+        if self._costly & RECORDED:  # it was run again, or is counted by rules of the user's
+            return record_network(made.as_network(), dtype=ELEMENTS, autocast=True)
+        return None
+
+    def _built_costs(self, made: ScaledNetwork, known: Operators | None = None) -> Costs:
         return costs_of_network(made.as_network(), self._costly, self.how, recorded=known)
 
     @cached_property

@@ -1,0 +1,326 @@
+"""The operators of a followed run as values of its widths: their calls at other sizes of channels.
+
+Where a run is followed (`network.trace`), the units of a tensor tell which of its sizes are widths.
+What is kept of each call is its tensors with sizes that follow; from these, the rules that recorded
+the call tell what it multiplies, reads and writes at other widths, and nothing is run again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from math import prod
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from convscale.complexity.calls import MATRIX_PRODUCT, OperatorCall
+from convscale.complexity.conventions import convention_named
+from convscale.complexity.kinds import geometry_of, kind_of, reads_part
+from convscale.complexity.recording import LateRecorder, Moved, Recorder
+from convscale.network.channels import Channels, Sizes
+from convscale.network.contractions import RULES, rule_of
+from convscale.network.labels import Label, Labels, find_along, varying
+from convscale.network.products import name_of
+from convscale.network.ties import Ties
+
+_FOUND_BY_SHAPE = convention_named("default")
+
+
+class Dim(NamedTuple):
+    """The size of a dimension: a number, or a product of widths by their places.
+
+    Example:
+        >>> Dim(7).at([64, 32]), Dim(1, (0, 1)).at([64, 32])
+        (7, 2048)
+    """
+
+    number: int
+    widths: tuple[int, ...] = ()
+
+    def at(self, widths: Sequence[int]) -> int:
+        """Return the size for given widths."""
+        return self.number * prod([widths[place] for place in self.widths])
+
+
+class Sized(NamedTuple):
+    """A tensor as its sizes: those that are repeated in memory, and the bytes of an element.
+
+    Example:
+        >>> Sized((Dim(1), Dim(1, (0,))), (False, False), 4, floating=True).shape([64])
+        (1, 64)
+    """
+
+    dims: tuple[Dim, ...]
+    repeated: tuple[bool, ...]
+    item_bytes: int
+    floating: bool
+
+    def shape(self, widths: Sequence[int]) -> tuple[int, ...]:
+        """Return the shape for given widths."""
+        return tuple([dim.at(widths) for dim in self.dims])
+
+    def held(self, shape: tuple[int, ...]) -> int:
+        """Return how many elements lie in memory."""
+        return prod([n for n, twice in zip(shape, self.repeated, strict=True) if not twice])
+
+
+class _Slot(NamedTuple):
+    """Stands for a tensor among arguments and results."""
+
+    place: int
+
+
+@dataclass(frozen=True)
+class SizedCall:
+    """A call whose tensors have sizes that follow the widths.
+
+    `operands`, `results` and `params` are places among the tensors, `read` and `weights` places
+    among the operands, as in `Moved`; arguments and result are kept where a rule counts products.
+    """
+
+    call: OperatorCall
+    func: Any
+    tensors: tuple[Sized, ...]
+    operands: tuple[int, ...]
+    results: tuple[int, ...]
+    params: tuple[int, ...]
+    read: tuple[int, ...]
+    weights: frozenset[int]
+    bound: dict[str, Any] | None
+    output: Any
+
+    def at(self, widths: Sequence[int]) -> OperatorCall:
+        """Return the call for given widths, by the rules that recorded it."""
+        shapes = [tensor.shape(widths) for tensor in self.tensors]
+        first = prod(shapes[self.results[0]])
+        read = {place: self._bytes(self.operands[place], shapes, first) for place in self.read}
+        written = [self.tensors[at].item_bytes * prod(shapes[at]) for at in self.results]
+        new = replace(
+            self.call,
+            params=sum(prod(shapes[at]) for at in self.params),
+            bytes_read=sum(read.values()),
+            bytes_written=sum(written),
+            weight_bytes=sum(size for place, size in read.items() if place in self.weights),
+            input_shapes=tuple([shapes[at] for at in self.operands]),
+            output_shapes=tuple([shapes[at] for at in self.results]),
+        )
+        return new if self.bound is None else self._multiplied(new, shapes)
+
+    def _bytes(self, at: int, shapes: Sequence[tuple[int, ...]], first: int) -> int:
+        tensor = self.tensors[at]
+        elements = tensor.held(shapes[at])
+        if tensor.floating and reads_part(self.func):
+            elements = min(elements, first)
+        return elements * tensor.item_bytes
+
+    def _multiplied(self, call: OperatorCall, shapes: Sequence[tuple[int, ...]]) -> OperatorCall:
+        """Return the call with what it multiplies at these shapes."""
+        blank = [torch.empty(shape, device="meta") for shape in shapes]
+        bound = _mapped(self.bound, _Slot, lambda slot: blank[slot.place])
+        output = _mapped(self.output, _Slot, lambda slot: blank[slot.place])
+        if bound.get("groups", 1) != 1 and not bound["transposed"]:
+            bound["groups"] = bound["input"].shape[1] // bound["weight"].shape[1]
+        geometry = geometry_of(self.func, bound, output)
+        found = _FOUND_BY_SHAPE.cost(self.func, bound, output)
+        weights = call.kind != MATRIX_PRODUCT
+        kind = kind_of(self.func, geometry, weights=weights)
+        return replace(call, kind=kind, flops=found.flops, acts=found.acts, geometry=geometry)
+
+
+class SizedCalls:
+    """The calls of a followed run, at any sizes of its channel groups.
+
+    Args:
+        calls: The calls, in their order.
+        widths: The units of every width that stands in them.
+        channels: The channels of the run.
+
+    Example:
+        >>> from convscale.network import trace_module
+        >>> recorder = ShapeRecorder(item_bytes=1)
+        >>> trace = trace_module(nn.Conv2d(3, 8, 3, device="meta"), 8, watch=(recorder,))
+        >>> found = recorder.sized(trace.channels)
+        >>> [call.flops for call in found.at(2 * trace.channels.sizes)]
+        [31104]
+    """
+
+    def __init__(
+        self, calls: Sequence[SizedCall], widths: Sequence[Label], channels: Channels
+    ) -> None:
+        self.calls = tuple(calls)
+        self._widths, self._channels = tuple(widths), channels
+
+    def at(self, sizes: Sizes) -> list[OperatorCall] | None:
+        """Return the calls for sizes of the channel groups.
+
+        None where a part of a group is read, or channels do not divide into their groups.
+
+        Args:
+            sizes: Size of each channel group.
+        """
+        if not self._hold:
+            return None
+        widths = np.rint(self._matrix @ sizes).astype(np.int64).tolist()
+        found = [call.at(widths) for call in self.calls]
+        return None if any(_uneven(call) for call in found) else found
+
+    @cached_property
+    def _hold(self) -> bool:
+        """Whether the sizes tell what was recorded: widths of whole groups, and all that moved."""
+        base = [len(units) for units in self._widths]
+        found = np.rint(self._matrix @ self._channels.sizes).tolist()
+        return found == base and all(call.at(base) == call.call for call in self.calls)
+
+    @cached_property
+    def _matrix(self) -> npt.NDArray[np.float64]:
+        """How often each group stands in each width."""
+        matrix = np.zeros((len(self._widths), len(self._channels.sizes)))
+        for row, units in enumerate(self._widths):
+            for group, times in self._channels.composition(units):
+                matrix[row, group] = times
+        return matrix
+
+
+def _uneven(call: OperatorCall) -> bool:
+    """Tell whether a convolution has channels that do not divide into its groups."""
+    own = call.geometry
+    if own is None or own.groups == 1:
+        return False
+    x = call.input_shapes[0]
+    into = x[1 - len(own.kernel) - 2] if len(x) > len(own.kernel) + 1 else own.in_channels
+    return own.in_channels != into or own.out_channels % own.groups > 0
+
+
+class ShapeRecorder(LateRecorder):
+    """Record a run that is followed, with the widths among the sizes of its tensors.
+
+    Example:
+        >>> ShapeRecorder().calls
+        []
+    """
+
+    _ties: Ties | None = None
+
+    def follow(self, ties: Ties) -> None:
+        """Learn what tells the units of tensors."""
+        self._ties = ties
+
+    def recorder(
+        self, module: nn.Module, given: tuple[torch.Tensor, ...], item_bytes: int
+    ) -> Recorder:
+        """Return what records the run of a network."""
+        ties, self._ties = self._ties, None  # they are many, and the run's alone
+        assert ties is not None
+        return _Recorder(module, given, item_bytes=item_bytes, ties=ties)
+
+    def sized(self, channels: Channels) -> SizedCalls | None:
+        """Return the calls of the run; None where the sizes of one do not tell what it moves.
+
+        Args:
+            channels: The channels of the run.
+        """
+        found = self._recorder
+        if not isinstance(found, _Recorder) or len(found.sized) != len(found.calls):
+            return None
+        return SizedCalls(found.sized, found.widths, channels)
+
+
+class _Recorder(Recorder):
+    """Keep the sizes of the tensors of each call, while it is recorded."""
+
+    def __init__(
+        self,
+        module: nn.Module,
+        given: tuple[torch.Tensor, ...],
+        *,
+        item_bytes: int,
+        ties: Ties,
+    ) -> None:
+        super().__init__(module, given, item_bytes=item_bytes)
+        self.sized: list[SizedCall] = []
+        self.widths: list[Label] = []
+        self._rows: dict[bytes, int] = {}
+        self._ties = ties
+        self._parameters = {id(one): one for one in module.parameters()}
+        self._known: dict[object, tuple[Sized, Labels, Labels]] = {}
+
+    def noted(self, moved: Moved) -> None:
+        """Keep the sizes of a call."""
+        tensors: dict[int, tuple[int, Sized]] = {}
+
+        def place(tensor: torch.Tensor) -> int:
+            known = tensors.get(id(tensor))
+            if known is None:
+                known = tensors[id(tensor)] = (len(tensors), self._as_sized(tensor))
+            return known[0]
+
+        operands = tuple([place(tensor) for tensor in moved.operands])
+        results = tuple([place(tensor) for tensor in moved.results])
+        params = tuple([place(self._parameters[one]) for one in moved.fresh])
+        bound = output = None
+        if rule_of(name_of(moved.func), RULES) is not None:
+            bound = _mapped(moved.bound, torch.Tensor, lambda one: _Slot(place(one)))
+            output = _mapped(moved.output, torch.Tensor, lambda one: _Slot(place(one)))
+        sized = tuple([one for _, one in tensors.values()])
+        found = SizedCall(
+            call=self.calls[-1],
+            func=moved.func,
+            tensors=sized,
+            operands=operands,
+            results=results,
+            params=params,
+            read=tuple(moved.read),
+            weights=frozenset(moved.weights),
+            bound=bound,
+            output=output,
+        )
+        self.sized.append(found)
+
+    def _as_sized(self, tensor: torch.Tensor) -> Sized:
+        """Return the sizes of a tensor, made once for all with the same units."""
+        labels, merged = self._ties.labels(tensor), self._ties.merged(tensor)
+        strides, shape = tensor.stride(), tensor.shape
+        key = (id(labels), id(merged), shape, strides, tensor.dtype)
+        if key not in self._known:
+            dims = tuple([self._dim(n, at, labels, merged) for at, n in enumerate(shape)])
+            repeated = tuple([not stride for stride in strides])
+            floating = tensor.is_floating_point()
+            found = Sized(dims, repeated, self._size(tensor), floating)
+            self._known[key] = (found, labels, merged)
+        return self._known[key][0]
+
+    def _dim(self, size: int, dim: int, labels: Labels, merged: Labels) -> Dim:
+        """Return the size of a dimension: that of its units, of axes laid into it, or a number."""
+        if size == 1:
+            return Dim(1)
+        units = find_along(labels, dim, size)
+        if units is not None:
+            return Dim(1, (self._row(units),))
+        axes = [np.unique(label) for label in merged if varying(label) == {dim}]
+        if axes and prod([len(own) for own in axes]) == size:
+            return Dim(1, tuple([self._row(own) for own in axes]))
+        return Dim(int(size))
+
+    def _row(self, units: Label) -> int:
+        """Return the place of units among the widths, where each stands once."""
+        key = units.tobytes()
+        if key not in self._rows:
+            self._rows[key] = len(self.widths)
+            self.widths.append(units)
+        return self._rows[key]
+
+
+def _mapped(value: Any, kind: type, change: Callable[[Any], Any]) -> Any:
+    """Return nested arguments or results with all of a kind exchanged."""
+    if isinstance(value, kind):
+        return change(value)
+    if isinstance(value, dict):
+        return {key: _mapped(one, kind, change) for key, one in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)([_mapped(one, kind, change) for one in value])
+    return value
