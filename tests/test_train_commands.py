@@ -130,6 +130,32 @@ def test_eval_of_a_run_gives_the_errors_of_its_result(tmp_path, nets, capsys, re
     assert found["best"]["top1_error_pct"] == lowest
 
 
+STOPPING = """
+import os, signal
+
+
+def net(num_classes=10):
+    os.kill(os.getpid(), signal.SIGTERM)
+"""
+
+
+@pytest.mark.parametrize("flags", [[], ["--json"]])
+def test_sigterm_while_a_run_gets_ready_ends_it_at_once(tmp_path, capsys, flags):
+    file = tmp_path / "nets.py"
+    file.write_text(STOPPING)
+    words = ["train", f"{file}:net", "--data", "digits", "--out", str(tmp_path / "run")]
+    assert run([*words, "--resolution", "16", *flags]) == 0
+    printed = capsys.readouterr()
+    assert printed.err == ""
+    if flags:
+        assert json.loads(printed.out)["finished"] is False
+    else:
+        assert printed.out == (
+            "Stopped before training began, with nothing to save. Start the same command again.\n"
+        )
+    assert not (tmp_path / "run").exists()
+
+
 def test_the_table_of_epochs_grows_as_the_run_goes_on(tmp_path, nets, capsys, monkeypatch):
     folder, seen = tmp_path / "run", []
     on_epoch = Lines.on_epoch

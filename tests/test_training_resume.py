@@ -25,7 +25,7 @@ from convscale.training.checkpoint import (
 from convscale.training.failing import NonFiniteLossError, going_on
 from convscale.training.request import TrainRequest, begin_or_go_on
 from convscale.training.updates_log import UpdatesLog
-from tests.training_runs import Silent, assert_equal_runs, kill_at_random, rows_of, run
+from tests.training_runs import Silent, Tiny, assert_equal_runs, kill_at_random, rows_of, run
 
 LOWER = {"precision": "bf16", "channels_last": True}
 ALL = {"mixup": 0.2, "ema": 0.9, "augment": "rand-m9-mstd0.5", "label_smoothing": 0.1}
@@ -77,6 +77,23 @@ def test_sigterm_writes_a_checkpoint_and_the_run_goes_on(tmp_path, whole):
         assert cut_off(tmp_path / "cut", epoch).updates < 22
     assert run(tmp_path / "cut").finished
     assert_equal_runs(whole, tmp_path / "cut")
+
+
+class Asked(Tiny):
+    """A network that is asked to stop within its first step of training."""
+
+    def forward(self, images):
+        if self.training and len(images) > 2:  # the first pass over a whole batch
+            os.kill(os.getpid(), signal.SIGTERM)
+        return super().forward(images)
+
+
+def test_sigterm_within_the_first_step_does_not_wait_for_its_end(tmp_path):
+    watch = Silent()
+    found = run(tmp_path / "cut", watch, network=Asked())
+    assert (found.finished, found.updates, watch.losses) == (False, 0, [])
+    assert not (tmp_path / "cut" / "state").exists()
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
 class Interrupting(Stopping):

@@ -19,7 +19,7 @@ from convscale.errors import ElsewhereError, InputError
 from convscale.files import write_whole
 from convscale.quantities import parse_resolution
 from convscale.training.recipe_files import read_recipe
-from convscale.training.signals import heeding_signals
+from convscale.training.signals import Stopped, Wish, heeding_signals
 
 if TYPE_CHECKING:
     from convscale.training.outcome import TrainResult
@@ -92,17 +92,32 @@ def train(
         if not out:
             raise InputError("The name of the run's folder is empty. Write one, as in --out run/.")
 
-    folder = Path(out)
+    asked = (network, data, Path(out), knobs, side, classes, channels, device)
     with heeding_signals() as wish:  # before the imports, which take seconds
-        from convscale.training.request import TrainRequest
-        from convscale.training.results import Board
-        from convscale.training.running import train as train_network
+        try:
+            result = _trained(asked, knobs.epochs, first=first, wish=wish)
+        except Stopped:
+            return _not_begun(network, data, json=json) if first else []
+        return _answer(result, json=json) if result.is_first else []
 
-        request = TrainRequest(network, data, folder, knobs, side, classes, channels, device)
-        with watching(knobs.epochs, first=first) as display, contextlib.ExitStack() as stack:
-            board = stack.enter_context(contextlib.closing(Board(folder))) if first else None
-            result = train_network(request, _Watch(display, board), wish=wish)
-    return _answer(result, json=json) if result.is_first else []
+
+def _trained(asked: tuple[Any, ...], epochs: int, *, first: bool, wish: Wish) -> TrainResult:
+    """Train what is asked for, in the order of the fields of a request, and show how it goes."""
+    from convscale.training.request import TrainRequest
+    from convscale.training.results import Board
+    from convscale.training.running import train as train_network
+
+    request = TrainRequest(*asked)
+    with watching(epochs, first=first) as display, contextlib.ExitStack() as stack:
+        board = stack.enter_context(contextlib.closing(Board(request.out))) if first else None
+        return train_network(request, _Watch(display, board), wish=wish)
+
+
+def _not_begun(network: str, data: str, *, json: bool) -> Answer:
+    """Say that a run was asked to stop while it got ready."""
+    if json:
+        return {"schema_version": 1, "network": network, "data": data, "finished": False}
+    return ["Stopped before training began, with nothing to save. Start the same command again."]
 
 
 @contextlib.contextmanager

@@ -16,10 +16,6 @@ class NonFiniteLossError(TrainingError):
     """Say at which step the loss was no number, at which learning rate, and what is still good."""
 
 
-class Stopped(Exception):  # noqa: N818 (it is no error)
-    """End a run that was asked to stop, its checkpoint written."""
-
-
 def not_finite(what: str, value: float | None, *, update: int, lr: float, state: Path) -> str:
     """Say that training has diverged.
 

@@ -15,7 +15,7 @@ from convscale.errors import InputError
 from convscale.files import write_whole
 from convscale.training.checkpoint import Checkpoint, CheckpointError, write_checkpoint
 from convscale.training.epochs import better, epoch_row
-from convscale.training.failing import NonFiniteLossError, Stopped, going_on, not_finite
+from convscale.training.failing import NonFiniteLossError, going_on, not_finite
 from convscale.training.feed import Feed
 from convscale.training.history import write_history
 from convscale.training.loading import BrokenImages
@@ -25,7 +25,7 @@ from convscale.training.parts import learning_rate
 from convscale.training.processes import Processes
 from convscale.training.progress import Progress
 from convscale.training.run_files import Files
-from convscale.training.signals import Wish
+from convscale.training.signals import Stopped, Wish
 from convscale.training.states import module_bytes, packed
 from convscale.training.updates_log import UpdatesLog
 from convscale.training.watch import Tick, Watch
@@ -120,6 +120,7 @@ class RunKeeper:
 
     def after_update(self, update: int, loss: Tensor) -> None:
         """Note the loss; write a checkpoint where it is time, and stop where that was asked."""
+        self._wish.at_once = False
         now, waited = time.perf_counter(), self._waited_now()
         said = self._processes.summed(self._report(update, loss, now))
         lr = learning_rate(self._run.schedule)
@@ -159,6 +160,7 @@ class RunKeeper:
         self._save_asked = False
         self._number += 1
         self._in_first(lambda: write_checkpoint(self._files.state, self._checkpoint()))
+        self._wish.at_once = self._progress.epochs < self._run.order.epochs
         self._written_s = time.perf_counter()
 
     @property

@@ -9,18 +9,18 @@ import torch
 from convscale.errors import ElsewhereError
 from convscale.training.assembling import make_choice, make_judge, make_run
 from convscale.training.checkpoint import Checkpoint
-from convscale.training.failing import Stopped, TrainingError, going_on
+from convscale.training.failing import TrainingError, going_on
 from convscale.training.keeper import RunKeeper
 from convscale.training.loop import fit
 from convscale.training.outcome import TrainResult, peak_memory
-from convscale.training.processes import LostProcessError, open_processes
+from convscale.training.processes import LostProcessError, Processes, open_processes
 from convscale.training.progress import Progress
 from convscale.training.request import TrainRequest, alone_in, begin_or_go_on
 from convscale.training.restoring import before_of
 from convscale.training.run_files import Files
 from convscale.training.setup import Setup, set_up
 from convscale.training.sharing import shared_checkpoint
-from convscale.training.signals import Wish, heeding_signals
+from convscale.training.signals import Stopped, Wish, heeding_signals
 from convscale.training.variants import Choice
 from convscale.training.watch import Watch
 
@@ -44,6 +44,7 @@ def train(request: TrainRequest, watch: Watch, *, wish: Wish | None = None) -> T
         LostProcessError: If another process of the run has ended.
         ElsewhereError: If another process says why the run has ended.
         KeyboardInterrupt: If a person stopped it; its checkpoint is written.
+        Stopped: If SIGTERM comes before training begins.
     """
     with open_processes(request.device) as processes, contextlib.ExitStack() as stack:
         wish = stack.enter_context(heeding_signals()) if wish is None else wish
@@ -71,6 +72,7 @@ def _result(setup: Setup, watch: Watch, wish: Wish) -> TrainResult:
             if processes.is_first:
                 stack.enter_context(alone_in(files.folder))
                 begin_or_go_on(files.folder, setup.identity)
+        _heed(wish, processes)
         checkpoint = shared_checkpoint(files.state, processes, warn=watch.on_note)
         return _trained(setup, checkpoint, watch, wish)
 
@@ -82,6 +84,7 @@ def _trained(setup: Setup, checkpoint: Checkpoint | None, watch: Watch, wish: Wi
     setup.broken.found.update(before.broken)
     setup.module.to(setup.processes.device)
     choice = before.choice or make_choice(setup, watch)
+    _heed(wish, setup.processes)
     run = make_run(setup, choice, checkpoint=checkpoint, updates=progress.updates)
     keeper = RunKeeper(
         run,
@@ -102,15 +105,20 @@ def _trained(setup: Setup, checkpoint: Checkpoint | None, watch: Watch, wish: Wi
             "broken": setup.broken.found,
         },
     )
-    wish.saves = True
-    try:
+    finished = False
+    with contextlib.suppress(Stopped):
         fit(run, keeper, updates=progress.updates, epochs=progress.epochs)
         finished = True
-    except Stopped:
-        finished = False
+    wish.at_once = False
     # accelerate has put its own forward pass on the module
     run.accelerator.unwrap_model(run.model, keep_fp32_wrapper=False)
     return _summary(setup, choice, progress, finished=finished)
+
+
+def _heed(wish: Wish, processes: Processes) -> None:
+    """End all processes before training begins where one of them was asked to stop."""
+    if any(processes.total([float(bool(wish))])):
+        raise Stopped
 
 
 def _summary(setup: Setup, choice: Choice, progress: Progress, *, finished: bool) -> TrainResult:

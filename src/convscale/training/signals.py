@@ -10,10 +10,14 @@ from contextlib import contextmanager
 from types import FrameType
 
 
+class Stopped(BaseException):
+    """End a run that was asked to stop; no error, and nothing that catches errors takes it."""
+
+
 class Wish:
     """Whether the run was asked to stop, and by which signal.
 
-    Until `saves` is set there is nothing to write, so that Ctrl-C need not wait.
+    While `at_once` is set nothing would be lost: there is no step that a checkpoint lacks.
 
     Example:
         >>> Wish().signal is None
@@ -22,7 +26,7 @@ class Wish:
 
     def __init__(self) -> None:
         self.signal: int | None = None
-        self.saves = False
+        self.at_once = True
 
     def __bool__(self) -> bool:
         return self.signal is not None
@@ -35,24 +39,33 @@ class Wish:
 
 @contextmanager
 def heeding_signals() -> Iterator[Wish]:
-    """Note SIGTERM, and Ctrl-C once the run can write what it has; a second one interrupts.
+    """Note SIGTERM and Ctrl-C, or end the run at once where that loses nothing.
 
-    Signals reach the main thread alone: elsewhere nothing is noted.
+    Of several processes each has to wait for the others, so that SIGTERM is noted alone there. A
+    second Ctrl-C interrupts. Signals reach the main thread alone: elsewhere nothing is noted.
+
+    Raises:
+        Stopped: Where SIGTERM comes and nothing would be lost.
+        KeyboardInterrupt: Likewise by Ctrl-C, or by a second one.
 
     Example:
         >>> with heeding_signals() as wish:
+        ...     wish.at_once = False
         ...     os.kill(os.getpid(), signal.SIGTERM)
         ...     bool(wish), wish.interrupted
         (True, False)
     """
     wish, owner = Wish(), os.getpid()
+    alone = os.environ.get("WORLD_SIZE", "1") == "1"
 
     def note(number: int, _frame: FrameType | None) -> None:
         if os.getpid() != owner:  # a worker that loads images: its parent ends it
             return
-        if number == signal.SIGINT and (wish.interrupted or not wish.saves):
+        if number == signal.SIGINT and (wish.interrupted or wish.at_once):
             raise KeyboardInterrupt
-        wish.signal = number
+        first, wish.signal = not wish, number
+        if first and wish.at_once and alone:
+            raise Stopped
 
     if threading.current_thread() is not threading.main_thread():
         yield wish
