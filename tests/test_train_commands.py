@@ -20,6 +20,7 @@ from convscale.cli.main import run
 from convscale.cli.watch import Bar, Lines, Pace
 from convscale.network.sources import from_family
 from convscale.report.curves import curves_figure, curves_frame
+from convscale.training.board import Board
 from convscale.training.history import read_history
 from convscale.training.judging import judge
 from convscale.training.recipe_files import read_recipe
@@ -210,6 +211,24 @@ def test_tensorboard_shows_the_table_of_epochs_and_the_losses_on_the_way(tmp_pat
     marks = events.Scalars("train/loss")
     assert [mark.step for mark in marks] == [10, 20, 30]
     assert [mark.value for mark in marks] == pytest.approx([losses[10], losses[20], losses[30]])
+
+
+class Full(io.BytesIO):
+    """A file on a disk with room for four bytes."""
+
+    def write(self, data):
+        return super().write(data[: 4 - len(self.getvalue())])
+
+
+def test_tensorboard_on_a_full_disk_ends_the_run_in_one_line(tmp_path, nets, capsys, monkeypatch):
+    monkeypatch.setattr(Board, "_begun", lambda board, update: Full())
+    folder = tmp_path / "run"
+    words = ["train", nets, "--data", "digits", "--resolution", "16", "--epochs", "2", *QUICK]
+    assert run([*words, "--out", str(folder)]) == 2
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        f"convscale: Cannot write in {folder}/tensorboard: No space left on device. There is no "
+        "checkpoint yet: start the same command again to begin anew."
+    )
 
 
 def test_processes_of_torchrun_leave_one_run_and_say_it_once(tmp_path, nets):

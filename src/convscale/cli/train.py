@@ -22,9 +22,9 @@ from convscale.training.recipe_files import read_recipe
 from convscale.training.signals import Stopped, Wish, heeding_signals
 
 if TYPE_CHECKING:
+    from convscale.training.board import Board
     from convscale.training.outcome import TrainResult
     from convscale.training.progress import Row
-    from convscale.training.results import Board
     from convscale.training.watch import Tick
 
 Data = Annotated[
@@ -103,8 +103,8 @@ def train(
 
 def _trained(asked: tuple[Any, ...], epochs: int, *, first: bool, wish: Wish) -> TrainResult:
     """Train what is asked for, in the order of the fields of a request, and show how it goes."""
+    from convscale.training.board import Board
     from convscale.training.request import TrainRequest
-    from convscale.training.results import Board
     from convscale.training.running import train as train_network
 
     request = TrainRequest(*asked)

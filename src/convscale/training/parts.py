@@ -106,7 +106,7 @@ def make_schedule(recipe: Recipe, optimizer: torch.optim.Optimizer, *, steps: in
         "warmup_lr_init": recipe.warmup_start * recipe.peak_lr,
         "t_in_epochs": False,
     }
-    rest = max(1, recipe.epochs * steps - warm)
+    rest = max(2, recipe.epochs * steps - warm)  # timm warns of 1; beyond the end nothing is read
     if recipe.schedule == "constant":
         return StepLRScheduler(optimizer, decay_t=recipe.epochs * steps + 1, **shared)
     return CosineLRScheduler(

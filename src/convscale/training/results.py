@@ -1,4 +1,4 @@
-"""What a run leaves: history.csv, TensorBoard, result.json, and a network that can be loaded."""
+"""What a run leaves: history.csv, result.json, and a network that can be loaded."""
 
 from __future__ import annotations
 
@@ -20,58 +20,9 @@ from convscale.training.outcome import TrainResult
 from convscale.training.progress import Row
 from convscale.training.recipe_files import write_recipe
 from convscale.training.transforms import crop_pct, norm
-from convscale.training.watch import Tick
 
-RESULT, RECIPE, BOARD = "result.json", "recipe.yaml", "tensorboard"
+RESULT, RECIPE = "result.json", "recipe.yaml"
 _PACKAGES = ("convscale", "torch", "torchvision", "timm", "accelerate")
-_EVERY = 10  # updates between two marks on TensorBoard
-
-
-class Board:
-    """Marks on TensorBoard: the loss and the learning rate on the way, and every epoch.
-
-    Args:
-        folder: The folder of the run.
-
-    Example:
-        >>> import tempfile
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     board = Board(Path(folder))
-        ...     board.on_epoch({"epoch": 1, "steps": 10, "train_loss": 0.5})
-        ...     board.close()
-        ...     len(list(Path(folder, "tensorboard").iterdir()))
-        1
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder / BOARD
-        self._writer: Any = None
-
-    def on_update(self, tick: Tick) -> None:
-        """Mark the loss and the learning rate of every tenth update."""
-        if tick.update % _EVERY == 0:
-            self._mark("train/loss", tick.loss, tick.update)
-            self._mark("train/lr", tick.lr, tick.update)
-
-    def on_epoch(self, row: Row) -> None:
-        """Mark all that is known of an epoch, by the number of updates."""
-        for name, value in row.items():
-            if name not in ("epoch", "steps") and value is not None:
-                self._mark(f"epoch/{name}", float(value), int(row["steps"] or 0))
-        self._writer.flush()
-
-    def close(self) -> None:
-        """Write what is left."""
-        if self._writer is not None:
-            self._writer.close()
-
-    def _mark(self, name: str, value: float, update: int) -> None:
-        if self._writer is None:
-            from torch.utils.tensorboard import SummaryWriter
-
-            # What a run that was cut off marked beyond its checkpoint is not shown.
-            self._writer = SummaryWriter(str(self._folder), purge_step=update)
-        self._writer.add_scalar(name, value, update)
 
 
 def result_document(result: TrainResult) -> dict[str, Any]:
