@@ -12,6 +12,7 @@ from torch.nn.functional import cross_entropy
 from torchvision.models import googlenet
 from torchvision.models.inception import InceptionOutputs
 
+import convscale as cs
 from convscale.errors import InputError
 from convscale.training.judging import judge
 from convscale.training.metrics import evaluate
@@ -186,3 +187,14 @@ def test_inception_says_where_an_image_is_too_small():
 
 def test_an_output_alone_needs_no_note():
     assert outputs_notes(MAIN, 0.3) == ()
+
+
+def test_a_folder_with_other_classes_is_refused_with_how_to_save_one(tmp_path):
+    folder = str(tmp_path / "net")
+    cs.scale("resnet10t", strategy="w", factor=0.25, resolution=32).save(folder)
+    with pytest.raises(
+        InputError,
+        match=rf"^{folder} puts out 1000 scores an image and the data have 10 classes. Give a "
+        r"network with 10 outputs: scale saves one with --num-classes 10.$",
+    ):
+        prepare(folder, Recipe(), classes=10)

@@ -250,6 +250,11 @@ def _channels(found: Network, scaled: ScaledNetwork) -> int:
     return chans
 
 
+def _told_how(name: str, classes: int) -> str:
+    """Say how a folder gets other outputs, if a name is that of one."""
+    return f": scale saves one with --num-classes {classes}" if is_folder(name) else ""
+
+
 def _checked_output(
     name: str, module: nn.Module, side: Resolution, shape: tuple[int, int], *, training: bool
 ) -> Any:
@@ -274,7 +279,7 @@ def _checked_output(
         first = "" if scores is output else " as the first of several outputs"
         raise InputError(
             f"{name} puts out {told} scores an image{first} and the data have {classes} classes. "
-            f"Give a network with {classes} outputs."
+            f"Give a network with {classes} outputs{_told_how(name, classes)}."
         )
     return output
 
