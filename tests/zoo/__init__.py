@@ -12,7 +12,18 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from tests.zoo import attention, branches, habits, lines, maps, plain, residual, unusual, volumes
+from tests.zoo import (
+    attention,
+    branches,
+    habits,
+    lines,
+    maps,
+    others,
+    plain,
+    residual,
+    unusual,
+    volumes,
+)
 
 
 @dataclass(frozen=True)
@@ -98,6 +109,13 @@ ZOO = {
     "spectral norm by a hook": Kind(habits.NormedBefore),
     "unfolded windows": Kind(habits.Windowed),
     "two answers": Kind(habits.TwoAnswers),
+    # others.py
+    "bare blocks": Kind(others.of(others.Bare), deep=True),
+    "mirrored": Kind(others.of(others.Mirrored), deep=True),
+    "octaves": Kind(others.of(others.Octave), deep=True),
+    "places in groups": Kind(others.of(others.PlacesInGroups), deep=True),
+    "kernels in a pyramid": Kind(others.of(others.KernelPyramid), deep=True),
+    "as many heads": Kind(others.of(others.AsManyHeads), deep=True),
     # unusual.py
     "all channels with all": Kind(unusual.Bilinear),
     "aligned points": Kind(unusual.Aligned, side=(64,)),

@@ -248,7 +248,8 @@ def _free_dimension(args: Sequence[Any], label: Label, spread: list[int]) -> int
     """Choose which of the dimensions that an axis is cut into grows with it.
 
     The one given as -1; else one that was computed from others; else the one with the most
-    units, images of a batch apart. Heads that are laid into the batch are none of them.
+    units, images of a batch apart, and of equal ones the last: heads stand before their widths.
+    Heads that are laid into the batch are none of them.
     """
     spread = [dim for dim in spread if dim > 0]
     given = _given(args)
@@ -260,7 +261,7 @@ def _free_dimension(args: Sequence[Any], label: Label, spread: list[int]) -> int
         plain = [d for d in spread if isinstance(given[d], Number) and not given[d].parts]
         if len(computed) == 1 and len(plain) == len(spread) - 1:
             return computed[0]
-    return max(spread, key=lambda dim: (_units_along(label, dim), label.shape[dim]))
+    return max(spread, key=lambda dim: (_units_along(label, dim), label.shape[dim], dim))
 
 
 def _units_along(label: Label, dim: int) -> int:

@@ -184,7 +184,8 @@ def _runs(module: nn.Module, path: str, trace: Trace) -> list[list[str]]:
     runs: list[list[str]] = []
     previous: tuple[nn.Module, Border] | None = None
     for name, child in module.named_children():
-        border = block_border(child, join(path, name), trace)
+        own = join(path, name)
+        border = block_border(child, own, trace) or _bare_border(child, own, trace)
         if border is None:
             previous = None
             continue
@@ -212,6 +213,16 @@ def block_border(child: nn.Module, path: str, trace: Trace) -> Border | None:
     """
     composite = any(True for _ in child.children()) and any(True for _ in child.parameters())
     return trace.borders.get(path) if composite and trace.calls.get(path) == 1 else None
+
+
+def _bare_border(child: nn.Module, path: str, trace: Trace) -> Border | None:
+    """Return the border of a block without modules, which owns all of its weights itself."""
+    kinds = [kind for kind in type(child).__mro__ if issubclass(kind, nn.Module)]
+    given = any(kind.__module__.startswith("torch.") for kind in kinds if kind is not nn.Module)
+    bare = not given and not any(True for _ in child.children())
+    if not bare or not any(own.ndim > 1 for own in child.parameters()):
+        return None
+    return trace.borders.get(path) if trace.calls.get(path) == 1 else None
 
 
 def keeps_shape(path: str, trace: Trace) -> bool:
