@@ -17,6 +17,7 @@ from convscale.prediction.form import (
     operator_costs,
     operator_seconds,
 )
+from convscale.prediction.law import law_of
 from convscale.prediction.stack import Stack
 from convscale.prediction.store import profile_of
 from convscale.prediction.workload import workload
@@ -276,3 +277,28 @@ def test_channels_first_few_channels_or_positions_get_the_slower_depthwise_kerne
 @pytest.mark.parametrize("name", ["rtx3090-amp-nchw", "rtx3090-amp-nhwc", "rtx4090-amp-nhwc"])
 def test_a_step_of_a_shipped_gpu_takes_less_than_a_millisecond_by_itself(name):
     assert profile_of(name).coefficients["step"] < 1000
+
+
+def test_where_starting_kernels_takes_longer_than_running_them_it_decides():
+    """Sixteen images of thirty kernels: the GPU runs them in no time, and waits for each."""
+    run = Execution()
+    call = OperatorCall("a", "aten.relu", "activation", bytes_read=64, bytes_written=64)
+    values = {**coefficients_of(run), "host": 25.0, "step": 0.0, "launch": 1.0}
+    seconds = float(network_seconds(workload([call] * 30), values, run, 16))
+    assert seconds == pytest.approx(30 * 25e-6, rel=1e-6)
+    large = float(network_seconds(workload([call] * 30), values, run, 10**9))
+    alone = float(network_seconds(workload([call] * 30), {**values, "host": 1e-9}, run, 10**9))
+    assert large == pytest.approx(alone, rel=1e-9)  # and never adds to what the GPU needs
+
+
+@pytest.mark.parametrize("batch", [1, 300, 10**6])
+def test_logarithms_of_times_follow_coefficients_as_finite_differences_say(batch):
+    run = Execution()
+    call = OperatorCall("a", "aten.relu", "activation", bytes_read=6400, bytes_written=6400)
+    stack = Stack.of([Timing("net", "nets", workload([call] * 40), batch, 1e-3)])
+    law, values = law_of(stack, run), coefficients_of(run)
+    _, slopes = law(values)
+    for name, slope in zip(values, slopes[0], strict=True):
+        up, down = (law({**values, name: values[name] * np.exp(by)})[0] for by in (1e-5, -1e-5))
+        assert slope == pytest.approx(float((up - down)[0]) / 2e-5, rel=1e-5, abs=1e-9)
+    assert np.allclose(np.exp(law(values)[0]), predicted_seconds(stack, values, run))

@@ -50,7 +50,7 @@ MOVING = (
 CLASSES = (*DENSE, *GROUPED, ATTENTION, *DEPTHWISE, *MOVING)
 
 # Parts of another operator's kernel.
-_FUSED = frozenset(("bias", "_safe_softmax"))
+FUSED = frozenset(("bias", "_safe_softmax"))
 _LIKE = {
     "convolution transposed": "convolution kxk",
     "convolution deformable": "convolution kxk",
@@ -102,7 +102,7 @@ def classes_of(work: Workload, layout: str = "nchw") -> dict[str, npt.NDArray[np
         own = _class_of(KINDS[kind], name, kernel[place], stride[place])
         if own.startswith("depthwise") and last[place]:
             own = f"{own} last"
-        if name not in _FUSED:
+        if name not in FUSED:
             found.setdefault(own, []).append(place)
     return {name: np.array(found[name], dtype=np.intp) for name in CLASSES if name in found}
 

@@ -79,8 +79,8 @@ def flat(work: Workload) -> Workload:
 class Arithmetic:
     """The terms of a form as arrays of indices, by which sizes become a workload.
 
-    `times` are the symbols of repeats, and `counts` how often each operator runs for each of
-    these; `core` are the operators of the place that is meant.
+    `names` are those of the operators, `times` the symbols of repeats, and `counts` how often each
+    operator runs for each of these; `core` are the operators of the place that is meant.
 
     Args:
         terms: The terms of a network.
@@ -118,6 +118,7 @@ class Arithmetic:
         self.operators = len(lines)
         self.core = np.flatnonzero([place in (None, term.place) for term in lines])
         self._flow = held.only(np.array([number for number, _ in found], np.intp))
+        self.names = self._flow.names
         self.kind = np.array([_POSITION[term.kind] for term in lines], np.intp)
         self.sources = () if merge else _sources(lines, own)
         self.copies = _column([term.copies for term in lines])

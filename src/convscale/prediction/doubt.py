@@ -17,7 +17,14 @@ import numpy as np
 from convscale.prediction.dual import Dual
 from convscale.prediction.execution import Execution
 from convscale.prediction.fitting import FitOptions, predicted_seconds
-from convscale.prediction.form import Coefficients, operator_classes, operator_costs
+from convscale.prediction.form import (
+    Coefficients,
+    decides,
+    longer,
+    operator_classes,
+    operator_costs,
+)
+from convscale.prediction.law import law_of, stack_started
 from convscale.prediction.prediction import OVERHEAD
 from convscale.prediction.profile import Doubts
 from convscale.prediction.stack import Stack, family_weights
@@ -54,14 +61,13 @@ def doubts_of(
     total = predicted_seconds(stack, coefficients, execution)
     place = {name: at for at, name in enumerate(coefficients)}
     evenly = family_weights(stack.families, evenness=options.evenness)
-    slopes = np.zeros((stack.size, len(place)))
+    _, slopes = law_of(stack, execution)(coefficients)
     means: dict[str, Floats] = {}
     for one in _along(stack, coefficients, execution):
         share = one.seconds / total
         counts = evenly * share**2
         mean = np.zeros(len(place))
         for name, slope in one.slopes.items():
-            slopes[:, place[name]] += slope / total
             mean[place[name]] = np.sum(evenly * share * slope / total) / max(counts.sum(), 1e-300)
         means[one.name] = mean
     moved = _moved(stack, total, slopes, evenly, options, list(place))
@@ -83,11 +89,21 @@ class _Along:
 def _along(stack: Stack, coefficients: Coefficients, execution: Execution) -> Iterator[_Along]:
     label = class_of_each(stack.work, execution)
     duals = {name: Dual.of(name, value) for name, value in coefficients.items()}
+    found = []
     for places, cost in operator_costs(stack.work, duals, execution, stack.batches):
         slopes = {name: stack.sum(places, slope) for name, slope in cost.slopes.items()}
-        yield _Along(label[int(places[0])], stack.sum(places, cost.value), slopes)
+        found.append(_Along(label[int(places[0])], stack.sum(places, cost.value), slopes))
     step = np.full(stack.size, 1e-6 * coefficients["step"])
-    yield _Along(OVERHEAD, step, {"step": step})
+    device = step + sum(one.seconds for one in found)
+    host = 1e-6 * coefficients.get("host", 0.0) * stack_started(stack, execution)
+    counts, total = decides(device, host), longer(device, host)
+    for one in found:
+        slopes = {name: slope * counts for name, slope in one.slopes.items()}
+        yield replace(one, slopes=slopes)
+    slopes = {"step": step * counts}
+    if "host" in coefficients:
+        slopes["host"] = decides(host, device) * host
+    yield _Along(OVERHEAD, step + total - device, slopes)
 
 
 def _moved(
@@ -139,10 +155,10 @@ def class_shares(
     """
     total = predicted_seconds(stack, coefficients, execution)
     label = class_of_each(stack.work, execution)
-    found = {OVERHEAD: 1e-6 * coefficients["step"] / total}
+    found = {}
     for places, seconds in operator_costs(stack.work, coefficients, execution, stack.batches):
         found[label[int(places[0])]] = stack.sum(places, seconds) / total
-    return found
+    return found | {OVERHEAD: np.ones(stack.size) - sum(found.values())}
 
 
 def operator_shares(

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import nnls
 
-from convscale.prediction.dual import Dual
-from convscale.prediction.form import Coefficients, Execution, coefficients_of, operator_costs
-from convscale.prediction.roofline import prepared
+from convscale.prediction.form import (
+    Coefficients,
+    Execution,
+    coefficients_of,
+    operator_costs,
+    step_seconds,
+)
+from convscale.prediction.law import COSTS, Law, law_of, stack_started
 from convscale.prediction.stack import Stack, family_weights
 from convscale.prediction.timing import Timing
 
@@ -19,7 +24,6 @@ Floats = npt.NDArray[np.float64]
 # Rates are free to leave their start; the other coefficients are held near it, by ridge.
 __all__ = ["FitOptions", "Timing", "fit", "fit_stack", "predicted_seconds"]
 
-_UNITS = ("multiply", "memory", "launch", "step")
 _RATES = ("multiply", "memory")
 # Operators that do nothing but move bytes run at nearly one rate.
 _STREAMING = tuple(
@@ -43,6 +47,9 @@ class FitOptions:
             timings of large batches tell little of; where it is 1, the step's is fitted first.
         anchor: The strength for those that are free to leave it.
         free: Those.
+        loose: How many times as strongly what no device tells of another: how much it holds in
+            its cache, and how much of multiplying and moving goes on at once.
+        own: Those.
         evenness: How much a large family counts: one of n counts n^(1 - evenness).
         steps: At most so many steps of the solver.
 
@@ -58,6 +65,8 @@ class FitOptions:
     starting: float = 30.0
     anchor: float = 1e-7
     free: tuple[str, ...] = _RATES
+    loose: float = 0.1
+    own: tuple[str, ...] = ("cache", "together")
     evenness: float = 0.5
     steps: int = 60
 
@@ -74,10 +83,14 @@ class FitOptions:
         """
         alike = (*_STREAMING, "memory.concatenation")
         if execution.work == "training":
-            return FitOptions(bend=0.05, ridge=5e-3, alike=alike, starting=1.0, evenness=1.0)
+            return FitOptions(
+                bend=0.05, ridge=5e-3, alike=alike, starting=1.0, own=(), evenness=1.0
+            )
         if execution.hardware == "cpu":
             free = (*_RATES, "launch", "step", "weights", "compute")
-            return FitOptions(ridge=1e-4, alike=alike, starting=1.0, free=free, evenness=1.0)
+            return FitOptions(
+                ridge=1e-4, alike=alike, starting=1.0, free=free, own=(), evenness=1.0
+            )
         return FitOptions()
 
     def pull(self, name: str) -> float:
@@ -91,6 +104,8 @@ class FitOptions:
             return self.anchor
         if name in _STARTING:
             return self.ridge * self.starting
+        if name in self.own:
+            return self.ridge * self.loose
         return self.ridge * (self.streaming if name in self.alike else 1.0)
 
 
@@ -147,9 +162,8 @@ def fit_stack(
     names = list(first)
     origin = np.log([first[name] for name in names])
     pull = np.array([options.pull(name) for name in names])
-    own = prepared(stack.work, execution, stack.batches)
     weighed = replace(stack, weights=family_weights(stack.families, evenness=options.evenness))
-    problem = _Problem(weighed, own, names, origin, pull, options.bend)
+    problem = _Problem(weighed, law_of(stack, execution), names, origin, pull, options.bend)
     return dict(zip(names, map(float, np.exp(problem.solve(options.steps))), strict=True))
 
 
@@ -162,10 +176,10 @@ def predicted_seconds(stack: Stack, coefficients: Coefficients, execution: Execu
         >>> predicted_seconds(stack, {**coefficients_of(run), "step": 5.0}, run)
         array([5.e-06])
     """
-    found = np.full(stack.size, 1e-6 * coefficients["step"])
+    found = np.zeros(stack.size)
     for places, seconds in operator_costs(stack.work, coefficients, execution, stack.batches):
         found += stack.sum(places, seconds)
-    return found
+    return step_seconds(found, coefficients, stack_started(stack, execution))
 
 
 def _rough(stack: Stack, execution: Execution, options: FitOptions) -> dict[str, float]:
@@ -174,7 +188,7 @@ def _rough(stack: Stack, execution: Execution, options: FitOptions) -> dict[str,
     columns = []
     rough = _RATES if options.starting > 1.0 else (*_RATES, "step")
     for kept in rough:
-        alone = {**first, **{name: 1e-12 for name in _UNITS if name != kept}}
+        alone = {**first, **{name: 1e-12 for name in COSTS if name in first and name != kept}}
         columns.append(predicted_seconds(stack, alone, execution))
     relative = np.array(columns).T / stack.seconds[:, None]
     found, _ = nnls(relative, np.ones(stack.size))
@@ -189,7 +203,7 @@ class _Problem:
     """A robust, damped least-squares problem in the logarithms of the coefficients."""
 
     stack: Stack
-    costs: Callable[[Mapping[str, Dual]], Iterator[tuple[npt.NDArray[np.intp], Dual]]]
+    law: Law
     names: Sequence[str]
     origin: Floats
     pull: Floats
@@ -222,19 +236,8 @@ class _Problem:
 
     def _misses(self, at: Floats) -> tuple[Floats, Floats]:
         """Return ln(predicted / timed), and its derivatives by the logarithms."""
-        duals = {
-            name: Dual.of(name, float(value))
-            for name, value in zip(self.names, np.exp(at), strict=True)
-        }
-        total = np.full(self.stack.size, 1e-6 * float(duals["step"].value))
-        place = {name: position for position, name in enumerate(self.names)}
-        slopes = np.zeros((self.stack.size, len(self.names)))
-        slopes[:, place["step"]] = total
-        for places, seconds in self.costs(duals):
-            total += self.stack.sum(places, seconds.value)
-            for name, slope in seconds.slopes.items():
-                slopes[:, place[name]] += self.stack.sum(places, slope)
-        return np.log(total / self.stack.seconds), slopes / total[:, None]
+        logs, slopes = self.law(dict(zip(self.names, map(float, np.exp(at)), strict=True)))
+        return logs - np.log(self.stack.seconds), slopes
 
     def _cost(self, misses: Floats, at: Floats) -> float:
         soft = self.bend**2 * (np.sqrt(1.0 + (misses / self.bend) ** 2) - 1.0)

@@ -27,14 +27,18 @@ __all__ = [
     "operator_classes",
     "operator_costs",
     "operator_seconds",
+    "started",
 ]
+
+_HARD = 8.0  # how sharply the longer of two times that run side by side decides
 
 
 def coefficients_of(execution: Execution) -> dict[str, float]:
     """Return the coefficients of the form by name, with the values that a fit starts from.
 
     `multiply` and `memory` are nanoseconds a multiply-add and a byte, `step` microseconds
-    a step and `launch` microseconds an operator; the others, most of them with a dot, have no
+    a step and `launch` microseconds an operator, `host` those that the processor beside a GPU
+    needs to start one; the others, most of them with a dot, have no
     unit: they say how much slower a class of operators is, or how small it must be to be slow.
 
     Example:
@@ -44,6 +48,8 @@ def coefficients_of(execution: Execution) -> dict[str, float]:
     own = {"multiply": 1e-4, "memory": 1e-3, "launch": 3.0, "step": 200.0}
     if execution.hardware == "cpu":  # threads are started, and wait for each other
         own |= {"launch": 20.0, "step": 100.0}
+    elif (execution.work, execution.mode) == ("inference", "eager"):
+        own |= {"host": 28.0}
     return own | relative_coefficients(execution)
 
 
@@ -131,17 +137,75 @@ def network_seconds(
         7e-06
     """
     operators = operator_seconds(work, coefficients, execution, batch_size)
-    return step_seconds(operators.sum(axis=0), coefficients, execution, batch_size)
+    return step_seconds(operators.sum(axis=0), coefficients, started(work, execution))
 
 
-def step_seconds(
-    operators: Floats, coefficients: Coefficients, execution: Execution, batch_size: float
-) -> Floats:
-    """Return the seconds of a step whose operators together take so long.
+def started(work: Workload, execution: Execution) -> Floats:
+    """Return how many kernels a step starts: those of operators that have a class.
 
     Example:
-        >>> float(step_seconds(np.array(1.0), {"step": 7.0}, Execution(), 8))
-        1.000007
+        >>> from convscale.complexity.calls import OperatorCall
+        >>> from convscale.prediction.workload import workload
+        >>> call = OperatorCall("a", "aten.relu", "activation")
+        >>> float(started(workload([call] * 2), Execution()))
+        2.0
     """
-    del execution, batch_size  # the same for all
-    return np.asarray(operators + 1e-6 * coefficients["step"])
+    places = starting(work, execution)
+    return np.asarray((work.launches * work.repeats)[places].sum(axis=0))
+
+
+def starting(work: Workload, execution: Execution) -> Positions:
+    """Return the positions of the operators that run a kernel of their own.
+
+    Example:
+        >>> from convscale.complexity.calls import OperatorCall
+        >>> from convscale.prediction.workload import workload
+        >>> starting(workload([OperatorCall("a", "aten.relu", "activation")]), Execution()).tolist()
+        [0]
+    """
+    found = list(operator_classes(work, execution).values())
+    return np.sort(np.concatenate(found)) if found else np.zeros(0, dtype=np.intp)
+
+
+def step_seconds(operators: Floats, coefficients: Coefficients, kernels: Floats) -> Floats:
+    """Return the seconds of a step: of its operators, or of starting them where that is longer.
+
+    A processor starts kernels one after another while a GPU runs those before.
+
+    Args:
+        operators: The seconds of all operators.
+        coefficients: As `coefficients_of` names them.
+        kernels: How many are started.
+
+    Example:
+        >>> float(step_seconds(np.array(1.0), {"step": 7.0}, np.array(5.0)))
+        1.000007
+        >>> host = {"step": 0.0, "host": 20.0}
+        >>> round(float(step_seconds(np.array(1e-4), host, np.array(50.0))), 6)
+        0.001
+    """
+    device = np.asarray(operators + 1e-6 * coefficients["step"])
+    if "host" not in coefficients:
+        return device
+    return longer(device, 1e-6 * coefficients["host"] * kernels)
+
+
+def longer(one: Floats, other: Floats) -> Floats:
+    """Return the longer of two times, a little more where they are alike.
+
+    Example:
+        >>> longer(np.array(1.0), np.array([0.5, 1.0])).round(3).tolist()
+        [1.0, 1.091]
+    """
+    most = np.maximum(np.maximum(one, other), 1e-300)
+    return np.asarray(most * ((one / most) ** _HARD + (other / most) ** _HARD) ** (1.0 / _HARD))
+
+
+def decides(one: Floats, other: Floats) -> Floats:
+    """Return how `longer` follows the first of two times: its derivative.
+
+    Example:
+        >>> decides(np.array(1.0), np.array([0.5, 2.0])).round(2).tolist()
+        [1.0, 0.01]
+    """
+    return np.asarray((one / longer(one, other)) ** (_HARD - 1.0))

@@ -8,7 +8,8 @@ import numpy as np
 
 from convscale.prediction.dual import Dual
 from convscale.prediction.execution import Execution
-from convscale.prediction.form import operator_costs
+from convscale.prediction.form import decides, longer, starting
+from convscale.prediction.roofline import prepared
 from convscale.prediction.stack import Stack
 from convscale.prediction.workload import Floats
 
@@ -17,7 +18,7 @@ from convscale.prediction.workload import Floats
 Law = Callable[[Mapping[str, float]], tuple[Floats, Floats]]
 
 # The coefficients that have a unit of time: with all of them doubled, every time is doubled.
-COSTS = ("multiply", "memory", "launch", "step")
+COSTS = ("multiply", "memory", "launch", "step", "host")
 
 
 def law_of(stack: Stack, execution: Execution) -> Law:
@@ -33,6 +34,8 @@ def law_of(stack: Stack, execution: Execution) -> Law:
         >>> bool(np.isclose(logs[0], np.log(5e-6))), float(slopes.sum())
         (True, 1.0)
     """
+    costs = prepared(stack.work, execution, stack.batches)
+    kernels = stack_started(stack, execution)
 
     def law(coefficients: Mapping[str, float]) -> tuple[Floats, Floats]:
         duals = {name: Dual.of(name, value) for name, value in coefficients.items()}
@@ -40,10 +43,28 @@ def law_of(stack: Stack, execution: Execution) -> Law:
         total = np.full(stack.size, 1e-6 * coefficients["step"])
         slopes = np.zeros((stack.size, len(place)))
         slopes[:, place["step"]] = total
-        for places, cost in operator_costs(stack.work, duals, execution, stack.batches):
+        for places, cost in costs(duals):
             total += stack.sum(places, cost.value)
             for name, slope in cost.slopes.items():
                 slopes[:, place[name]] += stack.sum(places, slope)
+        if "host" in place:
+            host = 1e-6 * coefficients["host"] * kernels
+            slopes *= decides(total, host)[:, None]
+            slopes[:, place["host"]] = decides(host, total) * host
+            total = longer(total, host)
         return np.log(total), slopes / total[:, None]
 
     return law
+
+
+def stack_started(stack: Stack, execution: Execution) -> Floats:
+    """Return how many kernels a step of each timing starts.
+
+    Example:
+        >>> from convscale.prediction.timing import Timing
+        >>> from convscale.prediction.workload import workload
+        >>> stack_started(Stack.of([Timing("net", "nets", workload([]), 8, 1e-3)]), Execution())
+        array([0.])
+    """
+    places, work = starting(stack.work, execution), stack.work
+    return stack.sum(places, (work.launches * work.repeats)[places])

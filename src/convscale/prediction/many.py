@@ -21,6 +21,7 @@ from convscale.families.many import chunks
 from convscale.families.operators import terms
 from convscale.families.regnet import Ints
 from convscale.families.terms import Form, Symbol
+from convscale.prediction.classes import FUSED
 from convscale.prediction.described import Arithmetic
 from convscale.prediction.execution import Execution
 from convscale.prediction.form import (
@@ -61,15 +62,17 @@ def many_seconds(
         >>> np.allclose(many, one, rtol=1e-12)
         True
     """
-    found = np.empty(len(candidates))
+    found, kernels = np.empty((2, len(candidates)))
     known: dict[Form, _Parts] = {}
     for rows in chunks(len(candidates), _CHUNK):
         part = candidates.part(rows)
         for form, which in forms(candidates, part):
             if form not in known:
                 known[form] = _Parts(form, coefficients, execution, batch_size)
-            found[rows.start + which] = known[form].seconds(part.take(which))
-    return np.asarray(step_seconds(found, coefficients, execution, batch_size))
+            own = part.take(which)
+            found[rows.start + which] = known[form].seconds(own)
+            kernels[rows.start + which] = known[form].started(own)
+    return step_seconds(found, coefficients, kernels)
 
 
 class Times(NamedTuple):
@@ -116,7 +119,8 @@ def many_times(candidates: Candidates, profile: Profile, batch_size: float) -> T
             if form not in known:
                 known[form] = _Parts(form, *given, apart=True)
             classes = known[form].class_seconds(part.take(which))
-            own = step_seconds(np.sum(list(classes.values()), axis=0), *given)
+            kernels = known[form].started(part.take(which))
+            own = step_seconds(np.sum(list(classes.values()), axis=0), given[0], kernels)
             shares = {name: each / own for name, each in classes.items()}
             rest: Floats = 1.0 - np.sum(list(shares.values()), axis=0)
             shares[OVERHEAD] = rest
@@ -208,6 +212,15 @@ class _Parts:
     def seconds(self, part: Part) -> Floats:
         """Return what the operators of candidates take."""
         (found,) = self.class_seconds(part).values()
+        return found
+
+    def started(self, part: Part) -> Floats:
+        """Return how many kernels candidates start; what is fused is not told apart."""
+        sizes, found = Sizes(self._form, part), np.zeros(len(part.stem))
+        for own in self._parts if "host" in self._given[0] else ():
+            alone = [place for place in own.core if own.names[place] not in FUSED]
+            for symbol, count in zip(own.times, own.counts[alone].sum(axis=0), strict=True):
+                found += sizes.of(symbol) * count
         return found
 
     def class_seconds(self, part: Part) -> dict[str, Floats]:

@@ -10,7 +10,7 @@ from convscale.complexity.calls import ITEM_BYTES, KINDS
 from convscale.complexity.views import Operators
 from convscale.errors import InputError
 from convscale.prediction.doubt import operator_shares
-from convscale.prediction.form import operator_seconds, step_seconds
+from convscale.prediction.form import operator_seconds, started, step_seconds
 from convscale.prediction.fusion import executed
 from convscale.prediction.known import known_factor
 from convscale.prediction.prediction import OVERHEAD, Prediction
@@ -100,7 +100,8 @@ def _seconds(
     work = executed(work, profile.execution)
     given = (profile.coefficients, profile.execution, batch_size)
     single = operator_seconds(work, *given)
-    total = float(step_seconds(single.sum(axis=0), *given))
+    kernels = started(work, profile.execution)
+    total = float(step_seconds(single.sum(axis=0), profile.coefficients, kernels))
     if not work.operators or not np.isfinite(total) or total <= 0:
         raise InputError(
             f"The profile {profile.name} gives a time of {total:g} s for {work.operators} "
