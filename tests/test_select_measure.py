@@ -9,7 +9,7 @@ import pytest
 
 import convscale as cs
 from convscale.cli.main import run
-from convscale.errors import BudgetError, InputError
+from convscale.errors import BudgetError
 from convscale.runtime import Conditions, Failure, Measurement
 from convscale.study import borrowed, measured_choice
 from convscale.study.finalists import finalists, ranked
@@ -302,9 +302,76 @@ def test_what_cannot_be_measured_is_refused_at_once(words, said, capsys):
     assert said in refusal(capsys, 2, "select", "resnet10t", "--flops", "150M", *words)
 
 
-def test_a_series_is_not_measured():
-    with pytest.raises(InputError, match="not those of a series"):
-        cs.select_series("resnet10t", budgets="flops=1G", measure=2)
+SERIES = """model,img_size,family,err,predicted
+resnet10t,64,a,30,2
+resnet14t,64,a,26,4
+mobilenetv3_small_050,64,b,31,2
+mobilenetv3_small_100,64,b,27,4
+"""
+
+
+@pytest.fixture
+def series(tmp_path):
+    path = tmp_path / "series.csv"
+    path.write_text(SERIES)
+    words = ["select", "--table", str(path), "--error", "err", "--latency-column", "predicted"]
+    return [*words, "--budgets", "3ms,5ms"]
+
+
+def test_the_networks_of_a_series_are_measured(series, timed, capsys):
+    timed(lambda name: 2.5)
+    found = document(capsys, *series, "--measure", "1")
+    told = found["measured"]
+    assert (found["strategy"], told["chosen"], told["changed"]) == ("a", "a", False)
+    [line] = told["series"]
+    assert [one["network"] for one in line["networks"]] == ["resnet10t", "resnet14t"]
+    assert [one["ratio"] for one in line["networks"]] == [2.5 / 2, 2.5 / 4]
+    assert line["fits"]
+    assert run([*series, "--measure", "1"]) == 0
+    out = capsys.readouterr().out
+    assert "Series, measured on this machine" in out
+    assert "1 series was measured on cpu" in out
+
+
+def test_the_series_that_keeps_all_budgets_as_measured_is_taken(series, timed, capsys):
+    # by prediction a is the best; measured, its larger network misses the budget of 5 ms
+    timed(lambda name: {"resnet10t": 2.9, "resnet14t": 6}.get(name, 2))
+    found = document(capsys, *series, "--measure", "2")
+    told = found["measured"]
+    assert (found["strategy"], told["by_prediction"], told["changed"]) == ("b", "a", True)
+    assert [one["network"] for one in found["series"]] == [
+        "mobilenetv3_small_050",
+        "mobilenetv3_small_100",
+    ]
+    assert told["series"][0]["networks"][1]["misses"] == [
+        "measured latency 6.00 ms, 1.00 ms (20.0 %) over the limit of 5.00 ms"
+    ]
+
+
+def test_a_series_that_keeps_no_budget_as_measured_is_refused(series, timed, capsys):
+    timed(lambda name: 60)
+    line = refusal(capsys, 3, *series, "--measure", "1")
+    assert line.startswith(
+        "convscale: None of the series that was measured keeps all budgets. Of a these do not: "
+        "resnet10t: measured latency 60.0 ms, 57.0 ms (1900.0 %) over the limit of 3.00 ms; "
+        "resnet14t: measured latency 60.0 ms"
+    )
+
+
+def test_a_series_is_searched_again_for_what_keeps_its_budgets_here(timed):
+    times = slower_than_borrowed(1)
+    timed(lambda name: times(name) * (4 if name == "RegNetY-400MF" else 8))
+    base = times("RegNetY-400MF")
+    budgets = [f"latency<={8 * by * base}ms" for by in (0.5, 2)]
+    found = cs.select_series(
+        "RegNetY-400MF", budgets=budgets, strategies=["w", "dWr"], candidates=60, measure=1
+    )
+    told = found.measured
+    assert told.borrowed.ratio == pytest.approx(4)
+    assert told.ratio == pytest.approx(2 * 1.03)
+    for budget, one in zip(found.choice.budgets, told.members, strict=True):
+        assert 0.7 * budget.limit < one.measured_ms <= budget.limit
+    assert list(found.frame()["measured_ms"]) == [one.measured_ms for one in told.members]
 
 
 def test_budget_errors_of_the_search_come_before_measuring(zoo):

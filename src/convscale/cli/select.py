@@ -370,7 +370,8 @@ def _series(
     """Choose a network for each budget, and show the series."""
     from convscale.study.selecting import select_series
 
-    with progress("Searching" if networks else "Counting") as report:
+    title = "Searching" if networks else "Counting"
+    with progress(title if asked["measure"] is None else f"{title} and measuring") as report:
         found = select_series(networks or None, budgets=budgets, **asked, progress=report)
     if file is not None:
         from convscale.files import write_whole

@@ -8,9 +8,11 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from convscale.quantities import format_resolution
+from convscale.quantities import format_ms, format_resolution
 from convscale.report.layout import add_row, noted, table_of, titled
 from convscale.report.names import Names
+from convscale.report.sentences import conditions_text
+from convscale.runtime.measurement import Measurement
 from convscale.selection.metrics import metric
 from convscale.selection.series_reasons import budgets_text, gain_text, mean_text
 
@@ -42,6 +44,12 @@ def series_parts(found: NetworkSeries) -> list[RenderableType]:
     lines = [Text(head, style="bold"), *_names(found).said]
     first = Group(*lines, titled(f"For {budgets_text(choice)}", _networks(found)))
     parts: list[RenderableType] = [first]
+    if found.measured is not None:
+        conditions = conditions_text(
+            found.measured.conditions, batch_size=found.measured.batch_size
+        )
+        title = "Series, measured on this machine"
+        parts += [titled(title, _measured(found)), conditions, *noted(found.measured.notes)]
     if choice.chosen is not None:
         title = "What a strategy of its own for each budget would gain"
         parts.append(titled(title, _gains(found)))
@@ -51,6 +59,30 @@ def series_parts(found: NetworkSeries) -> list[RenderableType]:
     if not found.commands:
         return parts
     return [*parts, "Build them:", *(f"  {command}" for command in found.commands)]
+
+
+def _measured(found: NetworkSeries) -> Table:
+    """Return a line a budget and series: what was measured beside what was predicted."""
+    known, names = found.measured, _names(found)
+    assert known is not None
+    table = table_of("series", "budget<", "network", "predicted<", "measured<", "spread<", "")
+    for row, line in enumerate(known.lines):
+        for budget, one in zip(found.choice.budgets, line.members, strict=True):
+            if one is None:
+                continue
+            own = one.outcome
+            ran = own.latency_ms if isinstance(own, Measurement) else None
+            add_row(
+                table,
+                line.name,
+                budget.metric.show(budget.limit),
+                names.short(one.entry.network),
+                "" if one.predicted_ms is None else format_ms(one.predicted_ms),
+                *(("", "") if ran is None else (format_ms(ran.median), format_ms(ran.iqr))),
+                "kept" if one.fits else "not run" if ran is None else "too much",
+                style="bold" if row == known.chosen else None,
+            )
+    return table
 
 
 def _take(found: NetworkSeries) -> str:

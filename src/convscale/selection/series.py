@@ -185,7 +185,7 @@ def select_series(
     lacking.sort(key=lambda one: (-one[1], one[0]))
     if not ranked:
         return SeriesChoice(tuple(ordered), tuple(own), None, lacking=tuple(lacking))
-    equal = [one for one in ranked if _equals(one, ranked[0], own[0])]
+    equal = [one for one in ranked if equals(one, ranked[0], own[0])]
     cheap = [_cheapest(one, ranked[0], lines[one.name], own[0], fits, sizes) for one in equal]
     chosen = min(cheap, key=lambda one: (one.cost, one.error, one.name))
     return SeriesChoice(
@@ -252,8 +252,18 @@ def _line(name: str, path: tuple[int, ...], own: Selection) -> Line:
     return Line(name, path, float(error.mean()), float(cost.mean()))
 
 
-def _equals(line: Line, best: Line, own: Selection) -> bool:
-    """Tell whether a line equals the best one: at no budget is it worse by the uncertainty."""
+def equals(line: Line, best: Line, own: Selection) -> bool:
+    """Tell whether a line equals the best one: at no budget is it worse by the uncertainty.
+
+    Args:
+        line: The line.
+        best: The best one.
+        own: The choice of any budget, for the errors and their uncertainty.
+
+    Example:
+        >>> callable(equals)
+        True
+    """
     error = own.estimate.error
     pairs = zip(line.places, best.places, strict=True)
     return all(

@@ -94,7 +94,13 @@ class Borrowed:
     note: str
 
 
-def _borrowed(own: Borrowed | None) -> dict[str, object]:
+def borrowed_document(own: Borrowed | None) -> dict[str, object]:
+    """Return what the JSON document says of a borrowed profile: nothing without one.
+
+    Example:
+        >>> borrowed_document(Borrowed("a", 2.0, ""))
+        {'borrowed': {'profile': 'a', 'ratio': 2.0}}
+    """
     return {} if own is None else {"borrowed": {"profile": own.profile, "ratio": own.ratio}}
 
 
@@ -145,7 +151,7 @@ class Measured:
             "pairs_swapped": swapped,
             "pairs": pairs,
             "corrected_by": self.ratio,
-            **_borrowed(self.borrowed),
+            **borrowed_document(self.borrowed),
             "batch_size": self.batch_size,
             "conditions": self.conditions.as_document(),
             "finalists": [one.as_document() for one in self.finalists],

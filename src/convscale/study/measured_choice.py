@@ -32,7 +32,7 @@ from convscale.study.zoo_selection import Entry, ZooSelection
 _BATCHES = 3  # how often finalists are looked for, if none fits
 _CLOSE = 0.9  # of a correction, below which what it left out is looked for again
 _OPTIMISTIC = 0.25  # what a borrowed profile's times are multiplied by where none fits by it
-_SPARE = 1.03  # what predictions are corrected by beyond what was measured
+SPARE = 1.03  # what predictions are corrected by beyond what was measured
 
 Choose = Callable[[float], ZooSelection]
 
@@ -105,7 +105,7 @@ def choose_measured(
         places, subjects = _built(found, finals.count, done, skipped, order)
         if not places:
             break
-        outcomes = _measured(subjects, setting, finals, progress)
+        outcomes = measured(subjects, setting, finals, progress)
         batch = [
             _finalist(found, at, outcome, limits, taken)
             for at, outcome in zip(places, outcomes, strict=True)
@@ -119,7 +119,7 @@ def choose_measured(
         if best is not None and (row is None or not _has_room(ratio, corrected, borrowed)):
             break
         if corrected is not None:
-            ratio = _SPARE * (max(corrected, ratio) if best is None else corrected)
+            ratio = SPARE * (max(corrected, ratio) if best is None else corrected)
             try:
                 found, order, taken = choose(ratio), None, ratio
             except BudgetError:  # by prediction nothing fits any more: the fastest are tried
@@ -173,7 +173,7 @@ class _Decided:
 def _has_room(ratio: float, corrected: float | None, borrowed: Borrowed | None) -> bool:
     """Tell whether predictions were corrected by far more than what was measured then."""
     rough = ratio > 1 or borrowed is not None
-    return rough and corrected is not None and _SPARE * corrected < _CLOSE * ratio
+    return rough and corrected is not None and SPARE * corrected < _CLOSE * ratio
 
 
 def plain_setting(how: Conditions, finals: Finals) -> Setting:
@@ -252,7 +252,7 @@ def _built(
     for at in finalists(found, {key_of(one.entry) for one in done}, order):
         entry = found.entries[at]
         try:
-            subjects.append(subject_of(_network(entry), entry.network))
+            subjects.append(subject_of(network_of(entry), entry.network))
         except ConvscaleError as error:
             skipped.append(f"{entry.network}: {error.line}")
             continue
@@ -281,7 +281,13 @@ def subject_of(network: Network, name: str | None = None) -> Subject:
     return Subject(name or network.name, module, size, network.in_chans, network.dims or 2)
 
 
-def _network(entry: Entry) -> Network:
+def network_of(entry: Entry) -> Network:
+    """Return a candidate as a network that can be built with weights.
+
+    Example:
+        >>> network_of(Entry(None, "resnet10t", 64)).name
+        'timm:resnet10t'
+    """
     from convscale.scaling import resolve
 
     if entry.scaled is not None:
@@ -289,9 +295,21 @@ def _network(entry: Entry) -> Network:
     return resolve(entry.network, resolution=entry.resolution)
 
 
-def _measured(
+def measured(
     subjects: Sequence[Subject], setting: Setting, finals: Finals, progress: Progress | None
 ) -> list[Outcome]:
+    """Measure networks interleaved.
+
+    Args:
+        subjects: The networks.
+        setting: How they are run.
+        finals: The rounds, and the limit of time.
+        progress: Called with steps done and steps in all.
+
+    Example:
+        >>> callable(measured)
+        True
+    """
     return measure_together(
         subjects,
         rounds=finals.rounds,
@@ -316,12 +334,21 @@ def _finalist(
     predicted = own.pool.values.get("latency_ms")
     known = None if predicted is None or np.isnan(predicted[at]) else float(predicted[at]) / ratio
     shown = own.objective.show(float(own.estimate.error[at]))
-    missed = _missed(outcome, limits) if isinstance(outcome, Measurement) else ()
+    missed = missed_limits(outcome, limits) if isinstance(outcome, Measurement) else ()
     return Finalist(found.entries[at], shown, known, outcome, missed)
 
 
-def _missed(outcome: Measurement, limits: Sequence[Constraint]) -> tuple[str, ...]:
-    """Say which limits of times a measured network misses."""
+def missed_limits(outcome: Measurement, limits: Sequence[Constraint]) -> tuple[str, ...]:
+    """Say which limits of times a measured network misses.
+
+    Args:
+        outcome: The measurement.
+        limits: The limits.
+
+    Example:
+        >>> callable(missed_limits)
+        True
+    """
     held = {
         "latency_ms": outcome.latency_ms.median,
         "images_per_second": outcome.images_per_second,

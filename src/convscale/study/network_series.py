@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from convscale.quantities import format_resolution
+from convscale.quantities import format_ms, format_resolution
+from convscale.runtime.measurement import Conditions, Measurement
 from convscale.selection.series import Line, SeriesChoice
 from convscale.selection.series_reasons import series_reason
+from convscale.study.measured import Borrowed, Finalist, borrowed_document
 from convscale.study.zoo_selection import Entry, LeftOut, ZooSelection
 
 if TYPE_CHECKING:
@@ -18,6 +20,121 @@ if TYPE_CHECKING:
     from convscale.scaling.scaled import ScaledNetwork
 
 _SHOWN = ("flops", "params", "acts", "latency_ms")
+
+
+@dataclass(frozen=True)
+class MeasuredLine:
+    """A series whose networks were measured, one for each budget.
+
+    Args:
+        name: The strategy; empty where each network was chosen by itself.
+        members: For each budget the network as measured; None where it was not built.
+        failed: Why networks were not built.
+
+    Example:
+        >>> MeasuredLine("dWr", (None,)).fits
+        False
+    """
+
+    name: str
+    members: tuple[Finalist | None, ...]
+    failed: tuple[str, ...] = ()
+
+    @property
+    def fits(self) -> bool:
+        """Whether each network ran, and keeps its budget and all limits of times."""
+        return all(one is not None and one.fits for one in self.members)
+
+    @property
+    def mean_log_ms(self) -> float:
+        """The mean of the logarithms of the measured latencies."""
+        times = [one.measured_ms for one in self.members if one is not None]
+        return float(np.mean([np.log(one) for one in times if one is not None]))
+
+
+@dataclass(frozen=True)
+class MeasuredSeries:
+    """The series that were measured, and which of them was taken.
+
+    Args:
+        lines: The series, the best by prediction first.
+        chosen: The place of the one that was taken.
+        batch_size: Images in a pass.
+        ratio: By what predictions were multiplied when it was looked for; 1 at first.
+        notes: What there is to mind.
+        borrowed: The profile by which series were looked for, where none was given.
+
+    Example:
+        >>> MeasuredSeries((MeasuredLine("dWr", (None,)),), 0, 8).changed
+        False
+    """
+
+    lines: tuple[MeasuredLine, ...]
+    chosen: int
+    batch_size: int
+    ratio: float = 1.0
+    notes: tuple[str, ...] = ()
+    borrowed: Borrowed | None = None
+
+    @property
+    def changed(self) -> bool:
+        """Whether another series would have been taken by prediction."""
+        return self.chosen != 0
+
+    @property
+    def members(self) -> tuple[Finalist, ...]:
+        """The networks of the series that was taken, one for each budget."""
+        return tuple(one for one in self.lines[self.chosen].members if one is not None)
+
+    @property
+    def conditions(self) -> Conditions:
+        """The conditions of the measurements."""
+        return self.members[0].outcome.conditions
+
+    @property
+    def reason(self) -> str:
+        """What was measured, and what it decided, in sentences."""
+        own = self.lines[self.chosen]
+        count = len(self.lines)
+        many = "series was" if count == 1 else "series were"
+        fit = sum(one.fits for one in self.lines)
+        keep = "keeps" if fit == 1 else "keep"
+        where = f"{self.conditions.device} ({self.conditions.hardware})"
+        times = ", ".join(format_ms(one.measured_ms or 0.0) for one in self.members)
+        taken = f"that of {own.name}" if own.name else "each network by itself"
+        first = self.lines[0].name
+        told = (
+            f" By prediction that of {first} would have been taken."
+            if self.changed
+            else " It would have been taken by prediction, too."
+        )
+        return (
+            f"{count} {many} measured on {where}, batch size {self.batch_size}: {fit} {keep} all "
+            f"budgets as measured. Taken is {taken}, at {times}.{told}"
+        )
+
+    def as_document(self) -> dict[str, object]:
+        """Return what the JSON document says of it."""
+        lines = [
+            {
+                "strategy": one.name or None,
+                "fits": one.fits,
+                "networks": [None if own is None else own.as_document() for own in one.members],
+                "failed": list(one.failed),
+            }
+            for one in self.lines
+        ]
+        return {
+            "chosen": self.lines[self.chosen].name or None,
+            "by_prediction": self.lines[0].name or None,
+            "changed": self.changed,
+            "corrected_by": self.ratio,
+            **borrowed_document(self.borrowed),
+            "batch_size": self.batch_size,
+            "conditions": self.conditions.as_document(),
+            "series": lines,
+            "notes": list(self.notes),
+        }
 
 
 @dataclass(frozen=True)
@@ -36,6 +153,7 @@ class NetworkSeries:
         notes: What there is to mind.
         bases: The networks that were scaled.
         train_profile: The name of the profile that predicted trainings, if one did.
+        measured: The series that were measured, which decides; None where none were.
     """
 
     table: str | None
@@ -49,6 +167,7 @@ class NetworkSeries:
     notes: tuple[str, ...] = ()
     bases: tuple[str, ...] = ()
     train_profile: str | None = None
+    measured: MeasuredSeries | None = None
 
     @property
     def strategy(self) -> str | None:
@@ -94,7 +213,8 @@ class NetworkSeries:
     @property
     def reason(self) -> str:
         """Why: one paragraph."""
-        return series_reason(self.choice, [one.network for one in self.members])
+        own = series_reason(self.choice, [one.network for one in self.members])
+        return own if self.measured is None else f"{self.measured.reason} {own}"
 
     def as_document(self) -> dict[str, object]:
         """Return the JSON document of the command line."""
@@ -125,6 +245,7 @@ class NetworkSeries:
             ],
             "lacking": [{"strategy": name, "budgets": held} for name, held in choice.lacking],
             **({"bases": list(self.bases)} if self.bases else {}),
+            **({} if self.measured is None else {"measured": self.measured.as_document()}),
             "reason": self.reason,
             "notes": list(self.notes),
             "left_out": whole["left_out"],
@@ -195,6 +316,15 @@ class NetworkSeries:
                     else float(np.expm1(self.choice.gain(at))),
                     "own_cost_ratio": self.choice.cost_ratio(at),
                     "within_uncertainty": self.choice.same(at),
+                    **self._times(at),
                 }
             )
         return pd.DataFrame(lines)
+
+    def _times(self, at: int) -> dict[str, object]:
+        """Return the measured latency of a budget's network, for the table."""
+        if self.measured is None:
+            return {}
+        own = self.measured.members[at].outcome
+        assert isinstance(own, Measurement)
+        return {"measured_ms": own.latency_ms.median, "measured_iqr_ms": own.latency_ms.iqr}

@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
-from convscale.errors import InputError
 from convscale.prediction.rescaled import rescaled
 from convscale.prediction.store import ProfileLike
 from convscale.quantities import Resolution
@@ -22,6 +21,7 @@ from convscale.study.asked import Limit, SelectOptions
 from convscale.study.borrowed import with_profile
 from convscale.study.costed import Conditions
 from convscale.study.measured_choice import Choose, choose_measured
+from convscale.study.measured_series import ChooseSeries, choose_measured_series
 from convscale.study.network_series import NetworkSeries
 from convscale.study.request import Request, requested
 from convscale.study.scaled_source import Source
@@ -214,20 +214,32 @@ def select_series(
         (2, 2)
     """
     request = requested(networks, **options)
-    if request.finals is not None:
-        raise InputError(
-            "Finalists of one choice are measured, not those of a series. Leave the measuring or "
-            "the budgets out; `measure` and `compare` measure the networks of a series."
-        )
     ordered = tuple(ordered_budgets(parse_budgets(budgets), request.limits))
+    request = with_profile(request, ordered)
+    choose = _choosing_series(request, ordered)
+    if request.finals is None:
+        return choose(1.0)
+    return choose_measured_series(
+        choose,
+        request.finals,
+        request.how,
+        request.limits,
+        progress=request.progress,
+        borrowed=request.borrowed,
+    )
+
+
+def _choosing_series(request: Request, budgets: tuple[Constraint, ...]) -> ChooseSeries:
+    """Return what chooses a series with predicted times multiplied by a number."""
     if not request.bases:
-        return _series_of_table(request, ordered)
+        candidates = candidates_of(request.plan(budgets[0]), request.uncertainty, request.progress)
+        return lambda ratio: _series_of_table(request, budgets, _slower(candidates, ratio))
     errors, notes, needs = _errors_of_bases(request)
-    return search_series(
+    return lambda ratio: search_series(
         request.bases,
         request.limits,
-        ordered,
-        request.how,
+        budgets,
+        _corrected(request.how, ratio),
         request.space,
         errors,
         cost=request.cost,
@@ -305,12 +317,12 @@ def _from_table(request: Request, candidates: Candidates) -> ZooSelection:
     )
 
 
-def _series_of_table(request: Request, budgets: tuple[Constraint, ...]) -> NetworkSeries:
+def _series_of_table(
+    request: Request, budgets: tuple[Constraint, ...], candidates: Candidates
+) -> NetworkSeries:
     """Choose from a table a network for each budget, all of one of its series if it has some."""
     how = request.how
-    pool, entries, objective, left_out = candidates_of(
-        request.plan(budgets[0]), request.uncertainty, request.progress
-    )
+    pool, entries, objective, left_out = candidates
     lines: dict[str, list[int]] = {}
     for at, name in enumerate(pool.series):
         if name:
