@@ -24,8 +24,9 @@ from convscale.selection.lattice import lattice
 from convscale.strategy import parse_strategy
 from convscale.study.costed import Conditions
 from convscale.study.scaled_source import Ask, Found
-from convscale.study.searching import Space, source_of, strategies_of
+from convscale.study.searching import source_of
 from convscale.study.selecting import select
+from convscale.study.space import Space, strategies_of
 
 FAMILY, TRACED = 10_000 / 10.0, 200 / 60.0  # candidates a second that are asked for
 PROFILE, BATCH, LIMIT_MS = "rtx3090-amp-nchw", 64, 80.0

@@ -19,7 +19,7 @@ from convscale.selection.constraints import parse_constraint
 from convscale.selection.lattice import UNIT, around, exponents_of, lattice
 from convscale.strategy import parse_strategy
 from convscale.study.costed import width_multiple
-from convscale.study.searching import strategies_of
+from convscale.study.space import strategies_of
 from tests.device_profiles import hand_made
 
 PROFILE = hand_made()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from itertools import combinations
 
 import pytest
@@ -13,6 +12,7 @@ from convscale.errors import BudgetError
 from convscale.runtime import Conditions, Failure, Measurement
 from convscale.study import borrowed, measured_choice
 from convscale.study.finalists import finalists, ranked
+from tests.cli_answers import document, refusal
 from tests.device_profiles import hand_made
 
 QUICK = ["--repeats", "3", "--time-limit", "20"]
@@ -57,19 +57,6 @@ def timed(monkeypatch):
             monkeypatch.setattr(module, "measure_together", measure)
 
     return take
-
-
-def document(capsys, *arguments):
-    assert run([*arguments, "--json"]) == 0
-    return json.loads(capsys.readouterr().out)
-
-
-def refusal(capsys, status, *arguments):
-    assert run([*arguments]) == status
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    [line] = captured.err.splitlines()
-    return line
 
 
 def test_scaled_networks_are_measured_for_real(capsys):

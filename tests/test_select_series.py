@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from math import exp, log
 
 import pandas as pd
@@ -11,6 +10,7 @@ import pytest
 import convscale as cs
 from convscale.cli.main import run
 from convscale.errors import InputError
+from tests.cli_answers import document, refusal
 from tests.device_profiles import hand_made
 
 FAMILY = ["select", "RegNetY-4.0GF", "--candidates", "300"]
@@ -36,19 +36,6 @@ def profile(tmp_path, monkeypatch):
     monkeypatch.setenv("CONVSCALE_PROFILES", str(tmp_path))
     cs.save_profile(hand_made())
     return ["--profile", "mine", "--batch-size", "64"]
-
-
-def document(capsys, *arguments):
-    assert run([*arguments, "--json"]) == 0
-    return json.loads(capsys.readouterr().out)
-
-
-def refusal(capsys, status, *arguments):
-    assert run([*arguments]) == status
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    [line] = captured.err.splitlines()
-    return line
 
 
 def test_a_series_has_one_base_and_one_strategy(capsys):

@@ -423,7 +423,7 @@ def _space(
     Raises:
         InputError: If something of it cannot be read.
     """
-    from convscale.study.searching import parse_factors
+    from convscale.study.space import parse_factors
 
     if exponents not in (None, "on", "off"):
         raise InputError(f"--exponents is {exponents!r}. Write on or off.")

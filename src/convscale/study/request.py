@@ -23,7 +23,7 @@ from convscale.study.costed import (
 from convscale.study.measured import Borrowed
 from convscale.study.measured_choice import Finals
 from convscale.study.schedules import Training, schedule_of, training_of
-from convscale.study.searching import Space
+from convscale.study.space import Space
 from convscale.study.table_candidates import TablePlan
 from convscale.study.trials import Progress
 

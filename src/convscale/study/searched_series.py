@@ -17,15 +17,14 @@ from convscale.study.costed import Conditions, notes_on_times
 from convscale.study.network_series import NetworkSeries
 from convscale.study.scaled_source import Found, Source
 from convscale.study.searching import (
-    Space,
     checked_version,
     note_on_strategies,
-    options_of,
     pool_of,
     searches_of,
     strategies_left_out,
 )
 from convscale.study.series_search import SeriesSearch
+from convscale.study.space import Space, options_of
 from convscale.study.trials import Progress
 from convscale.study.zoo_selection import Entry, LeftOut, ScaledVersion
 

@@ -7,33 +7,25 @@ of them, and `Source.built` builds any of them.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import lcm, log, nan
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from convscale.errors import ConvscaleError, InputError, UnscalableNetworkError
-from convscale.quantities import (
-    Resolution,
-    check_count,
-    check_positive,
-    format_resolution,
-    parse_number,
-)
 from convscale.selection.constraints import Constraint
 from convscale.selection.metrics import METRICS
 from convscale.selection.objective import Objective
 from convscale.selection.pool import Pool
 from convscale.selection.rays import limits_size, margin
 from convscale.selection.select import TIMES, Selection, select
-from convscale.strategy import Step, Strategy, parse_strategy
-from convscale.strategy.notation import named_strategies
-from convscale.strategy.registry import published_strategies
+from convscale.strategy import Step, Strategy
 from convscale.study.alpha import ALPHAS, alpha_curve
 from convscale.study.costed import Conditions, check_can_tell, notes_on_times
 from convscale.study.scaled_source import Found, Source
 from convscale.study.search import Question, Search
+from convscale.study.space import OWN_LIMITS, Space, factors_of, options_of, strategies_of
 from convscale.study.trials import Progress
 from convscale.study.zoo_selection import Entry, LeftOut, ScaledVersion, ZooSelection
 
@@ -41,65 +33,7 @@ if TYPE_CHECKING:
     from convscale.network import NetworkLike
     from convscale.scaling.scaled import ScaledNetwork
 
-_OWN_LIMITS = frozenset(("resolution_px", "width_multiple"))
-# Of these alone, an input side is limited by none: no factors beyond are tried if not asked for.
-_SIZES = frozenset(("params", "download_bytes", *_OWN_LIMITS))
 _FAR = log(1.5)  # beyond a limit
-_LOW, _HIGH, _UNLIMITED = 1 / 256, 256.0, 16.0
-
-
-@dataclass(frozen=True)
-class Space:
-    """Which scaled versions are candidates.
-
-    Args:
-        strategies: Their names; all of the registry by default.
-        exponents: Whether exponents between them are tried too; by default where none are named.
-        candidates: The most candidates of a base.
-        factors: The least and the most factor; 1/256 to 256 by default, and to 16 where nothing
-            that grows with the resolution is limited.
-        resolution: The bases' input side in px; their own by default.
-        rounding: The rounding rule; for paper families the authors' by default.
-        num_classes: Classes of networks made from a name.
-        in_chans: Input channels of networks made from a name.
-
-    Example:
-        >>> Space(strategies=("w", "dWr")).between, Space().between
-        (False, True)
-    """
-
-    strategies: tuple[str | Strategy, ...] | None = None
-    exponents: bool | None = None
-    candidates: int | None = None
-    factors: tuple[float, float] | None = None
-    resolution: Resolution | None = None
-    rounding: str | None = None
-    num_classes: int | None = None
-    in_chans: int | None = None
-
-    @property
-    def between(self) -> bool:
-        """Whether exponents between strategies are tried."""
-        return self.strategies is None if self.exponents is None else self.exponents
-
-
-def parse_factors(text: str) -> tuple[float, float]:
-    """Read a range of scale factors: 0.25..8, from 1 on (1..), up to 8 (..8).
-
-    Raises:
-        InputError: If it is none.
-
-    Example:
-        >>> parse_factors("0.25..8"), parse_factors("..8")
-        ((0.25, 8.0), (0.00390625, 8.0))
-    """
-    low, found, high = (part.strip() for part in text.partition(".."))
-    if not found or not (low or high):
-        raise InputError(f"Cannot read {text!r} as a range of factors. Write 0.25..8, 1.. or ..8.")
-    return (
-        parse_number(low, what="factor") if low else _LOW,
-        parse_number(high, what="factor") if high else _HIGH,
-    )
 
 
 def source_of(
@@ -177,42 +111,11 @@ def check_searchable(limits: Sequence[Constraint]) -> None:
         Traceback (most recent call last):
         convscale.errors.InputError: Nothing limits how large the network may become. ...
     """
-    if not any(limits_size(one) and one.on not in _OWN_LIMITS for one in limits):
+    if not any(limits_size(one) and one.on not in OWN_LIMITS for one in limits):
         raise InputError(
             "Nothing limits how large the network may become. Give an upper limit: --flops 8G, "
             "--latency 8ms with a profile, --params, --acts, --memory or another."
         )
-
-
-def strategies_of(names: Sequence[str | Strategy] | None) -> tuple[Strategy, ...]:
-    """Return the strategies of names; all of the registry for None, equal ones once.
-
-    A table's name stands for all of its entries.
-
-    Raises:
-        InputError: If there is no such strategy.
-
-    Example:
-        >>> [one.name for one in strategies_of(["dWr", "dWr@0.8", "tinynet"])][:2]
-        ['dWr', 'tinynet@a']
-    """
-    tables = {one.name: one for one in published_strategies()}
-    found: list[Strategy] = []
-    everything: list[str | Strategy] = [*named_strategies(), *ALPHAS, *tables]
-    for name in everything if names is None else names:
-        if isinstance(name, str) and name in tables:
-            table = tables[name]
-            found += [table.formula] if table.formula is not None else table.entries
-        else:
-            found.append(parse_strategy(name) if isinstance(name, str) else name)
-    if not found:
-        raise InputError("The list of strategies is empty. Write at least one, as in w,dWr.")
-    known: dict[object, Strategy] = {}
-    for one in found:
-        shares = tuple(round(share, 9) for share in (one.depth, one.width, one.resolution))
-        same = one.name if isinstance(one, Step) else (shares, one.group_width, one.rules)
-        known.setdefault(same, one)
-    return tuple(known.values())
 
 
 def search_networks(
@@ -295,7 +198,7 @@ def searches_of(
     wanted = _wanted(limits, how, cost) | needs
     check_can_tell(wanted, how)
     strategies = strategies_of(space.strategies)
-    factors = _factors(space, limits)
+    factors = factors_of(space, limits)
     sources = [source_of(one, wanted, how, limits, space) for one in networks]
     _check_names(sources)
     objective = objective_of(sources)
@@ -335,31 +238,6 @@ def _wanted(limits: Sequence[Constraint], how: Conditions, cost: str | None) -> 
     own = {one.on for one in limits} | ({cost} if cost is not None else set())
     own |= {"latency_ms"} if how.profile is not None else set()
     return frozenset(own)
-
-
-def _factors(space: Space, limits: Sequence[Constraint]) -> tuple[float, float]:
-    """Return the least and the most factor that are tried.
-
-    Raises:
-        InputError: If they are none, or nothing that can be built.
-    """
-    if space.candidates is not None:
-        check_count(space.candidates, what="number of candidates")
-    if space.factors is None:
-        open_ended = all(one.on in _SIZES for one in limits)
-        sides = any(one.on == "resolution_px" and one.sense == "<=" for one in limits)
-        return _LOW, _UNLIMITED if open_ended and not sides else _HIGH
-    low, high = (check_positive(end, what="factor") for end in space.factors)
-    if low > high:
-        raise InputError(
-            f"The range of factors {low:g}..{high:g} is empty. Write the lower end first, as in "
-            f"{high:g}..{low:g}."
-        )
-    if low < _LOW or high > _HIGH:
-        raise InputError(
-            f"The range of factors is {low:g}..{high:g}. Write one between {_LOW:g} and {_HIGH:g}."
-        )
-    return low, high
 
 
 def _check_names(sources: Sequence[Source]) -> None:
@@ -536,23 +414,6 @@ def note_on_strategies(left_out: Sequence[LeftOut]) -> tuple[str, ...]:
         return ()
     names = ", ".join(one.model for one in left_out)
     return (f"Left out: {names}. {left_out[0].model}: {left_out[0].reason}",)
-
-
-def options_of(space: Space) -> tuple[str, ...]:
-    """Return the options of commands by which the bases are what they were here.
-
-    Example:
-        >>> options_of(Space(resolution=160))
-        ('--resolution', '160')
-    """
-    given = {
-        "--resolution": None if space.resolution is None else format_resolution(space.resolution),
-        "--num-classes": space.num_classes,
-        "--in-chans": space.in_chans,
-    }
-    return tuple(
-        word for name, value in given.items() if value is not None for word in (name, str(value))
-    )
 
 
 def _told(choice: Selection, winner: Found, owner: Search) -> list[str]:
