@@ -17,7 +17,7 @@ from convscale.prediction.form import (
     operator_costs,
     operator_seconds,
 )
-from convscale.prediction.law import law_of
+from convscale.prediction.law import COSTS, law_of
 from convscale.prediction.stack import Stack
 from convscale.prediction.store import profile_of
 from convscale.prediction.workload import workload
@@ -289,6 +289,16 @@ def test_where_starting_kernels_takes_longer_than_running_them_it_decides():
     large = float(network_seconds(workload([call] * 30), values, run, 10**9))
     alone = float(network_seconds(workload([call] * 30), {**values, "host": 1e-9}, run, 10**9))
     assert large == pytest.approx(alone, rel=1e-9)  # and never adds to what the GPU needs
+
+
+@pytest.mark.parametrize("batch", [1, 300, 10**6])
+def test_all_costs_twice_are_all_times_twice(batch):
+    run, work = Execution(), network(np.random.default_rng(1))
+    once = coefficients_of(run)
+    twice = once | {name: 2 * once[name] for name in COSTS}
+    assert float(network_seconds(work, twice, run, batch)) == pytest.approx(
+        2 * float(network_seconds(work, once, run, batch))
+    )
 
 
 @pytest.mark.parametrize("batch", [1, 300, 10**6])

@@ -145,7 +145,9 @@ class SizedCalls:
         >>> recorder = ShapeRecorder(item_bytes=1)
         >>> trace = trace_module(nn.Conv2d(3, 8, 3, device="meta"), 8, watch=(recorder,))
         >>> found = recorder.sized(trace.channels)
-        >>> [call.flops for call in found.at(2 * trace.channels.sizes)]
+        >>> trace.channels.sizes.tolist()  # the sides of the kernel stand for themselves
+        [3, 3, 3, 8]
+        >>> [call.flops for call in found.at(np.array([6, 3, 3, 16]))]
         [31104]
     """
 
