@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 from dataclasses import replace
 
 import pytest
@@ -133,6 +134,14 @@ def test_coefficients_are_those_of_the_form():
     del own["multiply"]
     with pytest.raises(InputError, match="coefficients.multiply is missing.*times is unknown"):
         from_document(document(coefficients={**own, "times": 2.0}))
+
+
+def test_a_profile_of_another_form_is_to_be_fitted_again():
+    own = dict(hand_made().coefficients)
+    del own["host"]
+    told = "coefficients.host is missing. Fit it again by 'convscale calibrate'."
+    with pytest.raises(InputError, match=f"{re.escape(told)}$"):
+        from_document(document(coefficients=own))
 
 
 @pytest.mark.parametrize("version", [0, 2, "1", None, True])

@@ -149,7 +149,9 @@ def from_document(document: object, *, where: str = "The document") -> Profile:
     else:
         mistakes = list(_contradictions(found))
     if mistakes:
-        raise InputError(f"{where} is no profile: {'; '.join(mistakes)}.")
+        other = any(mistake.startswith("coefficients.") for mistake in mistakes)
+        again = " Fit it again by 'convscale calibrate'." if other else ""  # by another form
+        raise InputError(f"{where} is no profile: {'; '.join(mistakes)}.{again}")
     return _profile(found)
 
 
