@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 import convscale
-from convscale.cli import main as cli
+from convscale.cli import program as cli
 from convscale.cli import progress
 from convscale.cli.answer import Page
 from convscale.cli.main import run
@@ -110,7 +110,9 @@ def test_help_is_fast_and_names_every_command():
     assert min(spent) < 0.5
 
 
-@pytest.mark.parametrize("code", ["import convscale.cli.main", "import convscale; dir(convscale)"])
+@pytest.mark.parametrize(
+    "code", ["import convscale.cli.program", "import convscale; dir(convscale)"]
+)
 def test_imports_touch_no_heavy_package(code):
     show = f"{code}; import sys; print(*{{name.partition('.')[0] for name in sys.modules}})"
     done = subprocess.run([sys.executable, "-c", show], capture_output=True, text=True, check=True)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 import torch
@@ -154,6 +156,31 @@ def test_sigterm_while_a_run_gets_ready_ends_it_at_once(tmp_path, capsys, flags)
         assert printed.out == (
             "Stopped before training began, with nothing to save. Start the same command again.\n"
         )
+    assert not (tmp_path / "run").exists()
+
+
+def heeds_sigterm(process) -> bool:
+    """Tell whether a process has a handler of its own for SIGTERM."""
+    with open(f"/proc/{process.pid}/status") as stream:
+        caught = next(line for line in stream if line.startswith("SigCgt:"))
+    return bool(int(caught.split()[1], 16) >> (signal.SIGTERM - 1) & 1)
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="the system has no /proc")
+@pytest.mark.parametrize("later_s", [0, 0.1, 0.2, 0.5, 1])
+def test_sigterm_while_the_program_is_imported_is_heeded(tmp_path, later_s):
+    words = ["train", "resnet10t", "--data", "digits", "--out", str(tmp_path / "run")]
+    with subprocess.Popen(
+        [sys.executable, "-m", "convscale.cli.main", *words], text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    ) as process:  # fmt: skip
+        while process.poll() is None and not heeds_sigterm(process):
+            time.sleep(0.001)
+        time.sleep(later_s)
+        process.terminate()
+        said = process.communicate(timeout=60)
+    told = "Stopped before training began, with nothing to save. Start the same command again.\n"
+    assert (process.returncode, *said) == (0, told, "")
     assert not (tmp_path / "run").exists()
 
 

@@ -93,12 +93,12 @@ def train(
             raise InputError("The name of the run's folder is empty. Write one, as in --out run/.")
 
     asked = (network, data, Path(out), knobs, side, classes, channels, device)
-    with heeding_signals() as wish:  # before the imports, which take seconds
-        try:
+    try:
+        with heeding_signals() as wish:  # before the imports, which take seconds
             result = _trained(asked, knobs.epochs, first=first, wish=wish)
-        except Stopped:
-            return _not_begun(network, data, json=json) if first else []
-        return _answer(result, json=json) if result.is_first else []
+            return _answer(result, json=json) if result.is_first else []
+    except Stopped:
+        return _not_begun(network, data, json=json) if first else []
 
 
 def _trained(asked: tuple[Any, ...], epochs: int, *, first: bool, wish: Wish) -> TrainResult:

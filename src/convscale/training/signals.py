@@ -37,12 +37,47 @@ class Wish:
         return self.signal == signal.SIGINT
 
 
+class Noted:
+    """A handler of signals that does nothing but note that one came.
+
+    Example:
+        >>> noted = Noted()
+        >>> noted(signal.SIGTERM, None)
+        >>> noted.signal == signal.SIGTERM
+        True
+    """
+
+    def __init__(self) -> None:
+        self.signal: int | None = None
+
+    def __call__(self, number: int, _frame: FrameType | None) -> None:
+        """Take a signal."""
+        self.signal = number
+
+
+def note_sigterm() -> None:
+    """Note SIGTERM from now on, for `heeding_signals` to act on: what comes before is not lost.
+
+    Example:
+        >>> before = signal.getsignal(signal.SIGTERM)
+        >>> note_sigterm()
+        >>> os.kill(os.getpid(), signal.SIGTERM)
+        >>> with heeding_signals():
+        ...     print("it goes on")
+        Traceback (most recent call last):
+        convscale.training.signals.Stopped
+        >>> _ = signal.signal(signal.SIGTERM, before)
+    """
+    signal.signal(signal.SIGTERM, Noted())
+
+
 @contextmanager
 def heeding_signals() -> Iterator[Wish]:
     """Note SIGTERM and Ctrl-C, or end the run at once where that loses nothing.
 
     Of several processes each has to wait for the others, so that SIGTERM is noted alone there. A
     second Ctrl-C interrupts. Signals reach the main thread alone: elsewhere nothing is noted.
+    What `note_sigterm` has noted before counts as if it came now.
 
     Raises:
         Stopped: Where SIGTERM comes and nothing would be lost.
@@ -72,6 +107,9 @@ def heeding_signals() -> Iterator[Wish]:
         return
     before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
+        early = before[signal.SIGTERM]
+        if isinstance(early, Noted) and early.signal is not None:
+            note(early.signal, None)
         yield wish
     finally:
         for number, handler in before.items():
