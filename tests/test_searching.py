@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 
 import numpy as np
@@ -300,3 +301,17 @@ def test_a_module_is_searched_at_a_resolution():
     assert found.found.pool.values["flops"][found.found.chosen] <= 1e9
     with pytest.raises(BudgetError):
         cs.select(module, limits=["flops<=10"], strategies=("w",), resolution=64)
+
+
+def test_the_options_stand_in_the_signature():
+    for choose in (cs.select, cs.select_series):
+        known = inspect.signature(choose).parameters
+        assert known["confidence"].default is None
+        assert known["batch_size"].default == 1
+        assert known["dtype"].default == "float32"
+        assert "options" not in known
+
+
+def test_an_option_that_is_none_is_refused_with_the_nearest():
+    with pytest.raises(TypeError, match=r"There is no option 'limit'\. Did you mean 'limits'\?"):
+        cs.select("RegNetY-4.0GF", limit=["flops<=8G"])

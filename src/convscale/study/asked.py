@@ -1,11 +1,12 @@
-"""What `select` is asked, as it takes it: one option a field."""
+"""What `select` is asked, as it takes it: the options with their defaults."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import inspect
+from collections.abc import Callable, Sequence
+from difflib import get_close_matches
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, TypedDict, TypeVar, get_type_hints
 
 from convscale.prediction.store import ProfileLike
 from convscale.quantities import Resolution
@@ -15,6 +16,7 @@ from convscale.strategy import Strategy
 from convscale.study.trials import Progress
 
 Limit = Constraint | str
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 class SelectOptions(TypedDict, total=False):
@@ -61,46 +63,52 @@ class SelectOptions(TypedDict, total=False):
     time_limit_s: float | None
 
 
-@dataclass(frozen=True)
-class Asked:
-    """The same, with what is taken where an option is not given.
+# What is taken where an option is not given; None of all others.
+_DEFAULTS: SelectOptions = {
+    "limits": (),
+    "law": False,
+    "batch_size": 1,
+    "dtype": "float32",
+    "optimizer": "sgd",
+}
+
+
+def completed(options: SelectOptions) -> SelectOptions:
+    """Return all options, with the defaults of those that were not given.
+
+    Raises:
+        TypeError: If there is no such option.
 
     Example:
-        >>> Asked(limits=["flops<=8G"]).dtype
+        >>> completed({"limits": ["flops<=8G"]})["dtype"]
         'float32'
     """
+    names = SelectOptions.__annotations__
+    for unknown in options.keys() - names.keys():
+        near = get_close_matches(unknown, names, n=1)
+        said = f" Did you mean {near[0]!r}?" if near else ""
+        raise TypeError(f"There is no option {unknown!r}.{said}")
+    found: Any = {**dict.fromkeys(names), **_DEFAULTS, **options}
+    return found  # type: ignore[no-any-return]
 
-    table: str | Path | None = None
-    limits: Sequence[Limit] = ()
-    error: str | None = None
-    law: bool = False
-    uncertainty: float | None = None
-    profile: ProfileLike | None = None
-    batch_size: int = 1
-    confidence: float | None = None
-    cost: str | None = None
-    columns: ZooColumns | None = None
-    dtype: str = "float32"
-    optimizer: str = "sgd"
-    precision: str | None = None
-    train_profile: ProfileLike | None = None
-    images: int | None = None
-    epochs: int | None = None
-    devices: int | None = None
-    train_batch_size: int | None = None
-    efficiency: float | None = None
-    power_w: float | None = None
-    strategies: Sequence[str | Strategy] | None = None
-    exponents: bool | None = None
-    candidates: int | None = None
-    factors: tuple[float, float] | None = None
-    resolution: Resolution | None = None
-    rounding: str | None = None
-    num_classes: int | None = None
-    in_chans: int | None = None
-    progress: Progress | None = None
-    measure: int | None = None
-    device: str | None = None
-    threads: int | None = None
-    rounds: int | None = None
-    time_limit_s: float | None = None
+
+def spelled_out(function: _Function) -> _Function:
+    """Let a function that takes these options name each of them in its signature.
+
+    Example:
+        >>> @spelled_out
+        ... def choose(network, **options): ...
+        >>> inspect.signature(choose).parameters["dtype"].default
+        'float32'
+    """
+    own = inspect.signature(function)
+    hints, defaults = get_type_hints(SelectOptions), dict[str, Any](completed({}))
+    named = [one for one in own.parameters.values() if one.kind is not one.VAR_KEYWORD]
+    options = [
+        inspect.Parameter(
+            name, inspect.Parameter.KEYWORD_ONLY, default=defaults[name], annotation=hint
+        )
+        for name, hint in hints.items()
+    ]
+    function.__signature__ = own.replace(parameters=[*named, *options])  # type: ignore[attr-defined]
+    return function

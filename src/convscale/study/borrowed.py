@@ -19,8 +19,9 @@ from convscale.prediction.store import profiles
 from convscale.runtime import Failure, Measurement, check_setting, measure_together
 from convscale.selection.constraints import Constraint
 from convscale.study.costed import PREDICTED, Conditions, costs_of_network
+from convscale.study.finals import Finals
 from convscale.study.measured import Borrowed
-from convscale.study.measured_choice import Finals, plain_setting, subject_of
+from convscale.study.measured_choice import plain_setting, subject_of
 
 if TYPE_CHECKING:
     from convscale.network.sources import Network

@@ -10,9 +10,7 @@ import numpy as np
 from convscale.errors import BudgetError, ConvscaleError
 from convscale.network.sources import Network
 from convscale.prediction.profile import Profile
-from convscale.quantities import check_count
 from convscale.runtime import (
-    Limits,
     Measurement,
     Outcome,
     Setting,
@@ -24,8 +22,10 @@ from convscale.selection.constraints import Constraint
 from convscale.selection.select import preferred
 from convscale.study.costed import Conditions
 from convscale.study.finalists import finalists, key_of, quickest
+from convscale.study.finals import Finals
 from convscale.study.measured import Borrowed, Finalist, Measured
 from convscale.study.measuring_notes import doubts_of, measuring_notes, none_fits, ratio_of
+from convscale.study.request import Request
 from convscale.study.trials import Progress
 from convscale.study.zoo_selection import Entry, ZooSelection
 
@@ -37,43 +37,9 @@ SPARE = 1.03  # what predictions are corrected by beyond what was measured
 Choose = Callable[[float], ZooSelection]
 
 
-@dataclass(frozen=True)
-class Finals:
-    """How finalists are measured.
-
-    Args:
-        count: How many.
-        device: Where: cpu, cuda or mps.
-        threads: Threads of the processor; those of the profile if it is of this machine, else one.
-        rounds: Visits to each, of one timed pass, or twelve of a short one.
-        time_limit_s: Stop after this time, but not before three rounds.
-
-    Example:
-        >>> Finals(5).rounds
-        15
-    """
-
-    count: int
-    device: str = "cpu"
-    threads: int | None = None
-    rounds: int = 15
-    time_limit_s: float = 75.0
-
-    def __post_init__(self) -> None:
-        """Refuse what cannot be used, before minutes are spent on searching."""
-        check_count(self.count, what="number of finalists")
-        Limits(self.rounds, time_limit_s=self.time_limit_s)
-
-
 def choose_measured(
     choose: Choose,
-    finals: Finals,
-    how: Conditions,
-    limits: Sequence[Constraint],
-    *,
-    cost: str | None = None,
-    progress: Progress | None = None,
-    borrowed: Borrowed | None = None,
+    request: Request,
 ) -> ZooSelection:
     """Measure the finalists of a choice, and choose among them.
 
@@ -83,18 +49,15 @@ def choose_measured(
 
     Args:
         choose: Makes the choice with predicted times multiplied by a number.
-        finals: How finalists are measured.
-        how: The conditions of the choice.
-        limits: The constraints.
-        cost: The quantity that tells what is cheaper, where one was named.
-        progress: Called with steps done and steps in all.
-        borrowed: What is said of the profile, where it stands in for one that was not given.
+        request: What was asked for, with how finalists are measured.
 
     Raises:
         BudgetError: If none of the finalists keeps all constraints.
         InputError: If none can be built or run, or the device is not there.
     """
-    setting, note = setting_of(how, finals, borrowed)
+    finals, borrowed, limits = request.finals, request.borrowed, request.limits
+    assert finals is not None
+    setting, note = setting_of(request.how, finals, borrowed)
     check_setting(setting)
     found, order, ratio = _begun(choose, borrowed)
     taken = ratio
@@ -105,12 +68,12 @@ def choose_measured(
         places, subjects = _built(found, finals.count, done, skipped, order)
         if not places:
             break
-        outcomes = measured(subjects, setting, finals, progress)
+        outcomes = measured(subjects, setting, finals, request.progress)
         batch = [
             _finalist(found, at, outcome, limits, taken)
             for at, outcome in zip(places, outcomes, strict=True)
         ]
-        row = _decided(found, places, batch, cost or "latency_ms")
+        row = _decided(found, places, batch, request.cost or "latency_ms")
         if row is not None:
             made = _Decided(found, places[row], row, tuple(batch), len(done), ratio)
             best = made if best is None or made.error < best.error else best

@@ -11,12 +11,11 @@ from convscale.errors import BudgetError, ConvscaleError
 from convscale.runtime import Measurement, Outcome, Setting, check_setting
 from convscale.selection.constraints import Constraint
 from convscale.selection.series import Line, equals
-from convscale.study.costed import Conditions
 from convscale.study.finalists import key_of
-from convscale.study.measured import Borrowed, Finalist
+from convscale.study.finals import Finals
+from convscale.study.measured import Finalist
 from convscale.study.measured_choice import (
     SPARE,
-    Finals,
     measured,
     missed_limits,
     network_of,
@@ -25,6 +24,7 @@ from convscale.study.measured_choice import (
 )
 from convscale.study.measuring_notes import measuring_notes
 from convscale.study.network_series import MeasuredLine, MeasuredSeries, NetworkSeries
+from convscale.study.request import Request
 from convscale.study.trials import Progress
 from convscale.study.zoo_selection import Entry
 
@@ -35,12 +35,7 @@ ChooseSeries = Callable[[float], NetworkSeries]
 
 def choose_measured_series(
     choose: ChooseSeries,
-    finals: Finals,
-    how: Conditions,
-    limits: Sequence[Constraint],
-    *,
-    progress: Progress | None = None,
-    borrowed: Borrowed | None = None,
+    request: Request,
 ) -> NetworkSeries:
     """Measure the networks of the best series, and take the best that keeps all budgets so.
 
@@ -49,17 +44,15 @@ def choose_measured_series(
 
     Args:
         choose: Makes the choice with predicted times multiplied by a number.
-        finals: How many series are measured, and how.
-        how: The conditions of the choice.
-        limits: The constraints that all networks keep.
-        progress: Called with steps done and steps in all.
-        borrowed: What is said of the profile, where it stands in for one that was not given.
+        request: What was asked for, with how many series are measured, and how.
 
     Raises:
         BudgetError: If no series that was measured keeps all budgets.
         InputError: If none can be built and run.
     """
-    setting, note = setting_of(how, finals, borrowed)
+    finals, borrowed, limits = request.finals, request.borrowed, request.limits
+    assert finals is not None
+    setting, note = setting_of(request.how, finals, borrowed)
     check_setting(setting)
     ratio, nearest = 1.0, ""
     for _ in range(_BATCHES):
@@ -68,14 +61,15 @@ def choose_measured_series(
         except BudgetError as error:
             raise BudgetError(f"{nearest} {error.line}".strip()) from error
         lines = list(_candidates(found))[: finals.count]
-        outcomes = _outcomes(
-            [e for _, entries in lines for e in entries], setting, finals, progress
-        )
+        entries = [one for _, own in lines for one in own]
+        outcomes = _outcomes(entries, setting, finals, request.progress)
         told = [_line(found, line, entries, outcomes, limits, ratio) for line, entries in lines]
         row = _decided(found, lines, told)
         if row is not None:
             all_notes = _notes(told, limits, note, ratio, finals)
-            known = MeasuredSeries(tuple(told), row, how.batch_size, ratio, all_notes, borrowed)
+            known = MeasuredSeries(
+                tuple(told), row, request.how.batch_size, ratio, all_notes, borrowed
+            )
             return _taken(found, lines[row], known)
         nearest = _nearest(told)
         beyond = [one.ratio for one in told[0].members if one is not None and one.missed]

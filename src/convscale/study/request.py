@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Unpack, cast
+from typing import TYPE_CHECKING, Any, Unpack, cast
 
 from convscale.complexity.calls import ITEM_BYTES
 from convscale.errors import InputError
-from convscale.prediction.profile import Profile
 from convscale.prediction.store import profile_of
 from convscale.quantities import check_count, check_positive
 from convscale.selection.confidence import check_confidence, one_sided
 from convscale.selection.constraints import Constraint, parse_constraint
 from convscale.selection.metrics import metric
 from convscale.selection.zoo import ZooColumns, read_zoo
-from convscale.study.asked import Asked, SelectOptions
-from convscale.study.costed import (
-    Conditions,
-)
+from convscale.study.asked import SelectOptions, completed
+from convscale.study.costed import Conditions
+from convscale.study.finals import Finals
 from convscale.study.measured import Borrowed
-from convscale.study.measured_choice import Finals
 from convscale.study.schedules import Training, schedule_of, training_of
 from convscale.study.space import Space
 from convscale.study.table_candidates import TablePlan
@@ -77,68 +74,51 @@ def requested(
         >>> requested(["resnet18", "resnet34"], limits=["params<=20M"]).bases
         ('resnet18', 'resnet34')
     """
-    ask = Asked(**options)
-    limits = [parse_constraint(one) if isinstance(one, str) else one for one in ask.limits]
-    bases = tuple(_networks(networks))
-    _check_errors(bases, ask.table, ask.error, ask.law, ask.uncertainty)
-    if ask.uncertainty:
-        check_positive(ask.uncertainty, what="uncertainty")
-    own = None if ask.profile is None else profile_of(ask.profile)
-    training = training_of(
-        ask.train_profile,
-        ask.images,
-        ask.epochs,
-        devices=ask.devices,
-        batch_size=ask.train_batch_size,
-        efficiency=ask.efficiency,
-        power_w=ask.power_w,
-    )
-    space = Space(
-        None if ask.strategies is None else tuple(ask.strategies),
-        ask.exponents,
-        ask.candidates,
-        ask.factors,
-        ask.resolution,
-        ask.rounding,
-        ask.num_classes,
-        ask.in_chans,
-    )
+    ask = completed(options)
+    limits = [parse_constraint(one) if isinstance(one, str) else one for one in ask["limits"]]
+    bases, space = tuple(_networks(networks)), Space(**_given(Space, ask))
+    _check_errors(bases, ask)
+    how = _conditions(ask)
     if not bases and space != Space():
         raise InputError(
             "Strategies, factors and the like say which scaled versions are candidates. Name the "
             "networks that are scaled, or leave them out."
         )
-    how = _conditions(
-        own, ask.batch_size, ask.confidence, ask.dtype, ask.optimizer, ask.precision, training
-    )
     return Request(
         bases,
-        ask.table,
+        ask["table"],
         tuple(limits),
-        replace(ask.columns or ZooColumns(), error=ask.error),
-        ask.law,
-        ask.uncertainty,
+        replace(ask["columns"] or ZooColumns(), error=ask["error"]),
+        ask["law"],
+        ask["uncertainty"],
         how,
-        None if ask.cost is None else metric(ask.cost).name,
+        None if ask["cost"] is None else metric(ask["cost"]).name,
         space,
-        ask.progress,
+        ask["progress"],
         _finals(ask),
     )
 
 
-def _finals(ask: Asked) -> Finals | None:
+def _given(part: type, ask: SelectOptions) -> dict[str, Any]:
+    """Return the options that are fields of a dataclass, those that were given."""
+    told = cast("Mapping[str, Any]", ask)
+    given = {one.name: told.get(one.name) for one in fields(part)}
+    return {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in given.items()
+        if value is not None
+    }
+
+
+def _finals(ask: SelectOptions) -> Finals | None:
     """Return how finalists are measured, if they are.
 
     Raises:
         InputError: If a value cannot be used, or nothing is measured by it.
     """
-    given = {
-        name: value
-        for name in ("device", "threads", "rounds", "time_limit_s")
-        if (value := getattr(ask, name)) is not None
-    }
-    if ask.measure is not None:
-        return Finals(ask.measure, **given)
+    given = _given(Finals, ask)
+    if ask["measure"] is not None:
+        return Finals(ask["measure"], **given)
     if given:
         raise InputError(
             "A device, threads, repeats and a time limit are those of measuring. Say how many "
@@ -155,14 +135,9 @@ def _networks(networks: NetworkLike | Sequence[NetworkLike] | None) -> list[Netw
     return [cast("NetworkLike", networks)]
 
 
-def _check_errors(
-    bases: Sequence[object],
-    table: object,
-    error: str | None,
-    law: bool,
-    uncertainty: float | None,
-) -> None:
+def _check_errors(bases: Sequence[object], ask: SelectOptions) -> None:
     """Refuse what does not say what the errors of the candidates are."""
+    table, error, law = ask["table"], ask["error"], ask["law"]
     if not bases and table is None:
         raise InputError(
             "Nothing to choose from was given. Name the networks whose scaled versions are "
@@ -179,26 +154,25 @@ def _check_errors(
         )
     if error is None and law:
         raise InputError("A law is fitted to errors. Name the column that holds them: --error.")
-    if uncertainty is not None and law:
+    if ask["uncertainty"] is not None and law:
         raise InputError("A law tells its own uncertainty. Leave --uncertainty or --law out.")
+    if ask["uncertainty"]:
+        check_positive(ask["uncertainty"], what="uncertainty")
 
 
-def _conditions(
-    profile: Profile | None,
-    batch_size: int,
-    confidence: float | None,
-    dtype: str,
-    optimizer: str,
-    precision: str | None,
-    training: Training | None,
-) -> Conditions:
+def _conditions(ask: SelectOptions) -> Conditions:
+    """Return under what candidates are counted and predicted."""
     from convscale.complexity.memory import MemoryBudget
     from convscale.scaling.memory import check_budget
 
-    check_budget(MemoryBudget(1, check_count(batch_size, what="batch size"), optimizer, precision))
+    profile = None if ask["profile"] is None else profile_of(ask["profile"])
+    training = _training(ask)
+    batch, dtype = check_count(ask["batch_size"], what="batch size"), ask["dtype"]
+    check_budget(MemoryBudget(1, batch, ask["optimizer"], ask["precision"]))
     if dtype not in ITEM_BYTES:
         raise InputError(f"Unknown dtype {dtype!r}. Use {', '.join(ITEM_BYTES)}.")
     schedule = None if training is None else schedule_of(training)
+    confidence = ask["confidence"]
     if confidence is not None and profile is None and schedule is None:
         raise InputError(
             "A confidence is that of predicted times. Give a profile that predicts them, or leave "
@@ -208,4 +182,17 @@ def _conditions(
     for one in (profile, None if schedule is None else schedule.profile):
         if one is not None:
             one_sided(one, level)  # refused before networks are counted
-    return Conditions(profile, batch_size, level, dtype, optimizer, precision, schedule)
+    return Conditions(profile, batch, level, dtype, ask["optimizer"], ask["precision"], schedule)
+
+
+def _training(ask: SelectOptions) -> Training | None:
+    """Return the training whose time and energy are limited, if any."""
+    return training_of(
+        ask["train_profile"],
+        ask["images"],
+        ask["epochs"],
+        devices=ask["devices"],
+        batch_size=ask["train_batch_size"],
+        efficiency=ask["efficiency"],
+        power_w=ask["power_w"],
+    )

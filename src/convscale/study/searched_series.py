@@ -2,77 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import log
-from typing import TYPE_CHECKING
 
-from convscale.errors import BudgetError, ConvscaleError, UnscalableNetworkError
+from convscale.errors import BudgetError, ConvscaleError
 from convscale.selection.constraints import Constraint
-from convscale.selection.objective import Objective
 from convscale.selection.rays import margin
 from convscale.selection.series import SeriesChoice, select_series
 from convscale.strategy import Step
-from convscale.study.costed import Conditions, notes_on_times
+from convscale.study.costed import notes_on_times
 from convscale.study.network_series import NetworkSeries
-from convscale.study.scaled_source import Found, Source
+from convscale.study.request import Request
+from convscale.study.scaled_source import Found
 from convscale.study.searching import (
+    ErrorModel,
     checked_version,
+    none_found,
     note_on_strategies,
     pool_of,
     searches_of,
     strategies_left_out,
 )
 from convscale.study.series_search import SeriesSearch
-from convscale.study.space import Space, options_of
+from convscale.study.space import options_of
 from convscale.study.trials import Progress
 from convscale.study.zoo_selection import Entry, LeftOut, ScaledVersion
-
-if TYPE_CHECKING:
-    from convscale.network import NetworkLike
 
 _FAR = log(1.5)  # beyond the loosest limit
 
 
 def search_series(
-    networks: Sequence[NetworkLike],
-    limits: Sequence[Constraint],
-    budgets: Sequence[Constraint],
-    how: Conditions,
-    space: Space,
-    objective_of: Callable[[Sequence[Source]], Objective],
-    *,
-    cost: str | None = None,
-    progress: Progress | None = None,
-    notes: Sequence[str] = (),
-    needs: frozenset[str] = frozenset(),
+    request: Request, budgets: Sequence[Constraint], errors: ErrorModel
 ) -> NetworkSeries:
     """Choose the best series of networks that one base and one strategy give, a network a budget.
 
     Args:
-        networks: Names or modules.
-        limits: What each network must keep.
+        request: What was asked for; each network must keep its limits.
         budgets: The budgets, the tightest first.
-        how: The conditions.
-        space: Which scaled versions are candidates.
-        objective_of: Returns the model of the error for the bases.
-        cost: The quantity that tells what is cheaper.
-        progress: Called with candidates found and the most there will be.
-        notes: What there is to mind.
-        needs: What else must be known of candidates.
+        errors: What tells the errors of candidates.
 
     Raises:
         BudgetError: If no candidate keeps a budget, or no strategy has a network for each.
         InputError: If something is wrong or missing.
         UnscalableNetworkError: If no network can be scaled.
     """
-    given = tuple(limits)
-    asked = searches_of(
-        networks, (*given, budgets[-1]), how, space, objective_of, cost=cost, needs=needs
-    )
+    given, progress = request.limits, request.progress
+    loosest = replace(request, limits=(*given, budgets[-1]), progress=None)
     searches = [
         SeriesSearch(one.source, replace(one.question, limits=given), tuple(budgets))
-        for one in asked
+        for one in searches_of(loosest, errors)
     ]
     total = sum(one.total for one in searches)
     before = 0
@@ -82,7 +61,7 @@ def search_series(
         before += one.total
     if progress is not None:
         progress(total, total)
-    return _chosen(searches, how, tuple(notes), options_of(space))
+    return _chosen(searches, request, errors.notes)
 
 
 def _shared(progress: Progress | None, before: int, total: int) -> Progress | None:
@@ -105,21 +84,17 @@ class _Row:
 
 
 def _chosen(
-    searches: Sequence[SeriesSearch],
-    how: Conditions,
-    notes: tuple[str, ...],
-    options: tuple[str, ...],
+    searches: Sequence[SeriesSearch], request: Request, notes: tuple[str, ...]
 ) -> NetworkSeries:
     """Select from all that was found, and build the networks: each must count as planned."""
+    how, options = request.how, options_of(request.space)
     question, budgets = searches[0].question, searches[0].budgets
     left_out = strategies_left_out([one for own in searches for one in own.searches])
     refused: set[tuple[str, object]] = set()
     while True:
         rows = _rows(searches, refused)
         if not rows:
-            first = left_out[0] if left_out else None
-            said = f" {first.model}: {first.reason}" if first else ""
-            raise UnscalableNetworkError(f"No scaled version can be a candidate.{said}")
+            raise none_found(left_out)
         several = len(searches) > 1
         pool = pool_of([one.found for one in rows], how, [_series(one, several) for one in rows])
         lines = _lines(searches, rows)

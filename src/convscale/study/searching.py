@@ -7,7 +7,7 @@ of them, and `Source.built` builds any of them.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from math import lcm, log, nan
 from typing import TYPE_CHECKING
 
@@ -23,6 +23,7 @@ from convscale.selection.select import TIMES, Selection, select
 from convscale.strategy import Step, Strategy
 from convscale.study.alpha import ALPHAS, alpha_curve
 from convscale.study.costed import Conditions, check_can_tell, notes_on_times
+from convscale.study.request import Request
 from convscale.study.scaled_source import Found, Source
 from convscale.study.search import Question, Search
 from convscale.study.space import OWN_LIMITS, Space, factors_of, options_of, strategies_of
@@ -118,66 +119,50 @@ def check_searchable(limits: Sequence[Constraint]) -> None:
         )
 
 
-def search_networks(
-    networks: Sequence[NetworkLike],
-    limits: Sequence[Constraint],
-    how: Conditions,
-    space: Space,
-    objective_of: Callable[[Sequence[Source]], Objective],
-    *,
-    cost: str | None = None,
-    progress: Progress | None = None,
-    notes: Sequence[str] = (),
-    needs: frozenset[str] = frozenset(),
-) -> ZooSelection:
+@dataclass(frozen=True)
+class ErrorModel:
+    """What tells the errors of scaled versions.
+
+    Args:
+        of: Returns the model of the error for the bases.
+        notes: What there is to mind about it.
+        needs: The quantities of candidates that it reads.
+
+    Example:
+        >>> from convscale.selection.objective import FlopsStandIn
+        >>> ErrorModel(lambda _: FlopsStandIn()).needs
+        frozenset()
+    """
+
+    of: Callable[[Sequence[Source]], Objective]
+    notes: tuple[str, ...] = ()
+    needs: frozenset[str] = frozenset()
+
+
+def search_networks(request: Request, errors: ErrorModel) -> ZooSelection:
     """Choose the best scaled version of one or several networks under constraints.
 
     Args:
-        networks: Names or modules.
-        limits: The constraints.
-        how: The conditions.
-        space: Which scaled versions are candidates.
-        objective_of: Returns the model of the error for the bases.
-        cost: The quantity that tells what is cheaper.
-        progress: Called with candidates found and the most there will be.
-        notes: What there is to mind.
-        needs: What else must be known of candidates.
+        request: What was asked for.
+        errors: What tells the errors of candidates.
 
     Raises:
         BudgetError: If no candidate keeps every constraint.
         InputError: If something is wrong or missing.
         UnscalableNetworkError: If no network can be scaled.
     """
-    searches = searches_of(
-        networks, limits, how, space, objective_of, cost=cost, progress=progress, needs=needs
-    )
+    searches = searches_of(request, errors)
     for search in searches:
         search.run()
-    return _chosen(searches, how, searches[0].question.cost, notes, options_of(space))
+    return _chosen(searches, request, errors.notes)
 
 
-def searches_of(
-    networks: Sequence[NetworkLike],
-    limits: Sequence[Constraint],
-    how: Conditions,
-    space: Space,
-    objective_of: Callable[[Sequence[Source]], Objective],
-    *,
-    cost: str | None = None,
-    progress: Progress | None = None,
-    needs: frozenset[str] = frozenset(),
-) -> list[Search]:
+def searches_of(request: Request, errors: ErrorModel) -> list[Search]:
     """Return a search for each base network, none of which has begun.
 
     Args:
-        networks: Names or modules.
-        limits: The constraints.
-        how: The conditions.
-        space: Which scaled versions are candidates.
-        objective_of: Returns the model of the error for the bases.
-        cost: The quantity that tells what is cheaper.
-        progress: Called with candidates found and the most there will be.
-        needs: What else must be known of candidates.
+        request: What was asked for; its limits are those of the searches.
+        errors: What tells the errors of candidates.
 
     Raises:
         InputError: If something is wrong or missing.
@@ -185,27 +170,27 @@ def searches_of(
 
     Example:
         >>> from convscale.selection.objective import FlopsStandIn
-        >>> limits = [Constraint("flops", 8e9)]
-        >>> asked = searches_of(
-        ...     ["RegNetY-4.0GF"], limits, Conditions(), Space(), lambda _: FlopsStandIn()
-        ... )
+        >>> from convscale.study.request import requested
+        >>> request = requested("RegNetY-4.0GF", limits=["flops<=8G"])
+        >>> asked = searches_of(request, ErrorModel(lambda _: FlopsStandIn()))
         >>> asked[0].source.name, asked[0].question.cost, len(asked[0].found)
         ('RegNetY-4.0GF', 'acts', 0)
     """
+    limits, how, space, cost = request.limits, request.how, request.space, request.cost
     check_searchable(limits)
-    if cost is None and not needs:
+    if cost is None and not errors.needs:
         cost = _default_cost(limits, how)
-    wanted = _wanted(limits, how, cost) | needs
+    wanted = _wanted(limits, how, cost) | errors.needs
     check_can_tell(wanted, how)
     strategies = strategies_of(space.strategies)
     factors = factors_of(space, limits)
-    sources = [source_of(one, wanted, how, limits, space) for one in networks]
+    sources = [source_of(one, wanted, how, limits, space) for one in request.bases]
     _check_names(sources)
-    objective = objective_of(sources)
+    objective = errors.of(sources)
     searches: list[Search] = []
     for at, source in enumerate(sources):
         question = Question(
-            tuple(limits),
+            limits,
             strategies,
             _series(strategies, space),
             space.between,
@@ -215,7 +200,7 @@ def searches_of(
             space.candidates,
             factors,
         )
-        searches.append(Search(source, question, _shared(progress, at, len(sources))))
+        searches.append(Search(source, question, _shared(request.progress, at, len(sources))))
     return searches
 
 
@@ -284,48 +269,20 @@ def pool_of(found: Sequence[Found], how: Conditions, series: Sequence[str]) -> P
     )
 
 
-def _chosen(
-    searches: Sequence[Search],
-    how: Conditions,
-    cost: str | None,
-    notes: Sequence[str],
-    options: tuple[str, ...],
-) -> ZooSelection:
+def _chosen(searches: Sequence[Search], request: Request, notes: Sequence[str]) -> ZooSelection:
     """Select from all that was found, and build the winner: it must count as planned."""
-    question = searches[0].question
+    how, options = request.how, options_of(request.space)
     kept = [(search, one) for search in searches for one in _near(search)]
-    owners, found = [search for search, _ in kept], [one for _, one in kept]
     left_out = strategies_left_out(searches)
-    if not found:
-        first = left_out[0] if left_out else None
-        said = f" {first.model}: {first.reason}" if first else ""
-        raise UnscalableNetworkError(f"No scaled version can be a candidate.{said}")
-    several = len(searches) > 1
-    while True:
-        series = [
-            f"{search.source.name} {one.ask.series}" if several else one.ask.series
-            for search, one in zip(owners, found, strict=True)
-        ]
-        pool = pool_of(found, how, series)
-        choice = select(pool, question.objective, question.limits, cost=cost)
-        winner, owner = found[choice.chosen], owners[choice.chosen]
-        try:
-            checked_version(winner, owner.source)
-            break
-        except ConvscaleError as error:
-            left_out.append(LeftOut(None, winner.label, error.line))
-            del found[choice.chosen], owners[choice.chosen]
-            if not found:
-                raise
+    if not kept:
+        raise none_found(left_out)
+    choice = _buildable(kept, how, left_out, several=len(searches) > 1)
+    owner, winner = kept[choice.chosen]
     entries = [
         Entry(
-            None,
-            one.label,
-            one.resolution,
-            one.notes,
-            ScaledVersion(own.source, one.ask, options),
+            None, one.label, one.resolution, one.notes, ScaledVersion(own.source, one.ask, options)
         )
-        for own, one in zip(owners, found, strict=True)
+        for own, one in kept
     ]
     told = [
         *notes,
@@ -343,9 +300,43 @@ def _chosen(
         how.batch_size,
         tuple(told),
         bases=tuple(search.source.name for search in searches),
-        alpha_curve=alpha_curve(owner, found, choice),
+        alpha_curve=alpha_curve(owner, [one for _, one in kept], choice),
         train_profile=None if how.schedule is None else how.schedule.profile.name,
     )
+
+
+def _buildable(
+    kept: list[tuple[Search, Found]], how: Conditions, left_out: list[LeftOut], *, several: bool
+) -> Selection:
+    """Select what can be built; what cannot is moved from what is kept to what is left out."""
+    question = kept[0][0].question
+    while True:
+        base = [f"{search.source.name} " if several else "" for search, _ in kept]
+        series = [f"{name}{one.ask.series}" for name, (_, one) in zip(base, kept, strict=True)]
+        pool = pool_of([one for _, one in kept], how, series)
+        choice = select(pool, question.objective, question.limits, cost=question.cost)
+        owner, winner = kept[choice.chosen]
+        try:
+            checked_version(winner, owner.source)
+        except ConvscaleError as error:
+            left_out.append(LeftOut(None, winner.label, error.line))
+            del kept[choice.chosen]
+            if not kept:
+                raise
+        else:
+            return choice
+
+
+def none_found(left_out: Sequence[LeftOut]) -> UnscalableNetworkError:
+    """Return the error that no version of a network can be a candidate, with the first reason.
+
+    Example:
+        >>> none_found([LeftOut(None, "net@d", "It has no stages.")]).line
+        'No scaled version can be a candidate. net@d: It has no stages.'
+    """
+    first = left_out[0] if left_out else None
+    said = f" {first.model}: {first.reason}" if first else ""
+    return UnscalableNetworkError(f"No scaled version can be a candidate.{said}")
 
 
 def _near(search: Search) -> list[Found]:

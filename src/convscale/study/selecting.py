@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
 from convscale.prediction.rescaled import rescaled
-from convscale.prediction.store import ProfileLike
-from convscale.quantities import Resolution
 from convscale.selection.budgets import parse_budgets
 from convscale.selection.constraints import Constraint
-from convscale.selection.objective import NEAR_FLOPS, FlopsStandIn, Objective
+from convscale.selection.objective import NEAR_FLOPS, FlopsStandIn
 from convscale.selection.select import select as select_from
 from convscale.selection.series import ordered_budgets
 from convscale.selection.series import select_series as series_from
-from convscale.selection.zoo import ZooColumns
-from convscale.study.asked import Limit, SelectOptions
+from convscale.study.asked import Limit, SelectOptions, spelled_out
 from convscale.study.borrowed import with_profile
-from convscale.study.costed import Conditions
 from convscale.study.measured_choice import Choose, choose_measured
 from convscale.study.measured_series import ChooseSeries, choose_measured_series
 from convscale.study.network_series import NetworkSeries
 from convscale.study.request import Request, requested
-from convscale.study.scaled_source import Source
 from convscale.study.searched_series import search_series
-from convscale.study.searching import search_networks
+from convscale.study.searching import ErrorModel, search_networks
 from convscale.study.table_candidates import (
     Candidates,
     candidates_of,
@@ -35,51 +29,16 @@ from convscale.study.table_candidates import (
     notes_of_table,
 )
 from convscale.study.trial_law import law_of_trials
-from convscale.study.trials import Progress
 from convscale.study.zoo_selection import ZooSelection
 
 if TYPE_CHECKING:
     from convscale.network import NetworkLike
-    from convscale.strategy import Strategy
 
 
+@spelled_out
 def select(
     networks: NetworkLike | Sequence[NetworkLike] | None = None,
-    *,
-    table: str | Path | None = None,
-    limits: Sequence[Limit] = (),
-    error: str | None = None,
-    law: bool = False,
-    uncertainty: float | None = None,
-    profile: ProfileLike | None = None,
-    batch_size: int = 1,
-    confidence: float | None = None,
-    cost: str | None = None,
-    columns: ZooColumns | None = None,
-    dtype: str = "float32",
-    optimizer: str = "sgd",
-    precision: str | None = None,
-    train_profile: ProfileLike | None = None,
-    images: int | None = None,
-    epochs: int | None = None,
-    devices: int | None = None,
-    train_batch_size: int | None = None,
-    efficiency: float | None = None,
-    power_w: float | None = None,
-    strategies: Sequence[str | Strategy] | None = None,
-    exponents: bool | None = None,
-    candidates: int | None = None,
-    factors: tuple[float, float] | None = None,
-    resolution: Resolution | None = None,
-    rounding: str | None = None,
-    num_classes: int | None = None,
-    in_chans: int | None = None,
-    progress: Progress | None = None,
-    measure: int | None = None,
-    device: str | None = None,
-    threads: int | None = None,
-    rounds: int | None = None,
-    time_limit_s: float | None = None,
+    **options: Unpack[SelectOptions],
 ) -> ZooSelection:
     r"""Choose among scaled versions of networks, or from a table, the best one under constraints.
 
@@ -135,58 +94,12 @@ def select(
         >>> bool(7.5e9 < chosen <= 8e9)
         True
     """
-    request = requested(
-        networks,
-        table=table,
-        limits=limits,
-        error=error,
-        law=law,
-        uncertainty=uncertainty,
-        profile=profile,
-        batch_size=batch_size,
-        confidence=confidence,
-        cost=cost,
-        columns=columns,
-        dtype=dtype,
-        optimizer=optimizer,
-        precision=precision,
-        train_profile=train_profile,
-        images=images,
-        epochs=epochs,
-        devices=devices,
-        train_batch_size=train_batch_size,
-        efficiency=efficiency,
-        power_w=power_w,
-        strategies=strategies,
-        exponents=exponents,
-        candidates=candidates,
-        factors=factors,
-        resolution=resolution,
-        rounding=rounding,
-        num_classes=num_classes,
-        in_chans=in_chans,
-        progress=progress,
-        measure=measure,
-        device=device,
-        threads=threads,
-        rounds=rounds,
-        time_limit_s=time_limit_s,
-    )
-    request = with_profile(request)
+    request = with_profile(requested(networks, **options))
     choose = _choosing(request)
-    if request.finals is None:
-        return choose(1.0)
-    return choose_measured(
-        choose,
-        request.finals,
-        request.how,
-        request.limits,
-        cost=request.cost,
-        progress=progress,
-        borrowed=request.borrowed,
-    )
+    return choose(1.0) if request.finals is None else choose_measured(choose, request)
 
 
+@spelled_out
 def select_series(
     networks: NetworkLike | Sequence[NetworkLike] | None = None,
     *,
@@ -217,16 +130,7 @@ def select_series(
     ordered = tuple(ordered_budgets(parse_budgets(budgets), request.limits))
     request = with_profile(request, ordered)
     choose = _choosing_series(request, ordered)
-    if request.finals is None:
-        return choose(1.0)
-    return choose_measured_series(
-        choose,
-        request.finals,
-        request.how,
-        request.limits,
-        progress=request.progress,
-        borrowed=request.borrowed,
-    )
+    return choose(1.0) if request.finals is None else choose_measured_series(choose, request)
 
 
 def _choosing_series(request: Request, budgets: tuple[Constraint, ...]) -> ChooseSeries:
@@ -234,19 +138,8 @@ def _choosing_series(request: Request, budgets: tuple[Constraint, ...]) -> Choos
     if not request.bases:
         candidates = candidates_of(request.plan(budgets[0]), request.uncertainty, request.progress)
         return lambda ratio: _series_of_table(request, budgets, _slower(candidates, ratio))
-    errors, notes, needs = _errors_of_bases(request)
-    return lambda ratio: search_series(
-        request.bases,
-        request.limits,
-        budgets,
-        _corrected(request.how, ratio),
-        request.space,
-        errors,
-        cost=request.cost,
-        progress=request.progress,
-        notes=notes,
-        needs=needs,
-    )
+    errors = _errors_of_bases(request)
+    return lambda ratio: search_series(_corrected(request, ratio), budgets, errors)
 
 
 def _choosing(request: Request) -> Choose:
@@ -255,23 +148,16 @@ def _choosing(request: Request) -> Choose:
         plan = request.plan()
         candidates = candidates_of(plan, request.uncertainty, request.progress)
         return lambda ratio: _from_table(request, _slower(candidates, ratio))
-    errors, notes, needs = _errors_of_bases(request)
-    return lambda ratio: search_networks(
-        request.bases,
-        request.limits,
-        _corrected(request.how, ratio),
-        request.space,
-        errors,
-        cost=request.cost,
-        progress=request.progress,
-        notes=notes,
-        needs=needs,
-    )
+    errors = _errors_of_bases(request)
+    return lambda ratio: search_networks(_corrected(request, ratio), errors)
 
 
-def _corrected(how: Conditions, ratio: float) -> Conditions:
-    """Return conditions under which latencies are predicted to be so many times as long."""
-    return how if how.profile is None else replace(how, profile=rescaled(how.profile, ratio))
+def _corrected(request: Request, ratio: float) -> Request:
+    """Return a request by which latencies are predicted to be so many times as long."""
+    how = request.how
+    if how.profile is None:
+        return request
+    return replace(request, how=replace(how, profile=rescaled(how.profile, ratio)))
 
 
 def _slower(candidates: Candidates, ratio: float) -> Candidates:
@@ -285,19 +171,17 @@ def _slower(candidates: Candidates, ratio: float) -> Candidates:
     return replace(pool, values=values, bounds=bounds), entries, objective, left_out
 
 
-def _errors_of_bases(
-    request: Request,
-) -> tuple[Callable[[Sequence[Source]], Objective], tuple[str, ...], frozenset[str]]:
-    """Return what makes the model of the error of scaled versions, notes on it, and its needs."""
+def _errors_of_bases(request: Request) -> ErrorModel:
+    """Return what makes the model of the error of scaled versions."""
     if request.table is None:
         flops = FlopsStandIn(NEAR_FLOPS if request.uncertainty is None else request.uncertainty)
-        return lambda _: flops, (), frozenset()
+        return ErrorModel(lambda _: flops)
     counting = replace(request.how, profile=None, confidence=0.5, schedule=None)
     asked = replace(request, limits=(), cost=None, law=True, how=counting)
     trials, costs, left_out = costed_rows(asked.plan(), request.progress)
     assert request.columns.error is not None
     law = law_of_trials(trials, costs, request.columns.error, several=len(request.bases) > 1)
-    return law, note_on_left_out(left_out), frozenset(("acts",))
+    return ErrorModel(law, note_on_left_out(left_out), frozenset(("acts",)))
 
 
 def _from_table(request: Request, candidates: Candidates) -> ZooSelection:

@@ -54,10 +54,34 @@ class Space:
     num_classes: int | None = None
     in_chans: int | None = None
 
+    def __post_init__(self) -> None:
+        """Refuse what cannot be searched.
+
+        Raises:
+            InputError: If nothing may be tried, or the factors are no range that can be built.
+        """
+        if self.candidates is not None:
+            check_count(self.candidates, what="number of candidates")
+        if self.factors is not None:
+            low, high = (check_positive(end, what="factor") for end in self.factors)
+            _check_range(low, high)
+
     @property
     def between(self) -> bool:
         """Whether exponents between strategies are tried."""
         return self.strategies is None if self.exponents is None else self.exponents
+
+
+def _check_range(low: float, high: float) -> None:
+    if low > high:
+        raise InputError(
+            f"The range of factors {low:g}..{high:g} is empty. Write the lower end first, as in "
+            f"{high:g}..{low:g}."
+        )
+    if low < _LOW or high > _HIGH:
+        raise InputError(
+            f"The range of factors is {low:g}..{high:g}. Write one between {_LOW:g} and {_HIGH:g}."
+        )
 
 
 def parse_factors(text: str) -> tuple[float, float]:
@@ -117,30 +141,15 @@ def factors_of(space: Space, limits: Sequence[Constraint]) -> tuple[float, float
         space: Which scaled versions are candidates.
         limits: The constraints.
 
-    Raises:
-        InputError: If they are none, or nothing that can be built.
-
     Example:
         >>> factors_of(Space(factors=(0.5, 2.0)), [])
         (0.5, 2.0)
     """
-    if space.candidates is not None:
-        check_count(space.candidates, what="number of candidates")
-    if space.factors is None:
-        open_ended = all(one.on in _SIZES for one in limits)
-        sides = any(one.on == "resolution_px" and one.sense == "<=" for one in limits)
-        return _LOW, _UNLIMITED if open_ended and not sides else _HIGH
-    low, high = (check_positive(end, what="factor") for end in space.factors)
-    if low > high:
-        raise InputError(
-            f"The range of factors {low:g}..{high:g} is empty. Write the lower end first, as in "
-            f"{high:g}..{low:g}."
-        )
-    if low < _LOW or high > _HIGH:
-        raise InputError(
-            f"The range of factors is {low:g}..{high:g}. Write one between {_LOW:g} and {_HIGH:g}."
-        )
-    return low, high
+    if space.factors is not None:
+        return space.factors
+    open_ended = all(one.on in _SIZES for one in limits)
+    sides = any(one.on == "resolution_px" and one.sense == "<=" for one in limits)
+    return _LOW, _UNLIMITED if open_ended and not sides else _HIGH
 
 
 def options_of(space: Space) -> tuple[str, ...]:
