@@ -36,7 +36,7 @@ from convscale.quantities import Resolution
 
 # Functions whose result has the channels of their input, whatever operators they are made of.
 _SHAPE = torch.Tensor.shape.__get__  # type: ignore[attr-defined]
-_ELEMENTWISE = frozenset(("local_response_norm",))
+ELEMENTWISE = frozenset(("local_response_norm",))
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,9 @@ class Trace:
     for each output the dimension of its channels where it is a feature map, whose channels
     scale, and None where it stays. `trains` tells that parts run in training only, and that a
     training pass was followed too. `kept` lists the layers that an operator keeps at their width,
-    `embeddings` the outputs (from 0) that stay though other layers read them too.
+    `embeddings` the outputs (from 0) that stay though other layers read them too. `script` lists
+    the operators that ran, each with its module, where a run at another resolution that calls the
+    same ones says nothing new of channels; None where it may (see `rerun`).
 
     Example:
         >>> trace_module(nn.Conv2d(3, 8, 3), 8).terms[0].path
@@ -147,6 +149,7 @@ class Trace:
     trains: bool = False
     kept: tuple[Kept, ...] = ()
     embeddings: tuple[int, ...] = ()
+    script: tuple[tuple[str, Any], ...] | None = None
 
     @property
     def flops(self) -> int:
@@ -172,6 +175,7 @@ class _Recorder(Observer):
         self.compared: dict[str, list[bool]] = {}
         self.reads: dict[str, list[Read]] = {}
         self.untouched = {id(p): p for p in module.parameters()}
+        self.script: list[tuple[str, Any]] = []
         self.aside = False  # while aside, units are tied, but what runs is no part of the trace
         self._paused = self._inside = False
         install(module, self._compare)
@@ -182,6 +186,7 @@ class _Recorder(Observer):
         if self._paused:
             return
         bound = bind(func, args, kwargs)
+        self.script.append((path, func))
         self.ties.here = (path, f"{func.namespace}.{func._opname}")
         if self.untouched:
             for tensor in tensors_in(bound):
@@ -212,7 +217,7 @@ class _Recorder(Observer):
         name = getattr(func, "__name__", "")
         if not self.aside:
             self.reads.setdefault(path, []).append(Read(name, self._read(args)))
-        if name in _ELEMENTWISE:
+        if name in ELEMENTWISE:
             self._paused = True  # its operators move channels about, and give them back
             output = func(*args, **kwargs)
             self._paused = False
@@ -347,7 +352,7 @@ def trace_module(
     recorder = _Recorder(module)
     ties = recorder.ties
     feed = Feed(None if given is not None else resolution, in_chans=in_chans, given=given)
-    inputs = _labelled(ties, module, feed)
+    inputs = labelled(ties, module, feed)
     for observer in watch:
         observer.follow(ties)
     output = run(
@@ -359,8 +364,9 @@ def trace_module(
     ties.settle_merged(results)
     features = recorder.scores.settle(ties, results)
     embeddings = recorder.scores.embeddings
+    plain = not recorder.untouched and not recorder.adapted
     trains = bool(recorder.untouched) and _follow_training(
-        recorder, module, _labelled(ties, module, feed, batch=2)
+        recorder, module, labelled(ties, module, feed, batch=2)
     )
     channels = find_channels(ties, _places(recorder), _axes(recorder))
     layers = ((t.path, t.operator, t.flops, t.acts_units) for t in recorder.terms)
@@ -386,6 +392,7 @@ def trace_module(
         trains=trains,
         kept=kept_layers(ties, channels, layers),
         embeddings=embeddings,
+        script=tuple(recorder.script) if plain else None,
     )
 
 
@@ -393,10 +400,15 @@ def _scales(ties: Ties, channels: Channels, tensor: torch.Tensor) -> bool:
     return any(channels.scalable(label) for label in ties.labels(tensor))
 
 
-def _labelled(ties: Ties, module: nn.Module, feed: Feed, *, batch: int = 1) -> Inputs:
+def labelled(ties: Ties, module: nn.Module, feed: Feed, *, batch: int = 1) -> Inputs:
     """Return inputs, and label the channels of images, whose number stays.
 
     Without channels an image has no axis of them.
+
+    Example:
+        >>> ties = Ties()
+        >>> labelled(ties, nn.Conv2d(3, 8, 3), Feed(8)).tensors[0].shape, ties.units
+        (torch.Size([1, 3, 8, 8]), 3)
     """
     inputs = feed.inputs(module, batch=batch)
     bare = feed.in_chans == 0

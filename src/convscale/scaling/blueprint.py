@@ -2,71 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from copy import copy
 from functools import cached_property
 
 import numpy as np
 from torch import nn
 
-from convscale.complexity.calls import ITEM_BYTES
 from convscale.complexity.complexity import Complexity
-from convscale.complexity.shapes import ShapeRecorder, SizedCalls
 from convscale.errors import InputError, UnscalableNetworkError
 from convscale.network.channels import Channels
-from convscale.network.copies import meta_copy
-from convscale.network.execution import ForwardError, Observer
-from convscale.network.feeding import Feed
+from convscale.network.execution import Observer
 from convscale.network.grids import completed
 from convscale.network.inputs import ExampleInputs
-from convscale.network.lookups import Lookups
 from convscale.network.schemes import find_schemes
-from convscale.network.sizing import Sizing, Told
+from convscale.network.sizing import Sizing
 from convscale.network.stages import Stage, join
-from convscale.network.trace import Trace, trace_module
-from convscale.prediction.predict import ELEMENTS
-from convscale.quantities import Resolution, format_resolution, like, sides
-from convscale.scaling.adapting import adapt
-from convscale.scaling.closed_form import ClosedForm, Weights
+from convscale.quantities import Resolution, like, sides
 from convscale.scaling.control import Control
 from convscale.scaling.deepening import Deepening
-from convscale.scaling.depth import apply_depth
 from convscale.scaling.parts import held, shares
 from convscale.scaling.plan import DepthEdit
+from convscale.scaling.runs import Runs
 from convscale.scaling.steps import beside, nearest, steps_of
-from convscale.scaling.trying import IdleBlockError, Trials, idle_among
+from convscale.scaling.trying import Trials
 from convscale.scaling.variant import Traced, Variant, times_of
 from convscale.scaling.widths import WidthRule, width_rule
 
 DEFAULT_MULTIPLE = 8  # that widths keep, as far as the base has it
 VOLUME = 3  # sides of clips and volumes
-
-
-def _kept_sizes(trace: Trace) -> list[tuple[int, ...]]:
-    """Return the shapes of the outputs, without the channels of feature maps."""
-    return [
-        shape if axis is None else (*shape[:axis], *shape[axis + 1 :])
-        for shape, axis in zip(trace.output_shapes, trace.features, strict=True)
-    ]
-
-
-def _weights(paths: Sequence[str], times: dict[str, int]) -> Weights:
-    """Return how often what stands in modules does, where some modules stand other than once."""
-    if not times:
-        return np.ones(len(paths), dtype=np.int64)
-    known: dict[str, int] = {}
-
-    def of(path: str) -> int:
-        if path not in known:
-            above = of(path.rpartition(".")[0]) if path else 1
-            known[path] = above * times.get(path, 1)
-        return known[path]
-
-    return np.array([of(path) for path in paths], dtype=np.int64)
-
-
-def _sized(recorders: tuple[ShapeRecorder, ...], trace: Trace) -> SizedCalls | None:
-    return recorders[0].sized(trace.channels) if recorders else None
 
 
 class Blueprint:
@@ -104,29 +67,20 @@ class Blueprint:
         records: bool = False,
     ) -> None:
         self.module = module
-        self._records = records
         self.resolution = resolution
-        self._in_chans = in_chans
-        self._given = given
         self.width_multiple = width_multiple
-        self._sizing = sizing
-        self._runs: dict[object, Traced | UnscalableNetworkError] = {}
         self._rules: dict[int, tuple[Channels, WidthRule]] = {}
         self.control = Control()
-        lookups = Lookups()
-        recorders = self._recorders()
-        self.trace = trace_module(
-            meta_copy(module),
+        self._runs = Runs(
+            module,
             resolution,
             in_chans=in_chans,
             given=given,
-            watch=(*watch, lookups, *recorders),
+            sizing=sizing,
+            watch=watch,
+            records=records,
         )
-        self._lookups = lookups.positions
-        self._sized = _sized(recorders, self.trace)
-
-    def _recorders(self) -> tuple[ShapeRecorder, ...]:
-        return (ShapeRecorder(item_bytes=ITEM_BYTES[ELEMENTS]),) if self._records else ()
+        self.trace = self._runs.trace
 
     def under(self, control: Control) -> Blueprint:
         """Return this blueprint with parts that stay, and factors of single stages.
@@ -189,7 +143,10 @@ class Blueprint:
         """
         best: tuple[Deepening, tuple[bool, ...]]
         best, most = (Deepening(self.module, self.trace, ()), ()), -1
-        trials = Trials(lambda edits, deepening: self._run(edits, self.resolution, deepening))
+        trials = Trials(
+            lambda edits, deepening: self._runs.run(edits, self.resolution, deepening),
+            self._runs.check,
+        )
         for stages in find_schemes(self.module, self.trace):
             deepening = Deepening(self.module, self.trace, stages)
             able = trials.able(deepening)
@@ -294,9 +251,7 @@ class Blueprint:
         edits = () if depths is None else self._deepened[0].edits(depths)
         traced = self._shown(depths, resolution)
         times = times_of(edits, traced.edits)
-        terms, tensors = (
-            _weights(paths, times) for paths in (traced.form.term_paths, traced.form.tensor_names)
-        )
+        terms, tensors = traced.form.weights(times)
         channels, rule = self._rule(traced)
         return Variant(
             depths,
@@ -327,24 +282,8 @@ class Blueprint:
                 raise
         return self._run((), resolution)  # a block more does not run there, and none is asked for
 
-    def _run(
-        self,
-        models: tuple[DepthEdit, ...],
-        resolution: Resolution,
-        deepening: Deepening | None = None,
-    ) -> Traced:
-        key = (models, resolution)
-        if key in self._runs:
-            self._runs[key] = self._runs.pop(key)  # the last used stand last
-        else:
-            try:
-                self._runs[key] = self._made_for(models, resolution, deepening)
-            except UnscalableNetworkError as error:
-                self._runs[key] = error
-        found = self._runs[key]
-        if isinstance(found, UnscalableNetworkError):
-            raise found
-        return found
+    def _run(self, models: tuple[DepthEdit, ...], resolution: Resolution) -> Traced:
+        return self._runs.run(models, resolution, self._deepened[0] if models else None)
 
     def forget(self, most: int) -> None:
         """Forget all but the runs that were used last: each holds megabytes.
@@ -360,52 +299,8 @@ class Blueprint:
             >>> base.variant(None, 96).resolution
             96
         """
-        for key in list(self._runs)[: max(len(self._runs) - most, 0)]:
-            del self._runs[key]
-        kept = {id(run) for run in self._runs.values()}
+        kept = self._runs.forget(most)
         self._rules = {own: rule for own, rule in self._rules.items() if own in kept}
-
-    def _made_for(
-        self, models: tuple[DepthEdit, ...], resolution: Resolution, deepening: Deepening | None
-    ) -> Traced:
-        """Run the base network, or where it is built for one size, itself built for this one."""
-        sizing = None if resolution == self.resolution else self._sizing
-        if sizing is not None and sizing.bound:
-            told = sizing.at(resolution)
-            if told is None:
-                raise UnscalableNetworkError(
-                    f"Its constructor does not take {format_resolution(resolution)} px."
-                )
-            return self._traced(models, resolution, deepening, told)
-        try:
-            return self._traced(models, resolution, deepening)
-        except UnscalableNetworkError:
-            told = None if sizing is None else sizing.at(resolution)
-            if told is None:
-                raise
-        return self._traced(models, resolution, deepening, told)
-
-    def _traced(
-        self,
-        models: tuple[DepthEdit, ...],
-        resolution: Resolution,
-        deepening: Deepening | None,
-        told: Told | None = None,
-    ) -> Traced:
-        trace, sized = self.trace, self._sized
-        if models or resolution != self.resolution:
-            module = meta_copy(self.module if told is None else told.module)
-            adapted = False
-            if models:
-                deepening = deepening or self._deepened[0]
-                apply_depth(module, models)
-                deepening.shape_made(module, models)
-                adapted = deepening.exact(models)
-            trace, sized = self._follow(module, resolution, adapted=adapted)
-        idle = idle_among(models, self.module, before=self.trace, after=trace)
-        if idle:
-            raise IdleBlockError(idle)
-        return Traced(trace, models, ClosedForm(trace), told, sized)
 
     def _rule(self, traced: Traced) -> tuple[Channels, WidthRule]:
         """Return the channels and the widths of a run, under the control."""
@@ -417,40 +312,6 @@ class Blueprint:
             rule = width_rule(channels, width_multiple=self.width_multiple, shares=factors)
             self._rules[id(traced)] = (channels, rule)
         return self._rules[id(traced)]
-
-    def _follow(
-        self, module: nn.Module, resolution: Resolution, *, adapted: bool = False
-    ) -> tuple[Trace, SizedCalls | None]:
-        chans, given = self._in_chans, self._given
-        feed = Feed(None if given is not None else resolution, in_chans=chans, given=given)
-        try:
-            if adapted:
-                adapt(module, feed.inputs(module))
-            recorders = self._recorders()
-            watch = (Lookups(self._lookups), *recorders)
-            trace = trace_module(module, resolution, in_chans=chans, given=given, watch=watch)
-        except ForwardError as error:
-            raise UnscalableNetworkError(
-                f"The network does not run at {format_resolution(resolution)} px: {error.reason}."
-            ) from error
-        if self.trace.trains and not trace.trains:
-            raise UnscalableNetworkError(
-                f"The network does not train at {format_resolution(resolution)} px."
-            )
-        if resolution == self.resolution:
-            self._check_positions(trace)
-        return trace, _sized(recorders, trace)
-
-    def _check_positions(self, trace: Trace) -> None:
-        """Refuse added blocks that change the output, or the positions of any feature map."""
-        if _kept_sizes(trace) != _kept_sizes(self.trace):
-            raise UnscalableNetworkError("The output changes its shape with the depth.")
-        for path, border in self.trace.borders.items():
-            other = trace.borders.get(path)
-            if other is not None and other.output_shape[2:] != border.output_shape[2:]:
-                raise UnscalableNetworkError(
-                    f"A block that is added changes the resolution of {path or 'the network'}."
-                )
 
     def _finer(
         self, depths: tuple[int, ...] | None, found: Resolution, factor: float, step: int
@@ -506,7 +367,7 @@ class Blueprint:
                     problem = problem or error
                 else:
                     return self._finer(depths, candidate, factor, step), step
-        told = self._sizing is None or self._sizing.bound
+        told = self._runs.sizing is None or self._runs.sizing.bound
         other = "" if told else "; or give a factory that takes the size as img_size"
         raise UnscalableNetworkError(
             f"The resolution cannot be scaled by {factor:.3g}: {problem} "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,9 +12,11 @@ from convscale.complexity.complexity import Complexity
 from convscale.errors import InputError
 from convscale.network.channels import Channels, Composition, Sizes
 from convscale.network.labels import Label
+from convscale.network.stages import within
 from convscale.network.trace import Trace
 
 Weights = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
 Parts = npt.NDArray[np.float64]
 _LIMIT = 2.0**62
 
@@ -48,6 +50,8 @@ class ClosedForm:
         self._flops_scale = np.array([term.flops_scale for term in trace.terms], dtype=np.int64)
         self._acts_scale = np.array([term.acts_scale for term in trace.terms], dtype=np.int64)
         self._matrix = self._linear(len(channels.sizes))
+        self._as_floats = self._matrix.astype(float)  # whose products are much faster
+        self._inside: dict[str, tuple[Mask, Mask]] = {}
 
     def _places(self, factors: Sequence[tuple[Label, ...]], channels: Channels) -> Weights:
         """Return the row of each factor's place, padded with the place of size 1."""
@@ -66,6 +70,25 @@ class ClosedForm:
                 matrix[row, group] = times
         return matrix
 
+    def weights(self, times: Mapping[str, int]) -> tuple[Weights, Weights]:
+        """Return how often calls and parameters stand in a network, of which parts stand often.
+
+        Args:
+            times: How often modules stand in it, all that do not stand there once.
+        """
+        terms = np.ones(len(self.term_paths), dtype=np.int64)
+        tensors = np.ones(len(self.tensor_names), dtype=np.int64)
+        for path, number in times.items():
+            if path not in self._inside:
+                self._inside[path] = (
+                    _inside(self.term_paths, path),
+                    _inside(self.tensor_names, path),
+                )
+            calls, names = self._inside[path]
+            terms[calls] *= number
+            tensors[names] *= number
+        return terms, tensors
+
     def complexity(
         self,
         sizes: Sizes,
@@ -82,7 +105,7 @@ class ClosedForm:
         Raises:
             InputError: If a metric exceeds 2^62.
         """
-        place = np.rint(self._matrix @ sizes).astype(np.int64)
+        place = np.rint(self._as_floats @ sizes).astype(np.int64)
         place[0] = 1
         return Complexity(
             flops=_total(self._flops_scale, place[self._flops], term_weights),
@@ -107,6 +130,10 @@ class ClosedForm:
             self._acts_scale * place[self._acts].prod(axis=1),
             place[self._params].prod(axis=1),
         )
+
+
+def _inside(paths: Sequence[str], path: str) -> Mask:
+    return np.array([within(own, path) for own in paths], dtype=bool)
 
 
 def _total(scale: Weights | None, factors: npt.NDArray[Any], weights: Weights | None) -> int:

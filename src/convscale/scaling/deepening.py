@@ -39,6 +39,7 @@ class Deepening:
         self.stages = stages
         self._module = module
         self._trace = trace
+        self._known: dict[tuple[int, int], DepthEdit | None] = {}
 
     def exact(self, edits: tuple[DepthEdit, ...]) -> bool:
         """Tell whether what stands behind edits takes other widths, so that they are traced.
@@ -115,19 +116,24 @@ class Deepening:
 
     def edits(self, depths: tuple[int, ...]) -> tuple[DepthEdit, ...]:
         """Return the edits that give the stages new depths."""
-        found = []
-        for stage, depth in zip(self.stages, depths, strict=True):
-            made = self.made.get(join(stage.container, stage.blocks[-1]))
-            repetition = made.repetition if made is not None else None
-            change = edit(stage, depth, repetition, taken=self._taken(stage))
-            if change is not None:
-                own = self._module.get_submodule(stage.container)
-                pairs = (
-                    pair(own, change, self._module.get_submodule(path), path)
-                    for path in stage.beside
-                )
-                found.append(replace(change, paired=tuple(pairs)))
-        return tuple(found)
+        found = (self._edit(index, depth) for index, depth in enumerate(depths))
+        return tuple(change for change in found if change is not None)
+
+    def _edit(self, index: int, depth: int) -> DepthEdit | None:
+        """Return the edit that gives a stage a new depth; None where it has it."""
+        if (index, depth) not in self._known:
+            self._known[index, depth] = self._made_edit(self.stages[index], depth)
+        return self._known[index, depth]
+
+    def _made_edit(self, stage: Stage, depth: int) -> DepthEdit | None:
+        made = self.made.get(join(stage.container, stage.blocks[-1]))
+        repetition = made.repetition if made is not None else None
+        change = edit(stage, depth, repetition, taken=self._taken(stage))
+        if change is None:
+            return None
+        own = self._module.get_submodule(stage.container)
+        pairs = (pair(own, change, self._module.get_submodule(path), path) for path in stage.beside)
+        return replace(change, paired=tuple(pairs))
 
     def _taken(self, stage: Stage) -> frozenset[str]:
         """Return the names that stand beside the last block, as the stage writes them."""

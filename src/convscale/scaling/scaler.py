@@ -18,6 +18,7 @@ from convscale.network.copies import meta_copy
 from convscale.network.execution import ForwardError, run
 from convscale.network.feeding import known_resolution
 from convscale.network.inputs import example_inputs
+from convscale.network.pausing import collector_at_rest
 from convscale.network.sizing import Sizing, fitted
 from convscale.network.sources import Network
 from convscale.quantities import (
@@ -240,6 +241,7 @@ class Scaler:
         check_axes(blueprint, rule)
         return nearer(blueprint, rule, candidate_at(blueprint, rule, value))
 
+    @collector_at_rest()
     def _found(
         self,
         rule: Strategy,
@@ -336,6 +338,7 @@ class Scaler:
             dims=self.dims,
         )
 
+    @collector_at_rest()
     def _settled(
         self, found: Candidate, record: LateRecorder | None = None
     ) -> tuple[Plan, nn.Module, Complexity]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from torch import nn
 
 from convscale.errors import ConvscaleError, UnscalableNetworkError
 from convscale.network.execution import ForwardError
 from convscale.network.stages import join, within
-from convscale.network.trace import Trace
 from convscale.scaling.deepening import Deepening
 from convscale.scaling.plan import DepthEdit, flat
 
@@ -33,21 +32,23 @@ class IdleBlockError(UnscalableNetworkError):
 
 
 def idle_among(
-    edits: tuple[DepthEdit, ...], module: nn.Module, *, before: Trace, after: Trace
+    edits: tuple[DepthEdit, ...],
+    module: nn.Module,
+    *,
+    before: Mapping[str, int],
+    after: Mapping[str, int],
 ) -> tuple[DepthEdit, ...]:
     """Return the edits whose added blocks do not run once, or push others out of their container.
 
     Args:
         edits: The edits that were made together.
         module: The module without them.
-        before: A run of it.
-        after: A run with the edits.
+        before: How often each module is called in a run of it.
+        after: Likewise in a run with the edits.
 
     Example:
-        >>> from convscale.network import trace_module
-        >>> net = nn.Sequential(nn.Conv2d(3, 3, 1, device="meta"))
-        >>> trace = trace_module(net, 8)
-        >>> len(idle_among((DepthEdit("", added=("1",)),), net, before=trace, after=trace))
+        >>> net, calls = nn.Sequential(nn.Conv2d(3, 3, 1)), {"": 1, "0": 1}
+        >>> len(idle_among((DepthEdit("", added=("1",)),), net, before=calls, after=calls))
         1
     """
     gone = {join(one.container, name) for one in flat(edits) for name in one.removed}
@@ -62,8 +63,8 @@ def idle_among(
         )
         own = lists[edit.container].named_children()
         old = {join(edit.container, name) for name, _ in own} - gone
-        lost = (path for path in old if path in before.calls and path not in after.calls)
-        return any(after.calls.get(path) != 1 for path in new) or any(lost)
+        lost = (path for path in old if path in before and path not in after)
+        return any(after.get(path) != 1 for path in new) or any(lost)
 
     return tuple(edit for edit in edits if is_idle(edit))
 
@@ -73,6 +74,7 @@ class Trials:
 
     Args:
         run: Runs the base network with edits of a deepening, and raises if it does not follow.
+        check: Likewise, but keeps nothing, which is faster: for all trials once one has failed.
 
     Example:
         >>> from convscale.network import resolve_base, trace_module
@@ -84,9 +86,11 @@ class Trials:
         (True, True, True, True)
     """
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, check: Run | None = None) -> None:
         self._run = run
+        self._check = check or run
         self._failed: set[DepthEdit] = set()
+        self._runs_on = True  # until a trial has failed
 
     def able(self, deepening: Deepening) -> tuple[bool, ...]:
         """Tell for each stage whether an added block runs: tried, not assumed."""
@@ -99,12 +103,14 @@ class Trials:
         if not edits:
             return set()
         try:
-            self._run(edits, deepening)
+            (self._run if self._runs_on else self._check)(edits, deepening)
         except IdleBlockError as error:
+            self._runs_on = False
             idle = set(error.edits)
             self._failed |= idle
             return self._good(tuple(edit for edit in edits if edit not in idle), deepening)
         except ConvscaleError as error:
+            self._runs_on = False
             if len(edits) == 1:
                 self._failed |= set(edits)
                 return set()

@@ -1,0 +1,315 @@
+"""The runs from which a base network is understood: with blocks added, at other resolutions.
+
+The first run with some blocks is followed (`trace_module`). At other resolutions the same calls
+say nothing new of channels, so that a run which makes them is only counted (`rerun`); one that
+makes others is followed too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from torch import nn
+
+from convscale.complexity.calls import ITEM_BYTES
+from convscale.complexity.shapes import ShapeRecorder, SizedCalls
+from convscale.errors import UnscalableNetworkError
+from convscale.network.copies import meta_copy
+from convscale.network.execution import ForwardError, Observer
+from convscale.network.feeding import Feed
+from convscale.network.inputs import ExampleInputs
+from convscale.network.lookups import Lookups
+from convscale.network.pausing import collector_at_rest
+from convscale.network.rerun import Run, again
+from convscale.network.sizing import Sizing, Told
+from convscale.network.trace import Trace, trace_module
+from convscale.prediction.predict import ELEMENTS
+from convscale.quantities import Resolution, format_resolution
+from convscale.scaling.adapting import adapt
+from convscale.scaling.closed_form import ClosedForm
+from convscale.scaling.deepening import Deepening
+from convscale.scaling.depth import apply_depth
+from convscale.scaling.plan import DepthEdit
+from convscale.scaling.trying import IdleBlockError, idle_among
+from convscale.scaling.variant import Traced
+
+Shape = tuple[int, ...]
+
+
+class Runs:
+    """Run a base network with blocks added and at other resolutions, each once.
+
+    Args:
+        module: The base network on the meta device, a copy of our own.
+        resolution: Base resolution in px.
+        in_chans: Input channels; read from the module if not given.
+        given: What the user gives its forward pass, in place of one image.
+        sizing: Makes the network for other resolutions, where its constructor takes one.
+        watch: Others who see the run of the base network.
+        records: Whether runs keep their calls for any widths (`Traced.sized`).
+
+    Raises:
+        ForwardError: If the network does not run, or cannot be followed.
+
+    Example:
+        >>> runs = Runs(nn.Conv2d(3, 8, 3, device="meta"), 8)
+        >>> runs.run((), 10, None).trace.terms[0].flops
+        13824
+    """
+
+    @collector_at_rest()
+    def __init__(
+        self,
+        module: nn.Module,
+        resolution: Resolution,
+        *,
+        in_chans: int | None = None,
+        given: ExampleInputs | None = None,
+        sizing: Sizing | None = None,
+        watch: tuple[Observer, ...] = (),
+        records: bool = False,
+    ) -> None:
+        self.module = module
+        self.resolution = resolution
+        self.sizing = sizing
+        self._in_chans = in_chans
+        self._given = given
+        self._records = records
+        self._known: dict[object, Traced | UnscalableNetworkError] = {}
+        self._checked: dict[tuple[DepthEdit, ...], UnscalableNetworkError | None] = {}
+        lookups = Lookups()
+        recorders = self._recorders()
+        self.trace = trace_module(
+            meta_copy(module),
+            resolution,
+            in_chans=in_chans,
+            given=given,
+            watch=(*watch, lookups, *recorders),
+        )
+        self._followed: dict[tuple[DepthEdit, ...], Trace] = {(): self.trace}
+        self._lookups = lookups.positions
+        self._sized = _sized(recorders, self.trace)
+
+    def _recorders(self) -> tuple[ShapeRecorder, ...]:
+        return (ShapeRecorder(item_bytes=ITEM_BYTES[ELEMENTS]),) if self._records else ()
+
+    def run(
+        self, models: tuple[DepthEdit, ...], resolution: Resolution, deepening: Deepening | None
+    ) -> Traced:
+        """Return what a run shows.
+
+        Args:
+            models: The blocks that are added and removed.
+            resolution: Input side, or all sides, in px.
+            deepening: The stages that these are blocks of; None where there are none.
+
+        Raises:
+            UnscalableNetworkError: If it does not run, or an added block is not executed.
+        """
+        key = (models, resolution)
+        if key in self._known:
+            self._known[key] = self._known.pop(key)  # the last used stand last
+        else:
+            try:
+                self._known[key] = self._made_for(models, resolution, deepening)
+            except UnscalableNetworkError as error:
+                self._known[key] = error
+        found = self._known[key]
+        if isinstance(found, UnscalableNetworkError):
+            raise found
+        return found
+
+    def forget(self, most: int) -> set[int]:
+        """Forget all but the runs that were used last; return the identities of those kept."""
+        for key in list(self._known)[: max(len(self._known) - most, 0)]:
+            del self._known[key]
+        kept = [found for found in self._known.values() if isinstance(found, Traced)]
+        models = {(), *(traced.edits for traced in kept)}
+        self._followed = {own: trace for own, trace in self._followed.items() if own in models}
+        return {id(traced) for traced in kept}
+
+    def check(self, models: tuple[DepthEdit, ...], deepening: Deepening) -> None:
+        """Run the network with blocks added at its own resolution, and follow nothing.
+
+        Raises:
+            UnscalableNetworkError: If it does not run, or an added block is not executed.
+        """
+        followed = (models, self.resolution) in self._known
+        if followed or self.trace.script is None or self._given is not None:
+            self.run(models, self.resolution, deepening)
+            return
+        if models not in self._checked:
+            try:
+                self._check(models, deepening)
+                self._checked[models] = None
+            except UnscalableNetworkError as error:
+                self._checked[models] = error
+        refused = self._checked[models]
+        if refused is not None:
+            raise refused
+
+    def _check(self, models: tuple[DepthEdit, ...], deepening: Deepening) -> None:
+        seen = self._seen(models, self.resolution, deepening)[1]
+        outputs = {path: output for path, (_, output) in seen.shapes.items()}
+        self._check_positions(seen.output_shapes, outputs, self.trace.features)
+        self._check_idle(models, seen.calls)
+
+    def _made_for(
+        self, models: tuple[DepthEdit, ...], resolution: Resolution, deepening: Deepening | None
+    ) -> Traced:
+        """Run the base network, or where it is built for one size, itself built for this one."""
+        sizing = None if resolution == self.resolution else self.sizing
+        if sizing is not None and sizing.bound:
+            told = sizing.at(resolution)
+            if told is None:
+                raise UnscalableNetworkError(
+                    f"Its constructor does not take {format_resolution(resolution)} px."
+                )
+            return self._traced(models, resolution, deepening, told)
+        try:
+            return self._traced(models, resolution, deepening)
+        except UnscalableNetworkError:
+            told = None if sizing is None else sizing.at(resolution)
+            if told is None:
+                raise
+        return self._traced(models, resolution, deepening, told)
+
+    def _traced(
+        self,
+        models: tuple[DepthEdit, ...],
+        resolution: Resolution,
+        deepening: Deepening | None,
+        told: Told | None = None,
+    ) -> Traced:
+        trace, sized = self.trace, self._sized
+        if models or resolution != self.resolution:
+            known = self._again(models, resolution, deepening, told)
+            if known is None:
+                trace, sized = self._follow(models, resolution, deepening, told)
+                self._followed.setdefault(models, trace)
+            else:
+                trace, sized = known, None
+        self._check_idle(models, trace.calls)
+        return Traced(trace, models, ClosedForm(trace), told, sized)
+
+    def _again(
+        self,
+        models: tuple[DepthEdit, ...],
+        resolution: Resolution,
+        deepening: Deepening | None,
+        told: Told | None,
+    ) -> Trace | None:
+        """Run what was followed at another resolution; None where it must be followed again."""
+        known = self._followed.get(models)
+        if known is None or known.script is None or self._records or self._given is not None:
+            return None
+        module, seen = self._seen(models, resolution, deepening, told)
+        return again(known, module, resolution, seen)
+
+    def _seen(
+        self,
+        models: tuple[DepthEdit, ...],
+        resolution: Resolution,
+        deepening: Deepening | None,
+        told: Told | None = None,
+    ) -> tuple[nn.Module, Run]:
+        """Run the network and follow nothing; return what was run, and what it showed."""
+        with _saying(resolution):
+            module = self._prepared(models, resolution, deepening, told)
+            return module, Run(module, self._feed(resolution), (Lookups(self._lookups),))
+
+    def _follow(
+        self,
+        models: tuple[DepthEdit, ...],
+        resolution: Resolution,
+        deepening: Deepening | None,
+        told: Told | None,
+    ) -> tuple[Trace, SizedCalls | None]:
+        """Run the network and follow its channels."""
+        recorders = self._recorders()
+        with _saying(resolution):
+            trace = trace_module(
+                self._prepared(models, resolution, deepening, told),
+                resolution,
+                in_chans=self._in_chans,
+                given=self._given,
+                watch=(Lookups(self._lookups), *recorders),
+            )
+        if self.trace.trains and not trace.trains:
+            raise UnscalableNetworkError(
+                f"The network does not train at {format_resolution(resolution)} px."
+            )
+        if resolution == self.resolution:
+            outputs = {path: border.output_shape for path, border in trace.borders.items()}
+            self._check_positions(trace.output_shapes, outputs, trace.features)
+        return trace, _sized(recorders, trace)
+
+    def _prepared(
+        self,
+        models: tuple[DepthEdit, ...],
+        resolution: Resolution,
+        deepening: Deepening | None,
+        told: Told | None,
+    ) -> nn.Module:
+        """Return a copy of the base network with blocks added; dense ones take what arrives."""
+        module = meta_copy(self.module if told is None else told.module)
+        if models:
+            assert deepening is not None
+            apply_depth(module, models)
+            deepening.shape_made(module, models)
+            if deepening.exact(models):
+                adapt(module, self._feed(resolution).inputs(module))
+        return module
+
+    def _feed(self, resolution: Resolution) -> Feed:
+        given = self._given
+        return Feed(None if given is not None else resolution, in_chans=self._in_chans, given=given)
+
+    def _check_positions(
+        self,
+        output_shapes: tuple[Shape, ...],
+        outputs: Mapping[str, Shape],
+        features: tuple[int | None, ...],
+    ) -> None:
+        """Refuse added blocks that change the output, or the positions of any feature map."""
+        own = self.trace
+        if len(output_shapes) != len(own.output_shapes) or _kept_sizes(
+            output_shapes, features
+        ) != _kept_sizes(own.output_shapes, own.features):
+            raise UnscalableNetworkError("The output changes its shape with the depth.")
+        for path, border in own.borders.items():
+            other = outputs.get(path)
+            if other is not None and other[2:] != border.output_shape[2:]:
+                raise UnscalableNetworkError(
+                    f"A block that is added changes the resolution of {path or 'the network'}."
+                )
+
+    def _check_idle(self, models: tuple[DepthEdit, ...], calls: Mapping[str, int]) -> None:
+        """Refuse added blocks that are not executed."""
+        idle = idle_among(models, self.module, before=self.trace.calls, after=calls)
+        if idle:
+            raise IdleBlockError(idle)
+
+
+@contextmanager
+def _saying(resolution: Resolution) -> Iterator[None]:
+    """Say of a run that fails at which resolution it does."""
+    try:
+        yield
+    except ForwardError as error:
+        raise UnscalableNetworkError(
+            f"The network does not run at {format_resolution(resolution)} px: {error.reason}."
+        ) from error
+
+
+def _kept_sizes(shapes: tuple[Shape, ...], features: tuple[int | None, ...]) -> list[Shape]:
+    """Return the shapes of outputs, without the channels of feature maps."""
+    return [
+        shape if axis is None else (*shape[:axis], *shape[axis + 1 :])
+        for shape, axis in zip(shapes, features, strict=False)
+    ]
+
+
+def _sized(recorders: tuple[ShapeRecorder, ...], trace: Trace) -> SizedCalls | None:
+    return recorders[0].sized(trace.channels) if recorders else None
