@@ -184,6 +184,38 @@ def test_sigterm_while_the_program_is_imported_is_heeded(tmp_path, later_s):
     assert not (tmp_path / "run").exists()
 
 
+def contents(folder) -> dict:
+    """Return the bytes of every file below a folder."""
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_finished_run_that_is_started_again_leaves_its_folder_as_it_is(tmp_path, nets, capsys):
+    folder = tmp_path / "run"
+    words = [nets, "--data", "digits", "--resolution", 16, "--epochs", 2, "--out", folder]
+    found = trained(capsys, *words)
+    before = contents(folder)
+    assert trained(capsys, *words) == found
+    assert run(["train", *map(str, words), *QUICK]) == 0
+    printed = capsys.readouterr()
+    said = " ".join(printed.out.split())
+    assert f"The run in {folder}/ is finished, and nothing in it was changed." in said
+    assert "For more epochs write another --out" in said
+    assert contents(folder) == before
+
+
+def test_a_run_that_ended_before_its_result_was_written_gets_it(tmp_path, nets, capsys):
+    folder = tmp_path / "run"
+    words = [nets, "--data", "digits", "--resolution", 16, "--epochs", 2, "--out", folder]
+    found = trained(capsys, *words)
+    (folder / "result.json").unlink()
+    again = trained(capsys, *words)
+    timed = ("peak_memory_bytes",)
+    assert {k: v for k, v in again.items() if k not in timed} == {
+        k: v for k, v in found.items() if k not in timed
+    }
+    assert json.loads((folder / "result.json").read_text()) == again
+
+
 def test_the_table_of_epochs_grows_as_the_run_goes_on(tmp_path, nets, capsys, monkeypatch):
     folder, seen = tmp_path / "run", []
     on_epoch = Lines.on_epoch

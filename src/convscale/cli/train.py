@@ -152,19 +152,33 @@ class _Watch:
 
 
 def _answer(result: TrainResult, *, json: bool) -> Answer:
+    """Write what came of a run, unless it was over before, and show it."""
     from convscale.report.trained import result_table
-    from convscale.training.results import write_result
+    from convscale.training.results import result_of, write_result
 
-    with writing(result.folder):
-        document = write_result(result)
-        _draw(result, document)
+    document = before = result_of(result)
+    if document is None:
+        with writing(result.folder):
+            _draw(result)
+            document = write_result(result)  # last, as it says that the run is over
     if json:
         return document
-    again = "" if result.finished else " Start the same command again to go on."
-    return [result_table(document), f"The run is in {result.folder}/.{again}"]
+    return [result_table(document), _closing(result, again=before is not None)]
 
 
-def _draw(result: TrainResult, document: dict[str, Any]) -> None:
+def _closing(result: TrainResult, *, again: bool) -> str:
+    folder = result.folder
+    if again:
+        return (
+            f"The run in {folder}/ is finished, and nothing in it was changed. For more epochs "
+            f"write another --out: with {folder}/ as the network to go on from its weights, or with "
+            "the same network to begin anew."
+        )
+    more = "" if result.finished else " Start the same command again to go on."
+    return f"The run is in {folder}/.{more}"
+
+
+def _draw(result: TrainResult) -> None:
     """Draw curves.png from the table of epochs."""
     if not result.rows:
         return
@@ -172,6 +186,6 @@ def _draw(result: TrainResult, document: dict[str, Any]) -> None:
     from convscale.report.curves import CURVES, curves_figure, curves_frame
     from convscale.report.paper import rendered
 
-    title = f"{document['network']} on {document['data']}"
+    title = f"{result.subject.name} on {result.request.data}"
     figure = curves_figure(curves_frame(result.rows), title)
     write_whole(result.folder / CURVES, rendered(figure, "png"))

@@ -21,6 +21,8 @@ from convscale.training.variants import Choice
 class TrainResult:
     """What came of a run, or of the part of it until it was asked to stop (not `finished`).
 
+    A run that was over already, and started `again`, has trained nothing.
+
     `rows` has an entry for each epoch, `best` the epoch with the lowest top-1 error. Seconds are
     those of all parts of a run that was cut off and went on.
 
@@ -61,6 +63,7 @@ class TrainResult:
     broken: tuple[str, ...]
     notes: tuple[str, ...]
     is_first: bool = True
+    again: bool = False
 
 
 def peak_memory(device: torch.device) -> int | None:

@@ -116,6 +116,20 @@ def read_result(folder: Path) -> dict[str, Any]:
     return document
 
 
+def result_of(result: TrainResult) -> dict[str, Any] | None:
+    """Return result.json of a run that was over before it was started again; None of others.
+
+    It is missing where the process ended between the last checkpoint and its result.
+
+    Raises:
+        InputError: If it is something else.
+    """
+    if not result.again or not (result.folder / RESULT).is_file():
+        return None
+    document = read_result(result.folder)
+    return document if document["finished"] else None
+
+
 def _as_json(document: Mapping[str, Any]) -> str:
     return json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 

@@ -85,6 +85,8 @@ def _trained(setup: Setup, checkpoint: Checkpoint | None, watch: Watch, wish: Wi
     setup.module.to(setup.processes.device)
     choice = before.choice or make_choice(setup, watch)
     _heed(wish, setup.processes)
+    if progress.epochs == setup.order.epochs:
+        return _summary(setup, choice, progress, finished=True, again=True)
     run = make_run(setup, choice, checkpoint=checkpoint, updates=progress.updates)
     keeper = RunKeeper(
         run,
@@ -121,7 +123,9 @@ def _heed(wish: Wish, processes: Processes) -> None:
         raise Stopped
 
 
-def _summary(setup: Setup, choice: Choice, progress: Progress, *, finished: bool) -> TrainResult:
+def _summary(
+    setup: Setup, choice: Choice, progress: Progress, *, finished: bool, again: bool = False
+) -> TrainResult:
     processes = setup.processes
     spent = progress.training_total_s + progress.training_s
     images = progress.updates * setup.recipe.batch_size
@@ -131,6 +135,7 @@ def _summary(setup: Setup, choice: Choice, progress: Progress, *, finished: bool
         data=setup.data,
         request=setup.request,
         finished=finished,
+        again=again,
         updates=progress.updates,
         rows=tuple(progress.rows),
         best=progress.best,
