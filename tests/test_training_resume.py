@@ -226,9 +226,9 @@ def test_a_folder_with_other_things_is_left_alone(tmp_path):
 
 def test_images_that_have_come_since_are_refused(tmp_path):
     request = TrainRequest("resnet18", "digits", tmp_path / "run")
-    begin_or_go_on(request.out, request.identity("timm:resnet18", images=1438))
+    begin_or_go_on(request.out, request.identity("timm:resnet18", images=1438, digest="0a"))
     with pytest.raises(InputError, match=r"other settings: images is 1438 there, not 1439\."):
-        begin_or_go_on(request.out, request.identity("timm:resnet18", images=1439))
+        begin_or_go_on(request.out, request.identity("timm:resnet18", images=1439, digest="0b"))
 
 
 def test_a_checkpoint_that_is_not_complete_is_not_called_good(tmp_path):

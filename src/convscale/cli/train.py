@@ -171,8 +171,8 @@ def _closing(result: TrainResult, *, again: bool) -> str:
     if again:
         return (
             f"The run in {folder}/ is finished, and nothing in it was changed. For more epochs "
-            f"write another --out: with {folder}/ as the network to go on from its weights, or with "
-            "the same network to begin anew."
+            f"write another --out: with {folder}/ as the network to go on from its weights, or "
+            "with the same network to begin anew."
         )
     more = "" if result.finished else " Start the same command again to go on."
     return f"The run is in {folder}/.{more}"

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from convscale.errors import InputError, near_names
+from convscale.training.fingerprint import Fingerprint, of_files, of_pixels
 from convscale.training.idx import find_idx, read_idx
 from convscale.training.images import ArrayImages, FileImages, Images
 
@@ -22,6 +23,7 @@ _GARMENTS = tuple(
 _IDX = {"train": "train", "validation": "t10k"}
 _EVERY = 5  # digits: every fifth image is for validation
 Split = Literal["train", "validation"]
+_Files = dict[str, int]  # names, from the folder of the split on, and bytes
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ _DIGITS = Traits(crop_pct=1.0, crop_scale=(0.6, 1.0), flip=0.0, mean=_MIDDLE, st
 
 @dataclass(frozen=True)
 class Data:
-    """Images to train on, images to judge by, and the classes of both.
+    """Images to train on, images to judge by, the classes of both, and what all are known by.
 
     Example:
         >>> data = read_data("digits")
@@ -60,6 +62,7 @@ class Data:
     train: Images
     validation: Images
     classes: tuple[str, ...]
+    fingerprint: Fingerprint
     traits: Traits = Traits()
 
     def of(self, split: Split) -> Images:
@@ -120,7 +123,7 @@ def _digits() -> Data:
         ArrayImages(f"digits {part}", pixels[chosen], tuple(map(int, found.target[chosen])))
         for part, chosen in (("train", ~later), ("validation", later))
     )
-    return Data("digits", train, validation, tuple(map(str, range(10))), _DIGITS)
+    return _array_data("digits", train, validation, tuple(map(str, range(10))), _DIGITS)
 
 
 def _idx_data(folder: Path, name: str) -> Data:
@@ -129,7 +132,21 @@ def _idx_data(folder: Path, name: str) -> Data:
     fashion = len(own) == len(_GARMENTS) and "fashion" in folder.resolve().name.lower()
     classes = _GARMENTS if fashion else tuple(own.values())
     _check_targets(name, classes, train.targets, validation.targets)
-    return Data(name, train, validation, classes, _SMALL if fashion else _DIGITS)
+    return _array_data(name, train, validation, classes, _SMALL if fashion else _DIGITS)
+
+
+def _array_data(
+    name: str,
+    train: ArrayImages,
+    validation: ArrayImages,
+    classes: tuple[str, ...],
+    traits: Traits,
+) -> Data:
+    known = {
+        split: of_pixels(images.pixels, images.targets, classes)
+        for split, images in (("train", train), ("validation", validation))
+    }
+    return Data(name, train, validation, classes, Fingerprint(known), traits)
 
 
 def _idx_images(folder: Path, split: str) -> ArrayImages:
@@ -179,7 +196,11 @@ def _image_folder(folder: Path, name: str) -> Data:
         raise InputError(f"{name} is no data to train on: {'; '.join(mistakes)}.")
     classes = tuple(found["train"])
     images = {split: _file_images(parts[split], found[split]) for split in parts}
-    return Data(name, images["train"], images["validation"], classes)
+    known = {
+        split: {name: of_files(files) for name, files in classes.items()}
+        for split, classes in found.items()
+    }
+    return Data(name, images["train"], images["validation"], classes, Fingerprint(known))
 
 
 def _splits(folder: Path) -> dict[str, Path]:
@@ -198,20 +219,29 @@ def _splits(folder: Path) -> dict[str, Path]:
     return {"train": train, "validation": later}
 
 
-def _classes(folder: Path) -> dict[str, list[str]]:
+def _classes(folder: Path) -> dict[str, _Files]:
     """Return the image files of each class, below the folder, in the order of their names."""
-    found: dict[str, list[str]] = {}
+    found: dict[str, _Files] = {}
     for entry in sorted(entry.name for entry in os.scandir(folder) if entry.is_dir()):
         if entry.startswith("."):
             continue
         files = [
-            os.path.relpath(os.path.join(where, file), folder)
+            os.path.join(where, file)
             for where, names in _walk(folder / entry)
             for file in names
             if file.lower().endswith(SUFFIXES) and not file.startswith(".")
         ]
-        found[entry] = sorted(files)
+        sizes = {os.path.relpath(file, folder): _size(file) for file in files}
+        found[entry] = dict(sorted(sizes.items()))
     return found
+
+
+def _size(file: str) -> int:
+    """Return the bytes of a file; of one that is not there, as a link to nowhere, none."""
+    try:
+        return os.stat(file).st_size
+    except OSError:
+        return -1
 
 
 def _walk(folder: Path) -> Iterator[tuple[str, list[str]]]:
@@ -233,7 +263,7 @@ def _leads_back(path: str, here: str) -> bool:
 
 
 def _empty_classes(
-    folder: Path, parts: dict[str, Path], found: dict[str, dict[str, list[str]]]
+    folder: Path, parts: dict[str, Path], found: dict[str, dict[str, _Files]]
 ) -> list[str]:
     mistakes = []
     for split, path in parts.items():
@@ -247,7 +277,7 @@ def _empty_classes(
 
 
 def _differing_classes(
-    parts: dict[str, Path], train: dict[str, list[str]], validation: dict[str, list[str]]
+    parts: dict[str, Path], train: dict[str, _Files], validation: dict[str, _Files]
 ) -> list[str]:
     if not train or not validation:
         return []
@@ -261,7 +291,7 @@ def _differing_classes(
     return [f"the classes differ ({len(train)} and {len(validation)}): {' and '.join(told)}"]
 
 
-def _file_images(folder: Path, classes: dict[str, list[str]]) -> FileImages:
+def _file_images(folder: Path, classes: dict[str, _Files]) -> FileImages:
     files = [file for names in classes.values() for file in names]
     targets = [index for index, names in enumerate(classes.values()) for _ in names]
     return FileImages(folder, tuple(files), tuple(targets))

@@ -14,9 +14,11 @@ from convscale.errors import InputError
 from convscale.files import write_whole
 from convscale.network.naming import NetworkLike
 from convscale.quantities import Resolution
+from convscale.training.fingerprint import Fingerprint
 from convscale.training.recipe import Recipe
 
 RUN = "run.json"
+_DIGEST = "images_digest"
 _VERSION = 1
 # Knobs that change nothing of what a run computes: it may go on with others.
 FREE = ("summary", "workers", "checkpoint_seconds", "checkpoint_steps", "broken_limit")
@@ -50,12 +52,13 @@ class TrainRequest:
     in_chans: int | None = None
     device: str | None = None
 
-    def identity(self, network: str, images: int) -> dict[str, Any]:
+    def identity(self, network: str, images: int, digest: str) -> dict[str, Any]:
         """Return what another run of the same would have in common with this, as JSON takes it.
 
         Args:
             network: The resolved name of the network.
             images: How many there are to train on: the order of all follows from it.
+            digest: What the images are known by, wherever they are.
         """
         recipe = self.recipe.as_document()
         resolution = self.resolution
@@ -63,14 +66,22 @@ class TrainRequest:
             "network": network,
             "data": self.data,
             "images": images,
+            _DIGEST: digest,
             "resolution": list(resolution) if isinstance(resolution, tuple) else resolution,
             "in_chans": self.in_chans,
             **{name: value for name, value in recipe.items() if name not in FREE},
         }
 
 
-def begin_or_go_on(folder: Path, identity: dict[str, Any]) -> None:
+def begin_or_go_on(
+    folder: Path, identity: dict[str, Any], images: Fingerprint | None = None
+) -> None:
     """Make the folder of a run, or find that the run in it is the one that is asked for.
+
+    Args:
+        folder: The folder of the run.
+        identity: What the run is known by.
+        images: What its images are known by, class by class, to say which have changed.
 
     Raises:
         InputError: If other things are there, or a run with other settings.
@@ -84,36 +95,54 @@ def begin_or_go_on(folder: Path, identity: dict[str, Any]) -> None:
         convscale.errors.InputError: The run in ... has other settings: lr is 0.1 there, not 0.2.
         Ask for the same to go on with it, or write the name of a new folder.
     """
-    found = _read(folder)
-    if found is None:
-        text = json.dumps({"schema_version": _VERSION, "asked": identity}, indent=1)
+    document = _read(folder)
+    if document is None:
+        known = {} if images is None else {"images": images.as_document()}
+        text = json.dumps({"schema_version": _VERSION, "asked": identity, **known}, indent=1)
         write_whole(folder / RUN, text + "\n")
         return
-    other = differences(found, identity)
-    if other:
+    told, changed = _told(document, identity, images)
+    if told or changed:
+        what = " and ".join(["settings"] * bool(told) + ["images"] * bool(changed))
         raise InputError(
-            f"The run in {folder} has other settings: {', '.join(other)}. Ask for the same to go "
-            "on with it, or write the name of a new folder."
+            f"The run in {folder} has other {what}: {', '.join([*told, *changed])}. Ask for the "
+            "same to go on with it, or write the name of a new folder."
         )
+
+
+def _told(
+    document: Mapping[str, Any], identity: Mapping[str, Any], images: Fingerprint | None
+) -> tuple[list[str], list[str]]:
+    """Say which settings differ, and which images of the same classes have changed."""
+    there, known = document["asked"], document.get("images", {})
+    if images is None or there.get(_DIGEST, identity[_DIGEST]) == identity[_DIGEST]:
+        return differences(there, identity), []
+    if not images.has_classes(known) and there["data"] != identity["data"]:
+        return differences(there, identity), []
+    of_images = {"images": identity["images"], _DIGEST: identity[_DIGEST]}
+    return differences({**there, **of_images}, identity), images.differences(known)
 
 
 def differences(found: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:
     """Say in what a run that was asked for before differs from one that is asked for now.
+
+    The same images may have another name.
 
     Example:
         >>> differences({"lr": 0.1, "ema": None}, {"lr": 0.1, "ema": 0.9})
         ['ema is null there, not 0.9']
     """
     now = json.loads(json.dumps(asked))
+    aside = {"data"} if found.get(_DIGEST, "") == now.get(_DIGEST) else {_DIGEST}
     return [
         f"{name} is {_shown(found.get(name))} there, not {_shown(now.get(name))}"
-        for name in sorted(found.keys() | now.keys())
+        for name in sorted((found.keys() | now.keys()) - aside)
         if found.get(name) != now.get(name)
     ]
 
 
 def _read(folder: Path) -> dict[str, Any] | None:
-    """Return what the run in a folder was asked for, None where nothing is there."""
+    """Return run.json of a folder, None where nothing is there."""
     path = folder / RUN
     if not path.is_file():
         if folder.exists() and not folder.is_dir():
@@ -125,12 +154,12 @@ def _read(folder: Path) -> dict[str, Any] | None:
         return None
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
-        found = document["asked"] if document["schema_version"] == _VERSION else None
+        known = document["schema_version"] == _VERSION and isinstance(document["asked"], dict)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path} cannot be read: {error!r}.") from error
-    if not isinstance(found, dict):
+    if not known:
         raise InputError(f"{path} is not of schema version {_VERSION}.")
-    return found
+    return dict(document)
 
 
 def _shown(value: object) -> str:

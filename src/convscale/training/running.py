@@ -71,7 +71,7 @@ def _result(setup: Setup, watch: Watch, wish: Wish) -> TrainResult:
         with processes.agreeing():
             if processes.is_first:
                 stack.enter_context(alone_in(files.folder))
-                begin_or_go_on(files.folder, setup.identity)
+                begin_or_go_on(files.folder, setup.identity, setup.data.fingerprint)
         _heed(wish, processes)
         checkpoint = shared_checkpoint(files.state, processes, warn=watch.on_note)
         return _trained(setup, checkpoint, watch, wish)

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from convscale.errors import InputError
 from convscale.quantities import sides
 from convscale.training.datasets import Data, read_data
 from convscale.training.loading import BrokenImages
@@ -20,6 +21,16 @@ from convscale.training.run_files import Files
 from convscale.training.seeding import Batches, Order, derived
 from convscale.training.subject import Subject, prepare
 from convscale.training.variants import check_precision
+
+
+def _check_shared(data: Data, processes: Processes) -> None:
+    """Refuse data of a process, perhaps on another machine, that are not those of the first."""
+    own = data.fingerprint.digest.encode()
+    if processes.shared(own if processes.is_first else None) != own:
+        raise InputError(
+            f"The images of {data.name} in process {processes.rank} are others than those in "
+            "process 0, by name or size. All processes need the same."
+        )
 
 
 @dataclass(frozen=True)
@@ -49,7 +60,8 @@ class Setup:
     @property
     def identity(self) -> dict[str, Any]:
         """What the run is known by when it goes on."""
-        return self.request.identity(self.subject.name, self.order.images)
+        known = self.data.fingerprint.digest
+        return self.request.identity(self.subject.name, self.order.images, known)
 
     def example(self, count: int) -> tuple[Tensor, Tensor]:
         """Return so many images and targets of the shape and kind that training has."""
@@ -89,6 +101,8 @@ def set_up(request: TrainRequest, processes: Processes) -> Setup:
         order = Order(len(data.train.targets), recipe.batch_size, recipe.epochs, recipe.seed)
         Batches(order, world=processes.world)  # refuses a batch that cannot be parted
         mix = make_mix(recipe, classes=classes, batch_size=recipe.batch_size // processes.world)
+    with processes.agreeing():
+        _check_shared(data, processes)
     return Setup(
         request=request,
         processes=processes,
