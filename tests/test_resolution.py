@@ -120,6 +120,11 @@ def test_all_axes_scale_with_the_size_told(strategy):
     assert budget.achieved.flops == pytest.approx(1e9, rel=0.03)
 
 
+def test_widths_of_tables_are_those_of_the_resolution_that_is_tried():
+    scaled = cs.scale("maxvit_tiny_tf_224", strategy="dWr", factor=2.0, weights=False)
+    assert scaled.ratio["flops"] == pytest.approx(2, rel=0.1)
+
+
 def test_networks_whose_tensors_know_no_size_are_not_told():
     assert not Sizing(from_timm("repvgg_a0", {}), 224).bound
     assert cs.scale("repvgg_a0", strategy="r", factor=2.0, weights=False).origin.options == {}

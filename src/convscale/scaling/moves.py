@@ -144,7 +144,9 @@ def resolution_moves(blueprint: Blueprint, found: Candidate) -> Iterator[Candida
             variant = blueprint.variant(found.variant.depths, resolution)
         except UnscalableNetworkError:
             continue  # the network does not run there; the other neighbour may do
-        yield replace(found, variant=variant, complexity=variant.complexity(found.widths))
+        widths = _carried(found, variant)
+        complexity = variant.complexity(widths)
+        yield replace(found, variant=variant, widths=widths, complexity=complexity)
 
 
 def last_blocks(blueprint: Blueprint, metric: str) -> tuple[float, ...]:
