@@ -19,7 +19,7 @@ from torch.utils._pytree import tree_leaves
 import convscale as cs
 from benchmarks.counting import NETWORKS, Fresh, Row, meta_counters, missed
 from convscale.errors import InputError
-from convscale.network.execution import Observer, run
+from convscale.network.execution import ForwardError, Observer, run
 
 
 def python_calls(work) -> int:
@@ -246,6 +246,8 @@ class _Results(Observer):
         torch.nn.LeakyReLU(inplace=True),
         torch.nn.ELU(),
         torch.nn.Mish(),
+        torch.nn.ReLU(inplace=True),
+        torch.nn.SiLU(inplace=True),
     ],
 )
 @pytest.mark.parametrize("transposed", [False, True])
@@ -279,3 +281,42 @@ def test_arithmetic_of_unlike_tensors_is_refused_on_the_meta_device_too(function
     inputs = torch.empty(1, 6, 2, 2, device="meta"), torch.empty(1, 4, 2, 2, device="meta")
     with pytest.raises(Exception, match="broadcast"):
         run(Net(), inputs)
+
+
+PRODUCTS = {
+    "mm": ((5, 3), (3, 4)),
+    "addmm": ((4,), (5, 3), (3, 4)),
+    "bmm": ((2, 5, 3), (2, 3, 4)),
+}
+
+
+class _Product(torch.nn.Module):
+    def __init__(self, function, transposed):
+        super().__init__()
+        self.function, self.transposed = function, transposed
+
+    def forward(self, *operands):
+        *more, right = operands
+        right = right.transpose(-1, -2) if self.transposed else right
+        return getattr(torch, self.function)(*more, right)
+
+
+@pytest.mark.parametrize("function", PRODUCTS)
+@pytest.mark.parametrize("transposed", [False, True])
+def test_products_that_are_made_directly_are_shaped_and_laid_as_pytorch_does(function, transposed):
+    *more, right = PRODUCTS[function]
+    shapes = (*more, (*right[:-2], right[-1], right[-2]) if transposed else right)
+    seen = {}
+    for device in ("cpu", "meta"):
+        results = _Results()
+        operands = tuple(torch.zeros(shape, device=device) for shape in shapes)
+        run(_Product(function, transposed), operands, results)
+        seen[device] = results.made
+    assert seen["meta"] == seen["cpu"]
+
+
+@pytest.mark.parametrize("function", PRODUCTS)
+def test_products_of_unlike_matrices_are_refused_on_the_meta_device_too(function):
+    operands = tuple(torch.zeros(shape, device="meta") for shape in PRODUCTS[function])
+    with pytest.raises(ForwardError):
+        run(_Product(function, True), operands)

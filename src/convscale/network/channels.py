@@ -66,9 +66,13 @@ class Channels:
         """Return which groups make up a set of units, and how often each stands in it."""
         known = self._known.get(id(units))
         if known is None:
-            groups, counts = np.unique(self.group_of_unit[units], return_counts=True)
-            times = counts // self.sizes[groups]
-            pairs = tuple(zip(groups.tolist(), times.tolist(), strict=True))
+            own = self.group_of_unit[units].reshape(-1)
+            if own.size and bool((own == own[0]).all()):  # as most are
+                pairs: Composition = ((int(own[0]), int(own.size // self.sizes[own[0]])),)
+            else:
+                groups, counts = np.unique(own, return_counts=True)
+                times = counts // self.sizes[groups]
+                pairs = tuple(zip(groups.tolist(), times.tolist(), strict=True))
             known = self._known[id(units)] = (units, pairs)
         return known[1]
 

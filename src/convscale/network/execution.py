@@ -97,7 +97,9 @@ _ALIKE = frozenset(
 
 
 # Those of them that write into their operand, which is their result.
-_WRITTEN = frozenset("hardswish_ hardsigmoid_ hardtanh_ leaky_relu_ elu_ mish_".split())
+_WRITTEN = frozenset(
+    "hardswish_ hardsigmoid_ hardtanh_ leaky_relu_ elu_ mish_ silu_ gelu_ relu_ sigmoid_".split()
+)
 _DIRECT = _ALIKE | _WRITTEN
 _PAIRS = frozenset(("add", "mul", "sub", "div"))
 
@@ -116,6 +118,28 @@ def _as_large(func: Any, args: tuple[Any, ...]) -> torch.Tensor | None:
     return blank_like(x) if fits else None
 
 
+_PRODUCTS = frozenset(("mm", "addmm", "bmm"))
+
+
+def _product(func: Any, args: tuple[Any, ...]) -> torch.Tensor | None:
+    """Return the result of a plain product of matrices of fitting shapes; None elsewhere."""
+    if func._opname not in _PRODUCTS or func._overloadname != "default":
+        return None
+    left, right = args[-2:]
+    if not all(isinstance(x, torch.Tensor) and x.is_meta for x in args):
+        return None
+    fits = left.ndim == right.ndim and left.shape[:-2] == right.shape[:-2]
+    if not fits or left.shape[-1] != right.shape[-2] or not left.is_floating_point():
+        return None
+    shape = (*left.shape[:-1], right.shape[-1])
+    if any(x.dtype != left.dtype for x in args) or any(
+        tuple(added.shape) not in (shape, shape[-1:]) for added in args[:-2]
+    ):
+        return None
+    made: torch.Tensor = left.new_empty(shape)
+    return made
+
+
 def _call(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Call an operator; on the meta device make the result of costly ones directly."""
     if func._opname in _DIRECT and func._overloadname == "default" and func.namespace == "aten":
@@ -131,8 +155,11 @@ def _call(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             return (result, x.new_empty(0), x.new_empty(0))
     elif func._opname in _LENIENT and func.namespace in ("aten", "torchvision"):
         _check_channels(args)
-    elif func.namespace == "aten" and (made := _as_large(func, args)) is not None:
-        return made
+    elif func.namespace == "aten":
+        made = _as_large(func, args)
+        made = _product(func, args) if made is None and not kwargs else made
+        if made is not None:
+            return made
     return func(*args, **kwargs)
 
 

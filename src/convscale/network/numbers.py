@@ -24,6 +24,7 @@ from convscale.network.holders import Keys, replaced, with_entry
 Index = int | str | Keys | None
 Watch = Callable[["Number", str, Any, bool], bool]
 
+_OTHERS = frozenset((bool, float, str, type(None)))
 _OPERATORS = {"+": add, "-": sub, "*": mul, "//": floordiv}
 
 
@@ -244,7 +245,7 @@ def install(module: nn.Module, watch: Watch | None = None) -> None:
     """
     for path, part in module.named_modules():
         for name, value in list(vars(part).items()):
-            if name.startswith("_") or isinstance(value, Number):
+            if type(value) in _OTHERS or name.startswith("_") or isinstance(value, Number):
                 continue
             found = _numbered(value, path, name, watch)
             if found is not value:

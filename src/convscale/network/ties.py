@@ -231,7 +231,7 @@ def classes_of(ties: Ties) -> Label:
         return np.arange(ties.units)
     left = np.concatenate([edge[0] for edge in ties.edges])
     right = np.concatenate([edge[1] for edge in ties.edges])
-    graph = coo_array((np.ones(len(left), dtype=bool), (left, right)), (ties.units, ties.units))
+    graph = coo_array((np.ones(len(left)), (left, right)), (ties.units, ties.units))
     classes: Label = connected_components(graph, directed=False)[1].astype(np.int64)
     return classes
 
@@ -246,21 +246,25 @@ def tensors_in(values: Any) -> list[torch.Tensor]:
         >>> len(tensors_in([torch.zeros(1), {"a": torch.zeros(1)}, 3]))
         2
     """
+    found: list[torch.Tensor] = []
+    _gather(values, found)
+    return found
+
+
+def _gather(values: Any, found: list[torch.Tensor]) -> None:
+    """Add the tensors in nested arguments to a list; it is asked at every call of an operator."""
     if isinstance(values, torch.Tensor):
-        return [values]
-    if type(values) in _PLAIN:
-        return []
+        found.append(values)
+        return
     if isinstance(values, dict):
         values = values.values()
-    elif (
-        not isinstance(values, list | tuple)
-        and is_dataclass(values)
-        and not isinstance(values, type)
-    ):
-        values = vars(values).values()
     elif not isinstance(values, list | tuple):
-        return []
-    return [tensor for value in values for tensor in tensors_in(value)]
+        if not is_dataclass(values) or isinstance(values, type):
+            return
+        values = vars(values).values()
+    for value in values:
+        if type(value) not in _PLAIN:
+            _gather(value, found)
 
 
 def channel_units(ties: Ties, tensor: torch.Tensor, dim: int) -> Label | None:

@@ -186,17 +186,18 @@ class _Recorder(Observer):
         if self._paused:
             return
         bound = bind(func, args, kwargs)
+        given, made = tensors_in(bound), tensors_in(output)
         self.script.append((path, func))
         self.ties.here = (path, f"{func.namespace}.{func._opname}")
         if self.untouched:
-            for tensor in tensors_in(bound):
+            for tensor in given:
                 self.untouched.pop(id(tensor), None)
         settle_merged(self.ties, func._opname, bound)
         rule = RULES.get(func._opname) if func.namespace == "aten" else None
         if rule is not None:
             rule(self.ties, func, bound, output)
         elif (
-            not (is_free(func) and not tensors_in(bound))
+            not (is_free(func) and not given)
             and not (func.namespace != "aten" and like_convolution(self.ties, bound, output))
             and not by_shape(self.ties, func, bound, output)
             and not self.aside
@@ -205,7 +206,7 @@ class _Recorder(Observer):
             self.opaque.append((path, f"{func.namespace}.{func._opname}"))
         if self._inside and func._opname in VIEWS:
             cut(self.ties, bound["self"], output)
-        self.ties.pass_on_product(tensors_in(bound), tensors_in(output))
+        self.ties.pass_on_product(given, made)
         self.scores.visit(self.ties, func._opname, bound, output)
         self._note_sizes(func._opname, bound, path)
         self.ties.here = None
