@@ -216,6 +216,14 @@ def test_a_run_that_ended_before_its_result_was_written_gets_it(tmp_path, nets, 
     assert json.loads((folder / "result.json").read_text()) == again
 
 
+def test_a_result_without_its_parts_is_refused_in_one_line(tmp_path, capsys):
+    (tmp_path / "result.json").write_text('{"schema_version": 1, "network": "n", "data": "digits"}')
+    assert refused(capsys, "eval", tmp_path) == (
+        f"convscale: {tmp_path}/result.json lacks finished, classes, evaluation, variant, recipe, "
+        "which every run writes."
+    )
+
+
 def test_the_table_of_epochs_grows_as_the_run_goes_on(tmp_path, nets, capsys, monkeypatch):
     folder, seen = tmp_path / "run", []
     on_epoch = Lines.on_epoch

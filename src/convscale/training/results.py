@@ -22,6 +22,8 @@ from convscale.training.recipe_files import write_recipe
 from convscale.training.transforms import crop_pct, norm
 
 RESULT, RECIPE = "result.json", "recipe.yaml"
+# What later commands read of it.
+_READ = ("network", "data", "finished", "classes", "evaluation", "variant", "recipe")
 _PACKAGES = ("convscale", "torch", "torchvision", "timm", "accelerate")
 
 
@@ -113,6 +115,9 @@ def read_result(folder: Path) -> dict[str, Any]:
         raise InputError(f"{path} cannot be read: {error}.") from error
     if not isinstance(document, dict) or document.get("schema_version") != 1:
         raise InputError(f"{path} is not of schema version 1.")
+    missing = [name for name in _READ if name not in document]
+    if missing:
+        raise InputError(f"{path} lacks {', '.join(missing)}, which every run writes.")
     return document
 
 
