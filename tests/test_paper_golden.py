@@ -175,7 +175,7 @@ def test_a_budget_is_solved_for_with_the_group_widths_of_the_networks_that_are_s
 def test_a_strategy_with_rules_of_its_own_is_refused(base, strategy, own, rounding):
     told = (
         f"Strategy {strategy!r} has rules of its own ({own}), which rounding {rounding!r} does "
-        "not follow. Leave the rounding out."
+        "not follow. Write --rounding nearest."
     )
     with pytest.raises(InputError, match=f"^{re.escape(told)}$"):
         cs.scale(base, strategy=strategy, rounding=rounding, weights=False)

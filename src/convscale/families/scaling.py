@@ -93,7 +93,7 @@ def check_rules(strategy: Strategy, rounding: str) -> None:
         >>> check_rules(parse_strategy("mobilenetv2@0.5"), "reference")
         Traceback (most recent call last):
         convscale.errors.InputError: Strategy 'mobilenetv2@0.5' has rules of its own
-        (head_at_least 1280), which rounding 'reference' does not follow. Leave the rounding out.
+        (head_at_least 1280), which rounding 'reference' does not follow. Write --rounding nearest.
     """
     rules, stages = strategy.rules, strategy.stage_depth if isinstance(strategy, Step) else ()
     own = {
@@ -106,7 +106,7 @@ def check_rules(strategy: Strategy, rounding: str) -> None:
     if told:
         raise InputError(
             f"Strategy {strategy.name!r} has rules of its own ({told}), which rounding "
-            f"{rounding!r} does not follow. Leave the rounding out."
+            f"{rounding!r} does not follow. Write --rounding nearest."
         )
 
 
