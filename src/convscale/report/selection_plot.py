@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from convscale.files import write_whole
-from convscale.quantities import format_count
-from convscale.report.exports import plot_form
-from convscale.report.look import COLOURS, log_axis, log_ticks
-from convscale.report.paper import rendered
-from convscale.selection.metrics import metric
+from convscale.report.look import COLOURS
+from convscale.report.points import MUTED, Plane, Points, title_of, write_plot
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from convscale.study.zoo_selection import ZooSelection
 
-_MUTED, _FITS, _FRONT, _CHOSEN = "#9aa5b1", COLOURS[0], COLOURS[2], COLOURS[1]
+_FITS, _FRONT, _CHOSEN = COLOURS[0], COLOURS[2], COLOURS[1]
 _ALPHA, _MANY = COLOURS[3], 300  # candidates from which on marks are smaller
-_KINDS = {  # by the order of drawing: what is drawn, its colour, symbols of plotly and matplotlib
-    "does not fit": (_MUTED, "circle-open", "o", 6),
-    "fits": (_FITS, "circle", "o", 6),
-    "chosen": (_CHOSEN, "star", "*", 15),
+_LOOKS: dict[str, dict[str, Any]] = {  # by the order of drawing
+    "does not fit": {"colour": MUTED, "symbol": "o", "filled": False, "size": 6},
+    "fits": {"colour": _FITS, "symbol": "o", "size": 6},
+    "chosen": {"colour": _CHOSEN, "symbol": "*", "size": 15},
 }
 
 
@@ -75,10 +72,7 @@ def write_selection_plot(found: ZooSelection, path: Path) -> Path:
         ...     write_selection_plot(found, Path(folder, "a.svg")).read_bytes()[:5]
         b'<?xml'
     """
-    form = plot_form(path)
-    if form == "html":
-        return write_whole(path, selection_page(found).to_html(include_plotlyjs=True))
-    return write_whole(path, rendered(selection_drawing(found), form))
+    return write_plot(path, lambda: selection_page(found), lambda: selection_drawing(found))
 
 
 def alpha_frame(found: ZooSelection) -> pd.DataFrame:
@@ -96,14 +90,30 @@ def alpha_frame(found: ZooSelection) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["alpha", "cost", "error"])
 
 
-def _smaller(frame: pd.DataFrame, kind: str) -> float:
-    """Return what marks are multiplied by where there are many."""
-    return 0.5 if len(frame) > _MANY and kind != "chosen" else 1.0
+def _plane(found: ZooSelection) -> Plane:
+    """Return the candidates by kind above the front, with the limits of the cost."""
+    own, frame = found.found, plot_frame(found)
+    across, up = _titles(found)
+    kinds = [(kind, frame[frame["kind"] == kind], look) for kind, look in _LOOKS.items()]
+    front = frame[frame["front"]]
+    drawn = [("Pareto front", front, {"colour": _FRONT, "line": "-", "steps": True}), *kinds]
+    points = [
+        Points(title, [*rows["cost"]], [*rows["error"]], [*rows["label"]], **look)
+        for title, rows, look in drawn
+    ]
+    if len(frame) > _MANY:
+        points = [replace(one, size=one.size / 2) if one.symbol == "o" else one for one in points]
+    limits = [one.limit for one in own.constraints if one.on == own.cost and one.sense == "<="]
+    return Plane(across, up, tuple(points), limits, log_up=not found.has_errors)
+
+
+def _titles(found: ZooSelection) -> tuple[str, str]:
+    return title_of(found.found.cost), found.found.objective.name
 
 
 def _alpha_panel(found: ZooSelection, curve: pd.DataFrame, axes: Any) -> None:
     """Draw error and cost of the best network of each α, under the same constraints."""
-    across, up = _axes(found)
+    across, up = _titles(found)
     axes.plot(curve["alpha"], curve["error"], color=_FITS, marker="o", markersize=4, label=up)
     axes.set(xlabel="α, the share of width", ylabel=up)
     other = axes.twinx()
@@ -124,7 +134,7 @@ def _alpha_panel(found: ZooSelection, curve: pd.DataFrame, axes: Any) -> None:
 
 def _alpha_traces(found: ZooSelection, figure: Any) -> None:
     """Add a panel below with error and cost of the best network of each α."""
-    curve, (across, up) = alpha_frame(found), _axes(found)
+    curve, (across, up) = alpha_frame(found), _titles(found)
     for name, column, axis, look in (
         (up, "error", "y2", {"color": _FITS}),
         (across, "cost", "y3", {"color": _ALPHA, "dash": "dash"}),
@@ -148,22 +158,6 @@ def _alpha_traces(found: ZooSelection, figure: Any) -> None:
     )
 
 
-def _limits(found: ZooSelection) -> list[float]:
-    own = found.found
-    return [one.limit for one in own.constraints if one.on == own.cost and one.sense == "<="]
-
-
-def _tick(value: float) -> str:
-    text = format_count(value)
-    return f"{value:g}" if value < 1000 else f"{float(text[:-1]):g}{text[-1]}"
-
-
-def _axes(found: ZooSelection) -> tuple[str, str]:
-    own = metric(found.found.cost)
-    unit = f" ({own.unit})" if own.unit.isalpha() and own.unit else ""
-    return f"{own.title}{unit}", found.found.objective.name
-
-
 def selection_page(found: ZooSelection) -> Any:
     """Draw a selection with plotly; the cost is logarithmic.
 
@@ -171,39 +165,7 @@ def selection_page(found: ZooSelection) -> Any:
         >>> callable(selection_page)
         True
     """
-    import plotly.graph_objects as go
-
-    frame, figure = plot_frame(found), go.Figure()
-    across, up = _axes(found)
-    front = frame[frame["front"]]
-    figure.add_trace(
-        go.Scatter(
-            x=front["cost"],
-            y=front["error"],
-            mode="lines",
-            line={"color": _FRONT, "shape": "hv"},
-            name="Pareto front",
-            hoverinfo="skip",
-        )
-    )
-    for kind, (colour, symbol, _, size) in _KINDS.items():
-        own = frame[frame["kind"] == kind]
-        figure.add_trace(
-            go.Scatter(
-                x=own["cost"],
-                y=own["error"],
-                mode="markers",
-                name=kind,
-                marker={"color": colour, "symbol": symbol, "size": size * _smaller(frame, kind)},
-                text=own["label"],
-                hovertemplate="%{text}<br>%{x:.4g}, %{y:.4g}<extra></extra>",
-            )
-        )
-    for limit in _limits(found):
-        figure.add_vline(x=limit, line={"color": "#1f2933", "dash": "dash", "width": 1})
-    log_axis(figure.update_xaxes, [*frame["cost"], *_limits(found)], _tick, title=across)
-    figure.update_yaxes(title_text=up, type="linear" if found.has_errors else "log")
-    figure.update_layout(template="plotly_white", height=560)
+    figure = _plane(found).page()
     if len(found.alpha_curve) > 1:
         _alpha_traces(found, figure)
     return figure
@@ -218,42 +180,11 @@ def selection_drawing(found: ZooSelection) -> Any:
     """
     from matplotlib.figure import Figure
 
-    frame = plot_frame(found)
-    across, up = _axes(found)
     curve = alpha_frame(found)
     panels = 1 + (len(curve) > 1)
     figure = Figure(figsize=(3.2 + 3.2 * panels, 4.4), layout="constrained")
     axes, *others = figure.subplots(1, panels, squeeze=False)[0]
     for other in others:
         _alpha_panel(found, curve, other)
-    front = frame[frame["front"]]
-    axes.step(
-        front["cost"], front["error"], where="post", color=_FRONT, label="Pareto front", zorder=4
-    )
-    for kind, (colour, _, symbol, size) in _KINDS.items():
-        own = frame[frame["kind"] == kind]
-        inside = "none" if kind == "does not fit" else colour
-        axes.scatter(
-            own["cost"],
-            own["error"],
-            s=4.0 * size * _smaller(frame, kind),
-            marker=symbol,
-            edgecolors=colour,
-            facecolors=inside,
-            linewidths=0.8,
-            label=kind,
-            zorder=5 if kind == "chosen" else 2,
-        )
-    for limit in _limits(found):
-        axes.axvline(limit, color="#1f2933", linestyle="--", linewidth=0.8)
-    axes.set(xscale="log", xlabel=across, ylabel=up)
-    if not found.has_errors:
-        axes.set_yscale("log")
-    ends = [*frame["cost"], *_limits(found)]
-    ticks = log_ticks(min(ends) / 1.25, max(ends) * 1.25)
-    axes.set_xticks(ticks, labels=[_tick(tick) for tick in ticks])
-    axes.set_xticks([], minor=True)
-    axes.grid(visible=True, color="#e4e7eb")
-    axes.set_axisbelow(True)
-    axes.legend(frameon=False, fontsize=8)
+    _plane(found).draw(axes)
     return figure

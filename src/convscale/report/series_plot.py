@@ -8,17 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from convscale.files import write_whole
-from convscale.quantities import format_count
-from convscale.report.exports import plot_form
-from convscale.report.look import COLOURS, log_axis, log_ticks
-from convscale.report.paper import rendered
-from convscale.selection.metrics import metric
+from convscale.report.look import COLOURS
+from convscale.report.points import MUTED, Plane, Points, title_of, write_plot
 
 if TYPE_CHECKING:
     from convscale.study.network_series import NetworkSeries
 
-_MUTED, _LIMIT = "#9aa5b1", "#1f2933"
 _OWN, _SERIES = "own choice of each budget", "series"
 
 
@@ -37,11 +32,7 @@ class _Axes:
         budget, own = found.choice.budgets[0].on, found.choice.own[0]
         up = "error" if found.has_errors else "flops"
         across = own.cost if budget == up else budget
-        about = metric(across)
-        unit = f" ({about.unit})" if about.unit.isalpha() else ""
-        return cls(
-            across, up, f"{about.title}{unit}", own.objective.name, log_up=not found.has_errors
-        )
+        return cls(across, up, title_of(across), own.objective.name, log_up=not found.has_errors)
 
 
 def series_plot_frame(found: NetworkSeries) -> pd.DataFrame:
@@ -84,26 +75,38 @@ def write_series_plot(found: NetworkSeries, path: Path) -> Path:
         ...     write_series_plot(found, Path(folder, "a.svg")).read_bytes()[:5]
         b'<?xml'
     """
-    form = plot_form(path)
-    if form == "html":
-        return write_whole(path, series_page(found).to_html(include_plotlyjs=True))
-    return write_whole(path, rendered(series_drawing(found), form))
+    return write_plot(path, lambda: series_page(found), lambda: series_drawing(found))
 
 
-def _kinds(found: NetworkSeries, frame: pd.DataFrame) -> list[tuple[str, str, pd.DataFrame]]:
-    """Return what is drawn in its order, with its title and its rows."""
-    title = f"series of {found.strategy}"
-    kinds = [("candidate", "candidates"), (_OWN, _OWN), (_SERIES, title)]
-    return [
-        (kind, shown, frame[frame["kind"] == kind])
-        for kind, shown in kinds
-        if (frame["kind"] == kind).any()
+_LOOKS: dict[str, dict[str, Any]] = {  # by the order of drawing
+    "candidate": {"colour": MUTED, "symbol": "o", "size": 4},
+    _OWN: {"colour": COLOURS[2], "symbol": "D", "filled": False, "size": 10, "line": ":"},
+    _SERIES: {"colour": COLOURS[1], "symbol": "*", "size": 13, "line": "-"},
+}
+
+
+def _plane(found: NetworkSeries) -> Plane:
+    """Return candidates, own choices and the series, with the budgets as limits."""
+    axes, frame = _Axes.of(found), series_plot_frame(found)
+    titles = {"candidate": "candidates", _SERIES: f"series of {found.strategy}"}
+    points = [
+        Points(
+            titles.get(kind, kind), [*own["across"]], [*own["up"]], [*own["label"]], **_LOOKS[kind]
+        )
+        for kind in _LOOKS
+        for own in [frame[frame["kind"] == kind]]
+        if len(own)
     ]
-
-
-def _tick(value: float) -> str:
-    text = format_count(value)
-    return f"{value:g}" if value < 1000 else f"{float(text[:-1]):g}{text[-1]}"
+    limits = [one.limit for one in found.choice.budgets]
+    upright = found.choice.budgets[0].on == axes.up
+    return Plane(
+        axes.title_across,
+        axes.title_up,
+        tuple(points),
+        () if upright else limits,
+        limits if upright else (),
+        log_up=axes.log_up,
+    )
 
 
 def series_page(found: NetworkSeries) -> Any:
@@ -113,47 +116,7 @@ def series_page(found: NetworkSeries) -> Any:
         >>> callable(series_page)
         True
     """
-    import plotly.graph_objects as go
-
-    axes, frame, figure = _Axes.of(found), series_plot_frame(found), go.Figure()
-    looks = {
-        "candidate": {"mode": "markers", "marker": {"color": _MUTED, "size": 5}},
-        _OWN: {
-            "mode": "lines+markers",
-            "line": {"color": COLOURS[2], "dash": "dot"},
-            "marker": {"symbol": "diamond-open", "size": 11},
-        },
-        _SERIES: {
-            "mode": "lines+markers",
-            "line": {"color": COLOURS[1]},
-            "marker": {"symbol": "star", "size": 12},
-        },
-    }
-    for kind, title, own in _kinds(found, frame):
-        figure.add_trace(
-            go.Scatter(
-                x=own["across"],
-                y=own["up"],
-                name=title,
-                text=own["label"],
-                hovertemplate="%{text}<br>%{x:.4g}, %{y:.4g}<extra></extra>",
-                **looks[kind],
-            )
-        )
-    limits = [one.limit for one in found.choice.budgets]
-    line = {"color": _LIMIT, "dash": "dash", "width": 1}
-    for limit in limits:
-        if found.choice.budgets[0].on == axes.up:
-            figure.add_hline(y=limit, line=line)
-        else:
-            figure.add_vline(x=limit, line=line)
-    across = [] if found.choice.budgets[0].on == axes.up else limits
-    log_axis(figure.update_xaxes, [*frame["across"], *across], _tick, title=axes.title_across)
-    if axes.log_up:
-        log_axis(figure.update_yaxes, [*frame["up"]], _tick, title=axes.title_up)
-    else:
-        figure.update_yaxes(title_text=axes.title_up)
-    return figure.update_layout(template="plotly_white", height=560)
+    return _plane(found).page()
 
 
 def series_drawing(found: NetworkSeries) -> Any:
@@ -165,37 +128,6 @@ def series_drawing(found: NetworkSeries) -> Any:
     """
     from matplotlib.figure import Figure
 
-    axes, frame = _Axes.of(found), series_plot_frame(found)
     figure = Figure(figsize=(6.4, 4.4), layout="constrained")
-    plot = figure.subplots()
-    looks: dict[str, dict[str, Any]] = {
-        "candidate": {"linestyle": "", "marker": "o", "markersize": 2.5, "color": _MUTED},
-        _OWN: {
-            "linestyle": ":",
-            "marker": "D",
-            "markersize": 8,
-            "markerfacecolor": "none",
-            "color": COLOURS[2],
-        },
-        _SERIES: {"linestyle": "-", "marker": "*", "markersize": 10, "color": COLOURS[1]},
-    }
-    for kind, title, own in _kinds(found, frame):
-        plot.plot(own["across"], own["up"], label=title, **looks[kind])
-    for budget in found.choice.budgets:
-        line = plot.axhline if budget.on == axes.up else plot.axvline
-        line(budget.limit, color=_LIMIT, linestyle="--", linewidth=0.8)
-    plot.set(xscale="log", xlabel=axes.title_across, ylabel=axes.title_up)
-    _ticks(plot.set_xticks, frame["across"])
-    if axes.log_up:
-        plot.set_yscale("log")
-        _ticks(plot.set_yticks, frame["up"])
-    plot.grid(visible=True, color="#e4e7eb")
-    plot.set_axisbelow(True)
-    plot.legend(frameon=False, fontsize=8)
+    _plane(found).draw(figure.subplots())
     return figure
-
-
-def _ticks(setting: Any, values: pd.Series[float]) -> None:
-    ticks = log_ticks(float(values.min()) / 1.25, float(values.max()) * 1.25)
-    setting(ticks, labels=[_tick(tick) for tick in ticks])
-    setting([], minor=True)
