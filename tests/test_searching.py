@@ -315,3 +315,39 @@ def test_the_options_stand_in_the_signature():
 def test_an_option_that_is_none_is_refused_with_the_nearest():
     with pytest.raises(TypeError, match=r"There is no option 'limit'\. Did you mean 'limits'\?"):
         cs.select("RegNetY-4.0GF", limit=["flops<=8G"])
+
+
+TRIALS = "network,err\n"
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        ("resnet34@w:1,24\nresnet34@w:2,22\nresnet34@w:4,21\n", "No trial is of resnet10t: the"),
+        ("resnet10t@w:1,30\nresnet10t@w:2,\nresnet10t@w:4,25\n", "1 of 3 trials have no err, and"),
+        ("resnet10t@w:1,30\nresnet10t@w:1,30.1\n", "The law is fitted to 1 network alone: how"),
+        ("resnet10t@w:1,30\nresnet10t@w:2,28\n", "The law is fitted to 2 networks alone: how"),
+    ],
+)
+def test_trials_that_tell_little_are_said_so(tmp_path, lines, said):
+    table = tmp_path / "trials.csv"
+    table.write_text(TRIALS + lines)
+    asked = {"table": table, "error": "err", "law": True, "limits": ["flops<=1G"], **FEW}
+    found = cs.select("resnet10t", resolution=64, **asked)
+    assert any(note.startswith(said) for note in found.notes)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("0", "The confidence is 0; it must be at least 0.5"),
+        ("-0.1", "The confidence is -0.1; it must be at least 0.5"),
+        ("1", "The confidence is 1; it must be at least 0.5"),
+        ("nan", "The confidence is nan; it must be at least 0.5"),
+        ("x", "Cannot read 'x' as a confidence. Write 0.9 or 90%."),
+    ],
+)
+def test_a_confidence_that_is_none_is_refused(text, said, capsys):
+    words = ["select", "RegNetX-400MF", "--latency", "20ms", "--profile", GPU, "--confidence", text]
+    assert run(words) == 2
+    assert said in capsys.readouterr().err

@@ -214,13 +214,24 @@ class Times:
 
     def read(self) -> SelectOptions:
         """Return what the library takes."""
-        level = self.confidence
         return {
             "profile": self.profile,
             "batch_size": whole_number(self.batch_size, what="batch size"),
-            "confidence": None if level is None else share(level, what="confidence"),
+            "confidence": None if self.confidence is None else _probability(self.confidence),
             "cost": self.cost,
         }
+
+
+def _probability(text: str) -> float:
+    """Read a confidence, as a share or in per cent."""
+    from convscale.selection.confidence import check_confidence
+
+    given = text.strip()
+    try:
+        value = float(given.removesuffix("%")) / (100 if given.endswith("%") else 1)
+    except ValueError:
+        raise InputError(f"Cannot read {text!r} as a confidence. Write 0.9 or 90%.") from None
+    return check_confidence(value)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from convscale.errors import InputError
 from convscale.prediction.prediction import Prediction
 from convscale.prediction.profile import Profile
-from convscale.quantities import check_positive
 
 
 @dataclass(frozen=True)
@@ -80,10 +79,9 @@ def check_confidence(confidence: float) -> float:
         >>> check_confidence(0.9)
         0.9
     """
-    value = check_positive(confidence, what="confidence")
-    if not 0.5 <= value < 1:
+    if not 0.5 <= confidence < 1:
         raise InputError(
-            f"The confidence is {value:g}; it must be at least 0.5 (the prediction itself) and "
-            "below 1. Write 0.9."
+            f"The confidence is {confidence:g}; it must be at least 0.5 (the prediction itself) "
+            "and below 1. Write 0.9."
         )
-    return value
+    return float(confidence)

@@ -28,7 +28,7 @@ from convscale.study.table_candidates import (
     note_on_left_out,
     notes_of_table,
 )
-from convscale.study.trial_law import law_of_trials
+from convscale.study.trial_law import law_of_trials, notes_on_trials
 from convscale.study.zoo_selection import ZooSelection
 
 if TYPE_CHECKING:
@@ -181,7 +181,8 @@ def _errors_of_bases(request: Request) -> ErrorModel:
     trials, costs, left_out = costed_rows(asked.plan(), request.progress)
     assert request.columns.error is not None
     law = law_of_trials(trials, costs, request.columns.error, several=len(request.bases) > 1)
-    return ErrorModel(law, note_on_left_out(left_out), frozenset(("acts",)))
+    own = notes_on_trials(trials, request.columns.error, request.bases)
+    return ErrorModel(law, (*own, *note_on_left_out(left_out)), frozenset(("acts",)))
 
 
 def _from_table(request: Request, candidates: Candidates) -> ZooSelection:

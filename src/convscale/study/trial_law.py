@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from math import isnan, nan
 
 from convscale.errors import InputError
-from convscale.network.naming import split_scaled
+from convscale.network.naming import NetworkLike, split_scaled
 from convscale.selection.search_law import SearchLaw, fit_search_law
 from convscale.strategy import Step, parse_strategy
 from convscale.strategy.notation import named_strategies
 from convscale.study.costed import Costs
 from convscale.study.scaled_source import Source
 from convscale.study.zoo_selection import Entry
+
+_FEW = 3  # trials below which a law of three parameters is said to know little
 
 
 def law_of_trials(
@@ -47,6 +49,44 @@ def law_of_trials(
         return fit_search_law(series, acts, errors, name=name)
 
     return fit
+
+
+def notes_on_trials(
+    entries: Sequence[Entry], name: str, bases: Sequence[NetworkLike]
+) -> Iterator[str]:
+    """Say where trials tell less than they seem to: others' networks, empty cells, few of them.
+
+    Args:
+        entries: The trials.
+        name: What the error is.
+        bases: The networks that are scaled.
+
+    Example:
+        >>> from convscale.selection.zoo import ZooRow
+        >>> trial = Entry(ZooRow(2, "resnet34", error=24.0), "timm:resnet34", 224)
+        >>> next(notes_on_trials([trial], "top1_err", ["resnet18"]))
+        'No trial is of resnet18: the law is that of other networks (timm:resnet34).'
+    """
+    roots = {_root(entry.network) for entry in entries}
+    asked = [base for base in bases if isinstance(base, str)]
+    known = {_plain(root) for root in roots}
+    if len(asked) == len(bases) and not any(
+        known & {base, _plain(base), _plain(f"timm:{base}")} for base in asked
+    ):
+        yield (
+            f"No trial is of {' or '.join(asked)}: the law is that of other networks "
+            f"({', '.join(sorted(roots)[:3])})."
+        )
+    held = [entry for entry in entries if entry.row is not None and not isnan(entry.row.error)]
+    empty = len(entries) - len(held)
+    if empty:
+        yield f"{empty} of {len(entries)} trials have no {name}, and tell the law nothing."
+    told = len({(entry.network, str(entry.resolution)) for entry in held})
+    if 0 < told < _FEW:
+        yield (
+            f"The law is fitted to {told} network{'s' if told > 1 else ''} alone: how the error "
+            f"falls with acts is a guess. Give {_FEW} or more that differ in size."
+        )
 
 
 def _root(network: str) -> str:
