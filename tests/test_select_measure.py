@@ -361,6 +361,27 @@ def test_a_series_is_searched_again_for_what_keeps_its_budgets_here(timed):
     assert list(found.frame()["measured_ms"]) == [one.measured_ms for one in told.members]
 
 
+def test_each_budget_of_a_series_has_a_correction_of_its_own(timed):
+    # small networks take as long as they are predicted to, large ones three times as long
+    times = slower_than_borrowed(1)
+    base = times("RegNetY-400MF")
+    timed(lambda name: times(name) * (3 if times(name) > base else 1))
+    budgets = [f"latency<={by * base}ms" for by in (0.5, 6)]
+    profile = "i7-12700h-fp32-compiled"
+    asked = {"strategies": ["w", "dWr"], "candidates": 60, "profile": profile}
+    found = cs.select_series("RegNetY-400MF", budgets=budgets, measure=1, **asked)
+    told = found.measured
+    small, large = told.ratios
+    assert small == pytest.approx(1, rel=0.04)
+    assert large == pytest.approx(3 * 1.03, rel=0.01)
+    for budget, one in zip(found.choice.budgets, told.members, strict=True):
+        assert 0.7 * budget.limit < one.measured_ms <= budget.limit
+    assert any("for each budget (1 for" in note for note in told.notes)
+    # a number for both would have left the smaller budget to a network of a third of its time
+    plain = cs.select_series("RegNetY-400MF", budgets=budgets, **asked)
+    assert times(found.members[0].network) > 0.9 * times(plain.members[0].network)
+
+
 def test_budget_errors_of_the_search_come_before_measuring(zoo):
     with pytest.raises(BudgetError, match="None of 5 candidates keeps"):
         cs.select(

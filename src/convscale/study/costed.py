@@ -15,12 +15,14 @@ from convscale.prediction.profile import Profile
 from convscale.prediction.schedule import Schedule, Times
 from convscale.quantities import Resolution, sides
 from convscale.selection.confidence import one_sided
+from convscale.study.correction import Correction
 
 COUNTED = frozenset(("flops", "params", "acts", "width_multiple", "download_bytes"))
 PREDICTED = frozenset(("latency_ms", "images_per_second"))
 REMEMBERED = frozenset(("memory_bytes", "training_memory_bytes"))
 TRAINED = frozenset(("training_h", "energy_kwh"))
 RECORDED = COUNTED | PREDICTED | TRAINED  # what the operators tell
+_AS_PREDICTED = Correction()
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,7 @@ class Conditions:
         optimizer: Of the training whose memory is asked for.
         precision: Of the memory.
         schedule: The training whose time and energy are asked for.
+        correction: What predicted latencies are taken to be.
 
     Example:
         >>> Conditions(batch_size=64).confidence
@@ -48,6 +51,7 @@ class Conditions:
     optimizer: str = "sgd"
     precision: str | None = None
     schedule: Schedule | None = None
+    correction: Correction = _AS_PREDICTED
 
 
 @dataclass(frozen=True)
@@ -216,10 +220,11 @@ def _predicted(
         batch_size=how.batch_size,
         coverage=side.coverage,
     )
-    upper = side.of(told)
+    by = float(how.correction.ratio(told.latency_ms))
+    middle, upper = by * told.latency_ms, by * side.of(told)
     rate = 1e3 * how.batch_size
     return (
-        {"latency_ms": told.latency_ms, "images_per_second": rate / told.latency_ms},
+        {"latency_ms": middle, "images_per_second": rate / middle},
         {"latency_ms": upper, "images_per_second": rate / upper},
         told.notes,
     )

@@ -11,6 +11,7 @@ from convscale.errors import BudgetError, ConvscaleError
 from convscale.runtime import Measurement, Outcome, Setting, check_setting
 from convscale.selection.constraints import Constraint
 from convscale.selection.series import Line, equals
+from convscale.study.correction import Correction
 from convscale.study.finalists import key_of
 from convscale.study.finals import Finals
 from convscale.study.measured import Finalist
@@ -30,7 +31,7 @@ from convscale.study.zoo_selection import Entry
 
 _BATCHES = 3  # how often series are looked for, if none keeps all budgets
 
-ChooseSeries = Callable[[float], NetworkSeries]
+ChooseSeries = Callable[[Correction], NetworkSeries]
 
 
 def choose_measured_series(
@@ -40,10 +41,11 @@ def choose_measured_series(
     """Measure the networks of the best series, and take the best that keeps all budgets so.
 
     Of series that are equal within the uncertainty that with the fastest networks is taken. Where
-    none keeps all budgets, predictions are corrected by what misses most, and others are tried.
+    none keeps all budgets, predictions are corrected by what was measured for each budget, and
+    others are tried.
 
     Args:
-        choose: Makes the choice with predicted times multiplied by a number.
+        choose: Makes the choice with predicted times corrected.
         request: What was asked for, with how many series are measured, and how.
 
     Raises:
@@ -54,30 +56,63 @@ def choose_measured_series(
     assert finals is not None
     setting, note = setting_of(request.how, finals, borrowed)
     check_setting(setting)
-    ratio, nearest = 1.0, ""
+    correction, nearest = Correction(), ""
     for _ in range(_BATCHES):
         try:
-            found = choose(ratio)
+            found = choose(correction)
         except BudgetError as error:
             raise BudgetError(f"{nearest} {error.line}".strip()) from error
         lines = list(_candidates(found))[: finals.count]
         entries = [one for _, own in lines for one in own]
         outcomes = _outcomes(entries, setting, finals, request.progress)
-        told = [_line(found, line, entries, outcomes, limits, ratio) for line, entries in lines]
+        told = [_line(found, one, own, outcomes, limits, correction) for one, own in lines]
         row = _decided(found, lines, told)
         if row is not None:
-            all_notes = _notes(told, limits, note, ratio, finals)
-            known = MeasuredSeries(
-                tuple(told), row, request.how.batch_size, ratio, all_notes, borrowed
-            )
+            by = tuple(_ratio(one, correction) for one in told[row].members)
+            notes = (*_on_budgets(found, by), *_notes(told, limits, note, finals))
+            batch = request.how.batch_size
+            known = MeasuredSeries(tuple(told), row, batch, by, notes, borrowed)
             return _taken(found, lines[row], known)
         nearest = _nearest(told)
-        beyond = [one.ratio for one in told[0].members if one is not None and one.missed]
-        ratios = [one for one in beyond if one is not None]
-        if not ratios:
+        learned = [one for one in told[0].members if one is not None and one.ratio is not None]
+        if not any(one.missed for one in learned):
             break
-        ratio = SPARE * max(*ratios, ratio)
+        correction = Correction.of(_taken_to_be(one, correction) for one in learned)
     raise BudgetError(nearest)
+
+
+def _ratio(one: Finalist | None, correction: Correction) -> float:
+    """Return by what the prediction of a network was multiplied when it was looked for."""
+    known = None if one is None else one.predicted_ms
+    return 1.0 if known is None else float(correction.ratio(known))
+
+
+def _taken_to_be(one: Finalist, before: Correction) -> tuple[float, float]:
+    """Return what must be predicted of a network in its place, and what that is taken to be.
+
+    It was found because it was taken to keep the budget: what takes its place is taken to be as
+    long, by its own ratio. Where it missed the budget, that is what was measured and some spare;
+    where it kept it no more than before.
+    """
+    predicted, ratio = one.predicted_ms, one.ratio
+    assert predicted is not None
+    assert ratio is not None
+    known = _ratio(one, before)
+    by = SPARE * max(ratio, known) if one.missed else min(SPARE * ratio, known)
+    taken = known * predicted
+    return taken / by, taken
+
+
+def _on_budgets(found: NetworkSeries, ratios: Sequence[float]) -> Iterator[str]:
+    """Say by what predictions were corrected for each budget."""
+    if all(one == 1 for one in ratios):
+        return
+    own = zip(found.choice.budgets, ratios, strict=True)
+    told = ", ".join(f"{ratio:.3g} for {one.metric.show(one.limit)}" for one, ratio in own)
+    yield (
+        "No series kept all budgets at first: predictions were multiplied by what was measured "
+        f"for each budget ({told}), and the next ones were measured."
+    )
 
 
 def _candidates(found: NetworkSeries) -> Iterator[tuple[Line | None, tuple[Entry, ...]]]:
@@ -107,7 +142,7 @@ def _line(
     entries: Sequence[Entry],
     outcomes: dict[object, Outcome | str],
     limits: Sequence[Constraint],
-    ratio: float,
+    correction: Correction,
 ) -> MeasuredLine:
     choice = found.choice
     places = choice.places if line is None else line.places
@@ -118,7 +153,8 @@ def _line(
             made.append(None)
             continue
         times = own.pool.values.get("latency_ms")
-        known = None if times is None or np.isnan(times[place]) else float(times[place]) / ratio
+        given = np.nan if times is None else float(times[place])
+        known = None if np.isnan(given) else correction.predicted(given)
         held = (*limits, choice.budgets[at])
         missed = missed_limits(outcome, held) if isinstance(outcome, Measurement) else ()
         shown = own.objective.show(float(own.estimate.error[place]))
@@ -163,12 +199,11 @@ def _notes(
     told: Sequence[MeasuredLine],
     limits: Sequence[Constraint],
     note: str | None,
-    ratio: float,
     finals: Finals,
 ) -> tuple[str, ...]:
     batch = [one for line in told for one in line.members if one is not None]
     skipped = list(dict.fromkeys(why for line in told for why in line.failed))
-    own = measuring_notes(batch, limits, note, skipped, ratio, finals.rounds)
+    own = measuring_notes(batch, limits, note, skipped, 1.0, finals.rounds)
     return tuple(dict.fromkeys(own))
 
 

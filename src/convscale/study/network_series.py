@@ -60,7 +60,8 @@ class MeasuredSeries:
         lines: The series, the best by prediction first.
         chosen: The place of the one that was taken.
         batch_size: Images in a pass.
-        ratio: By what predictions were multiplied when it was looked for; 1 at first.
+        ratios: For each budget by what predictions were multiplied when it was looked for; 1 at
+            first.
         notes: What there is to mind.
         borrowed: The profile by which series were looked for, where none was given.
 
@@ -72,9 +73,14 @@ class MeasuredSeries:
     lines: tuple[MeasuredLine, ...]
     chosen: int
     batch_size: int
-    ratio: float = 1.0
+    ratios: tuple[float, ...] = ()
     notes: tuple[str, ...] = ()
     borrowed: Borrowed | None = None
+
+    @property
+    def ratio(self) -> float:
+        """The largest of these numbers."""
+        return max(self.ratios, default=1.0)
 
     @property
     def changed(self) -> bool:
@@ -129,6 +135,7 @@ class MeasuredSeries:
             "by_prediction": self.lines[0].name or None,
             "changed": self.changed,
             "corrected_by": self.ratio,
+            "corrected_by_budget": list(self.ratios),
             **borrowed_document(self.borrowed),
             "batch_size": self.batch_size,
             "conditions": self.conditions.as_document(),

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Unpack
 
-from convscale.prediction.rescaled import rescaled
 from convscale.selection.budgets import parse_budgets
 from convscale.selection.constraints import Constraint
 from convscale.selection.objective import NEAR_FLOPS, FlopsStandIn
@@ -15,6 +14,7 @@ from convscale.selection.series import ordered_budgets
 from convscale.selection.series import select_series as series_from
 from convscale.study.asked import Limit, SelectOptions, spelled_out
 from convscale.study.borrowed import with_profile
+from convscale.study.correction import Correction
 from convscale.study.measured_choice import Choose, choose_measured
 from convscale.study.measured_series import ChooseSeries, choose_measured_series
 from convscale.study.network_series import NetworkSeries
@@ -130,16 +130,18 @@ def select_series(
     ordered = tuple(ordered_budgets(parse_budgets(budgets), request.limits))
     request = with_profile(request, ordered)
     choose = _choosing_series(request, ordered)
-    return choose(1.0) if request.finals is None else choose_measured_series(choose, request)
+    if request.finals is None:
+        return choose(Correction())
+    return choose_measured_series(choose, request)
 
 
 def _choosing_series(request: Request, budgets: tuple[Constraint, ...]) -> ChooseSeries:
-    """Return what chooses a series with predicted times multiplied by a number."""
+    """Return what chooses a series with predicted times corrected."""
     if not request.bases:
         candidates = candidates_of(request.plan(budgets[0]), request.uncertainty, request.progress)
-        return lambda ratio: _series_of_table(request, budgets, _slower(candidates, ratio))
+        return lambda by: _series_of_table(request, budgets, _slower(candidates, by))
     errors = _errors_of_bases(request)
-    return lambda ratio: search_series(_corrected(request, ratio), budgets, errors)
+    return lambda by: search_series(_corrected(request, by), budgets, errors)
 
 
 def _choosing(request: Request) -> Choose:
@@ -147,23 +149,23 @@ def _choosing(request: Request) -> Choose:
     if not request.bases:
         plan = request.plan()
         candidates = candidates_of(plan, request.uncertainty, request.progress)
-        return lambda ratio: _from_table(request, _slower(candidates, ratio))
+        return lambda ratio: _from_table(request, _slower(candidates, Correction.by(ratio)))
     errors = _errors_of_bases(request)
-    return lambda ratio: search_networks(_corrected(request, ratio), errors)
+    return lambda ratio: search_networks(_corrected(request, Correction.by(ratio)), errors)
 
 
-def _corrected(request: Request, ratio: float) -> Request:
-    """Return a request by which latencies are predicted to be so many times as long."""
-    how = request.how
-    if how.profile is None:
-        return request
-    return replace(request, how=replace(how, profile=rescaled(how.profile, ratio)))
+def _corrected(request: Request, correction: Correction) -> Request:
+    """Return a request by which latencies are taken to be what a correction says."""
+    return replace(request, how=replace(request.how, correction=correction))
 
 
-def _slower(candidates: Candidates, ratio: float) -> Candidates:
-    """Return candidates of which all latencies are so many times as long."""
-    by = {"latency_ms": ratio, "images_per_second": 1 / ratio}
+def _slower(candidates: Candidates, correction: Correction) -> Candidates:
+    """Return candidates of which all latencies are what a correction says."""
     pool, entries, objective, left_out = candidates
+    if "latency_ms" not in pool.values:
+        return candidates
+    ratio = correction.ratio(pool.values["latency_ms"])
+    by = {"latency_ms": ratio, "images_per_second": 1 / ratio}
     values, bounds = (
         {name: column * by.get(name, 1.0) for name, column in columns.items()}
         for columns in (pool.values, pool.bounds)
