@@ -106,7 +106,7 @@ class Plane:
         log_up: Whether the axis up is logarithmic too.
 
     Example:
-        >>> plane = Plane("latency (ms)", "error", (Points("fits", [1.0], [2.0], ["a"], "red"),))
+        >>> plane = Plane("latency (ms)", "error", (Points("a", [1.0], [2.0], ["a"], "red", "o"),))
         >>> plane.page().layout.xaxis.title.text
         'latency (ms)'
     """
