@@ -7,7 +7,7 @@ the call tell what it multiplies, reads and writes at other widths, and nothing 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
@@ -106,10 +106,35 @@ class SizedCall:
             bytes_read=sum(read.values()),
             bytes_written=sum(written),
             weight_bytes=sum(size for place, size in read.items() if place in self.weights),
-            input_shapes=tuple([shapes[at] for at in self.operands]),
+            input_shapes=tuple([shapes[at] for at in self.operands if 0 not in shapes[at]]),
             output_shapes=tuple([shapes[at] for at in self.results]),
         )
         return new if self.bound is None else self._multiplied(new, shapes)
+
+    def again(
+        self, call: OperatorCall, moved: Moved, parameters: Mapping[int, torch.Tensor]
+    ) -> tuple[SizedCall, tuple[torch.Tensor, ...]] | None:
+        """Return this call as it was made in another run, and its tensors there.
+
+        None where it is another.
+
+        Args:
+            call: The call in the other run.
+            moved: Its tensors there.
+            parameters: The parameters there, by identity.
+        """
+        places = _Places()
+        found = _sized_call(call, moved, places, parameters)
+        same = (self.func is found.func and self.call.path == call.path) and all(
+            getattr(self, name) == getattr(found, name)
+            for name in ("operands", "results", "params", "read", "weights")
+        )
+        tensors = tuple(places.tensors)
+        return (found, tensors) if same and self.call.sources == call.sources else None
+
+    def with_tensors(self, tensors: tuple[Sized, ...]) -> SizedCall:
+        """Return this call with the sizes of its tensors."""
+        return replace(self, tensors=tensors)
 
     def _bytes(self, at: int, shapes: Sequence[tuple[int, ...]], first: int) -> int:
         tensor = self.tensors[at]
@@ -157,26 +182,58 @@ class SizedCalls:
         self.calls = tuple(calls)
         self._widths, self._channels = tuple(widths), channels
 
-    def at(self, sizes: Sizes) -> list[OperatorCall] | None:
+    @cached_property
+    def base(self) -> list[int]:
+        """The widths of the run."""
+        return [len(units) for units in self._widths]
+
+    def reshaped(self, calls: Sequence[SizedCall]) -> SizedCalls:
+        """Return the calls of the same network at another resolution, with the same widths.
+
+        Args:
+            calls: The calls there.
+        """
+        found = SizedCalls(calls, self._widths, self._channels)
+        found.__dict__["_matrix"] = self._matrix
+        return found
+
+    def is_like(self, other: SizedCalls) -> bool:
+        """Tell whether these are the calls of another run, with the same widths."""
+        return (
+            self.calls == other.calls
+            and len(self._widths) == len(other._widths)
+            and bool((self._matrix == other._matrix).all())
+        )
+
+    def at(
+        self, sizes: Sizes, *, without: Callable[[str], bool] | None = None
+    ) -> list[OperatorCall] | None:
         """Return the calls for sizes of the channel groups.
 
         None where a part of a group is read, or channels do not divide into their groups.
 
         Args:
             sizes: Size of each channel group.
+            without: Tells of the path of a module whether its calls may stay as they were.
         """
         if not self._hold:
             return None
         widths = np.rint(self._matrix @ sizes).astype(np.int64).tolist()
-        found = [call.at(widths) for call in self.calls]
-        return None if any(_uneven(call) for call in found) else found
+        found = []
+        for call in self.calls:
+            if without is not None and without(call.call.path):
+                found.append(call.call)
+                continue
+            found.append(call.at(widths))
+            if _uneven(found[-1]):
+                return None
+        return found
 
     @cached_property
     def _hold(self) -> bool:
         """Whether the sizes tell what was recorded: widths of whole groups, and all that moved."""
-        base = [len(units) for units in self._widths]
         found = np.rint(self._matrix @ self._channels.sizes).tolist()
-        return found == base and all(call.at(base) == call.call for call in self.calls)
+        return found == self.base and all(call.at(self.base) == call.call for call in self.calls)
 
     @cached_property
     def _matrix(self) -> npt.NDArray[np.float64]:
@@ -253,35 +310,10 @@ class _Recorder(Recorder):
 
     def noted(self, moved: Moved) -> None:
         """Keep the sizes of a call."""
-        tensors: dict[int, tuple[int, Sized]] = {}
-
-        def place(tensor: torch.Tensor) -> int:
-            known = tensors.get(id(tensor))
-            if known is None:
-                known = tensors[id(tensor)] = (len(tensors), self._as_sized(tensor))
-            return known[0]
-
-        operands = tuple([place(tensor) for tensor in moved.operands])
-        results = tuple([place(tensor) for tensor in moved.results])
-        params = tuple([place(self._parameters[one]) for one in moved.fresh])
-        bound = output = None
-        if rule_of(name_of(moved.func), RULES) is not None:
-            bound = _mapped(moved.bound, torch.Tensor, lambda one: _Slot(place(one)))
-            output = _mapped(moved.output, torch.Tensor, lambda one: _Slot(place(one)))
-        sized = tuple([one for _, one in tensors.values()])
-        found = SizedCall(
-            call=self.calls[-1],
-            func=moved.func,
-            tensors=sized,
-            operands=operands,
-            results=results,
-            params=params,
-            read=tuple(moved.read),
-            weights=frozenset(moved.weights),
-            bound=bound,
-            output=output,
-        )
-        self.sized.append(found)
+        places = _Places()
+        found = _sized_call(self.calls[-1], moved, places, self._parameters)
+        tensors = tuple([self._as_sized(tensor) for tensor in places.tensors])
+        self.sized.append(found.with_tensors(tensors))
 
     def _as_sized(self, tensor: torch.Tensor) -> Sized:
         """Return the sizes of a tensor, made once for all with the same units."""
@@ -315,6 +347,46 @@ class _Recorder(Recorder):
             self._rows[key] = len(self.widths)
             self.widths.append(units)
         return self._rows[key]
+
+
+class _Places:
+    """The distinct tensors of a call, in the order in which they are named."""
+
+    def __init__(self) -> None:
+        self.tensors: list[torch.Tensor] = []
+        self._known: dict[int, int] = {}
+
+    def of(self, tensor: torch.Tensor) -> int:
+        """Return the place of a tensor."""
+        place = self._known.setdefault(id(tensor), len(self.tensors))
+        if place == len(self.tensors):
+            self.tensors.append(tensor)
+        return place
+
+
+def _sized_call(
+    call: OperatorCall, moved: Moved, places: _Places, parameters: Mapping[int, torch.Tensor]
+) -> SizedCall:
+    """Return a call whose tensors stand as places, their sizes still to come."""
+    operands = tuple([places.of(tensor) for tensor in moved.operands])
+    results = tuple([places.of(tensor) for tensor in moved.results])
+    params = tuple([places.of(parameters[one]) for one in moved.fresh])
+    bound = output = None
+    if rule_of(name_of(moved.func), RULES) is not None:
+        bound = _mapped(moved.bound, torch.Tensor, lambda one: _Slot(places.of(one)))
+        output = _mapped(moved.output, torch.Tensor, lambda one: _Slot(places.of(one)))
+    return SizedCall(
+        call=call,
+        func=moved.func,
+        tensors=(),
+        operands=operands,
+        results=results,
+        params=params,
+        read=tuple(moved.read),
+        weights=frozenset(moved.weights),
+        bound=bound,
+        output=output,
+    )
 
 
 def _mapped(value: Any, kind: type, change: Callable[[Any], Any]) -> Any:

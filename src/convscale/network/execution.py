@@ -104,6 +104,24 @@ _DIRECT = _ALIKE | _WRITTEN
 _PAIRS = frozenset(("add", "mul", "sub", "div"))
 
 
+def _joined(func: Any, args: tuple[Any, ...]) -> torch.Tensor | None:
+    """Return the result of joining tensors that fit each other; None elsewhere."""
+    if func._overloadname != "default" or not args[0]:
+        return None
+    first: torch.Tensor = args[0][0]
+    dim = args[1] if len(args) > 1 else 0
+    if first.ndim < 2 or not -first.ndim <= dim < first.ndim:
+        return None
+    dim %= first.ndim
+    kept = (first.shape[:dim], first.shape[dim + 1 :])
+    for x in args[0]:
+        plain = x.is_meta and x.dtype == first.dtype and x.is_contiguous()
+        if not plain or (x.shape[:dim], x.shape[dim + 1 :]) != kept:
+            return None
+    size = sum(x.shape[dim] for x in args[0])
+    return first.new_empty((*kept[0], size, *kept[1]))
+
+
 def _as_large(func: Any, args: tuple[Any, ...]) -> torch.Tensor | None:
     """Return the result of two tensors' arithmetic where the first is as large; None elsewhere."""
     if func._opname not in _PAIRS or func._overloadname != "Tensor" or len(args) != 2:
@@ -142,6 +160,9 @@ def _product(func: Any, args: tuple[Any, ...]) -> torch.Tensor | None:
 
 def _call(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Call an operator; on the meta device make the result of costly ones directly."""
+    if func._opname == "cat" and func.namespace == "aten":
+        joined = _joined(func, args)
+        return func(*args, **kwargs) if joined is None else joined
     if func._opname in _DIRECT and func._overloadname == "default" and func.namespace == "aten":
         x = args[0]
         if x.is_meta and x.is_floating_point():

@@ -20,8 +20,10 @@ from convscale.network.stages import Stage, join
 from convscale.quantities import Resolution, like, sides
 from convscale.scaling.control import Control
 from convscale.scaling.deepening import Deepening
+from convscale.scaling.deepest import Deepest, without
 from convscale.scaling.parts import held, shares
 from convscale.scaling.plan import DepthEdit
+from convscale.scaling.resided import Resided
 from convscale.scaling.runs import Runs
 from convscale.scaling.steps import beside, nearest, steps_of
 from convscale.scaling.trying import Trials
@@ -70,6 +72,9 @@ class Blueprint:
         self.resolution = resolution
         self.width_multiple = width_multiple
         self._rules: dict[int, tuple[Channels, WidthRule]] = {}
+        self._plans: Blueprint | None = None
+        self._planning: Deepest | None = None
+        self._resided: Resided | None = None
         self.control = Control()
         self._runs = Runs(
             module,
@@ -81,6 +86,36 @@ class Blueprint:
             records=records,
         )
         self.trace = self._runs.trace
+
+    def planning(self) -> Blueprint:
+        """Return this blueprint for plans alone, which takes fewer runs that are followed.
+
+        What depths and resolutions cost is derived from few runs, once single ones were followed
+        and show the same: of dense blocks (`Deepest`), and of other resolutions (`Resided`).
+        """
+        if self._plans is None:
+            deepening, able = self._deepened  # found out once for both
+            twin = copy(self)
+            twin._rules = {}
+            runs, bound = self._runs, self._runs.sizing and self._runs.sizing.bound
+            if runs.records and not bound:  # else runs at other resolutions are not followed
+                twin._resided = Resided(
+                    self.resolution,
+                    self._run,
+                    lambda models: runs.made(models, deepening if models else None),
+                    runs.feed,
+                    runs.lookups,
+                )
+            twin._planning = Deepest(
+                deepening.depths,
+                able,
+                self.resolution,
+                lambda depths, size: self._run(deepening.edits(depths), size),
+                lambda depths, size: twin._run(deepening.edits(depths), size),
+                lambda depths, size, traced: twin._read(depths, size, traced),
+            )
+            self._plans = twin
+        return self._plans
 
     def under(self, control: Control) -> Blueprint:
         """Return this blueprint with parts that stay, and factors of single stages.
@@ -248,11 +283,18 @@ class Blueprint:
         Raises:
             UnscalableNetworkError: If it does not run, or an added block is not executed.
         """
+        return self._read(depths, resolution, self._shown(depths, resolution))
+
+    def _read(
+        self, depths: tuple[int, ...] | None, resolution: Resolution, traced: Traced
+    ) -> Variant:
+        """Return what a run shows of some depths."""
         edits = () if depths is None else self._deepened[0].edits(depths)
-        traced = self._shown(depths, resolution)
         times = times_of(edits, traced.edits)
         terms, tensors = traced.form.weights(times)
         channels, rule = self._rule(traced)
+        dense = traced.edits != edits and self._deepened[0].exact(edits)
+        away = frozenset(path for path, often in times.items() if not often) if dense else None
         return Variant(
             depths,
             resolution,
@@ -262,6 +304,7 @@ class Blueprint:
             rule,
             terms,
             tensors,
+            without(traced.trace, away) if away else None,
         )
 
     def _shown(self, depths: tuple[int, ...] | None, resolution: Resolution) -> Traced:
@@ -274,6 +317,8 @@ class Blueprint:
             return self._run((), resolution)
         deepening, able = self._deepened
         if deepening.exact(edits):
+            if self._planning is not None and self.runs_each_depth:
+                return self._planning.traced(depths, resolution)
             return self._run(edits, resolution)
         try:
             return self._run(deepening.one_more(able), resolution)
@@ -283,6 +328,10 @@ class Blueprint:
         return self._run((), resolution)  # a block more does not run there, and none is asked for
 
     def _run(self, models: tuple[DepthEdit, ...], resolution: Resolution) -> Traced:
+        if self._resided is not None:
+            told = self._resided.traced(models, resolution)
+            if told is not None:
+                return told
         return self._runs.run(models, resolution, self._deepened[0] if models else None)
 
     def forget(self, most: int) -> None:
@@ -300,10 +349,15 @@ class Blueprint:
             96
         """
         kept = self._runs.forget(most)
+        if self._resided is not None:
+            kept |= self._resided.forget(most)
+        if self._plans is not None:
+            self._plans.forget(most)
         self._rules = {own: rule for own, rule in self._rules.items() if own in kept}
 
     def _rule(self, traced: Traced) -> tuple[Channels, WidthRule]:
         """Return the channels and the widths of a run, under the control."""
+        traced = traced.like or traced
         if id(traced) not in self._rules:
             trace, control = traced.trace, self.control
             stages = self.stages if control.keep or control.stage_width else ()

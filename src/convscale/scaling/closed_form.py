@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from convscale.errors import InputError
 from convscale.network.channels import Channels, Composition, Sizes
 from convscale.network.labels import Label
 from convscale.network.stages import within
-from convscale.network.trace import Trace
+from convscale.network.trace import Term, Trace
 
 Weights = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
@@ -88,6 +89,24 @@ class ClosedForm:
             terms[calls] *= number
             tensors[names] *= number
         return terms, tensors
+
+    def with_scales(self, terms: Sequence[Term]) -> ClosedForm:
+        """Return the form of a run with the same units and other constants.
+
+        Args:
+            terms: Its calls, those of this form.
+        """
+        found = copy(self)
+        found._flops_scale = np.array([term.flops_scale for term in terms], dtype=np.int64)
+        found._acts_scale = np.array([term.acts_scale for term in terms], dtype=np.int64)
+        return found
+
+    def is_like(self, other: ClosedForm) -> bool:
+        """Tell whether another form gives the same for all sizes, call by call."""
+        return self.term_paths == other.term_paths and all(
+            np.array_equal(getattr(self, name), getattr(other, name))
+            for name in ("_matrix", "_flops", "_acts", "_params", "_flops_scale", "_acts_scale")
+        )
 
     def complexity(
         self,

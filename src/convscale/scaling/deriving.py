@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from convscale.complexity.calls import OperatorCall
-from convscale.network.stages import join, within
+from convscale.network.stages import join, upwards
 from convscale.scaling.candidate import Candidate
 from convscale.scaling.plan import DepthEdit, flat
 from convscale.scaling.variant import Variant
@@ -37,11 +37,18 @@ def derived_calls(found: Candidate) -> list[OperatorCall] | None:
         3663761408
     """
     variant = found.variant
-    sized = variant.traced.sized
-    calls = None if sized is None else sized.at(variant.sizes(found.widths))
+    sized, repeated = variant.traced.sized, list(_repeated(variant))
+    away = {path for one in repeated if not one.copies for path in one.models}
+    calls = (
+        None
+        if sized is None
+        else sized.at(
+            variant.sizes(found.widths), without=lambda path: not away.isdisjoint(upwards(path))
+        )
+    )
     if calls is None:
         return None
-    expanded = _Expansion(calls).by(_repeated(variant))
+    expanded = _Expansion(calls).by(repeated)
     if expanded is None:
         return None
     total = tuple(
@@ -72,7 +79,14 @@ def _repeated(variant: Variant) -> Iterator[_Repeated]:
     own = {(edit.container, edit.after): edit for edit in flat(variant.edits) if edit.added}
     for edit in flat(variant.traced.edits):
         if edit.added:
-            yield _of_model(edit, own.get((edit.container, edit.after)))
+            change = own.get((edit.container, edit.after))
+            if variant.gone is None and len(edit.added) == len(edit.template):
+                yield _of_model(edit, change)
+                continue
+            stay = () if change is None else change.added  # in the run each of them stands itself
+            for name in edit.added:
+                if name not in stay:
+                    yield _Repeated((join(edit.container, name),), ())
     for edit in flat(variant.edits):
         for name in edit.removed:
             yield _Repeated((join(edit.container, name),), ())
@@ -96,11 +110,14 @@ class _Expansion:
     def __init__(self, calls: Sequence[OperatorCall]) -> None:
         self._calls = calls
         self._new: list[OperatorCall] = []
+        self._found: dict[str, list[int]] = {}
+        self._read_last: dict[int, int] = {}
         self._now: dict[int, int] = {}  # by places in the run: those of the last copy here
 
-    def by(self, repeated: Iterator[_Repeated]) -> list[OperatorCall] | None:
+    def by(self, repeated: Sequence[_Repeated]) -> list[OperatorCall] | None:
         """Return the calls; None where a module runs in pieces, or streams meet in it."""
         starts: dict[int, tuple[_Repeated, list[range]]] = {}
+        self._note_places({model for one in repeated for model in one.models})
         for one in repeated:
             places = [self._places(model) for model in one.models]
             if any(part is None for part in places):
@@ -123,9 +140,18 @@ class _Expansion:
             at = parts[-1].stop
         return self._new
 
+    def _note_places(self, models: set[str]) -> None:
+        """Note the calls of modules, and by the calls that they read who reads them."""
+        for at, call in enumerate(self._calls):
+            for path in upwards(call.path):
+                if path in models:
+                    self._found.setdefault(path, []).append(at)
+            for source in call.sources:
+                self._read_last[source] = at
+
     def _places(self, model: str) -> range | None:
         """Return the calls of a module, None where others stand between them."""
-        found = [at for at, call in enumerate(self._calls) if within(call.path, model)]
+        found = self._found.get(model)
         if not found:
             return range(0)
         whole = range(found[0], found[-1] + 1)
@@ -167,9 +193,7 @@ class _Expansion:
 
         Of what it reads, the last are those that the block before it wrote.
         """
-        behind = {
-            source for call in self._calls[part.stop :] for source in call.sources if source in part
-        }
+        behind = {at for at in part if self._read_last.get(at, at) >= part.stop}
         before = {
             source for at in part for source in self._calls[at].sources if source < part.start
         }

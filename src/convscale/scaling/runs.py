@@ -217,7 +217,7 @@ class Runs:
         """Run the network and follow nothing; return what was run, and what it showed."""
         with _saying(resolution):
             module = self._prepared(models, resolution, deepening, told)
-            return module, Run(module, self._feed(resolution), (Lookups(self._lookups),))
+            return module, Run(module, self.feed(resolution), (Lookups(self._lookups),))
 
     def _follow(
         self,
@@ -245,6 +245,25 @@ class Runs:
             self._check_positions(trace.output_shapes, outputs, trace.features)
         return trace, _sized(recorders, trace)
 
+    def made(self, models: tuple[DepthEdit, ...], deepening: Deepening | None) -> nn.Module:
+        """Return a copy of the base network with blocks added, to be run.
+
+        Args:
+            models: The blocks that are added and removed.
+            deepening: The stages that these are blocks of; None where there are none.
+        """
+        return self._prepared(models, self.resolution, deepening, None)
+
+    @property
+    def lookups(self) -> set[str]:
+        """The modules that look up as many entries of a table as it has."""
+        return self._lookups
+
+    @property
+    def records(self) -> bool:
+        """Whether runs keep their calls for any widths."""
+        return self._records
+
     def _prepared(
         self,
         models: tuple[DepthEdit, ...],
@@ -259,10 +278,11 @@ class Runs:
             apply_depth(module, models)
             deepening.shape_made(module, models)
             if deepening.exact(models):
-                adapt(module, self._feed(resolution).inputs(module))
+                adapt(module, self.feed(resolution).inputs(module))
         return module
 
-    def _feed(self, resolution: Resolution) -> Feed:
+    def feed(self, resolution: Resolution) -> Feed:
+        """Return what the network is run on at a resolution."""
         given = self._given
         return Feed(None if given is not None else resolution, in_chans=self._in_chans, given=given)
 

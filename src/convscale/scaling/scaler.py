@@ -237,7 +237,7 @@ class Scaler:
         control = Control()
         if isinstance(rule, Step):
             value, control = rule.scale, self._by_entry(rule, control)
-        blueprint = self.blueprint.under(control)
+        blueprint = self.blueprint.planning().under(control)
         check_axes(blueprint, rule)
         return nearer(blueprint, rule, candidate_at(blueprint, rule, value))
 

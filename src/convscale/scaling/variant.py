@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
 
 from convscale.complexity.complexity import Complexity
 from convscale.complexity.shapes import SizedCalls
@@ -23,7 +26,8 @@ class Variant:
     """The base network at other depths and another resolution, widths still the base's.
 
     The trace may hold one added block a stage, the model of all that are added there; the
-    weights say how often each call and each tensor stands in the network.
+    weights say how often each call and each tensor stands in the network. `gone` are the channel
+    groups that do not, as what puts them out does not: among dense blocks, others read them.
 
     Example:
         >>> from convscale.network import resolve_base
@@ -42,6 +46,7 @@ class Variant:
     rule: WidthRule
     term_weights: Weights
     tensor_weights: Weights
+    gone: npt.NDArray[np.bool_] | None = None
 
     @property
     def trace(self) -> Trace:
@@ -50,13 +55,25 @@ class Variant:
 
     def sizes(self, widths: Widths) -> Sizes:
         """Return the sizes of the channel groups for new widths."""
-        return self.rule.sizes(self.channels.sizes, widths)
+        sizes = self.rule.sizes(self.channels.sizes, widths)
+        if self.gone is not None:
+            sizes[self.gone] = 0
+        return sizes
 
     def complexity(self, widths: Widths) -> Complexity:
         """Return flops, params and acts for new widths in closed form, nothing being run."""
         return self.traced.form.complexity(
             self.sizes(widths), self.term_weights, self.tensor_weights
         )
+
+    def shapes_key(self, widths: Widths) -> Hashable:
+        """Return what tells networks of the same depths apart, whichever run they are read from.
+
+        Args:
+            widths: The widths.
+        """
+        elements = self.traced.form.parts(self.sizes(widths))[2][self.tensor_weights > 0]
+        return tuple(np.rint(elements).astype(np.int64).tolist())
 
     def plan(self, widths: Widths) -> Plan:
         """Return what turns the base network into this variant with new widths."""
@@ -133,7 +150,8 @@ class Traced:
     """A run at one resolution, with one added block in some stages, and what it costs.
 
     `told` is the base network made for the resolution, where it had to be made for it; `sized` its
-    calls for any widths, where runs are recorded and tell them.
+    calls for any widths, where runs are recorded and tell them; `like` the run that was followed,
+    where this one was not (`resided`).
 
     Example:
         >>> from convscale.network import resolve_base
@@ -147,6 +165,7 @@ class Traced:
     form: ClosedForm
     told: Told | None = None
     sized: SizedCalls | None = None
+    like: Traced | None = None
 
 
 def times_of(edits: tuple[DepthEdit, ...], models: tuple[DepthEdit, ...]) -> dict[str, int]:

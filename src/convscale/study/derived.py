@@ -83,6 +83,6 @@ class Derived:
         return {
             *(("depth", stage, change) for stage, change in enumerate(more) if change),
             *(("wider",) if (sizes > before).any() else ()),
-            *(("narrower",) if (sizes < before).any() else ()),
+            *(("narrower",) if ((sizes < before) & (sizes > 0)).any() else ()),
             *(("side", side > base) for side, base in pairs if side != base),
         }

@@ -162,6 +162,8 @@ class TracedSource:
     def _base_key(self) -> Hashable:
         variant = self._scaler.blueprint.base()
         own = tuple(stage.depth for stage in self._scaler.blueprint.stages)
+        if self._scaler.blueprint.runs_each_depth:
+            return own, str(variant.resolution), variant.shapes_key(variant.rule.widths(1.0))
         return own, str(variant.resolution), tuple(map(int, variant.channels.sizes))
 
     def _scaled(self, ask: Ask, strategy: Strategy) -> Answer:
@@ -294,7 +296,10 @@ class TracedSource:
         """Return what tells networks apart: depths, side and the sizes of channels."""
         variant = found.variant
         own = tuple(stage.depth for stage in self._scaler.blueprint.stages)
-        sizes = tuple(map(int, variant.sizes(found.widths)))
+        if self._scaler.blueprint.runs_each_depth:
+            sizes = variant.shapes_key(found.widths)
+        else:
+            sizes = tuple(map(int, variant.sizes(found.widths)))
         return variant.depths or own, str(variant.resolution), sizes
 
 

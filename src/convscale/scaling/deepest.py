@@ -1,0 +1,168 @@
+"""Dense blocks at any depths from the run of a deeper network: what is not there has no width.
+
+Among dense blocks the depth of a stage moves the widths of all that reads it, so that one added
+block is no model of the others. In a run of a deeper network every block stands. Without some of
+them, their calls stand no times, and what they put out has no channels, wherever it is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from convscale.errors import UnscalableNetworkError
+from convscale.network.stages import within
+from convscale.network.trace import Term, Trace
+from convscale.quantities import Resolution
+from convscale.scaling.variant import Traced, Variant
+
+Depths = tuple[int, ...]
+Show = Callable[[Depths, Resolution], Traced]  # of a run
+Read = Callable[[Depths, Resolution, Traced], Variant]  # of depths in a run, its own or a deeper
+
+_SPARE = 1.25  # how much deeper a run is than what it is made for
+_FACTORS = (1.0, 1.7)  # of widths, at which what is derived is compared with what is run
+_MOST = 2  # blocks more than the base network's that are tried: more of them are alike
+
+
+@dataclass
+class Deepest:
+    """Runs of deeper networks, which tell those of less depth once runs have shown that they do.
+
+    Stages that differ from the base network's in ways that none of the compared depths did are
+    run, and compared: flops, params and acts must be those that were derived, at two widths. Where
+    one is another, every choice of depths is run from there on.
+
+    Args:
+        base: The depths of the base network.
+        able: The stages whose depth can change.
+        follow: Follows a run of the network at some depths and a resolution.
+        show: Likewise, or derives it from a run at another resolution.
+        resolution: The base's.
+        read: Reads depths from a run.
+
+    Example:
+        >>> from convscale.network import resolve_base
+        >>> from convscale.scaling.blueprint import Blueprint
+        >>> net = Blueprint(resolve_base("timm:densenet121").build("meta"), 64)
+        >>> told = net.planning().variant((6, 13, 24, 16), 64)
+        >>> own = net.variant((6, 13, 24, 16), 64)
+        >>> widths = own.rule.widths(1.5)
+        >>> told.complexity(widths) == own.complexity(widths), told.traced.edits == own.traced.edits
+        (True, False)
+    """
+
+    base: Depths
+    able: tuple[bool, ...]
+    resolution: Resolution
+    follow: Show
+    show: Show
+    read: Read
+    _deep: list[Depths] = field(default_factory=list)
+    _proved: set[object] = field(default_factory=set)
+    _holds: bool = True
+
+    def traced(self, depths: Depths, resolution: Resolution) -> Traced:
+        """Return the run that tells some depths: of a deeper network, or its own.
+
+        Raises:
+            UnscalableNetworkError: If the network does not run.
+        """
+        if not self._proved:
+            self._compare_alone()
+        ways = set(self._ways(depths))
+        if self._holds and ways <= self._proved:
+            found = self._deeper(depths, resolution)
+            if found is not None:
+                return found
+        own = self.follow(depths, resolution)
+        if self._holds:
+            self._holds = self._is_told(depths, resolution, own)
+            self._proved |= ways
+        return own
+
+    def _ways(self, depths: Depths) -> Iterator[object]:
+        for stage, (depth, own) in enumerate(zip(depths, self.base, strict=True)):
+            if depth != own:
+                yield stage, max(-1, min(depth - own, _MOST))
+
+    def _compare_alone(self) -> None:
+        """Change each stage alone: stages that must be equally deep do not run."""
+        self._proved.add(None)
+        for stage, able in enumerate(self.able):
+            for depth in (self.base[stage] - 1, self.base[stage] + 1):
+                if not able or depth < 1 or not self._holds:
+                    continue
+                depths = (*self.base[:stage], depth, *self.base[stage + 1 :])
+                try:
+                    own = self.follow(depths, self.resolution)
+                except UnscalableNetworkError:
+                    self._holds = False
+                    return
+                self._holds = self._is_told(depths, self.resolution, own)
+                self._proved.update(self._ways(depths))
+
+    def _is_told(self, depths: Depths, resolution: Resolution, own: Traced) -> bool:
+        """Tell whether a deeper run tells what the run at some depths does."""
+        deeper = self._deeper(depths, resolution)
+        if deeper is None:
+            return False
+        told, run = (self.read(depths, resolution, one) for one in (deeper, own))
+        return all(
+            run.rule.widths(factor).of.items() <= told.rule.widths(factor).of.items()
+            and run.complexity(run.rule.widths(factor)) == told.complexity(told.rule.widths(factor))
+            for factor in _FACTORS
+        )
+
+    def _deeper(self, depths: Depths, resolution: Resolution) -> Traced | None:
+        """Return the run of the least deep network that has all the blocks; None if none runs."""
+        enough = [deep for deep in self._deep if _covers(deep, depths)]
+        if not enough:
+            most = [max(pair) for pair in zip(*self._deep[-1:], self.base, strict=True)]
+            new = tuple(
+                max(now, own + able if depth <= own + able else round(depth * _SPARE))
+                for now, own, depth, able in zip(most, self.base, depths, self.able, strict=True)
+            )
+            self._deep.append(new)
+            enough = [new]
+        try:
+            return self.show(min(enough, key=sum), resolution)
+        except UnscalableNetworkError:
+            return None
+
+
+def _covers(deep: Depths, depths: Depths) -> bool:
+    return all(most >= depth for most, depth in zip(deep, depths, strict=True))
+
+
+def without(trace: Trace, gone: frozenset[str]) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    """Tell which channel groups modules put out that nothing else does.
+
+    Args:
+        trace: A run.
+        gone: The paths of the modules.
+
+    Example:
+        >>> from torch import nn
+        >>> from convscale.network import trace_module
+        >>> net = nn.Sequential(nn.Conv2d(3, 8, 1), nn.Conv2d(8, 5, 1), nn.Conv2d(5, 2, 1))
+        >>> trace = trace_module(net, 4)
+        >>> trace.channels.sizes[without(trace, frozenset({"1"}))].tolist()
+        [5]
+    """
+    left: set[int] = set()
+    lost: set[int] = set()
+    for term in trace.terms:
+        if len(term.flops_units) > 1:  # a depthwise convolution hands on what arrives
+            away = any(within(term.path, path) for path in gone)
+            (lost if away else left).update(_put_out(term, trace))
+    found = np.zeros(len(trace.channels.sizes), dtype=bool)
+    found[sorted(lost - left)] = True
+    return found
+
+
+def _put_out(term: Term, trace: Trace) -> Iterator[int]:
+    for units in term.acts_units:
+        yield from (group for group, _ in trace.channels.composition(units))

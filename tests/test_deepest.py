@@ -1,0 +1,94 @@
+"""What plans derive of other depths and sides is what runs of these depths at these sides show."""
+
+import pytest
+import torch
+from torch import nn
+
+from convscale.complexity.operators import record_network
+from convscale.errors import UnscalableNetworkError
+from convscale.prediction.predict import ELEMENTS
+from convscale.scaling import resolve
+from convscale.scaling.deepest import Deepest
+from convscale.scaling.deriving import derived_calls
+from convscale.scaling.scaler import Scaler
+from convscale.strategy import parse_strategy
+
+ASKS = [("d", 1.7), ("dwr", 2.0), ("dWr", 0.4), ("dr", 2.5)]
+
+
+class Layer(nn.Module):
+    def __init__(self, inputs: int, growth: int = 16) -> None:
+        super().__init__()
+        self.inner = nn.Conv2d(inputs, 32, 1)
+        self.outer = nn.Conv2d(32, growth, 3, padding=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.cat([x, self.outer(self.inner(x).relu())], 1)
+
+
+class Dense(nn.Module):
+    """Two stages of dense layers, each of which reads all that was put out before."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 32, 3, stride=2, padding=1)
+        self.one = nn.Sequential(Layer(32), Layer(48), Layer(64))
+        self.between = nn.Conv2d(80, 48, 1, stride=2)
+        self.two = nn.Sequential(Layer(48), Layer(64), Layer(80), Layer(96))
+        self.head = nn.Linear(112, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.two(self.between(self.one(self.stem(x)))).mean((2, 3)))
+
+
+@pytest.mark.parametrize("network", [Dense, "densenet121"])
+def test_dense_blocks_of_any_depth_are_those_of_the_network_that_is_built(network):
+    own = network if isinstance(network, str) else network()
+    scaler = Scaler(resolve(own, resolution=64), records=True)
+    assert scaler.blueprint.runs_each_depth
+    shown = []
+    for name, factor in ASKS:
+        found = scaler.planned(parse_strategy(name), factor)
+        built = scaler.scale(name, factor=factor, weights=False)
+        assert found.complexity == built.achieved
+        calls = derived_calls(found)
+        assert calls is not None
+        assert tuple(calls) == record_network(built.as_network(), dtype=ELEMENTS).calls
+        shown.append(found.variant.gone is not None)
+    assert any(shown)  # some were read from a deeper run
+
+
+@pytest.mark.parametrize("network", ["resnet18", "mobilenetv3_small_050", "convnext_atto"])
+def test_another_side_shows_what_following_it_does(network):
+    scaler = Scaler(resolve(network, resolution=64), records=True)
+    plans = scaler.blueprint.planning()
+    derived = 0
+    for side in (32, 48, 96, 128, 160):
+        told, own = plans.variant(None, side), scaler.blueprint.variant(None, side)
+        derived += told.traced.like is not None
+        for factor in (1.0, 1.5):
+            widths = own.rule.widths(factor)
+            assert told.complexity(widths) == own.complexity(widths)
+            assert told.traced.sized.at(told.sizes(widths)) == own.traced.sized.at(
+                own.sizes(widths)
+            )
+    assert derived == 3  # the first larger and the first smaller side are followed
+
+
+def test_depths_are_followed_once_a_deeper_run_shows_something_else(monkeypatch):
+    plans = Scaler(resolve(Dense(), resolution=64)).blueprint.planning()
+    monkeypatch.setattr(Deepest, "_is_told", lambda *_: False)
+    for depths in ((3, 5), (4, 4)):
+        assert plans.variant(depths, 64).gone is None
+        assert not plans._planning._holds
+
+
+def test_stages_that_must_be_equally_deep_are_followed():
+    def show(depths, resolution):
+        del depths, resolution
+        raise UnscalableNetworkError("They do not fit.")
+
+    deepest = Deepest((2, 2), (True, True), 64, show, show, lambda *_: None)
+    with pytest.raises(UnscalableNetworkError, match=r"They do not fit\."):
+        deepest.traced((3, 3), 64)
+    assert not deepest._holds
