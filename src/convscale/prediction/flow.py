@@ -50,6 +50,9 @@ class Flow:
         moved: 1 where the input must be copied to have its channels elsewhere, in a network
             whose input has them first.
         moved_nhwc: The same, in a network whose input has them last.
+        mixed: 1 where two operands, both as large as the result, are laid out differently, in a
+            network whose input has its channels first.
+        mixed_nhwc: The same, in a network whose input has them last.
     """
 
     names: tuple[str, ...]
@@ -60,6 +63,8 @@ class Flow:
     first_nhwc: Floats
     moved: Floats
     moved_nhwc: Floats
+    mixed: Floats
+    mixed_nhwc: Floats
 
     def only(self, which: npt.NDArray[np.bool_] | npt.NDArray[np.intp]) -> Flow:
         """Return the part of some of the operators."""
@@ -106,7 +111,8 @@ def flow(calls: Sequence[OperatorCall]) -> Flow:
         weighted = call.weight_bytes > 0 and () not in call.input_shapes and not half
         first = not plain.isdisjoint(call.sources) or _shared(call)
         in_place = call.operator.endswith("_")
-        state, row = follow(name, call.kind, mine, weighted, in_place, call.autocast, first)
+        whole = call.kind == "elementwise" and _whole(call)
+        state, row = follow(name, call.kind, mine, weighted, in_place, call.autocast, first, whole)
         if call.cast:
             state, row = _cast(call.cast == "full", state, row)
         if state is None and (call.cast == "half" or (half and not call.cast)):
@@ -115,7 +121,7 @@ def flow(calls: Sequence[OperatorCall]) -> Flow:
             plain.add(place)
         held.append(state)
         rows.append(row)
-    columns = np.array(rows, dtype=np.float64).reshape(len(calls), 7).T
+    columns = np.array(rows, dtype=np.float64).reshape(len(calls), len(fields(Flow)) - 1).T
     return Flow(names, *columns)
 
 
@@ -125,6 +131,11 @@ def _shared(call: OperatorCall) -> bool:
     if own is None or call.kind != "convolution depthwise":
         return False
     return call.weight_bytes < own.out_channels * prod(own.kernel)
+
+
+def _whole(call: OperatorCall) -> bool:
+    """Tell whether an operator reads two tensors that are as large as its result."""
+    return call.bytes_read - call.weight_bytes >= 2 * call.bytes_written
 
 
 def bare(operator: str) -> str:
@@ -176,7 +187,7 @@ def _through(
     return found
 
 
-_Row = tuple[float, float, float, float, float, float, float]  # as the arrays of a flow
+_Row = tuple[float, ...]  # as the arrays of a flow
 
 
 def _follow(
@@ -187,6 +198,7 @@ def _follow(
     in_place: bool,
     automatic: bool,
     plain: bool,
+    whole: bool,
 ) -> tuple[_Held | None, _Row]:
     """Return how an operator's result is held, and its row of the flow.
 
@@ -198,9 +210,10 @@ def _follow(
         in_place: Whether its result takes the place of what it read.
         automatic: Whether autocast casts what it reads.
         plain: Whether its weights have their channels first in any network.
+        whole: Whether it takes two tensors position by position.
     """
     if not mine:  # of weights alone
-        return None, (1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+        return None, (1.0, 1.0, *[0.0] * 7)
     share = sum([one.full for one in mine]) / len(mine)
     if automatic and kind in _PRODUCTS:
         read, full, cast = 0.0, False, share
@@ -227,8 +240,10 @@ def _follow(
         last_nhwc=not attends and (own.last_nhwc if wanted_nhwc is None else wanted_nhwc),
         loose=attends or (own.loose and wanted_nhwc is None),
     )
-    layout = float(own.last), float(first_nhwc), float(moved), float(moved_nhwc)
-    return state, (read, float(full), cast, *layout)
+    fixed = [one for one in mine if not one.loose] if whole else []
+    mixed = len({one.last for one in fixed}) > 1, len({one.last_nhwc for one in fixed}) > 1
+    layout = own.last, first_nhwc, moved, moved_nhwc, *mixed
+    return state, (read, float(full), cast, *map(float, layout))
 
 
 def _cast(full: bool, state: _Held | None, row: _Row) -> tuple[_Held | None, _Row]:

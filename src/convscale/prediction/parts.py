@@ -30,6 +30,7 @@ class Part:
         cast: The share of what is read that is copied to another precision first.
         first: 1 where tensors have their channels first.
         moved: 1 where the input is copied to have its channels elsewhere.
+        mixed: 1 where two operands are laid out differently.
         channels_last: Whether the network's input has them last.
 
     Example:
@@ -51,6 +52,7 @@ class Part:
     cast: Floats
     first: Floats
     moved: Floats
+    mixed: Floats
     channels_last: bool
 
     @property
@@ -95,10 +97,10 @@ def _part(
     own = work.only(places)
     shape = (len(places),) + (1,) * (np.ndim(own.read) - 1)
     zero, flow = np.zeros(shape), own.flow
-    full_read = full_written = cast = moved = zero
+    full_read = full_written = cast = moved = mixed = zero
     first = zero + float(run.layout == "nchw")
     if flow is not None:
-        full_read, full_written, cast, first, moved = (
+        full_read, full_written, cast, first, moved, mixed = (
             one.reshape(shape)
             for one in (
                 flow.full_read,
@@ -106,6 +108,7 @@ def _part(
                 flow.cast,
                 1.0 - flow.last if run.layout == "nchw" else flow.first_nhwc,
                 flow.moved if run.layout == "nchw" else flow.moved_nhwc,
+                flow.mixed if run.layout == "nchw" else flow.mixed_nhwc,
             )
         )
     if run.dtype == "amp":
@@ -125,5 +128,6 @@ def _part(
         cast=cast,
         first=first,
         moved=moved,
+        mixed=mixed,
         channels_last=run.layout == "nhwc",
     )

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 FOLDER = "CONVSCALE_CACHE"
-_FORMAT = 3  # raised when a workload holds other things
+_FORMAT = 4  # raised when a workload holds other things
 
 
 @dataclass(frozen=True)

@@ -66,17 +66,20 @@ def relative_coefficients(run: Execution) -> dict[str, float]:
         "memory.resizing": 4.0,
         "memory.group norm": 0.5,
         "memory.softmax": 0.7,
+        "memory.layer norm": 0.7,
+        "memory.padding": 1.5,
     }
     for name in (*DENSE, *GROUPED, ATTENTION):
         found |= {f"outs.{name}": 16.0, f"inner.{name}": 16.0, f"tile.{name}": 0.5}
         found |= {f"unaligned.{name}": 0.5, f"wave.{name}": 1.0}
     found |= {"rows.tile": 0.3, "rows.unaligned": 0.2, "inputs": 1.0}
     found |= {"transposed": 1.0, "transposed.unaligned": 0.3, "padded": 1.5, "bias": 2.0}
+    found |= {"moved": 3.0, "mixed": 1.0, "window": 4.0}
     found |= {"broadcast": 0.3, "weights": 3.0, "cast": 1.0}
     found |= {"narrow": 1.3, "narrow.strided": 0.5, "huge": 2.5, "native": 2.0}
     found |= {"together": 1.0, "thin": 70.0, "parted": 1.5, "wide": 0.5}
-    found |= {"serial": 1.0, "norm.tile": 0.2}
-    return found | {"cache": 1.0, "uncached": 0.65}
+    found |= {"serial": 1.0, "norm.tile": 0.2, "norm.full": 2.0, "single": 0.5}
+    return found | {"cache": 2.0, "uncached": 0.65}
 
 
 def prepared(
@@ -141,7 +144,8 @@ def part_seconds(part: Part, values: Mapping[str, Any]) -> Any:
         multiplied = _multiplied(part, values)
         found = multiplied if part.name == ATTENTION else _overlapped(multiplied, found, values)
     if part.name in DEPTHWISE:
-        found = found * _slowness(part, values)
+        single = 1.0 * (work.kernel <= 1.0)  # a filter of one position
+        found = found * _slowness(part, values) * (single * values["single"] + 1.0)
     once = work.weights * part.item_once * values["weights"] * values["memory"]
     starting = work.launches * values["launch"] * _MICRO
     return ((found * part.batch + once) * _NANO + starting) * work.repeats
@@ -175,14 +179,17 @@ def _slowness(part: Part, c: Mapping[str, Any]) -> Any:
 def _rate(part: Part, c: Mapping[str, Any]) -> Any:
     """Return how much slower than others a class moves a byte."""
     rate = c[f"memory.{part.name}"] if part.name != ATTENTION else 1.0
-    if part.name == "batch norm" and part.channels_last:  # four vectors of weights
-        channels = np.maximum(part.work.weights / 4.0, 1.0)
-        return rate * (_waste(channels, _LANES) * c["norm.tile"] + 1.0)
+    if part.name == "batch norm":
+        channels = np.maximum(part.work.weights / 4.0, 1.0)  # four vectors of weights
+        tile = part.channels_last * _waste(channels, _LANES) * c["norm.tile"]
+        return rate * (tile + part.wide * c["norm.full"] + 1.0)
+    if part.name == "average pooling":  # a value that is written takes those of its window
+        return rate * (part.written / (part.read + part.written) * c["window"] + 1.0)
     if part.name != "elementwise":
         return rate
     # an operand that is not as large as the result is read again and again
     ratio = part.work.read / np.maximum(part.work.written, 1.0)
-    return rate * (np.clip(2.0 - ratio, 0.0, 1.0) * c["broadcast"] + 1.0)
+    return rate * (np.clip(2.0 - ratio, 0.0, 1.0) * c["broadcast"] + part.mixed * c["mixed"] + 1.0)
 
 
 def _multiplied(part: Part, c: Mapping[str, Any]) -> Any:
@@ -229,9 +236,7 @@ def _rearranged(part: Part, c: Mapping[str, Any]) -> Any:
     if name == "bilinear":  # a thread a position, for all channels and images
         serial = work.written / np.maximum(work.rows, 1.0) * (work.rows > 0) * _SERIAL
         return (serial * c["serial"] + part.cast * work.read * 6.0 * c["cast"]) * c["memory"]
-    copied = (
-        part.cast * work.read * 6.0 * c["cast"] + part.moved * part.read * 2.0 * c["transposed"]
-    )
+    copied = part.cast * work.read * 6.0 * c["cast"] + part.moved * part.read * 2.0 * c["moved"]
     if not name.startswith(("convolution", "depthwise")):
         return copied * c["memory"]
     if name.startswith("convolution"):
@@ -250,5 +255,6 @@ def _rearranged(part: Part, c: Mapping[str, Any]) -> Any:
 
 def _memory(part: Part, size: Floats, c: Mapping[str, Any]) -> Any:
     """Return nanoseconds an image for bytes: those of a batch that fit a cache take less."""
-    share = size * part.batch / 1e6 + 1e-3  # megabytes
-    return size * c["memory"] * (c["uncached"] * share / (share + c["cache"] * _CACHE) + 1.0)
+    share = (size * part.batch / 1e6 + 1e-3) ** 2.0  # megabytes
+    cached = (c["cache"] * _CACHE) ** 2.0
+    return size * c["memory"] * (c["uncached"] * share / (share + cached) + 1.0)
