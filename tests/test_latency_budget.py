@@ -16,6 +16,7 @@ from convscale.network.trace import trace_module
 from convscale.prediction.form import Execution, coefficients_of
 from convscale.quantities import format_ms, parse_ms
 from convscale.scaling import blueprint, latency
+from convscale.scaling import runs as runs_of_networks
 from convscale.scaling.predicting import predict_network
 from tests.device_profiles import hand_made
 
@@ -113,7 +114,7 @@ def test_depths_of_dense_blocks_are_run_only_where_they_promise(monkeypatch):
         runs.append(resolution)
         return trace_module(module, resolution, **options)
 
-    monkeypatch.setattr(blueprint, "trace_module", traced)
+    monkeypatch.setattr(runs_of_networks, "trace_module", traced)
     base = cs.count("densenet121", resolution=SIDE).flops
     budget = 1.5 * base
     found = cs.scale("densenet121", strategy="dWr", flops=budget, resolution=SIDE, weights=False)

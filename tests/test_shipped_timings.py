@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
+from statistics import mean
 
 import pytest
 
@@ -80,6 +81,8 @@ def test_intervals_cover_left_out_families_within_five_points_of_what_they_say(n
 
 @pytest.mark.parametrize("name", SHIPPED[:3])
 def test_shipped_profiles_are_less_sure_of_operators_that_few_families_run(name):
-    """Group norms are rare in timm's convolutional networks, 1×1 convolutions are in most."""
+    """Batch norms, activations and sums are in most of timm's convolutional networks."""
     errors = cs.profile(name).doubts.classes
-    assert errors["group norm"] > 2 * errors["convolution 1x1"]
+    few = mean(errors[one] for one in ("group norm", "matrix product", "sum"))
+    most = mean(errors[one] for one in ("batch norm", "relu", "elementwise"))
+    assert few > 2 * most

@@ -85,9 +85,10 @@ def _trained(setup: Setup, checkpoint: Checkpoint | None, watch: Watch, wish: Wi
     setup.module.to(setup.processes.device)
     choice = before.choice or make_choice(setup, watch)
     _heed(wish, setup.processes)
+    # a checkpoint of another run is refused here, whether there is more to train or not
+    run = make_run(setup, choice, checkpoint=checkpoint, updates=progress.updates)
     if progress.epochs == setup.order.epochs:
         return _summary(setup, choice, progress, finished=True, again=True)
-    run = make_run(setup, choice, checkpoint=checkpoint, updates=progress.updates)
     keeper = RunKeeper(
         run,
         setup.module,
