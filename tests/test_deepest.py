@@ -1,4 +1,4 @@
-"""What plans derive of other depths and sides is what runs of these depths at these sides show."""
+"""What plans derive of other depths is what runs of these depths show."""
 
 import pytest
 import torch
@@ -58,23 +58,6 @@ def test_dense_blocks_of_any_depth_are_those_of_the_network_that_is_built(networ
     assert any(shown)  # some were read from a deeper run
 
 
-@pytest.mark.parametrize("network", ["resnet18", "mobilenetv3_small_050", "convnext_atto"])
-def test_another_side_shows_what_following_it_does(network):
-    scaler = Scaler(resolve(network, resolution=64), records=True)
-    plans = scaler.blueprint.planning()
-    derived = 0
-    for side in (32, 48, 96, 128, 160):
-        told, own = plans.variant(None, side), scaler.blueprint.variant(None, side)
-        derived += told.traced.like is not None
-        for factor in (1.0, 1.5):
-            widths = own.rule.widths(factor)
-            assert told.complexity(widths) == own.complexity(widths)
-            assert told.traced.sized.at(told.sizes(widths)) == own.traced.sized.at(
-                own.sizes(widths)
-            )
-    assert derived == 3  # the first larger and the first smaller side are followed
-
-
 def test_depths_are_followed_once_a_deeper_run_shows_something_else(monkeypatch):
     plans = Scaler(resolve(Dense(), resolution=64)).blueprint.planning()
     monkeypatch.setattr(Deepest, "_is_told", lambda *_: False)
@@ -88,7 +71,7 @@ def test_stages_that_must_be_equally_deep_are_followed():
         del depths, resolution
         raise UnscalableNetworkError("They do not fit.")
 
-    deepest = Deepest((2, 2), (True, True), 64, show, show, lambda *_: None)
+    deepest = Deepest((2, 2), (True, True), 64, show, lambda *_: None)
     with pytest.raises(UnscalableNetworkError, match=r"They do not fit\."):
         deepest.traced((3, 3), 64)
     assert not deepest._holds

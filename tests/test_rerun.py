@@ -16,7 +16,9 @@ from convscale.network.feeding import Feed
 from convscale.network.pausing import collector_at_rest
 from convscale.network.rerun import Run, again
 from convscale.network.trace import Trace
+from convscale.scaling import resolve
 from convscale.scaling.closed_form import ClosedForm
+from convscale.scaling.scaler import Scaler
 
 NETWORKS = [
     ("timm:resnet18", 64, 90),
@@ -141,3 +143,21 @@ def test_a_collector_that_is_off_stays_off() -> None:
         assert not gc.isenabled()
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize("network", ["resnet18", "mobilenetv3_small_050", "convnext_atto"])
+def test_recorded_operators_of_another_side_are_those_of_a_run_that_is_followed_there(
+    network: str,
+) -> None:
+    blueprint = Scaler(resolve(network, resolution=64), records=True).blueprint
+    for side in (32, 96, 160):
+        read = blueprint.variant(None, side)
+        followed = Scaler(resolve(network, resolution=side), records=True).blueprint.base()
+        assert read.traced.like is not None
+        assert read.traced.sized is not None
+        assert followed.traced.sized is not None
+        for factor in (1.0, 1.5):
+            widths = followed.rule.widths(factor)
+            assert read.complexity(widths) == followed.complexity(widths)
+            calls = read.traced.sized.at(read.sizes(widths))
+            assert calls == followed.traced.sized.at(followed.sizes(widths))

@@ -197,14 +197,6 @@ class SizedCalls:
         found.__dict__["_matrix"] = self._matrix
         return found
 
-    def is_like(self, other: SizedCalls) -> bool:
-        """Tell whether these are the calls of another run, with the same widths."""
-        return (
-            self.calls == other.calls
-            and len(self._widths) == len(other._widths)
-            and bool((self._matrix == other._matrix).all())
-        )
-
     def at(
         self, sizes: Sizes, *, without: Callable[[str], bool] | None = None
     ) -> list[OperatorCall] | None:

@@ -23,7 +23,6 @@ from convscale.scaling.deepening import Deepening
 from convscale.scaling.deepest import Deepest, without
 from convscale.scaling.parts import held, shares
 from convscale.scaling.plan import DepthEdit
-from convscale.scaling.resided import Resided
 from convscale.scaling.runs import Runs
 from convscale.scaling.steps import beside, nearest, steps_of
 from convscale.scaling.trying import Trials
@@ -74,7 +73,6 @@ class Blueprint:
         self._rules: dict[int, tuple[Channels, WidthRule]] = {}
         self._plans: Blueprint | None = None
         self._planning: Deepest | None = None
-        self._resided: Resided | None = None
         self.control = Control()
         self._runs = Runs(
             module,
@@ -90,28 +88,18 @@ class Blueprint:
     def planning(self) -> Blueprint:
         """Return this blueprint for plans alone, which takes fewer runs that are followed.
 
-        What depths and resolutions cost is derived from few runs, once single ones were followed
-        and show the same: of dense blocks (`Deepest`), and of other resolutions (`Resided`).
+        What depths of dense blocks cost is derived from few runs, once single ones were followed
+        and show the same (`Deepest`).
         """
         if self._plans is None:
             deepening, able = self._deepened  # found out once for both
             twin = copy(self)
             twin._rules = {}
-            runs, bound = self._runs, self._runs.sizing and self._runs.sizing.bound
-            if runs.records and not bound:  # else runs at other resolutions are not followed
-                twin._resided = Resided(
-                    self.resolution,
-                    self._run,
-                    lambda models: runs.made(models, deepening if models else None),
-                    runs.feed,
-                    runs.lookups,
-                )
             twin._planning = Deepest(
                 deepening.depths,
                 able,
                 self.resolution,
                 lambda depths, size: self._run(deepening.edits(depths), size),
-                lambda depths, size: twin._run(deepening.edits(depths), size),
                 lambda depths, size, traced: twin._read(depths, size, traced),
             )
             self._plans = twin
@@ -328,10 +316,6 @@ class Blueprint:
         return self._run((), resolution)  # a block more does not run there, and none is asked for
 
     def _run(self, models: tuple[DepthEdit, ...], resolution: Resolution) -> Traced:
-        if self._resided is not None:
-            told = self._resided.traced(models, resolution)
-            if told is not None:
-                return told
         return self._runs.run(models, resolution, self._deepened[0] if models else None)
 
     def forget(self, most: int) -> None:
@@ -349,8 +333,6 @@ class Blueprint:
             96
         """
         kept = self._runs.forget(most)
-        if self._resided is not None:
-            kept |= self._resided.forget(most)
         if self._plans is not None:
             self._plans.forget(most)
         self._rules = {own: rule for own, rule in self._rules.items() if own in kept}

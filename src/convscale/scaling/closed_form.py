@@ -101,13 +101,6 @@ class ClosedForm:
         found._acts_scale = np.array([term.acts_scale for term in terms], dtype=np.int64)
         return found
 
-    def is_like(self, other: ClosedForm) -> bool:
-        """Tell whether another form gives the same for all sizes, call by call."""
-        return self.term_paths == other.term_paths and all(
-            np.array_equal(getattr(self, name), getattr(other, name))
-            for name in ("_matrix", "_flops", "_acts", "_params", "_flops_scale", "_acts_scale")
-        )
-
     def complexity(
         self,
         sizes: Sizes,

@@ -19,7 +19,7 @@ from convscale.quantities import Resolution
 from convscale.scaling.variant import Traced, Variant
 
 Depths = tuple[int, ...]
-Show = Callable[[Depths, Resolution], Traced]  # of a run
+Run = Callable[[Depths, Resolution], Traced]
 Read = Callable[[Depths, Resolution, Traced], Variant]  # of depths in a run, its own or a deeper
 
 _SPARE = 1.25  # how much deeper a run is than what it is made for
@@ -38,9 +38,8 @@ class Deepest:
     Args:
         base: The depths of the base network.
         able: The stages whose depth can change.
-        follow: Follows a run of the network at some depths and a resolution.
-        show: Likewise, or derives it from a run at another resolution.
         resolution: The base's.
+        run: Runs the network at some depths and a resolution.
         read: Reads depths from a run.
 
     Example:
@@ -57,8 +56,7 @@ class Deepest:
     base: Depths
     able: tuple[bool, ...]
     resolution: Resolution
-    follow: Show
-    show: Show
+    run: Run
     read: Read
     _deep: list[Depths] = field(default_factory=list)
     _proved: set[object] = field(default_factory=set)
@@ -77,7 +75,7 @@ class Deepest:
             found = self._deeper(depths, resolution)
             if found is not None:
                 return found
-        own = self.follow(depths, resolution)
+        own = self.run(depths, resolution)
         if self._holds:
             self._holds = self._is_told(depths, resolution, own)
             self._proved |= ways
@@ -97,7 +95,7 @@ class Deepest:
                     continue
                 depths = (*self.base[:stage], depth, *self.base[stage + 1 :])
                 try:
-                    own = self.follow(depths, self.resolution)
+                    own = self.run(depths, self.resolution)
                 except UnscalableNetworkError:
                     self._holds = False
                     return
@@ -128,7 +126,7 @@ class Deepest:
             self._deep.append(new)
             enough = [new]
         try:
-            return self.show(min(enough, key=sum), resolution)
+            return self.run(min(enough, key=sum), resolution)
         except UnscalableNetworkError:
             return None
 

@@ -1,8 +1,8 @@
 """The runs from which a base network is understood: with blocks added, at other resolutions.
 
 The first run with some blocks is followed (`trace_module`). At other resolutions the same calls
-say nothing new of channels, so that a run which makes them is only counted (`rerun`); one that
-makes others is followed too.
+say nothing new of channels, so that a run which makes them is only counted (`rerun`), and recorded
+where runs are (`reshaped`); one that makes others is followed too.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from contextlib import contextmanager
 from torch import nn
 
 from convscale.complexity.calls import ITEM_BYTES
-from convscale.complexity.shapes import ShapeRecorder, SizedCalls
+from convscale.complexity.reshaped import ReshapingRecorder
+from convscale.complexity.shapes import ShapeRecorder
 from convscale.errors import UnscalableNetworkError
 from convscale.network.copies import meta_copy
 from convscale.network.execution import ForwardError, Observer
@@ -87,9 +88,9 @@ class Runs:
             given=given,
             watch=(*watch, lookups, *recorders),
         )
-        self._followed: dict[tuple[DepthEdit, ...], Trace] = {(): self.trace}
         self._lookups = lookups.positions
-        self._sized = _sized(recorders, self.trace)
+        own = _followed(self.trace, (), None, recorders)
+        self._followed: dict[tuple[DepthEdit, ...], Traced] = {(): own}
 
     def _recorders(self) -> tuple[ShapeRecorder, ...]:
         return (ShapeRecorder(item_bytes=ITEM_BYTES[ELEMENTS]),) if self._records else ()
@@ -126,8 +127,8 @@ class Runs:
             del self._known[key]
         kept = [found for found in self._known.values() if isinstance(found, Traced)]
         models = {(), *(traced.edits for traced in kept)}
-        self._followed = {own: trace for own, trace in self._followed.items() if own in models}
-        return {id(traced) for traced in kept}
+        self._followed = {own: traced for own, traced in self._followed.items() if own in models}
+        return {id(traced) for traced in (*kept, *self._followed.values())}
 
     def check(self, models: tuple[DepthEdit, ...], deepening: Deepening) -> None:
         """Run the network with blocks added at its own resolution, and follow nothing.
@@ -182,16 +183,14 @@ class Runs:
         deepening: Deepening | None,
         told: Told | None = None,
     ) -> Traced:
-        trace, sized = self.trace, self._sized
-        if models or resolution != self.resolution:
-            known = self._again(models, resolution, deepening, told)
-            if known is None:
-                trace, sized = self._follow(models, resolution, deepening, told)
-                self._followed.setdefault(models, trace)
-            else:
-                trace, sized = known, None
-        self._check_idle(models, trace.calls)
-        return Traced(trace, models, ClosedForm(trace), told, sized)
+        if not models and resolution == self.resolution:
+            return self._followed[()]
+        found = self._again(models, resolution, deepening, told)
+        if found is None:
+            found = self._follow(models, resolution, deepening, told)
+            self._followed.setdefault(models, found)
+        self._check_idle(models, found.trace.calls)
+        return found
 
     def _again(
         self,
@@ -199,13 +198,21 @@ class Runs:
         resolution: Resolution,
         deepening: Deepening | None,
         told: Told | None,
-    ) -> Trace | None:
+    ) -> Traced | None:
         """Run what was followed at another resolution; None where it must be followed again."""
         known = self._followed.get(models)
-        if known is None or known.script is None or self._records or self._given is not None:
+        if known is None or known.trace.script is None or self._given is not None:
             return None
-        module, seen = self._seen(models, resolution, deepening, told)
-        return again(known, module, resolution, seen)
+        recorder = None
+        if known.sized is not None:
+            recorder = ReshapingRecorder(known.sized, item_bytes=ITEM_BYTES[ELEMENTS])
+        watch = () if recorder is None else (recorder,)
+        module, seen = self._seen(models, resolution, deepening, told, watch)
+        trace = again(known.trace, module, resolution, seen)
+        sized = None if recorder is None else recorder.sized()
+        if trace is None or (recorder is not None and sized is None):
+            return None
+        return Traced(trace, models, known.form.with_scales(trace.terms), told, sized, known)
 
     def _seen(
         self,
@@ -213,11 +220,12 @@ class Runs:
         resolution: Resolution,
         deepening: Deepening | None,
         told: Told | None = None,
+        watch: tuple[Observer, ...] = (),
     ) -> tuple[nn.Module, Run]:
         """Run the network and follow nothing; return what was run, and what it showed."""
         with _saying(resolution):
             module = self._prepared(models, resolution, deepening, told)
-            return module, Run(module, self.feed(resolution), (Lookups(self._lookups),))
+            return module, Run(module, self._feed(resolution), (Lookups(self._lookups), *watch))
 
     def _follow(
         self,
@@ -225,7 +233,7 @@ class Runs:
         resolution: Resolution,
         deepening: Deepening | None,
         told: Told | None,
-    ) -> tuple[Trace, SizedCalls | None]:
+    ) -> Traced:
         """Run the network and follow its channels."""
         recorders = self._recorders()
         with _saying(resolution):
@@ -243,26 +251,7 @@ class Runs:
         if resolution == self.resolution:
             outputs = {path: border.output_shape for path, border in trace.borders.items()}
             self._check_positions(trace.output_shapes, outputs, trace.features)
-        return trace, _sized(recorders, trace)
-
-    def made(self, models: tuple[DepthEdit, ...], deepening: Deepening | None) -> nn.Module:
-        """Return a copy of the base network with blocks added, to be run.
-
-        Args:
-            models: The blocks that are added and removed.
-            deepening: The stages that these are blocks of; None where there are none.
-        """
-        return self._prepared(models, self.resolution, deepening, None)
-
-    @property
-    def lookups(self) -> set[str]:
-        """The modules that look up as many entries of a table as it has."""
-        return self._lookups
-
-    @property
-    def records(self) -> bool:
-        """Whether runs keep their calls for any widths."""
-        return self._records
+        return _followed(trace, models, told, recorders)
 
     def _prepared(
         self,
@@ -278,10 +267,10 @@ class Runs:
             apply_depth(module, models)
             deepening.shape_made(module, models)
             if deepening.exact(models):
-                adapt(module, self.feed(resolution).inputs(module))
+                adapt(module, self._feed(resolution).inputs(module))
         return module
 
-    def feed(self, resolution: Resolution) -> Feed:
+    def _feed(self, resolution: Resolution) -> Feed:
         """Return what the network is run on at a resolution."""
         given = self._given
         return Feed(None if given is not None else resolution, in_chans=self._in_chans, given=given)
@@ -331,5 +320,12 @@ def _kept_sizes(shapes: tuple[Shape, ...], features: tuple[int | None, ...]) -> 
     ]
 
 
-def _sized(recorders: tuple[ShapeRecorder, ...], trace: Trace) -> SizedCalls | None:
-    return recorders[0].sized(trace.channels) if recorders else None
+def _followed(
+    trace: Trace,
+    models: tuple[DepthEdit, ...],
+    told: Told | None,
+    recorders: tuple[ShapeRecorder, ...],
+) -> Traced:
+    """Return what a run shows that was followed, and recorded where recorders saw it."""
+    sized = recorders[0].sized(trace.channels) if recorders else None
+    return Traced(trace, models, ClosedForm(trace), told, sized)

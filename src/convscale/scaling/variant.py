@@ -151,7 +151,7 @@ class Traced:
 
     `told` is the base network made for the resolution, where it had to be made for it; `sized` its
     calls for any widths, where runs are recorded and tell them; `like` the run that was followed,
-    where this one was not (`resided`).
+    where this one was not (`rerun`).
 
     Example:
         >>> from convscale.network import resolve_base
