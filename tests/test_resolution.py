@@ -12,6 +12,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import convscale as cs
+from convscale.errors import UnscalableNetworkError
 from convscale.network.resampling import Grid, grid_of, resample
 from convscale.network.sizing import Sizing
 from convscale.network.sources import from_timm
@@ -320,3 +321,11 @@ def test_a_wide_step_says_so_where_the_base_is_the_nearest():
     assert scaled.resolution == 256
     assert any("256 px, the nearest on a step of 256 px" in note for note in scaled.notes)
     assert cs.scale("halonet26t", strategy="r", factor=4.0, weights=False).resolution == 512
+
+
+def test_code_that_calls_others_at_another_resolution_is_refused_by_its_module():
+    """ConViT makes its relative positions anew where their number has changed."""
+    with pytest.raises(UnscalableNetworkError, match=r"--freeze 'blocks\.0\.attn'"):
+        cs.scale("convit_tiny", strategy="dWr", factor=2.0, weights=False)
+    found = cs.scale("convit_tiny", strategy="w", factor=2.0, weights=False)
+    assert found.ratio["flops"] == pytest.approx(2.0, abs=0.2)

@@ -119,7 +119,9 @@ def held(
     for path, position, dim in control.literals:
         calls = trace.shaped.get(path, [])
         call = calls[position] if position < len(calls) else None
-        units = call.dims[dim] if call is not None else None
+        if call is None or dim >= len(call.dims):  # code that branches makes others there
+            continue
+        units = call.dims[dim]
         if units is not None:
             groups |= {group for group, _ in channels.composition(units)}
     for path, position in control.unfollowed:
