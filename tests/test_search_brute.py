@@ -11,6 +11,7 @@ from convscale.families.registry import named
 from convscale.families.scaled_many import scale_many
 from convscale.selection.constraints import parse_constraint
 from convscale.selection.objective import FlopsStandIn
+from convscale.selection.rays import Ray
 from convscale.selection.select import select
 
 GPU = "rtx3090-amp-nchw"
@@ -155,3 +156,25 @@ def test_a_network_without_an_axis_is_searched_along_the_others():
     assert "scales depth" in note
     assert found.command is None
     assert found.build().achieved.flops <= flops
+
+
+@pytest.mark.parametrize("edge", np.linspace(-2.0, 1.0, 13))
+@pytest.mark.parametrize("below", [-0.02, -0.17, -0.6])
+@pytest.mark.parametrize("above", [0.005, 0.05])
+def test_a_step_of_rounding_is_found_along_a_strategy(edge, below, above):
+    ray = Ray(start=0.1, most=12)
+    while (at := ray.next()) is not None:
+        steps = np.floor((at - edge) / 0.3)
+        ray = ray.with_margin(at, above + 0.3 * steps if at >= edge else below + 0.3 * (steps + 1))
+    assert ray.low[0] < edge <= ray.high[0]
+    assert ray.high[0] - ray.low[0] < 0.021
+
+
+def test_what_fits_along_one_share_of_width_is_as_good_as_on_a_dense_grid():
+    limits = ["flops<=2.52G"]
+    found = cs.select("RegNetY-4.0GF", strategies=["dWr@0.6"], limits=limits, uncertainty=0.0)
+    grid = [
+        cs.count(f"RegNetY-4.0GF@dWr@0.6:{factor:.4g}:reference").flops
+        for factor in np.geomspace(0.4, 0.8, 60)
+    ]
+    assert found.as_document()["values"]["flops"] >= max(flops for flops in grid if flops <= 2.52e9)

@@ -2,7 +2,8 @@
 
 What a network costs rises with the factor. The margin of a network is the largest logarithm of
 what it costs over its limit: 0 where a constraint binds. Factors are tried on a line through the
-logarithms until the margin changes its sign within a few per cent.
+logarithms until the margin changes its sign within a few per cent. Rounding makes steps of the
+line: from where one end has moved twice in a row, what is between them is halved.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ class Ray:
         ceiling: The most.
         tried: How many factors were tried.
         most: How many are.
+        streak: How often in a row the upper end moved between the two, and below 0 the lower one;
+            from twice on it stays.
 
     Example:
         >>> ray = Ray().with_margin(0.0, -1.0)
@@ -48,6 +51,7 @@ class Ray:
     ceiling: float = _LIMITS[1]
     tried: int = 0
     most: int = 7
+    streak: int = 0
 
     def next(self) -> float | None:
         """Return the factor to try next; None where the binding one is found, or there is none."""
@@ -59,7 +63,8 @@ class Ray:
             (left, below), (right, above) = self.low, self.high
             if right - left < _NEAR:
                 return None
-            share = 0.5 if above == inf else -below / (above - below)
+            halved = above == inf or abs(self.streak) > 1
+            share = 0.5 if halved else -below / (above - below)
             return left + min(max(share, 0.1), 0.9) * (right - left)
         if self.low is not None:
             at, margin = self.low
@@ -74,7 +79,7 @@ class Ray:
     def with_margin(self, at: float, margin: float) -> Ray:
         """Return the ray after a network was found at a factor."""
         before = self.low or self.high
-        new = replace(self, tried=self.tried + 1)
+        new = replace(self, tried=self.tried + 1, streak=self._streak(margin > 0))
         if before is not None and abs(before[0] - at) > 1e-6 and inf not in (margin, before[1]):
             slope = (margin - before[1]) / (at - before[0])
             new = replace(new, slope=min(max(slope, _LEAST), 2.0))
@@ -88,6 +93,11 @@ class Ray:
             if self.high is not None and at > self.high[0]:
                 new = replace(new, high=None)
         return new
+
+    def _streak(self, over: bool) -> int:
+        if self.low is None or self.high is None or abs(self.streak) > 1:
+            return self.streak
+        return max(self.streak, 0) + 1 if over else min(self.streak, 0) - 1
 
     def without(self, at: float) -> Ray:
         """Return the ray after a factor for which nothing can be built."""

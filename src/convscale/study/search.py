@@ -30,6 +30,7 @@ _STEPS = (5, 2, 1)  # of the exponents around the best, in parts of 40
 _MANY = 2000  # candidates from which on a lattice is fine, and the front is filled
 _ROUNDED = 1.4  # how far rounding may take flops from what they should be
 _MOST, _DEAR = 7, 4  # factors along a strategy, and where each depth takes a run
+_FREE = 12  # where many candidates cost nothing
 _FIRST = log(64.0)  # a factor that is not begun beyond
 _FROM_FAR = 9  # factors along a strategy that is begun where another budget's networks point to
 _ENTRIES = (0.25, 1.3)  # flops of a table's entries beside the most that fit
@@ -206,7 +207,7 @@ class Search:
         dear = strategy.depth > 0 and "d" not in self.source.between
         if isnan(start):
             start = min(-self._margin / slope, _FIRST)
-            most = _DEAR if dear else _MOST
+            most = _DEAR if dear else _FREE if self._many else _MOST
             return Ray(floor=low, ceiling=high, slope=slope, start=start, most=most)
         return Ray(floor=low, ceiling=high, slope=slope, start=start, most=5)
 
