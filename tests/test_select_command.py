@@ -11,6 +11,7 @@ import pytest
 import convscale as cs
 from convscale.cli.main import run
 from convscale.errors import InputError
+from convscale.selection.zoo import ZooColumns, parse_column
 from convscale.study import table_candidates
 from tests.device_profiles import hand_made
 
@@ -265,6 +266,7 @@ def test_a_wrong_request_is_one_line(zoo, capsys, more, said):
     [
         ("", "is empty"),
         ("a,b\n1,2\n", "has no column model or network"),
+        ("model;err\nresnet18;1\n", "by --model-column: it has model;err."),
         ("model,err\nresnet18,x\n,5\n", "line 2: err is 'x', not a number; line 3: model is empty"),
         ("model,err,err\nresnet18,1,1\n", "the column err stands twice"),
         ("model,err\n", "has no networks"),
@@ -279,6 +281,33 @@ def test_a_wrong_table_is_refused_with_its_lines(tmp_path, text, said):
     with pytest.raises(InputError) as caught:
         cs.select(table=path, error="err", limits=["params<=40M"])
     assert said in caught.value.line
+
+
+@pytest.mark.parametrize("quantity", ["flops", "params", "acts"])
+def test_millions_in_a_column_that_is_named_without_their_unit_are_refused(tmp_path, quantity):
+    path = tmp_path / "zoo.csv"
+    path.write_text("model,err,count\nresnet18,30,11.69\n")
+
+    def asked(column):
+        columns = ZooColumns(quantities=(parse_column(column),))
+        return cs.select(table=path, error="err", limits=[f"{quantity}<=40M"], columns=columns)
+
+    with pytest.raises(InputError, match=f"say the unit, as in --column {quantity}=count:M"):
+        asked(f"{quantity}=count")
+    assert asked(f"{quantity}=count:M").as_document()["values"][quantity] == 11_690_000
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ("--uncertainty much --error err", "'much' as an uncertainty."),
+        ("--acts much", "'much' as acts."),
+        ("--latency 5", "'5' as a latency."),
+    ],
+)
+def test_errors_name_quantities_in_plain_english(capsys, option, said):
+    assert run(["select", "resnet18", *option.split()]) == 2
+    assert said in capsys.readouterr().err
 
 
 def test_no_table_is_refused(capsys):

@@ -37,9 +37,16 @@ def parse_number(text: str, *, what: str = "number") -> float:
         word = text.strip().lower().lstrip("+-")
         if word in ("nan", "inf", "infinity"):
             raise InputError(f"The {what} is {text}; it must be positive and finite.")
-        raise InputError(f"Cannot read {text!r} as a {what}. Write 1600000000, 1.6e9 or 1.6G.")
+        raise InputError(f"Cannot read {text!r} as {_one(what)}. Write 1600000000, 1.6e9 or 1.6G.")
     value = float(match[1]) * _SUFFIX[match[2].upper()]
     return check_positive(value, what=what)
+
+
+def _one(what: str) -> str:
+    """Return a noun with its article; quantities that are counts have none."""
+    if what in ("flops", "params", "acts"):
+        return what
+    return f"{'an' if what[:1] in 'aeiou' else 'a'} {what}"
 
 
 def parse_bytes(text: str, *, what: str = "memory") -> int:
@@ -76,7 +83,9 @@ def parse_ms(text: str, *, what: str = "latency") -> float:
     for unit, ms in (("ms", 1.0), ("us", 1e-3), ("s", 1e3)):
         if word.endswith(unit):
             return parse_number(word.removesuffix(unit).rstrip(), what=what) * ms
-    raise InputError(f"Cannot read {text!r} as a {what}. Write it with its unit: 8ms or 0.008s.")
+    raise InputError(
+        f"Cannot read {text!r} as {_one(what)}. Write it with its unit: 8ms or 0.008s."
+    )
 
 
 def format_ms(value: float) -> str:

@@ -166,7 +166,7 @@ def _places(path: Path, header: Sequence[str], asked: ZooColumns) -> ZooColumns:
         if found is None and option:
             raise InputError(
                 f"{path} has no column {' or '.join(usual)}. Name the one with the networks by "
-                f"{option}."
+                f"{option}: it has {', '.join(header)}."
             )
         return found
 
@@ -222,7 +222,7 @@ def _value(column: Column, text: str, line: int, wrong: list[str]) -> float:
     except InputError as error:
         wrong.append(f"line {line}: {column.name} is {text!r}: {error.line}")
         return nan
-    if column.name == own.name in ("flops", "params", "acts") and value < _FEWEST:
+    if bare and not column.unit and own.name in ("flops", "params", "acts") and value < _FEWEST:
         wrong.append(
             f"line {line}: {column.name} is {text}, which are too few: say the unit, as in "
             f"--column {own.name}={column.name}:M"
