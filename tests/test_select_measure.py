@@ -85,6 +85,21 @@ def test_scaled_networks_are_measured_for_real(capsys):
     assert "2 finalists were measured on cpu" in out
 
 
+def test_along_alpha_only_what_measuring_chose_is_called_chosen(timed, capsys):
+    timed(lambda name: 1 if "@dWr" in name else 5)
+    words = [*SMALL, "--strategies", "w,dWr", "--flops", "150M", "--uncertainty", "30%"]
+    words += ["--measure", "3"]
+    chosen = document(capsys, *words)
+    assert "@dWr" in chosen["network"] != chosen["measured"]["by_prediction"]
+    assert run(words) == 0
+    table = capsys.readouterr().out.partition("Along α")[2].partition("finalists")[0].splitlines()
+    said = chosen["network"].partition("@")[2]
+    assert all(said in line for line in table if "chosen" in line)
+    predicted = chosen["measured"]["by_prediction"].partition("@")[2]
+    assert all(predicted in line for line in table if "by prediction" in line)
+    assert any("by prediction" in line for line in table)
+
+
 def test_a_real_limit_is_held_to_what_is_measured(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("CONVSCALE_PROFILES", str(tmp_path))
     cs.save_profile(hand_made())

@@ -107,6 +107,8 @@ def _alphas(found: ZooSelection) -> Table:
     for point in found.alpha_curve:
         chosen = point.at == found.found.chosen
         mark = "chosen" if chosen else "" if point.fits else "too much"
+        if found.at != found.found.chosen:  # measuring decided
+            mark = "by prediction" if chosen else "chosen" if point.at == found.at else mark
         cells = _cells(found, point.at, names, sides=True, series=False)
         add_row(table, f"{point.alpha:.2f}", *cells, mark, style="bold" if chosen else None)
     return table

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from convscale.quantities import format_count
 from convscale.report.look import COLOURS
 from convscale.report.points import MUTED, Plane, Points, title_of, write_plot
 
@@ -127,8 +128,13 @@ def _alpha_panel(found: ZooSelection, curve: pd.DataFrame, axes: Any) -> None:
         label=across,
     )
     other.set_ylabel(across)
+    for drawn, values in ((axes, curve["error"]), (other, curve["cost"])):
+        if values.max() >= 1000:  # read as 4.5G, as on the other panel
+            drawn.yaxis.set_major_formatter(lambda value, _: format_count(value))
     lines = [*axes.get_lines(), *other.get_lines()]
-    axes.legend(lines, [line.get_label() for line in lines], frameon=False, fontsize=8)
+    labels = [line.get_label() for line in lines]
+    place = {"loc": "lower center", "bbox_to_anchor": (0.5, 1.0), "ncols": 2}  # beside no mark
+    axes.legend(lines, labels, frameon=False, fontsize=8, **place)
     axes.grid(visible=True, color="#e4e7eb")
 
 
