@@ -2,10 +2,13 @@
 
 A family's candidates are counted and their latency predicted in closed form; those of a traced
 network are derived from its traced runs, the first of each kind built beside that. Building and
-tracing the base is included, loading of libraries is not. Processor time of one thread is compared
-with what is asked: 10,000 candidates of a family in 10 s, 200 of a traced network in 60 s.
+tracing the base is included, loading of libraries is not. With --training-memory, the memory of a
+step of training is told of a family's candidates, and their latency is not. Processor time of one
+thread is compared with what is asked: 10,000 candidates of a family in 10 s, 200 of a traced
+network in 60 s.
 
     python -m benchmarks.select_speed RegNetY-4.0GF EfficientNet-B0 resnet50 densenet121
+    python -m benchmarks.select_speed RegNetY-400MF --training-memory --precision mixed
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ import argparse
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -30,6 +34,7 @@ from convscale.study.space import Space, strategies_of
 
 FAMILY, TRACED = 10_000 / 10.0, 200 / 60.0  # candidates a second that are asked for
 PROFILE, BATCH, LIMIT_MS = "rtx3090-amp-nchw", 64, 80.0
+LIMIT_BYTES = 8e9
 
 
 @dataclass(frozen=True)
@@ -54,12 +59,20 @@ class Speed:
         )
 
 
-def family_speed(network: str, count: int = 10_000) -> Speed:
+def family_speed(
+    network: str,
+    count: int = 10_000,
+    *,
+    limit: Constraint | None = None,
+    how: Conditions | None = None,
+) -> Speed:
     """Answer for many candidates of a paper family, all of them distinct asks.
 
     Args:
         network: Its name.
         count: How many.
+        limit: What is asked of them; a latency if not given.
+        how: Under what; with a profile if not given.
     """
     rng = np.random.default_rng(0)
     points = list(lattice(20, axes=frozenset("dwgr")))
@@ -67,10 +80,10 @@ def family_speed(network: str, count: int = 10_000) -> Speed:
     for at in rng.integers(0, len(points), count - 1):
         factor = float(f"{np.exp(rng.uniform(-1.5, 2.0)):.4g}")
         asks.append(Ask(parse_strategy(points[at].notation(follows=False)), factor, "exponents"))
-    limits = (Constraint("latency_ms", LIMIT_MS),)
-    how = Conditions(profile_of(PROFILE), BATCH)
+    how = how or Conditions(profile_of(PROFILE), BATCH)
+    limit = limit or Constraint("latency_ms", LIMIT_MS)
     start = time.process_time()
-    source = source_of(network, frozenset(("latency_ms",)), how, limits, Space())
+    source = source_of(network, frozenset((limit.on,)), how, (limit,), Space())
     found = source.answers(asks)
     spent = time.process_time() - start
     return Speed(network, sum(isinstance(one, Found) for one in found), spent, FAMILY)
@@ -95,14 +108,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("networks", nargs="+")
     parser.add_argument("--candidates", type=int, default=None)
+    parser.add_argument("--training-memory", action="store_true")
+    parser.add_argument("--optimizer", default="sgd")
+    parser.add_argument("--precision", default=None)
     given = parser.parse_args(arguments)
     import timm  # noqa: F401 - loaded before the clock starts
 
     strategies_of(None)
     for network in given.networks:
-        more = {} if given.candidates is None else {"count": given.candidates}
+        more: dict[str, Any] = {} if given.candidates is None else {"count": given.candidates}
         if network in names():
             named(network)
+            if given.training_memory:
+                asked = {"optimizer": given.optimizer, "precision": given.precision}
+                more |= {
+                    "limit": Constraint("training_memory_bytes", LIMIT_BYTES),
+                    "how": Conditions(batch_size=BATCH, **asked),
+                }
             print(family_speed(network, **more), flush=True)
         else:
             print(traced_speed(network, **more), flush=True)

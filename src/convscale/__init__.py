@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from convscale import families
     from convscale.complexity.complexity import Complexity
+    from convscale.complexity.family_memory import step_bytes
     from convscale.complexity.memory import MemoryBudget
     from convscale.errors import (
         BudgetError,
@@ -89,6 +90,7 @@ __all__ = [
     "select",
     "select_series",
     "stages",
+    "step_bytes",
     "strategies",
 ]
 
@@ -130,6 +132,7 @@ _ORIGIN = {
     "select": "convscale.study.selecting:select",
     "select_series": "convscale.study.selecting:select_series",
     "stages": "convscale.scaling:stages",
+    "step_bytes": "convscale.complexity.family_memory:step_bytes",
     "strategies": "convscale.strategy:named_strategies",
 }
 

@@ -133,12 +133,27 @@ class DryRun:
         Raises:
             InputError: If the network has nothing to train, or cannot be trained as it is.
         """
+        seen = StepCost(Whereabouts())
+        gradients, state, saved = self.follow(optimizer, seen)
+        peak = seen.peak()
+        self._uncounted = tuple(seen.uncounted)
+        return Training(peak.total_bytes, peak, gradients, state, saved, seen.flops())
+
+    def follow(self, optimizer: str, seen: Liveness) -> tuple[int, int, int]:
+        """Run a training step under the eyes of somebody.
+
+        Returns:
+            The bytes of the gradients, of what the optimizer keeps, and of what the forward pass
+            leaves.
+
+        Raises:
+            InputError: If the network has nothing to train, or cannot be trained as it is.
+        """
         if self._packed:
             raise InputError(
                 f"{self.network.name} holds quantised weights, which cannot be trained. Leave "
                 "training out: --optimizer none, or optimizer=None in Python."
             )
-        seen = StepCost(Whereabouts())
         with self._scene(seen, training=True) as scene:
             add_checkpoints(scene.module, self.checkpoints, seen)
             stepper, loss = make_optimizer(optimizer, scene.module), Loss()
@@ -149,10 +164,7 @@ class DryRun:
             for tensor in state_tensors(stepper):
                 seen.call(tensor, STATE, always=True)
             stepper.step()
-        peak = seen.peak()
-        self._uncounted = tuple(seen.uncounted)
-        state = seen.held_bytes(STATE)
-        return Training(peak.total_bytes, peak, gradients, state, saved, seen.flops())
+        return gradients, seen.held_bytes(STATE), saved
 
     def _forward_and_backward(self, scene: _Scene, loss: Loss) -> int:
         """Run both passes as a loop does; return the bytes that the forward pass leaves."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from convscale.families.memory import ITEM_BYTES as CLOSED
 from convscale.families.memory import inference_bytes
 from convscale.families.scaled_many import scale_by_factors
 from convscale.families.scaling import check_rules, check_size, group_rule
+from convscale.families.terms import Form
 from convscale.families.widths import width_multiples
 from convscale.network.sources import Network
 from convscale.prediction.predictions import Predictions, predict_many
@@ -30,9 +31,14 @@ from convscale.study.costed import PREDICTED, TRAINED, Conditions, costs_of_netw
 from convscale.study.scaled_source import ANY, Answer, Ask, Ends, Failed, Found, Missed
 
 if TYPE_CHECKING:
+    from convscale.complexity.training_log import TrainingLog
     from convscale.prediction.prediction import Prediction
     from convscale.scaling.scaled import ScaledNetwork
 
+_ONE_VALUE = (
+    "cannot be trained on one image at a time: its last maps have a single value a channel, which "
+    "norms need more of. Give a batch size of at least 2, as in --batch-size 2."
+)
 _FAR = 0.3  # how far beyond a limit, in logarithms, nothing more is found out
 
 
@@ -47,6 +53,7 @@ class FamilySource:
         how: The conditions.
         limits: The constraints.
         rule: reference or efficientnet.
+        logs: What is known of steps of training.
 
     Example:
         >>> from convscale.families import count
@@ -64,6 +71,7 @@ class FamilySource:
     how: Conditions
     limits: tuple[Constraint, ...]
     rule: str = "reference"
+    logs: dict[Form, TrainingLog | None] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def name(self) -> str:
@@ -99,9 +107,11 @@ class FamilySource:
 
     @cached_property
     def _costly(self) -> frozenset[str]:
-        """What is not known in closed form."""
+        """What is known of networks that are built alone."""
         closed = (self.how.precision or "float32") in CLOSED
-        return self.wanted & {"training_memory_bytes", *(() if closed else ("memory_bytes",))}
+        passes = frozenset() if closed else {"memory_bytes"}
+        steps = frozenset() if self.how.optimizer else {"training_memory_bytes"}
+        return self.wanted & (passes | steps)
 
     @property
     def usual(self) -> int:
@@ -148,6 +158,9 @@ class FamilySource:
         found: list[Answer] = []
         for at, ask in enumerate(asks):
             own = {name: float(column[at]) for name, column in values.items()}
+            if not own.get("training_memory_bytes", 1.0):
+                found.append(Failed(ask, f"{self._label(ask)} {_ONE_VALUE}"))
+                continue
             upper = {name: float(column[at]) for name, column in bounds.items()}
             made = Found(ask, self._label(ask), keys[at], _side(nets, at), own, upper)
             inside = flops[0] <= own["flops"] <= flops[1]
@@ -177,6 +190,8 @@ class FamilySource:
             values["memory_bytes"] = inference_bytes(
                 nets, batch_size=how.batch_size, precision=how.precision or "float32"
             )
+        if "training_memory_bytes" in self.wanted - self._costly:
+            values["training_memory_bytes"] = self._steps(nets)
         if self.wanted & PREDICTED:
             assert how.profile is not None
             side = one_sided(how.profile, how.confidence)
@@ -198,6 +213,14 @@ class FamilySource:
             values |= trained(plan, step.latency_ms)
             bounds |= trained(plan, _upper(step, side))
         return {name: np.asarray(column, float) for name, column in values.items()}, bounds
+
+    def _steps(self, nets: Candidates) -> Any:
+        """Return the memory of steps of training; 0 where a norm would see one value alone."""
+        from convscale.complexity.family_memory import StepMemory
+
+        how = self.how
+        steps = StepMemory(how.optimizer, how.precision, self.logs)
+        return steps.peaks(nets, batch_size=how.batch_size)
 
     def _completed(self, found: Answer) -> Answer:
         """Build a candidate for what has no closed form, unless it misses limits by far."""
