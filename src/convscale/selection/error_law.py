@@ -198,9 +198,10 @@ class ErrorLaw:
     def says(self) -> str:
         """What there is to know of the model."""
         points = sum(law.points for law in self.laws.values())
+        plural = "" if points == 1 else "s"
         many = f"{len(self.laws)} series" if len(self.laws) > 1 else "one series"
         return (
-            f"Errors are those of the law e0 + b·acts^−c, fitted to {points} values of "
+            f"Errors are those of the law e0 + b·acts^−c, fitted to {points} value{plural} of "
             f"{self.name} in {many}."
         )
 

@@ -63,6 +63,8 @@ def _asked(found: Selection) -> str:
         return f"There are {format_count(size)} candidates and no constraint."
     asked = " and ".join(map(found.pool.asked, found.constraints))
     verb = "keeps" if kept == 1 else "keep"
+    if size == 1:
+        return f"The only candidate {'keeps' if kept else 'misses'} {asked}."
     return f"Of {size} candidates, {kept} {verb} {asked}."
 
 

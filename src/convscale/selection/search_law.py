@@ -43,8 +43,9 @@ class SearchLaw:
     def says(self) -> str:
         """What there is to know of the model."""
         points = self.over_all.points
+        plural = "" if points == 1 else "s"
         return (
-            f"Errors are those of the law e0 + b·acts^−c, fitted to {points} values of {self.name} "
+            f"Errors are those of the law e0 + b·acts^−c, fitted to {points} value{plural} of {self.name} "
             f"of {', '.join(sorted(self.laws)) or 'no series'}; what is of no such series takes "
             "one law over all, whose uncertainty is wider."
         )
