@@ -10,6 +10,8 @@ import sys
 import pytest
 
 from convscale.cli.main import run
+from convscale.errors import InputError
+from convscale.quantities import parse_number
 
 TWO_STAGES = """
 from torch import nn
@@ -219,3 +221,10 @@ def test_a_real_process_says_one_line_and_no_traceback():
     assert (done.returncode, done.stdout) == (2, "")
     assert len(done.stderr.splitlines()) == 1
     assert "Did you mean" in done.stderr
+
+
+def test_a_number_that_cannot_be_read_is_named_with_its_article():
+    with pytest.raises(InputError, match=r"^Cannot read 'x' as flops\. Write 16"):
+        parse_number("x", what="flops")
+    with pytest.raises(InputError, match=r"^Cannot read 'x' as a factor\. Write 16"):
+        parse_number("x", what="factor")

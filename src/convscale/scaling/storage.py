@@ -331,7 +331,8 @@ def base_of(path: Path, origin: Origin, base: str | nn.Module | None) -> Network
     if not origin.network.startswith(("timm:", "torchvision:")):
         raise InputError(
             f"{path} was scaled from {origin.network}, which is not rebuilt by name: no code that "
-            "a folder names is run. Give the network again as base (--base or base=)."
+            "a folder names is run. Give the network again as base: base= of cs.load in Python, "
+            "or --base where the command has it (eval)."
         )
     return _sized(resolve_base(origin.network, **options), size)
 

@@ -45,9 +45,9 @@ class SearchLaw:
         points = self.over_all.points
         plural = "" if points == 1 else "s"
         return (
-            f"Errors are those of the law e0 + b·acts^−c, fitted to {points} value{plural} of {self.name} "
-            f"of {', '.join(sorted(self.laws)) or 'no series'}; what is of no such series takes "
-            "one law over all, whose uncertainty is wider."
+            f"Errors are those of the law e0 + b·acts^−c, fitted to {points} value{plural} of "
+            f"{self.name} of {', '.join(sorted(self.laws)) or 'no series'}; what is of no such "
+            "series takes one law over all, whose uncertainty is wider."
         )
 
     @property
