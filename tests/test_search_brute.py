@@ -178,3 +178,22 @@ def test_what_fits_along_one_share_of_width_is_as_good_as_on_a_dense_grid():
         for factor in np.geomspace(0.4, 0.8, 60)
     ]
     assert found.as_document()["values"]["flops"] >= max(flops for flops in grid if flops <= 2.52e9)
+
+
+def test_a_range_of_sides_that_holds_at_the_base_holds_back_no_width():
+    limits = ["flops<=2G", "resolution<=224"]
+    ranged, free = (
+        cs.select("RegNetY-400MF", limits=own, strategies=["w"]).found
+        for own in (limits, limits[:1])
+    )
+    flops = [one.pool.values["flops"][one.chosen] for one in (ranged, free)]
+    assert flops[0] == flops[1] > 1.8e9
+
+
+@pytest.mark.parametrize("most", [256, 320, 1000])
+def test_a_range_of_sides_is_filled_along_the_resolution_where_all_else_is_loose(most):
+    limits = [f"resolution<={most}", "flops<=200G"]
+    found = cs.select("resnet18", limits=limits, strategies=["r"]).found
+    sides = found.pool.values["resolution_px"]
+    assert max(sides[sides <= most]) >= 0.97 * most
+    assert sides[found.chosen] <= most

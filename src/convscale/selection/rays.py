@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import inf, log
+from math import inf, isfinite, log
 
 from convscale.selection.constraints import Constraint
 
@@ -63,7 +63,7 @@ class Ray:
             (left, below), (right, above) = self.low, self.high
             if right - left < _NEAR:
                 return None
-            halved = above == inf or abs(self.streak) > 1
+            halved = inf in (above, -below) or abs(self.streak) > 1
             share = 0.5 if halved else -below / (above - below)
             return left + min(max(share, 0.1), 0.9) * (right - left)
         if self.low is not None:
@@ -80,7 +80,7 @@ class Ray:
         """Return the ray after a network was found at a factor."""
         before = self.low or self.high
         new = replace(self, tried=self.tried + 1, streak=self._streak(margin > 0))
-        if before is not None and abs(before[0] - at) > 1e-6 and inf not in (margin, before[1]):
+        if before is not None and abs(before[0] - at) > 1e-6 and isfinite(margin - before[1]):
             slope = (margin - before[1]) / (at - before[0])
             new = replace(new, slope=min(max(slope, _LEAST), 2.0))
         if margin > 0:
@@ -122,7 +122,8 @@ def limits_size(constraint: Constraint) -> bool:
 def margin(constraints: Sequence[Constraint], held: Mapping[str, float]) -> float:
     """Return the largest logarithm of what a network costs over its limit.
 
-    Quantities that are not known are left out; without any the margin is −inf.
+    Quantities that are not known are left out, and sides that are just at their limit, where
+    strategies without r stay whatever the factor; without any the margin is −inf.
 
     Args:
         constraints: The constraints; those that set no upper limit are left out.
@@ -131,11 +132,15 @@ def margin(constraints: Sequence[Constraint], held: Mapping[str, float]) -> floa
     Example:
         >>> round(margin([Constraint("flops", 1e9)], {"flops": 2e9}), 3)
         0.693
+        >>> margin([Constraint("resolution_px", 224.0)], {"resolution_px": 224.0})
+        -inf
     """
     found = -inf
     for one in constraints:
         if limits_size(one) and one.on in held:
             ratio = held[one.on] / one.limit
             ratio = 1 / ratio if one.metric.at_least else ratio
+            if one.on == "resolution_px" and ratio == 1:
+                continue
             found = max(found, log(ratio) if ratio > 0 else -inf)
     return found
