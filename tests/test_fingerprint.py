@@ -82,7 +82,9 @@ def test_a_later_copy_of_the_images_elsewhere_is_the_same(tmp_path):
     begun(tmp_path / "run", data)
     shutil.copytree(data, tmp_path / "copy")
     os.utime(tmp_path / "copy/train/iris/0.png", (1, 1))
+    written = (tmp_path / "run/run.json").read_bytes()
     begun(tmp_path / "run", tmp_path / "copy")
+    assert (tmp_path / "run/run.json").read_bytes() == written
 
 
 def test_other_data_are_told_by_their_name(tmp_path):
@@ -144,4 +146,6 @@ def test_a_run_from_before_images_were_known_goes_on(tmp_path):
     old = TrainRequest("resnet18", str(data), tmp_path).identity("timm:resnet18", 7, "")
     del old["images_digest"]
     begin_or_go_on(tmp_path / "run", old)
+    written = (tmp_path / "run/run.json").read_bytes()
     begun(tmp_path / "run", data)
+    assert (tmp_path / "run/run.json").read_bytes() == written

@@ -12,13 +12,13 @@ from convscale.complexity.operators import record_network
 from convscale.complexity.recording import LateRecorder
 from convscale.complexity.views import Operators
 from convscale.errors import ConvscaleError
+from convscale.network.pausing import collector_at_rest
 from convscale.network.sources import Network
 from convscale.prediction.predict import ELEMENTS
 from convscale.quantities import Resolution
 from convscale.selection.constraints import Constraint
 from convscale.selection.rays import margin
 from convscale.strategy import Strategy, parse_strategy
-from convscale.study.collecting import young_only
 from convscale.study.costed import (
     RECORDED,
     Conditions,
@@ -140,7 +140,7 @@ class TracedSource:
     def _answer(self, ask: Ask, flops: Ends) -> Answer:
         self._flops = flops
         try:
-            with young_only():
+            with collector_at_rest():
                 return self._base(ask) if ask.strategy is None else self._scaled(ask, ask.strategy)
         except ConvscaleError as error:
             return Failed(ask, error.line)
