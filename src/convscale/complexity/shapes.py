@@ -24,7 +24,7 @@ from convscale.complexity.kinds import geometry_of, kind_of, reads_part
 from convscale.complexity.recording import LateRecorder, Moved, Recorder
 from convscale.network.channels import Channels, Sizes
 from convscale.network.contractions import RULES, rule_of
-from convscale.network.labels import Label, Labels, find_along, varying
+from convscale.network.labels import Label, Labels, distinct, find_along, varying
 from convscale.network.products import name_of
 from convscale.network.ties import Ties
 
@@ -327,7 +327,7 @@ class _Recorder(Recorder):
         units = find_along(labels, dim, size)
         if units is not None:
             return Dim(1, (self._row(units),))
-        axes = [np.unique(label) for label in merged if varying(label) == {dim}]
+        axes = [distinct(label) for label in merged if varying(label) == {dim}]
         if axes and prod([len(own) for own in axes]) == size:
             return Dim(1, tuple([self._row(own) for own in axes]))
         return Dim(int(size))

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from convscale.network.grids import Grid, meet, pin_lost
-from convscale.network.labels import Label
+from convscale.network.labels import Label, distinct
 from convscale.network.norms import groups_at, several_of, split_norms
 from convscale.network.ties import Ties, classes_of
 
@@ -114,7 +114,7 @@ class Channels:
             return False
         classes = self.class_of_unit[units]
         first = classes.take([0], axis=axis)
-        return bool((classes == first).all()) and len(np.unique(first)) > 1
+        return bool((classes == first).all()) and len(distinct(first)) > 1
 
     def scalable(self, units: Label) -> bool:
         """Tell whether any group in a set of units can change."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from convscale.network.labels import Label
+from convscale.network.labels import Label, distinct
 
 if TYPE_CHECKING:
     from convscale.network.ties import Ties
@@ -123,7 +123,7 @@ def pin_lost(ties: Ties, classes: Label) -> None:
             laid
             for laid in ties.laid
             if pinned[classes[laid.units]].any()
-            or len(np.unique(classes[laid.units])) < len(laid.units)
+            or len(distinct(classes[laid.units])) < len(laid.units)
         ]
         lost = [one for one in lost if not all(pinned[classes[f]].all() for f in one.factors)]
         if not lost:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from convscale.network.channels import Channels
-from convscale.network.labels import Label
+from convscale.network.labels import Label, distinct
 from convscale.network.ties import Ties
 
 # Operators that put out the channels of a layer.
@@ -49,16 +49,16 @@ def kept_layers(
     classes = channels.class_of_unit
     if classes is None or not ties.reasons:
         return ()
-    given = np.unique(classes[np.concatenate([np.zeros(0, dtype=np.int64), *ties.given])])
+    given = distinct(classes[np.concatenate([np.zeros(0, dtype=np.int64), *ties.given])])
     reason_of: dict[int, int] = {}
     for position, (units, _, _) in enumerate(ties.reasons):
-        for tied in np.unique(classes[units]).tolist():
+        for tied in distinct(classes[units]).tolist():
             reason_of.setdefault(tied, position)
     found = []
     for path, operator, flops, places in layers:
         fixed = [units for units in places if not channels.scalable(units)]
         if operator in _LAYERS and places and len(fixed) == len(places):
-            own = np.unique(classes[np.concatenate(fixed)])
+            own = distinct(classes[np.concatenate(fixed)])
             reasons = [reason_of[tied] for tied in own.tolist() if tied in reason_of]
             if reasons and not np.isin(own, given).all():
                 _, where, name = ties.reasons[min(reasons)]

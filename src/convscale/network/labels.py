@@ -31,6 +31,23 @@ def varying(label: Label) -> set[int]:
     return {dim for dim, size in enumerate(label.shape) if size > 1}
 
 
+def distinct(label: Label) -> Label:
+    """Return the units that stand in a label, each once and in order.
+
+    `numpy.unique` says the same; of versions that find it by a table of hashes it takes many
+    times as long.
+
+    Example:
+        >>> distinct(np.array([[3, 1], [1, 3]]))
+        array([1, 3])
+    """
+    units = np.sort(label, axis=None)
+    first = np.ones(units.size, dtype=np.bool_)
+    np.not_equal(units[1:], units[:-1], out=first[1:])
+    found: Label = units[first]
+    return found
+
+
 def compressed(label: Label) -> Label:
     """Shrink to size 1 the dimensions along which a label is constant.
 

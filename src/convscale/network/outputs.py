@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from convscale.network.labels import Label, find_along, varying
+from convscale.network.labels import Label, distinct, find_along, varying
 from convscale.network.relations import STRUCTURAL, VIEWS
 from convscale.network.ties import Ties, classes_of, tensors_in
 
@@ -92,7 +92,7 @@ class Scores:
         ]
         if any(unsure) or any(flat):
             classes = classes_of(ties)
-            read = np.unique(classes[np.concatenate(self._read)]) if self._read else classes[:0]
+            read = distinct(classes[np.concatenate(self._read)]) if self._read else classes[:0]
             own = [
                 classes[np.concatenate([label.reshape(-1) for label in ties.labels(tensor)])]
                 if unsure[position] or flat[position]

@@ -16,6 +16,7 @@ import torch
 from convscale.network.labels import (
     Label,
     Labels,
+    distinct,
     find_along,
     reshaped,
     varying,
@@ -299,7 +300,7 @@ def settle_merged(ties: Ties, name: str, bound: dict[str, Any]) -> None:
 
 
 def _spread(label: Label) -> int:
-    return len(np.unique(label))
+    return len(distinct(label))
 
 
 def _structure(ties: Ties, func: Any, bound: dict[str, Any], output: Any) -> None:

@@ -11,7 +11,7 @@ import torch
 
 from convscale.network.channels import Channels, Sizes
 from convscale.network.grids import lay
-from convscale.network.labels import Label, varying, vector
+from convscale.network.labels import Label, distinct, varying, vector
 from convscale.network.numbers import Number, Size
 from convscale.network.ties import Ties
 
@@ -186,7 +186,7 @@ def _grid_parts(
     square = len(sizes) == 2 and _is_one_number(*sizes)
     mixed = ties.mixed_in(x)
     kernel = spread[0] == 0 and label.ndim > 2 and (mixed is not None or ties.is_table(x))
-    if not (square or kernel) or len(np.unique(label)) < label.size:
+    if not (square or kernel) or len(distinct(label)) < label.size:
         return None
     parts = {dim: ties.fresh(label.shape[dim]) for dim in spread}
     lay(ties, label.reshape(-1), parts.values())
@@ -267,7 +267,7 @@ def _free_dimension(args: Sequence[Any], label: Label, spread: list[int]) -> int
 def _units_along(label: Label, dim: int) -> int:
     """Return how many units stand along one dimension, at the first index of the others."""
     at = tuple(slice(None) if own == dim else 0 for own in range(label.ndim))
-    return len(np.unique(label[at]))
+    return len(distinct(label[at]))
 
 
 def _sliced(ties: Ties, function: str, args: Sequence[Any]) -> Shaped | None:

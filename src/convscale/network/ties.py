@@ -13,7 +13,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from convscale.network.grids import Laid, lay
-from convscale.network.labels import Label, Labels, aligned, find_along, varying, vector
+from convscale.network.labels import Label, Labels, aligned, distinct, find_along, varying, vector
 from convscale.network.norms import Norm
 from convscale.network.numbers import Place
 
@@ -172,7 +172,7 @@ class Ties:
         """Return the label of a dimension that several axes are laid into, whole and alone."""
         shared = varying(labels[0])
         known = {dim for label in self.labels(tensor) for dim in varying(label)}
-        factors = [np.unique(label) for label in labels]
+        factors = [distinct(label) for label in labels]
         size = tensor.shape[min(shared)]
         whole = all(varying(label) == shared for label in labels) and len(shared) == 1
         uneven = size % prod(len(own) for own in factors)

@@ -19,7 +19,7 @@ from convscale.network.execution import ForwardError, Observer, run
 from convscale.network.feeding import Feed
 from convscale.network.inputs import ExampleInputs, Inputs, first_image
 from convscale.network.keeping import Kept, kept_layers
-from convscale.network.labels import Label, Labels, find_along, varying, vector
+from convscale.network.labels import Label, Labels, distinct, find_along, varying, vector
 from convscale.network.numbers import Number, Size, install
 from convscale.network.outputs import Scores
 from convscale.network.products import bind, contractions, is_free
@@ -505,7 +505,7 @@ def _factors(ties: Ties, extent: Extent) -> _Factors:
             chosen -= covered
             units.append(label.reshape(-1))
     for dim in chosen:
-        axes = [np.unique(label) for label in ties.merged(tensor) if varying(label) == {dim}]
+        axes = [distinct(label) for label in ties.merged(tensor) if varying(label) == {dim}]
         if axes and prod(len(own) for own in axes) == tensor.shape[dim]:
             units += axes
         else:
