@@ -19,14 +19,19 @@ from convscale.scaling.plan import flat
 
 def torch_flops(module: nn.Module, resolution, in_chans: int = 3) -> int:
     """Half of what PyTorch's counter says: it counts 2 a multiply-add."""
+    return counted_run(module, resolution, in_chans)[0]
+
+
+def counted_run(module: nn.Module, resolution, in_chans: int = 3) -> tuple[int, tuple[int, ...]]:
+    """What `torch_flops` says, and the shape of what the same run puts out."""
     counter = FlopCounterMode(display=False)
     device = next(module.parameters()).device
     with torch.device(device), torch.no_grad(), counter:  # constants are made there too
         shape = input_shape(in_chans, sides(resolution), batch=1)
-        module.eval()(torch.zeros(shape, device=device))
+        output = module.eval()(torch.zeros(shape, device=device))
     total = counter.get_total_flops()
     assert total % 2 == 0
-    return total // 2
+    return total // 2, tuple(output.shape)
 
 
 def layer_widths(module: nn.Module) -> dict[str, tuple[int, int]]:

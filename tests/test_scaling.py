@@ -34,16 +34,20 @@ def base_module(name: str) -> nn.Module:
     return resolve_base(name).build("meta")
 
 
+@cache
+def base_output_shape(name: str, resolution: int) -> tuple[int, ...]:
+    return checks.output_shape(base_module(name), resolution)
+
+
 @pytest.mark.parametrize(("name", "strategy", "factor"), ALL)
 def test_a_scaled_network_is_what_was_asked(name, strategy, factor):
     base = base_module(name)
     scaled = scaler(name).scale(strategy, factor=factor, weights=False)
     # the closed form, our counter and PyTorch's agree on the network that was built
-    assert scaled.achieved.flops == checks.torch_flops(scaled.module, scaled.resolution)
+    flops, shape = checks.counted_run(scaled.module, scaled.resolution)
+    assert scaled.achieved.flops == flops
     assert scaled.achieved.params == sum(p.numel() for p in scaled.module.parameters())
-    assert checks.output_shape(scaled.module, scaled.resolution) == checks.output_shape(
-        base, scaled.base_resolution
-    )
+    assert shape == base_output_shape(name, scaled.base_resolution)
     assert checks.share_at_requested_width(base, scaled, scaler(name).base.layers) >= 0.95
     checks.check_equal_widths_stay_equal(base, scaled.module)
     checks.check_state_dict_keys(base, scaled)
