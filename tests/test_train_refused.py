@@ -51,6 +51,7 @@ def test_too_many_broken_images_end_the_run_in_one_line(tmp_path, nets, capsys):
         (["{nets}:net", "--data", "digits", "--device", "tpu"], "tpu"),
         (["{nets}:net", "--data", "digits", "--set", "augment=rand-m9..5"], "'rand-m9..5'"),
         (["{nets}:net", "--data", "digits", "--in-chans", "4"], "4 input channels; images have 3"),
+        (["resnet10t", "--data", "digits", "--set", "batch_size=1"], "in batches of 1: ValueError"),
         (["torchvision:r3d_18", "--data", "digits"], "3-dimensional"),
         (["torchvision:alexnet", "--data", "digits", "--set", "test_resolution=16"], "at 16 px"),
     ],
@@ -58,7 +59,7 @@ def test_too_many_broken_images_end_the_run_in_one_line(tmp_path, nets, capsys):
 def test_what_cannot_be_trained_is_refused_in_one_line(tmp_path, nets, capsys, arguments, told):
     file = nets.removesuffix(":net")
     filled = [text.replace("{nets}", file) for text in arguments]
-    size = ["--resolution", "32"] if filled[0].startswith(file) else []
+    size = ["--resolution", "32"] if filled[0].startswith((file, "resnet10t")) else []
     line = refused(capsys, "train", *filled, *size, "--out", tmp_path / "run", *QUICK)
     assert told in line
     assert not (tmp_path / "run").exists()
@@ -114,6 +115,8 @@ def test_a_saved_network_of_other_classes_is_refused(tmp_path, capsys):
 
 def test_eval_refuses_what_is_no_run_and_other_classes(tmp_path, nets, capsys):
     assert "holds no result.json" in refused(capsys, "eval", tmp_path)
+    (tmp_path / "file").write_text("")
+    assert "file holds no result.json" in refused(capsys, "eval", tmp_path / "file")
     data = write_images(tmp_path / "data", "train", {"a": 2, "b": 2}, side=8)
     write_images(data, "val", {"a": 1, "b": 1}, side=8)
     folder = tmp_path / "run"

@@ -175,7 +175,7 @@ def _contradictions(document: Mapping[str, Any]) -> Iterator[str]:
     if _numbers(epochs, warm) and epochs >= 1 and warm > epochs:
         yield f"warmup_epochs is {warm:g} and epochs is {epochs}; it must not be longer"
     batch, mixed = knobs["batch_size"], (knobs["mixup"], knobs["cutmix"])
-    if _numbers(batch, *mixed) and any(mixed) and batch % 2:
+    if _numbers(batch, *mixed) and any(mixed) and batch > 0 and batch % 2:
         yield f"batch_size is {batch}; it must be even, since mixup and cutmix pair images"
 
 

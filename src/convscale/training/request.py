@@ -155,8 +155,12 @@ def _read(folder: Path) -> dict[str, Any] | None:
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
         known = document["schema_version"] == _VERSION and isinstance(document["asked"], dict)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path} cannot be read: {error!r}.") from error
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}.") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{path} is not what a run writes: {error!r}. Write the name of a new folder."
+        ) from error
     if not known:
         raise InputError(f"{path} is not of schema version {_VERSION}.")
     return dict(document)

@@ -106,13 +106,15 @@ def read_result(folder: Path) -> dict[str, Any]:
     path = folder / RESULT
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise InputError(
             f"{folder} holds no {RESULT}. Give the folder of a run that convscale train wrote, one "
             "epoch or more of it."
         ) from error
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read: {error}.") from error
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}.") from error
+    except ValueError as error:
+        raise InputError(f"{path} is no JSON: {error}.") from error
     if not isinstance(document, dict) or document.get("schema_version") != 1:
         raise InputError(f"{path} is not of schema version 1.")
     missing = [name for name in _READ if name not in document]

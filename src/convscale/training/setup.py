@@ -97,6 +97,7 @@ def set_up(request: TrainRequest, processes: Processes) -> Setup:
             resolution=request.resolution,
             num_classes=request.num_classes,
             in_chans=request.in_chans,
+            processes=processes.world,
         )
         order = Order(len(data.train.targets), recipe.batch_size, recipe.epochs, recipe.seed)
         Batches(order, world=processes.world)  # refuses a batch that cannot be parted

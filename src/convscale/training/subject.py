@@ -82,6 +82,7 @@ def prepare(
     resolution: Resolution | None = None,
     num_classes: int | None = None,
     in_chans: int | None = None,
+    processes: int = 1,
 ) -> Subject:
     """Build a network for training: classes set, regularisation in place, both sizes tried.
 
@@ -93,6 +94,7 @@ def prepare(
         resolution: Base input side, or all sides, in px; the network's own by default.
         num_classes: What the user says of the classes: it must be the data's.
         in_chans: Input channels, for names and factories.
+        processes: How many share a batch: batch norm may refuse a part of a single image.
 
     Raises:
         InputError: If the network cannot be trained on such data.
@@ -117,9 +119,11 @@ def prepare(
         side or scaled.resolution for side in (recipe.train_resolution, recipe.test_resolution)
     )
     chans = _channels(found, scaled)
-    shape = (chans, classes)
-    _checked_output(found.name, scaled.module, test, shape, training=False)
-    output = _checked_output(found.name, scaled.module, train, shape, training=True)
+    some = max(1, min(_BATCH, recipe.batch_size // processes))
+    _checked_output(found.name, scaled.module, (_BATCH, chans), test, classes, training=False)
+    output = _checked_output(
+        found.name, scaled.module, (some, chans), train, classes, training=True
+    )
     growth = _growth(network, scaled, resolution, options)
     regularised = regularise(
         scaled.module,
@@ -256,12 +260,17 @@ def _told_how(name: str, classes: int) -> str:
 
 
 def _checked_output(
-    name: str, module: nn.Module, side: Resolution, shape: tuple[int, int], *, training: bool
+    name: str,
+    module: nn.Module,
+    batch: tuple[int, int],
+    side: Resolution,
+    classes: int,
+    *,
+    training: bool,
 ) -> Any:
-    """Return what a network puts out for (channels, classes), if it has scores of these."""
-    copied, (chans, classes) = meta_copy(module), shape
-    size = (_BATCH, chans, *sides(side, 2))
-    at = f"{format_resolution(side)} px"
+    """Return what a network puts out for a batch (images, channels), if it has scores of these."""
+    copied, size = meta_copy(module), (*batch, *sides(side, 2))
+    at = f"{format_resolution(side)} px" + (" in batches of 1" if batch[0] == 1 else "")
     mode = "training" if training else "evaluation"
     try:
         output = run(copied, (torch.empty(size, device="meta"),), training=training)
@@ -274,7 +283,7 @@ def _checked_output(
             f"{name} puts out a {kind} in {mode}; to train, it must be a tensor of scores, or a "
             "tuple or dictionary of which it is the first, or is called out or logits."
         )
-    if scores.shape != (_BATCH, classes):
+    if scores.shape != (batch[0], classes):
         told = "x".join(map(str, scores.shape[1:]))
         first = "" if scores is output else " as the first of several outputs"
         raise InputError(
