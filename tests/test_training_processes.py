@@ -17,14 +17,13 @@ from tests.training_runs import (
     by_torchrun,
     norm_images,
     norms,
-    run,
     run_command,
     run_dying,
     run_with,
+    run_without_chance,
     write_norms,
 )
 
-CALM = {"dropout": 0.0, "augment": "none", "lr": 0.02}
 NET = """
 from torch import nn
 
@@ -72,12 +71,14 @@ def losses(folder):
 
 
 def test_two_processes_have_the_losses_of_one(tmp_path):
-    run(tmp_path / "one", **CALM)
-    done = by_torchrun(tmp_path / "two", CALM)
+    """With batch norm at a low learning rate; with norms of groups at that of the recipe."""
+    run_without_chance(tmp_path / "one")
+    done = by_torchrun(tmp_path / "two")
     assert done.returncode == 0, done.stderr
-    one, two = losses(tmp_path / "one"), losses(tmp_path / "two")
-    assert len(one) == len(two) == 22
-    assert two[:20] == pytest.approx(one[:20], rel=1e-5, abs=0)
+    for norms_of in ("batches", "groups"):
+        one, two = (losses(tmp_path / count / norms_of) for count in ("one", "two"))
+        assert len(one) == len(two) == 22
+        assert two[:20] == pytest.approx(one[:20], rel=1e-5, abs=0)
 
 
 def test_a_process_that_dies_ends_the_run_which_goes_on(tmp_path):
