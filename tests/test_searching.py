@@ -351,3 +351,30 @@ def test_a_confidence_that_is_none_is_refused(text, said, capsys):
     words = ["select", "RegNetX-400MF", "--latency", "20ms", "--profile", GPU, "--confidence", text]
     assert run(words) == 2
     assert said in capsys.readouterr().err
+
+
+# ---- what ends a search ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("limits", "factors", "high", "advice"),
+    [
+        (["flops<=4G"], (0.5, 1.5), 1.5, "A wider range is written --factors 1..256."),
+        (["params<=1G"], None, 16, "; or limit flops, latency, acts or the resolution too."),
+    ],
+)
+def test_the_end_of_the_range_of_factors_is_told_with_what_limits_leave(
+    limits, factors, high, advice
+):
+    found = cs.select("RegNetX-400MF", limits=limits, factors=factors, **FEW)
+    (note,) = [one for one in found.notes if one.startswith("No limit ends")]
+    assert note.endswith(advice)
+    limit = parse_constraint(limits[0])
+    used = 100 * getattr(cs.count(found.chosen.network), limit.on) / limit.limit
+    assert f"that of the {limit.on} is nearest, {used:.2g} % of it are taken." in note
+    assert f"what ends the search is the range of factors, up to {high}." in found.reason
+
+
+def test_the_number_of_candidates_is_told_where_it_ends_the_search():
+    found = cs.select("RegNetX-400MF", limits=["flops<=1G"], candidates=1)
+    assert found.reason.count("what ends the search is the number of candidates, 1 from") == 1

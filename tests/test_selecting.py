@@ -254,6 +254,49 @@ def test_the_next_best_of_each_other_series_fits_or_is_the_nearest(problem):
             assert objective.errors[rival.at] == min(objective.errors[at] for at in fitting)
 
 
+def test_a_limit_binds_where_without_it_an_equal_of_something_better_is_chosen():
+    """b is chosen without the limit, and fits; what the limit keeps out is c."""
+    pool = Pool(tuple("abc"), ("",) * 3, {"latency_ms": np.array([1.0, 3.0, 4.4])})
+    errors = TableErrors("err", (24.2, 22.9, 21.2), uncertainty=2.0)
+    found = select(pool, errors, [Constraint("latency_ms", 4.0)])
+    assert found.label == "a"
+    (bound,) = found.binding
+    assert (pool.labels[bound.without], bound.chosen) == ("c", False)
+    assert (
+        "What binds is the limit of the latency: without it, c would have the least err (err "
+        "21.20): latency 4.40 ms, 400 us (10.0 %) over the limit of 4.00 ms." in reason_of(found)
+    )
+
+
+def test_what_is_better_and_misses_several_limits_is_named_with_them():
+    values = {"latency_ms": np.array([3.0, 6.0, 9.0]), "params": np.array([5e6, 12e6, 90e6])}
+    pool = Pool(tuple("abc"), ("",) * 3, values)
+    limits = [Constraint("latency_ms", 5.0), Constraint("params", 10e6)]
+    found = select(pool, TableErrors("err", (24.0, 22.0, 21.0)), limits)
+    assert (found.label, found.binding) == ("a", ())
+    assert (
+        "No constraint binds alone: whatever is better misses several. The nearest is b (err "
+        "22.00): latency 6.00 ms, 1.00 ms (20.0 %) over the limit of 5.00 ms; params 12.0M, 2.00M "
+        "(20.0 %) over the limit of 10.0M." in reason_of(found)
+    )
+
+
+def test_where_nothing_is_better_the_reason_says_that_and_what_ended_the_search():
+    pool = Pool(("a", "b"), ("", ""), {"latency_ms": np.array([3.0, 4.0])})
+    found = select(pool, TableErrors("err", (24.0, 22.0)), [Constraint("latency_ms", 5.0)])
+    assert "No constraint binds: b has the least err of all candidates. " in reason_of(found)
+    ended = reason_of(found, tried=True, ended="the range of factors, up to 16")
+    assert (
+        "b has the least err of all that were tried; what ends the search is the range of factors, "
+        "up to 16." in ended
+    )
+
+
+def test_a_reason_without_constraints_has_no_gap():
+    pool = Pool(("a", "b"), ("", ""), {"latency_ms": np.array([3.0, 4.0])})
+    assert "  " not in reason_of(select(pool, TableErrors("err", (24.0, 22.0)), []))
+
+
 def test_the_front_is_of_those_that_keep_all_but_the_cost():
     pool = Pool(
         tuple("abcd"),

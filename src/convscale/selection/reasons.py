@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
+
 from convscale.quantities import format_count
 from convscale.selection.metrics import metric
 from convscale.selection.select import Rival, Selection
@@ -11,12 +13,13 @@ from convscale.selection.select import Rival, Selection
 _RIVALS = 5  # series that the paragraph names
 
 
-def reason_of(found: Selection, *, tried: bool = False) -> str:
+def reason_of(found: Selection, *, tried: bool = False, ended: str = "") -> str:
     """Return one paragraph: what was asked, what was chosen, and what the others lack.
 
     Args:
         found: The selection.
         tried: Whether the candidates are those that a search tried, and not all there are.
+        ended: What ended the search, where no limit did.
 
     Example:
         >>> import numpy as np
@@ -32,13 +35,14 @@ def reason_of(found: Selection, *, tried: bool = False) -> str:
         it, b would be chosen (top1_err 18.00): latency 9.00 ms, 4.00 ms (80.0 %) over the
         limit of 5.00 ms. Errors are those of the column top1_err.
     """
-    return " ".join(_sentences(found, tried))
+    return " ".join(_sentences(found, tried, ended))
 
 
-def _sentences(found: Selection, tried: bool) -> Iterator[str]:
+def _sentences(found: Selection, tried: bool, ended: str) -> Iterator[str]:
     yield _asked(found)
     yield _chosen(found)
-    yield _bound(found, tried)
+    if found.constraints:
+        yield _bound(found, tried) if found.binding else _unbound(found, tried, ended)
     if found.runner_up is not None:
         yield f"Next best that fits: {beside(found, found.runner_up)}."
     for rival in closest(found)[:_RIVALS]:
@@ -76,31 +80,50 @@ def _chosen(found: Selection) -> str:
     count = len(found.equal)
     if found.best == found.chosen:
         return (
-            f"Of these, {found.label} has {found.objective.leads}, {own}, and of the {count} that "
-            "differ by less than the uncertainty it is the cheapest."
+            f"Of these, {found.label} has {found.objective.leads}, {own}, and is the cheapest of "
+            f"the {count} that are equal to it within the uncertainty, itself among them."
         )
     return (
         f"Of these, {best} has {found.objective.leads} ({shown_error(found, found.best)} at "
-        f"{shown_cost(found, found.best)}); {count} differ by less than the uncertainty, and "
-        f"{found.label} is the cheapest of them: {own}."
+        f"{shown_cost(found, found.best)}); {count} are equal to it within the uncertainty, itself "
+        f"among them, and {found.label} is the cheapest of them: {own}."
     )
 
 
 def _bound(found: Selection, tried: bool) -> str:
-    if not found.constraints:
-        return ""
-    if not found.binding:
-        return "No single constraint binds: without any one of them nothing better is chosen."
     first = found.binding[0]
-    label = found.pool.labels[first.without]
-    own = f"{label} would be chosen ({shown_error(found, first.without)})"
+    label, error = found.pool.labels[first.without], shown_error(found, first.without)
+    own = f"{label} would {'be chosen' if first.chosen else f'have {found.objective.leads}'}"
     title = first.constraint.metric.title
     missed = found.pool.miss(first.constraint, first.without)
     more = [one.constraint.metric.title for one in found.binding[1:]]
     others = " and ".join(dict.fromkeys(more))
     also = f" So would something better without the limit of the {others}." if more else ""
     of = ", of those that were tried" if tried else ""
-    return f"What binds is the limit of the {title}: without it{of}, {own}: {missed}.{also}"
+    return (
+        f"What binds is the limit of the {title}: without it{of}, {own} ({error}): {missed}.{also}"
+    )
+
+
+def _unbound(found: Selection, tried: bool, ended: str) -> str:
+    """Say why no constraint binds: nothing is better, or all that is misses several of them."""
+    error = found.estimate.error
+    better = np.flatnonzero(error < error[found.best])
+    if not len(better):
+        best, all_ = found.pool.labels[found.best], "that were tried" if tried else "candidates"
+        by = f"; what ends the search is {ended}" if ended else ""
+        return f"No constraint binds: {best} has {found.objective.leads} of all {all_}{by}."
+    violations = found.pool.violations(found.constraints)
+    near = int(min(better, key=lambda at: (violations[:, at].max(), error[at])))
+    missed = [
+        found.pool.miss(constraint, near)
+        for constraint, by in zip(found.constraints, violations[:, near], strict=True)
+        if by > 0
+    ]
+    return (
+        "No constraint binds alone: whatever is better misses several. The nearest is "
+        f"{found.pool.labels[near]} ({shown_error(found, near)}): {'; '.join(missed)}."
+    )
 
 
 def rival_text(found: Selection, rival: Rival) -> str:

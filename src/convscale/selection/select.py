@@ -24,6 +24,12 @@ TIMES = ("latency_ms", "training_h", "memory_bytes", "training_memory_bytes", "e
 class Binding:
     """A constraint without which another network would be chosen, and that network.
 
+    Args:
+        constraint: The constraint.
+        without: The place of what would be chosen without it. Where that fits, as an equal of a
+            better one that does not, it is the place of the better one.
+        chosen: Whether it is what would be chosen, and not the better one beside it.
+
     Example:
         >>> Binding(Constraint("latency_ms", 5.0), without=3).without
         3
@@ -31,6 +37,7 @@ class Binding:
 
     constraint: Constraint
     without: int
+    chosen: bool = True
 
 
 @dataclass(frozen=True)
@@ -208,8 +215,9 @@ def _binding(
         others = np.delete(violations, place, axis=0)
         without = (others == 0).all(axis=0)
         pick, least, _ = _pick(pool, estimate, costs, without)
-        if estimate.error[least] < estimate.error[best] and violations[place, pick] > 0:
-            found.append(Binding(constraint, pick))
+        if estimate.error[least] < estimate.error[best]:
+            misses = bool(violations[place, pick] > 0)
+            found.append(Binding(constraint, pick if misses else least, misses))
     return tuple(sorted(found, key=lambda one: float(estimate.error[one.without])))
 
 

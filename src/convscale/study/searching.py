@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from math import lcm, log, nan
+from math import exp, lcm, log, nan
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,7 +26,14 @@ from convscale.study.costed import Conditions, check_can_tell, notes_on_times
 from convscale.study.request import Request
 from convscale.study.scaled_source import Found, Source
 from convscale.study.search import Question, Search
-from convscale.study.space import OWN_LIMITS, Space, factors_of, options_of, strategies_of
+from convscale.study.space import (
+    MOST_FACTOR,
+    OWN_LIMITS,
+    Space,
+    factors_of,
+    options_of,
+    strategies_of,
+)
 from convscale.study.trials import Progress
 from convscale.study.zoo_selection import Entry, LeftOut, ScaledVersion, ZooSelection
 
@@ -35,6 +42,7 @@ if TYPE_CHECKING:
     from convscale.scaling.scaled import ScaledNetwork
 
 _FAR = log(1.5)  # beyond a limit
+_NEAR_END = 0.95  # of the range of factors
 
 
 def source_of(
@@ -288,7 +296,7 @@ def _chosen(searches: Sequence[Search], request: Request, notes: Sequence[str]) 
         *notes,
         *notes_on_times(how),
         *owner.source.notes(winner),
-        *_told(choice, winner, owner),
+        *_told(winner, owner, request.space.factors is not None),
         *note_on_strategies(left_out),
     ]
     return ZooSelection(
@@ -302,6 +310,7 @@ def _chosen(searches: Sequence[Search], request: Request, notes: Sequence[str]) 
         bases=tuple(search.source.name for search in searches),
         alpha_curve=alpha_curve(owner, [one for _, one in kept], choice),
         train_profile=None if how.schedule is None else how.schedule.profile.name,
+        ended=_ended(searches, winner, owner),
     )
 
 
@@ -407,15 +416,34 @@ def note_on_strategies(left_out: Sequence[LeftOut]) -> tuple[str, ...]:
     return (f"Left out: {names}. {left_out[0].model}: {left_out[0].reason}",)
 
 
-def _told(choice: Selection, winner: Found, owner: Search) -> list[str]:
-    """Say where the range of factors ends that of the winner, and no constraint."""
-    factor, strategy = winner.ask.factor, winner.ask.strategy
-    high = owner.question.factors[1]
-    if factor is None or strategy is None or factor < 0.95 * high:
+def _ended(searches: Sequence[Search], winner: Found, owner: Search) -> str:
+    """Return what ended the search, where it was no limit; empty where something else did."""
+    high, factor = owner.question.factors[1], winner.ask.factor
+    if winner.ask.strategy is not None and factor is not None and factor >= _NEAR_END * high:
+        return f"the range of factors, up to {high:g}"
+    if any(len(search.found) >= search.most for search in searches):
+        return f"the number of candidates, {owner.most:,} from a network"
+    return ""
+
+
+def _told(winner: Found, owner: Search, asked: bool) -> list[str]:
+    """Say where the range of factors ends that of the winner, and no constraint.
+
+    Args:
+        winner: What was chosen.
+        owner: The search that found it.
+        asked: Whether the range was asked for.
+    """
+    factor, high = winner.ask.factor, owner.question.factors[1]
+    if winner.ask.strategy is None or factor is None or factor < _NEAR_END * high:
         return []
-    limited = " and ".join(dict.fromkeys(one.metric.title for one in choice.constraints))
+    limits = [one for one in owner.question.limits if limits_size(one) and one.on not in OWN_LIMITS]
+    near = max(limits, key=lambda one: margin([one], winner.held))
+    share = 100 * exp(margin([near], winner.held))
+    wider = "A wider range is written --factors 1..256"
+    more = "." if asked else "; or limit flops, latency, acts or the resolution too."
     return [
-        f"No limit ends the factor of {factor:g}: only the range that is tried, up to {high:g}. "
-        f"The {limited} hardly grow along {strategy.name}: limit flops, latency, acts or the "
-        "resolution too."
+        f"No limit ends the factor of {factor:g}, but the range that is tried, up to {high:g}: of "
+        f"the limits that of the {near.metric.title} is nearest, {share:.2g} % of it are taken. "
+        + (f"{wider}{more}" if high < MOST_FACTOR else "Begin with a larger base network.")
     ]

@@ -22,7 +22,8 @@ from convscale.study.alpha import ALPHAS
 OWN_LIMITS = frozenset(("resolution_px", "width_multiple"))
 # Of these alone, an input side is limited by none: no factors beyond are tried if not asked for.
 _SIZES = frozenset(("params", "download_bytes", *OWN_LIMITS))
-_LOW, _HIGH, _UNLIMITED = 1 / 256, 256.0, 16.0
+MOST_FACTOR = 256.0
+_LOW, _UNLIMITED = 1 / 256, 16.0
 
 
 @dataclass(frozen=True)
@@ -78,9 +79,10 @@ def _check_range(low: float, high: float) -> None:
             f"The range of factors {low:g}..{high:g} is empty. Write the lower end first, as in "
             f"{high:g}..{low:g}."
         )
-    if low < _LOW or high > _HIGH:
+    if low < _LOW or high > MOST_FACTOR:
         raise InputError(
-            f"The range of factors is {low:g}..{high:g}. Write one between {_LOW:g} and {_HIGH:g}."
+            f"The range of factors is {low:g}..{high:g}. Write one between {_LOW:g} and "
+            f"{MOST_FACTOR:g}."
         )
 
 
@@ -99,7 +101,7 @@ def parse_factors(text: str) -> tuple[float, float]:
         raise InputError(f"Cannot read {text!r} as a range of factors. Write 0.25..8, 1.. or ..8.")
     return (
         parse_number(low, what="factor") if low else _LOW,
-        parse_number(high, what="factor") if high else _HIGH,
+        parse_number(high, what="factor") if high else MOST_FACTOR,
     )
 
 
@@ -149,7 +151,7 @@ def factors_of(space: Space, limits: Sequence[Constraint]) -> tuple[float, float
         return space.factors
     open_ended = all(one.on in _SIZES for one in limits)
     sides = any(one.on == "resolution_px" and one.sense == "<=" for one in limits)
-    return _LOW, _UNLIMITED if open_ended and not sides else _HIGH
+    return _LOW, _UNLIMITED if open_ended and not sides else MOST_FACTOR
 
 
 def options_of(space: Space) -> tuple[str, ...]:

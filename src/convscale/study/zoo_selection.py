@@ -138,6 +138,7 @@ class ZooSelection:
         alpha_curve: For each share of width the best candidate.
         train_profile: The name of the profile that predicted trainings, if one did.
         measured: The finalists as they were measured, which decides; None where none were.
+        ended: What ended the search, where no limit did.
     """
 
     table: str | None
@@ -151,6 +152,7 @@ class ZooSelection:
     alpha_curve: tuple[AlphaPoint, ...] = ()
     train_profile: str | None = None
     measured: Measured | None = None
+    ended: str = ""
 
     @property
     def at(self) -> int:
@@ -188,7 +190,7 @@ class ZooSelection:
     @property
     def reason(self) -> str:
         """Why: one paragraph."""
-        own = reason_of(self.found, tried=bool(self.bases))
+        own = reason_of(self.found, tried=bool(self.bases), ended=self.ended)
         if self.measured is None:
             return own
         return f"{measured_reason(self.measured)} Before measuring: {own}"
