@@ -251,6 +251,9 @@ def test_nothing_that_fits_is_status_3(zoo, capsys):
         (["--plot", "a.gif"], "'a.gif' does not tell the form of the plot."),
         (["--batch-size", "0"], "The batch size is 0; it must be at least 1."),
         (["--uncertainty", "-1"], "The uncertainty is -1.0; it must be positive"),
+        (["--uncertainty", "2%"], "in the unit of that column, as in 0.1."),
+        (["--memory", "8"], "The memory is 8 bytes, as no unit stands there. Write the unit: 8GB"),
+        (["--download", "20"], "The download size is 20 bytes, as no unit stands there."),
     ],
 )
 def test_a_wrong_request_is_one_line(zoo, capsys, more, said):
@@ -308,6 +311,35 @@ def test_millions_in_a_column_that_is_named_without_their_unit_are_refused(tmp_p
 def test_errors_name_quantities_in_plain_english(capsys, option, said):
     assert run(["select", "resnet18", *option.split()]) == 2
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ("--strategies w,,dWr", "An entry of the strategies in 'w,,dWr' is empty."),
+        ("--strategies w,", "An entry of the strategies in 'w,' is empty."),
+        ("--budgets flops=1G,,2G", "A budget in '1G,,2G' is empty."),
+        ("--budgets 3ms,,", "A budget in '3ms,,' is empty."),
+        ("--uncertainty 5", "The uncertainty is 5, but without errors it is a share of the flops"),
+        ("--uncertainty 100%", "The uncertainty is 1, but without errors"),
+    ],
+)
+def test_what_was_left_empty_or_has_no_meaning_is_refused(capsys, option, said):
+    assert run(["select", "RegNetX-400MF", *option.split(), "--params", "9M"]) == 2
+    shown = capsys.readouterr()
+    assert (shown.out, shown.err.count("\n")) == ("", 1)
+    assert said in shown.err
+
+
+def test_columns_are_named_in_python_as_on_the_command_line(zoo, capsys):
+    limits, columns = ["latency<=3ms"], {"latency": "step", "series": "kind"}
+    found = cs.select(table=zoo, error="top1_err", limits=limits, columns=columns)
+    options = ["--latency-column", "step", "--series-column", "kind", "--latency", "3ms"]
+    assert found.as_document() == document(capsys, *words(zoo, *options))
+    with pytest.raises(InputError, match=r"^The columns are 'step'\. Write which column holds"):
+        cs.select(table=zoo, error="top1_err", limits=limits, columns="step")
+    with pytest.raises(InputError, match=r"^Two columns were named for latency_ms\. Name one\.$"):
+        cs.select(table=zoo, error="top1_err", columns={"latency": "a", "latency_ms": "b"})
 
 
 def test_no_table_is_refused(capsys):

@@ -53,7 +53,8 @@ def parse_bytes(text: str, *, what: str = "memory") -> int:
     """Read an amount of memory: bytes, or with a unit kB, MB, GB (1000) or KiB, MiB, GiB (1024).
 
     Raises:
-        InputError: If the text is none, or the amount is below one byte.
+        InputError: If the text is none, the amount is below one byte, or below 1000 without a
+            unit, which was forgotten.
 
     Example:
         >>> parse_bytes("8GB"), parse_bytes("1.5 GiB"), parse_bytes("4096")
@@ -64,6 +65,11 @@ def parse_bytes(text: str, *, what: str = "memory") -> int:
         raise InputError(f"Cannot read {text!r} as {what}. Write 8GB, 7.5GiB or 8000000000.")
     step = 1024 if match[3] else 1000
     size = float(match[1]) * step ** "_KMGT".index((match[2] or "_").upper())
+    if size < 1000 and text.strip()[-1].isdigit():
+        raise InputError(
+            f"The {what} is {text.strip()} bytes, as no unit stands there. Write the unit: "
+            f"{text.strip()}GB, {text.strip()}MB, or {text.strip()}B for bytes."
+        )
     if not 1 <= size < 2**63:
         raise InputError(f"The {what} is {text}; it must be at least 1 byte and below 2^63.")
     return int(size)

@@ -128,8 +128,14 @@ class Errors:
         text = self.uncertainty
         if text is None or text.strip() == "0":
             return None if text is None else 0.0
-        read = share if self.error is None else parse_number
-        return read(text, what="uncertainty")
+        if self.error is None:
+            return share(text, what="uncertainty")
+        if text.strip().endswith("%"):
+            raise InputError(
+                f"Cannot read {text!r} as an uncertainty of {self.error}. Write it in the unit of "
+                "that column, as in 0.1."
+            )
+        return parse_number(text, what="uncertainty")
 
 
 @dataclass(frozen=True)
@@ -276,15 +282,12 @@ class Columns:
         Raises:
             InputError: If a quantity is in two of them.
         """
-        from convscale.selection.zoo import ZooColumns, parse_column
+        from convscale.selection.zoo import ZooColumns, check_once, parse_column
 
         found = [parse_column(text) for text in self.column or []]
         if self.latency_column is not None:
             found.append(parse_column(self.latency_column, on="latency_ms"))
-        names = [one.on for one in found]
-        twice = next((name for name in names if names.count(name) > 1), None)
-        if twice is not None:
-            raise InputError(f"Two columns were named for {twice}. Name one.")
+        check_once(found)
         return ZooColumns(
             self.model_column, self.resolution_column, self.series_column, None, tuple(found)
         )

@@ -117,18 +117,23 @@ def seconds_of(text: str, *, what: str) -> float:
 
 
 def listed(text: str, *, what: str, example: str) -> tuple[str, ...]:
-    """Read a list whose entries are separated by commas; empty entries do not count.
+    """Read a list whose entries are separated by commas.
 
     Raises:
-        InputError: If no entry remains.
+        InputError: If an entry is empty, or there is none.
 
     Example:
         >>> listed("w, dwr,dWr", what="strategies", example="w,dWr")
         ('w', 'dwr', 'dWr')
     """
-    entries = tuple(entry.strip() for entry in text.split(",") if entry.strip())
-    if not entries:
+    entries = tuple(entry.strip() for entry in text.split(","))
+    if not any(entries):
         raise InputError(f"The list of {what} is empty. Write at least one, as in {example}.")
+    if not all(entries):
+        raise InputError(
+            f"An entry of the {what} in {text!r} is empty. Write one between any two commas, as in "
+            f"{example}."
+        )
     return entries
 
 

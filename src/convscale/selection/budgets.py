@@ -41,9 +41,11 @@ def parse_budgets(given: str | Sequence[str | Constraint]) -> list[Constraint]:
 
 
 def _entries(text: str) -> list[str]:
-    found = [entry.strip() for entry in text.split(",") if entry.strip()]
-    if not found:
+    found = [entry.strip() for entry in text.split(",")]
+    if not any(found):
         raise InputError(f"The list of budgets is empty. {_HOW}")
+    if not all(found):
+        raise InputError(f"A budget in {text!r} is empty. Write one between any two commas. {_HOW}")
     return found
 
 

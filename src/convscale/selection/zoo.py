@@ -109,6 +109,44 @@ class ZooColumns:
     quantities: tuple[Column, ...] = ()
 
 
+def columns_of(given: ZooColumns | Mapping[str, str] | None) -> ZooColumns:
+    """Return which columns hold what, of names: "model", "series", "resolution", or a quantity.
+
+    Raises:
+        InputError: If there is no such quantity, or two names stand for one.
+
+    Example:
+        >>> columns_of({"series": "family", "params": "param_count:M"}).quantities
+        (Column(on='params', name='param_count', unit='M'),)
+    """
+    if given is None or isinstance(given, ZooColumns):
+        return given or ZooColumns()
+    if not isinstance(given, Mapping):
+        raise InputError(
+            f"The columns are {given!r}. Write which column holds what, as in "
+            "{'latency': 'step_ms', 'params': 'param_count:M'}."
+        )
+    named = {name: given[name] for name in ("model", "resolution", "series") if name in given}
+    quantities = [parse_column(text, on=on) for on, text in given.items() if on not in named]
+    check_once(quantities)
+    return ZooColumns(**named, quantities=tuple(quantities))
+
+
+def check_once(quantities: Sequence[Column]) -> None:
+    """Refuse two columns for one quantity.
+
+    Raises:
+        InputError: If there are.
+
+    Example:
+        >>> check_once([Column("params", "a"), Column("flops", "b")])
+    """
+    names = [one.on for one in quantities]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise InputError(f"Two columns were named for {twice}. Name one.")
+
+
 def read_zoo(path: Path, columns: ZooColumns | None = None) -> tuple[ZooRow, ...]:
     r"""Read the networks of a CSV file.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypedDict, TypeVar, get_type_hints
@@ -36,7 +36,7 @@ class SelectOptions(TypedDict, total=False):
     batch_size: int
     confidence: float | None
     cost: str | None
-    columns: ZooColumns | None
+    columns: ZooColumns | Mapping[str, str] | None
     dtype: str
     optimizer: str
     precision: str | None

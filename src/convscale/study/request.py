@@ -14,7 +14,7 @@ from convscale.quantities import check_count, check_positive
 from convscale.selection.confidence import check_confidence, one_sided
 from convscale.selection.constraints import Constraint, parse_constraint
 from convscale.selection.metrics import metric
-from convscale.selection.zoo import ZooColumns, read_zoo
+from convscale.selection.zoo import ZooColumns, columns_of, read_zoo
 from convscale.study.asked import SelectOptions, completed
 from convscale.study.costed import Conditions
 from convscale.study.finals import Finals
@@ -88,7 +88,7 @@ def requested(
         bases,
         ask["table"],
         tuple(limits),
-        replace(ask["columns"] or ZooColumns(), error=ask["error"]),
+        replace(columns_of(ask["columns"]), error=ask["error"]),
         ask["law"],
         ask["uncertainty"],
         how,
@@ -157,7 +157,13 @@ def _check_errors(bases: Sequence[object], ask: SelectOptions) -> None:
     if ask["uncertainty"] is not None and law:
         raise InputError("A law tells its own uncertainty. Leave --uncertainty or --law out.")
     if ask["uncertainty"]:
-        check_positive(ask["uncertainty"], what="uncertainty")
+        given = check_positive(ask["uncertainty"], what="uncertainty")
+        if error is None and given >= 1:
+            raise InputError(
+                f"The uncertainty is {given:g}, but without errors it is a share of the flops, "
+                f"which stand in for accuracy. Write it below 1, as in 0.05 (5%), or name the "
+                "column of the errors that it is of: --error."
+            )
 
 
 def _conditions(ask: SelectOptions) -> Conditions:

@@ -57,7 +57,7 @@ def select(
         batch_size: Images in a pass.
         confidence: The probability with which predicted times are kept; 0.5 by default.
         cost: The quantity that tells what is cheaper; by default latency, where it is known.
-        columns: Which columns hold what.
+        columns: Which columns hold what, as in {"latency": "step:s", "series": "family"}.
         dtype: Of the weights, for the download size.
         optimizer: sgd or adamw, for the memory of training.
         precision: Of the memory, as `memory` takes it.
