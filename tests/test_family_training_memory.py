@@ -61,6 +61,38 @@ def test_memory_of_a_random_network_is_that_of_its_dry_run(seed):
     assert None not in steps.logs.values()
 
 
+@pytest.mark.parametrize("name", BASES)
+def test_memory_of_inference_of_scaled_members_is_that_of_dry_runs(name):
+    draw = random.Random(name)
+    many, steps = small(name, draw, 4), StepMemory(None, "mixed")
+    for batch in (1, 3):
+        found = steps.peaks(many.candidates, batch_size=batch)
+        for at in range(len(many)):
+            asked = {"batch_size": batch, "optimizer": None, "precision": "mixed"}
+            expected = cs.memory(many.description(at), **asked).inference.peak_bytes
+            assert int(found[at]) == expected, many.description(at)
+    assert None not in steps.logs.values()
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_memory_of_inference_of_random_networks_is_that_of_dry_runs(seed):
+    draw = random.Random(seed)
+    net = random_anynet(draw) if seed % 3 else random_efficientnet(draw)
+    asked = {"batch_size": draw.randint(1, 4), "precision": draw.choice(["mixed", "float32"])}
+    found = StepMemory(None, asked["precision"]).peaks(
+        together(net), batch_size=asked["batch_size"]
+    )
+    assert int(found[0]) == cs.memory(net, optimizer=None, **asked).inference.peak_bytes
+
+
+def test_memory_of_inference_from_dry_runs_equals_the_closed_form():
+    draw = random.Random(0)
+    for name in ("RegNetY-400MF", "EfficientNet-B0"):
+        many = small(name, draw, 8).candidates
+        closed = families.inference_bytes(many, batch_size=2)
+        assert StepMemory(None).peaks(many, batch_size=2).tolist() == closed.tolist()
+
+
 def test_depths_repeat_what_one_block_does():
     """Of a stage that is longer by one block each, the memory grows by equal steps."""
     net = families.named("RegNetX-400MF")

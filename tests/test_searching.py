@@ -378,3 +378,16 @@ def test_the_end_of_the_range_of_factors_is_told_with_what_limits_leave(
 def test_the_number_of_candidates_is_told_where_it_ends_the_search():
     found = cs.select("RegNetX-400MF", limits=["flops<=1G"], candidates=1)
     assert found.reason.count("what ends the search is the number of candidates, 1 from") == 1
+
+
+def test_a_family_is_searched_by_memory_in_mixed_precision_and_the_winner_needs_it():
+    asked = {"precision": "mixed", "batch_size": 2}
+    found = cs.select("RegNetX-400MF", limits=["memory<=60MB"], candidates=400, **asked)
+    assert len(found.found.pool) > 100
+    own = cs.memory(found.chosen.network, optimizer=None, **asked)
+    assert chosen_values(found)["memory_bytes"] == own.inference.peak_bytes <= 60_000_000
+
+
+def test_select_needs_an_optimizer():
+    with pytest.raises(InputError, match=r"^The optimizer is that of a step of training\."):
+        cs.select("RegNetX-400MF", limits=["flops<=1G"], optimizer=None)

@@ -122,10 +122,14 @@ class DryRun:
     def inference(self) -> Inference:
         """Return what one forward pass needs, in evaluation mode and without gradients."""
         seen = Liveness(Whereabouts())
-        with self._scene(seen, training=False) as scene, torch.no_grad(), self._casts():
-            scene.output()
+        self.watch(seen)
         peak = seen.peak()
         return Inference(peak.total_bytes, peak)
+
+    def watch(self, seen: Liveness) -> None:
+        """Run one forward pass, as of inference, under the eyes of somebody."""
+        with self._scene(seen, training=False) as scene, torch.no_grad(), self._casts():
+            scene.output()
 
     def training(self, optimizer: str) -> Training:
         """Return what a training step needs once the optimizer has its state.

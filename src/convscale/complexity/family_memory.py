@@ -1,4 +1,4 @@
-"""The memory of a training step of many networks of a paper family, without building them."""
+"""The memory of passes and training steps of many networks of a family, without building them."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class StepMemory:
     One network of each form is run dry; what is known of forms is kept.
 
     Args:
-        optimizer: sgd or adamw.
+        optimizer: sgd or adamw; None for inference.
         precision: float32, bfloat16, float16 or mixed; float32 by default.
 
     Example:
@@ -69,7 +69,7 @@ class StepMemory:
         True
     """
 
-    optimizer: str
+    optimizer: str | None
     precision: str | None = None
     logs: dict[Form, TrainingLog | None] = field(default_factory=dict, repr=False, compare=False)
 
@@ -79,9 +79,10 @@ class StepMemory:
         check_precision(self.precision)
 
     def peaks(self, candidates: Candidates, *, batch_size: int = 1) -> Ints:
-        """Return the peak memory of a step, in bytes, shape (n,).
+        """Return the peak memory of a step or a pass, in bytes, shape (n,).
 
-        It is 0 where a network cannot be trained on such a batch, as a norm would see one value.
+        That of a step is 0 where a network cannot be trained on such a batch, as a norm would see
+        one value.
 
         Args:
             candidates: The networks.
@@ -99,9 +100,10 @@ class StepMemory:
                 if log is None or not log.fits(sizes):
                     found[places] = [self._built(candidates, at, images) for at in places]
                     continue
+                known = log.peak(sizes, images, len(which))
                 last = len(maps(form.like, form.strides)) - 1
-                seen = images * sizes.of(("map", last))
-                found[places] = np.where(seen > 1, log.peak(sizes, images, len(which)), 0)
+                runs = self.optimizer is None or images * sizes.of(("map", last)) > 1
+                found[places] = np.where(runs, known, 0)
         return found
 
     def _log(self, form: Form) -> TrainingLog | None:
@@ -115,6 +117,8 @@ class StepMemory:
         """Return the memory of a network that no log tells."""
         network = from_family("candidate", candidates.description(at), {})
         run = DryRun(network, batch_size=images, precision=self.precision)
+        if self.optimizer is None:
+            return run.inference().peak_bytes
         try:
             return run.training(self.optimizer).peak_bytes
         except InputError:

@@ -65,6 +65,8 @@ class Prototype:
 
     def measured(self, shape: Shape) -> Measured | None:
         """Return the elements of a tensor as a number times sizes; None if one has no name."""
+        if 0 in shape:
+            return 0, ()
         named: list[Symbol] = []
         rest = shape
         if shape and shape[0] == BATCH:

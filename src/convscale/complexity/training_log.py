@@ -1,4 +1,4 @@
-"""The memory of a training step of any network of a form, from the log of one of them.
+"""The memory of a pass or a training step of any network of a form, from the log of one of them.
 
 A block that is neither a stage's first nor the network's last does in a step what its neighbours
 do. The log of a network with more or fewer of them is the log of another with that part repeated,
@@ -42,7 +42,7 @@ class Moment:
 
 
 class TrainingLog:
-    """The moments of a training step at which the most may live, of networks of one form.
+    """The moments of a pass or a training step at which the most may live, of networks of one form.
 
     Args:
         moments: The moments.
@@ -93,12 +93,12 @@ class TrainingLog:
         return found
 
 
-def training_log(form: Form, optimizer: str, precision: str | None) -> TrainingLog | None:
+def training_log(form: Form, optimizer: str | None, precision: str | None) -> TrainingLog | None:
     """Run one network of a form dry, and return the log of any; None where it does not tell.
 
     Args:
         form: The form.
-        optimizer: sgd or adamw.
+        optimizer: sgd or adamw; None for inference.
         precision: As `DryRun` takes it.
     """
     proto = prototype(form)
@@ -106,7 +106,11 @@ def training_log(form: Form, optimizer: str, precision: str | None) -> TrainingL
     module = network.build("meta")
     names = [name for name, _ in (*module.named_parameters(), *module.named_buffers())]
     book = Logbook(_part, names)
-    DryRun(network, batch_size=BATCH, precision=precision).follow(optimizer, book)
+    run = DryRun(network, batch_size=BATCH, precision=precision)
+    if optimizer is None:
+        run.watch(book)
+    else:
+        run.follow(optimizer, book)
     moments = _Composer(proto).moments(book.runs())
     if moments is None:
         return None
@@ -148,10 +152,11 @@ class _Composer:
                 self._once(runs[at])
                 at += 1
                 continue
-            some = runs[at : at + REPEATED]
+            some, rest = _parted(runs[at : at + REPEATED])
             if not self._equal(some, stage):
                 return None
             self._often(some[1], stage)
+            self._once(rest)
             at += REPEATED
         return self._found
 
@@ -211,6 +216,16 @@ class _Composer:
         named = self._named(event)
         assert named is not None
         return event.sign * named[0], named[1]
+
+
+def _parted(some: Sequence[Run]) -> tuple[list[Run], Run]:
+    """Return equal runs, and what goes once after the last: the stage's input, which it held."""
+    *before, last = some
+    count = len(some[0].events)
+    end = last.events[count:]
+    if any(event.sign > 0 for event in end):
+        return [*some], Run(last.part, ())
+    return [*before, Run(last.part, last.events[:count])], Run(last.part, end)
 
 
 def _with_rises(events: Sequence[Event]) -> Iterator[tuple[Event, bool]]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from convscale.complexity.calls import ITEM_BYTES
-from convscale.errors import ConvscaleError, InputError
+from convscale.errors import InputError
 from convscale.families.candidates import Candidates, read_candidates
 from convscale.families.description import GROUPED, AnyNet, Description
 from convscale.families.many import count_many
@@ -27,7 +27,7 @@ from convscale.selection.confidence import OneSided, one_sided
 from convscale.selection.constraints import Constraint, Floats
 from convscale.selection.rays import margin
 from convscale.strategy import Factors
-from convscale.study.costed import PREDICTED, TRAINED, Conditions, costs_of_network, trained
+from convscale.study.costed import PREDICTED, TRAINED, Conditions, trained
 from convscale.study.scaled_source import ANY, Answer, Ask, Ends, Failed, Found, Missed
 
 if TYPE_CHECKING:
@@ -39,7 +39,6 @@ _ONE_VALUE = (
     "cannot be trained on one image at a time: its last maps have a single value a channel, which "
     "norms need more of. Give a batch size of at least 2, as in --batch-size 2."
 )
-_FAR = 0.3  # how far beyond a limit, in logarithms, nothing more is found out
 
 
 @dataclass(frozen=True)
@@ -53,7 +52,7 @@ class FamilySource:
         how: The conditions.
         limits: The constraints.
         rule: reference or efficientnet.
-        logs: What is known of steps of training.
+        logs: By optimizer, None for inference, what is known of dry runs.
 
     Example:
         >>> from convscale.families import count
@@ -71,7 +70,9 @@ class FamilySource:
     how: Conditions
     limits: tuple[Constraint, ...]
     rule: str = "reference"
-    logs: dict[Form, TrainingLog | None] = field(default_factory=dict, repr=False, compare=False)
+    logs: dict[str | None, dict[Form, TrainingLog | None]] = field(
+        default_factory=dict, repr=False, compare=False
+    )
 
     @property
     def name(self) -> str:
@@ -105,18 +106,10 @@ class FamilySource:
         """Under the authors' rule group width is scaled only where it is named."""
         return self.rule != "reference"
 
-    @cached_property
-    def _costly(self) -> frozenset[str]:
-        """What is known of networks that are built alone."""
-        closed = (self.how.precision or "float32") in CLOSED
-        passes = frozenset() if closed else {"memory_bytes"}
-        steps = frozenset() if self.how.optimizer else {"training_memory_bytes"}
-        return self.wanted & (passes | steps)
-
     @property
     def usual(self) -> int:
-        """Ten thousand, but few where candidates must be built."""
-        return 100 if self._costly else 10_000
+        """Ten thousand."""
+        return 10_000
 
     def answers(self, asks: Sequence[Ask], *, flops: Ends = ANY) -> list[Answer]:
         """Say what scaled versions cost."""
@@ -165,7 +158,7 @@ class FamilySource:
             made = Found(ask, self._label(ask), keys[at], _side(nets, at), own, upper)
             inside = flops[0] <= own["flops"] <= flops[1]
             found.append(made if inside else Missed(ask, margin(self.limits, made.held)))
-        return [self._completed(one) for one in found] if self._costly else found
+        return found
 
     def _label(self, ask: Ask) -> str:
         from convscale.scaling.naming import scaled_name
@@ -186,12 +179,10 @@ class FamilySource:
         bounds: dict[str, Floats] = {}
         if "width_multiple" in self.wanted:
             values["width_multiple"] = width_multiples(nets)
-        if "memory_bytes" in self.wanted - self._costly:
-            values["memory_bytes"] = inference_bytes(
-                nets, batch_size=how.batch_size, precision=how.precision or "float32"
-            )
-        if "training_memory_bytes" in self.wanted - self._costly:
-            values["training_memory_bytes"] = self._steps(nets)
+        if "memory_bytes" in self.wanted:
+            values["memory_bytes"] = self._passes(nets)
+        if "training_memory_bytes" in self.wanted:
+            values["training_memory_bytes"] = self._peaks(nets, how.optimizer)
         if self.wanted & PREDICTED:
             assert how.profile is not None
             side = one_sided(how.profile, how.confidence)
@@ -214,34 +205,23 @@ class FamilySource:
             bounds |= trained(plan, _upper(step, side))
         return {name: np.asarray(column, float) for name, column in values.items()}, bounds
 
-    def _steps(self, nets: Candidates) -> Any:
-        """Return the memory of steps of training; 0 where a norm would see one value alone."""
+    def _passes(self, nets: Candidates) -> Any:
+        """Return the memory of inference: in closed form, or from dry runs in mixed precision."""
+        precision = self.how.precision or "float32"
+        if precision not in CLOSED:
+            return self._peaks(nets, None)
+        return inference_bytes(nets, batch_size=self.how.batch_size, precision=precision)
+
+    def _peaks(self, nets: Candidates, optimizer: str | None) -> Any:
+        """Return the memory of steps of training; 0 where a norm would see one value alone.
+
+        Without an optimizer, that of inference.
+        """
         from convscale.complexity.family_memory import StepMemory
 
-        how = self.how
-        steps = StepMemory(how.optimizer, how.precision, self.logs)
-        return steps.peaks(nets, batch_size=how.batch_size)
-
-    def _completed(self, found: Answer) -> Answer:
-        """Build a candidate for what has no closed form, unless it misses limits by far."""
-        if not isinstance(found, Found):
-            return found
-        over = margin(self.limits, found.held)
-        if over > _FAR:
-            return Missed(found.ask, over)
-        try:
-            own = costs_of_network(self.network(found.ask), self._costly, self.how)
-        except ConvscaleError as error:
-            return Failed(found.ask, error.line)
-        more = {name: own.values[name] for name in self._costly}
-        return Found(
-            found.ask,
-            found.label,
-            found.key,
-            found.resolution,
-            {**found.values, **more},
-            found.bounds,
-        )
+        logs = self.logs.setdefault(optimizer, {})
+        steps = StepMemory(optimizer, self.how.precision, logs)
+        return steps.peaks(nets, batch_size=self.how.batch_size)
 
     def network(self, ask: Ask) -> Network:
         """Return a scaled version, or the base, as a network that can be built."""

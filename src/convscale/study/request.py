@@ -175,6 +175,8 @@ def _conditions(ask: SelectOptions) -> Conditions:
     training = _training(ask)
     batch, dtype = check_count(ask["batch_size"], what="batch size"), ask["dtype"]
     check_budget(MemoryBudget(1, batch, ask["optimizer"], ask["precision"]))
+    if ask["optimizer"] is None:
+        raise InputError("The optimizer is that of a step of training. Write sgd or adamw.")
     if dtype not in ITEM_BYTES:
         raise InputError(f"Unknown dtype {dtype!r}. Use {', '.join(ITEM_BYTES)}.")
     schedule = None if training is None else schedule_of(training)
