@@ -233,6 +233,19 @@ def test_more_broken_images_than_the_limit_end_the_run(tmp_path, limit):
         list(validation_loader(data, recipe, resolution=8))
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_where_no_image_can_be_read_nothing_is_trained_on(tmp_path, workers):
+    data = broken_folder(tmp_path, 3, of=3)
+    for file in (tmp_path / "train" / "b").iterdir():
+        file.write_bytes(b"")
+    recipe = Recipe(workers=workers, broken_limit=10)
+    loader = training_loader(
+        data, recipe, Batches(Order(images=6, batch_size=2, epochs=1, seed=0)), resolution=8
+    )
+    with pytest.raises(InputError, match=r"^No image to train on can be read. The first is train/"):
+        list(loader)
+
+
 @pytest.mark.parametrize("top", [1, 2, 5])
 def test_wrong_answers_are_those_that_torchs_topk_misses(top):
     torch.manual_seed(0)

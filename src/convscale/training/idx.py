@@ -43,7 +43,8 @@ def read_idx(path: Path, *, dims: int) -> np.ndarray[Any, Any]:
 
     data = _content(path)
     if len(data) < 4 or data[:3] != bytes((0, 0, _BYTES)):
-        raise InputError(f"{path} is no IDX file of bytes: it begins with {data[:4].hex() or '–'}.")
+        begins = f"begins with {data[:4].hex()}" if data else "is empty"
+        raise InputError(f"{path} is no IDX file of bytes: it {begins}.")
     start = 4 + 4 * data[3]
     shape = tuple(int.from_bytes(data[at : at + 4], "big") for at in range(4, start, 4))
     if data[3] != dims or len(data) < start:

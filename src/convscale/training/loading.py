@@ -46,25 +46,32 @@ class BrokenImages:
     limit: int
     found: dict[str, str] = field(default_factory=dict)
     alone: bool = True
+    none_left: bool = False
 
-    def add(self, entries: Sequence[Broken]) -> None:
-        """Count images.
+    def add(self, entries: Sequence[Broken], *, of: int | None = None) -> None:
+        """Count images, of so many that there are to train on.
 
         Raises:
-            InputError: If there are more than the limit, in a process alone.
+            InputError: If there are more than the limit or none else, in a process alone.
         """
         self.found.update(entries)
+        self.none_left |= len(dict(entries)) == of
         if self.alone:
             self.check()
 
     def check(self) -> None:
-        """Refuse more images than the limit.
+        """Refuse more images than the limit, and to train on none.
 
         Raises:
-            InputError: If there are more.
+            InputError: If there are more, or those to train on are all among them.
         """
+        name, reason = next(iter(self.found.items()), ("", ""))
+        if self.none_left:
+            raise InputError(
+                f"No image to train on can be read. The first is {name} ({reason}). Repair them, "
+                "or give other data."
+            )
         if len(self.found) > self.limit:
-            name, reason = next(iter(self.found.items()))
             raise InputError(
                 f"{len(self.found)} images cannot be read; broken_limit is {self.limit}. The first "
                 f"is {name} ({reason}). Repair or remove them, or raise broken_limit."
@@ -74,8 +81,8 @@ class BrokenImages:
 class TrainingImages(Dataset[Sample]):
     """Images as training sees them: augmented as the seed, the epoch and the image say.
 
-    An image that cannot be read is replaced by the next one that can be, and where more than the
-    limit are broken by a black one, so that batches stay full.
+    An image that cannot be read is replaced by the next one that can be, and where there is none,
+    or more than the limit are broken, by a black one, so that batches stay full until the run ends.
 
     Example:
         >>> from convscale.training.datasets import read_data
@@ -109,7 +116,7 @@ class TrainingImages(Dataset[Sample]):
                 continue
             seed_image(self._seed, draw)
             return self._transform(image), targets[index], broken
-        black = PillowImage.new("RGB", (1, 1))  # more than the limit: the run ends
+        black = PillowImage.new("RGB", (1, 1))  # none is left, or more than the limit: the run ends
         return self._transform(black), targets[draw.index], broken
 
 
@@ -143,21 +150,23 @@ class ValidationImages(Dataset[Sample]):
 class Batched:
     """A loader's batches as (images, targets), the broken images counted on the way.
 
+    `of` is how many images there are to train on: a batch in which all of them are broken is black.
+
     Example:
         >>> batches = Batched([(torch.zeros(1, 3, 8, 8), torch.zeros(1), [])], BrokenImages(0))
         >>> [len(batch) for batch in batches]
         [2]
     """
 
-    def __init__(self, loader: Any, broken: BrokenImages) -> None:
-        self._loader, self.broken = loader, broken
+    def __init__(self, loader: Any, broken: BrokenImages, *, of: int | None = None) -> None:
+        self._loader, self.broken, self._of = loader, broken, of
 
     def __len__(self) -> int:
         return len(self._loader)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         for images, targets, broken in self._loader:
-            self.broken.add(broken)
+            self.broken.add(broken, of=self._of)
             if len(images):
                 yield images, targets
 
@@ -196,7 +205,8 @@ def training_loader(
     transform = training_transform(recipe, data.traits, resolution, in_chans=in_chans)
     images = TrainingImages(data.train, transform, recipe.seed, recipe.broken_limit)
     loader = _loader(images, recipe, pin_memory, batch_sampler=batches)
-    return Batched(loader, BrokenImages(recipe.broken_limit) if broken is None else broken)
+    counted = BrokenImages(recipe.broken_limit) if broken is None else broken
+    return Batched(loader, counted, of=len(data.train.targets))
 
 
 def validation_loader(
