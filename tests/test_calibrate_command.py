@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 
 import numpy as np
 import pytest
@@ -39,17 +40,22 @@ def refused(capsys, *arguments: str, status: int = 2) -> str:
     return captured.err
 
 
+@cache
+def recorded_once(name: str, side: int):
+    return recorded(Side(f"timm:{name}", side))
+
+
 def table(path, names, seconds, *, batch: int = 8, side: int = 64):
     lines = ["model,infer_img_size,infer_samples_per_sec,infer_batch_size,param_count"]
     for name, took in zip(names, seconds, strict=True):
-        found, _ = recorded(Side(f"timm:{name}", side))
+        found, _ = recorded_once(name, side)
         lines.append(f"{name}.tag,{side},{batch / took:.6g},{batch},{found.params / 1e6:.2f}")
     path.write_text("\n".join(lines) + "\n")
     return path
 
 
 def timed_on(execution: Execution, names, *, slower: float = 1.0, batch: int = 8):
-    works = [recorded(Side(f"timm:{name}", 64))[1] for name in names]
+    works = [recorded_once(name, 64)[1] for name in names]
     known = coefficients_of(execution)
     return [slower * float(network_seconds(work, known, execution, batch)) for work in works]
 
