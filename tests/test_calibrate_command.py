@@ -63,11 +63,11 @@ def timed_on(execution: Execution, names, *, slower: float = 1.0, batch: int = 8
 def test_networks_timed_here_give_a_profile_that_predicts(own, tmp_path, capsys):
     sides = "timm:resnet18@64,mobilenetv2_050@64,lcnet_035@64,mnasnet_small@64"
     csv = tmp_path / "here.csv"
-    words = ["--adapt", "known-cpu", "--networks", sides, "--time-limit", "5s", "--csv", str(csv)]
+    words = ["--adapt", "known-cpu", "--networks", sides, "--time-limit", "2s", "--csv", str(csv)]
     assert run(["calibrate", "--name", "mybox", *words]) == 0
     said = capsys.readouterr()
     assert "mybox" in said.out
-    first = "Timing 4 networks in up to 7 rounds: 5.00 s at most, unless the first 3 rounds take"
+    first = "Timing 4 networks in up to 7 rounds: 2.00 s at most, unless the first 3 rounds take"
     assert said.err.startswith(first)
     profile = read_profile(own / "mybox.json")
     assert profile.conditions["adapted_from"] == "known-cpu"

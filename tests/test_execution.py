@@ -220,7 +220,9 @@ def test_a_count_leaves_module_hooks_and_random_numbers_alone(way):
     assert len(module.gate._forward_hooks) == 1
 
 
-@pytest.mark.parametrize("name", ["timm:resnet18", "torchvision:maskrcnn_resnet50_fpn"])
+@pytest.mark.parametrize(
+    "name", ["timm:resnet18", "torchvision:fasterrcnn_mobilenet_v3_large_320_fpn"]
+)
 def test_a_count_by_name_leaves_random_numbers_alone(name):
     numbers = numbers_to_come()
     cs.count(name, resolution=64)
