@@ -75,7 +75,7 @@ def test_times_are_written_in_the_unit_that_suits_them(ms, written):
         ("resnet18", "dWr", 0.55),
         ("resnet18", "w", 2.3),
         ("efficientnet_b0", "dWr", 1.7),
-        ("RegNetX-400MF", "dwr", 2.0),
+        ("RegNetX-200MF", "dwr", 2.0),
     ],
 )
 def test_the_predicted_latency_meets_the_budget(network, strategy, share):
