@@ -30,8 +30,11 @@ lint: $(STAMP)    ## style and format
 types: $(STAMP)   ## static types, strict
 	$(BIN)/mypy
 
-test: lint types  ## lint, types and the whole test suite; what CI runs
-	$(BIN)/pytest --numprocesses 2
+# The types take one core more than a minute: they are checked while the tests run, and told last.
+test: lint        ## lint, types and the whole test suite; what CI runs
+	@types=$$(mktemp); $(BIN)/mypy >"$$types" 2>&1 & checking=$$!; \
+	$(BIN)/pytest --numprocesses 2; tested=$$?; \
+	wait $$checking; checked=$$?; cat "$$types"; rm "$$types"; exit $$((tested || checked))
 
 verify: $(STAMP)  ## train the whole matrix one step, and export many networks to ONNX (30 min)
 	$(BIN)/pytest --numprocesses 2 -m slow tests/test_matrix.py tests/test_export.py
