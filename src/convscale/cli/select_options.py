@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -43,25 +44,9 @@ def _option(
     return info
 
 
-def _limit(name: str, metavar: str, help_text: str) -> typer.models.OptionInfo:
-    return _option(name, metavar, help_text, _LIMITS)
-
-
-def _column(name: str, metavar: str, help_text: str) -> typer.models.OptionInfo:
-    return _option(name, metavar, help_text, _COLUMNS)
-
-
-def _searched(name: str, metavar: str, help_text: str) -> typer.models.OptionInfo:
-    return _option(name, metavar, help_text, _SEARCH)
-
-
-def _trained(name: str, metavar: str, help_text: str) -> typer.models.OptionInfo:
-    return _option(name, metavar, help_text, _TRAINING)
-
-
-def _measured(name: str, metavar: str, help_text: str) -> typer.models.OptionInfo:
-    return _option(name, metavar, help_text, _MEASURING)
-
+_limit, _column, _searched, _trained, _measured = (
+    partial(_option, panel=panel) for panel in (_LIMITS, _COLUMNS, _SEARCH, _TRAINING, _MEASURING)
+)
 
 Networks = Annotated[
     list[str] | None,
