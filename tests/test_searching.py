@@ -391,3 +391,22 @@ def test_a_family_is_searched_by_memory_in_mixed_precision_and_the_winner_needs_
 def test_select_needs_an_optimizer():
     with pytest.raises(InputError, match=r"^The optimizer is that of a step of training\."):
         cs.select("RegNetX-400MF", limits=["flops<=1G"], optimizer=None)
+
+
+@pytest.mark.parametrize(
+    ("network", "strategy", "group"),
+    [
+        ("RegNetX-400MF", "w", 0.0),  # by the authors' rule it is scaled only where it is named
+        ("RegNetX-400MF", "d1_w8_g8_r1", 0.8),
+        ("ResNet-50", "w", 0.0),  # one group, of a width that stays
+        ("ResNet-18", "w", None),
+        ("EfficientNet-B0", "w", None),
+    ],
+)
+def test_the_share_of_group_width_is_told_of_networks_that_have_groups(network, strategy, group):
+    found = cs.select(network, limits=["flops<=2G"], strategies=[strategy], candidates=8)
+    shares = next(
+        one["exponents"] for one in found.as_document()["front"] if one["strategy"] == strategy
+    )
+    assert shares["group_width"] == group
+    assert shares["depth"] + shares["width"] + shares["resolution"] == pytest.approx(1)

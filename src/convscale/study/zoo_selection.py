@@ -85,10 +85,11 @@ class ScaledVersion:
         exponents = None
         if own is not None and ask.factor is not None:
             wide = own.width if self.source.follows else 0.0
+            wide = wide if own.group_width is None else own.group_width
             exponents = {
                 "depth": own.depth,
                 "width": own.width,
-                "group_width": wide if own.group_width is None else own.group_width,
+                "group_width": wide if "g" in self.source.axes else None,
                 "resolution": own.resolution,
             }
         return {
