@@ -7,6 +7,7 @@ import json
 
 import numpy as np
 import pytest
+from torch.nn import Conv2d
 
 import convscale as cs
 from convscale.cli.main import run
@@ -16,6 +17,7 @@ from convscale.families.registry import named
 from convscale.families.widths import width_multiples
 from convscale.prediction.plan import TrainingPlan
 from convscale.prediction.schedule import Schedule
+from convscale.report.selection_plot import alpha_frame, selection_drawing, selection_page
 from convscale.selection.constraints import parse_constraint
 from convscale.selection.lattice import UNIT, around, exponents_of, lattice
 from convscale.strategy import parse_strategy
@@ -410,3 +412,73 @@ def test_the_share_of_group_width_is_told_of_networks_that_have_groups(network, 
     )
     assert shares["group_width"] == group
     assert shares["depth"] + shares["width"] + shares["resolution"] == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("network", "multiple", "said"),
+    [
+        ("ResNet-18", 7, "are multiples of 64, and rounding holds to no others: ask for one that"),
+        (
+            "ResNet-18",
+            32,
+            "are multiples of 64, and rounding nearest holds to 32: write",
+        ),
+        ("RegNetX-400MF", 48, "are multiples of 32, and rounding holds to no others"),
+    ],
+)
+def test_a_multiple_of_widths_that_no_candidate_has_is_told_with_those_of_the_base(
+    network, multiple, said
+):
+    limits = ["flops<=350M", f"width_multiple%{multiple}"]
+    asked = {"limits": limits, "strategies": ["w"], "candidates": 10, "factors": (0.1, 0.4)}
+    with pytest.raises(BudgetError, match=f"kept by [01]\\. The widths of {network} {said}"):
+        cs.select(network, **asked)
+
+
+def test_rounding_nearest_keeps_a_multiple_that_the_widths_of_the_base_have():
+    limits = ["flops<=350M", "width_multiple%32"]
+    found = cs.select("ResNet-18", limits=limits, strategies=["w"], rounding="nearest")
+    widths = [one.out_channels for one in found.build().module.modules() if isinstance(one, Conv2d)]
+    assert widths
+    assert {width % 32 for width in widths} == {0}
+
+
+# ---- along α --------------------------------------------------------------------------------
+
+
+def test_the_curve_along_alpha_says_what_fits_and_shows_the_choice():
+    found = cs.select("RegNetX-400MF", limits=["acts<=4M"], strategies=["dr", "dWr", "w"])
+    curve = alpha_frame(found)
+    assert curve["kind"].tolist().count("chosen") == 1
+    assert curve["error"][curve["kind"] == "chosen"].tolist() == [chosen_values(found)["flops"]]
+
+
+def test_alphas_that_miss_a_limit_are_drawn_hollow(tmp_path):
+    limits, strategies = ["latency<=4ms"], ["dr", "dwr", "w"]
+    asked = {"profile": GPU, "batch_size": 64, "candidates": 60, "strategies": strategies}
+    found = cs.select("RegNetY-400MF", limits=limits, **asked)
+    curve = alpha_frame(found)
+    kept = {
+        round(one.alpha, 6): found.found.pool.values["latency_ms"][one.at] <= 4
+        for one in found.alpha_curve
+    }
+    told = dict(zip(curve["alpha"].round(6), curve["kind"] != "does not fit", strict=True))
+    assert told == kept
+    assert set(kept.values()) == {True, False}
+    panel = selection_drawing(found).axes[1]
+    hollow = [one for one in panel.get_lines() if one.get_markerfacecolor() == "white"]
+    assert [len(one.get_xdata()) for one in hollow] == [list(kept.values()).count(False)]
+    assert "hollow: does not fit" in panel.get_xlabel()
+    symbols = [one.marker.symbol for one in selection_page(found).data if one.xaxis == "x2"]
+    assert [list(one).count("circle-open") for one in symbols] == [len(hollow[0].get_xdata())] * 2
+
+
+def test_the_tables_show_the_end_of_the_interval_that_is_held_to_the_limit(capsys):
+    asked = "RegNetX-400MF --latency 4ms --batch-size 64 --confidence 0.9 --strategies dwr"
+    assert run(["select", *asked.split(), "--profile", GPU, "--candidates", "12"]) == 0
+    shown = capsys.readouterr().out
+    assert "at 90 %" in shown
+    (line,) = [line for line in shown.splitlines() if line.endswith(("misses", "chosen   "))][:1]
+    name = line.split()[0]
+    told = cs.predict(f"RegNetX-400MF@{name}:reference", profile=GPU, batch_size=64, coverage=0.8)
+    assert f"{told.interval_ms[1]:.2f} ms" in line

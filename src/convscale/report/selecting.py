@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Group, RenderableType
@@ -13,7 +13,8 @@ from convscale.quantities import format_resolution
 from convscale.report.finalists import finalist_parts
 from convscale.report.layout import add_row, noted, table_of, titled
 from convscale.report.names import Names
-from convscale.selection.metrics import metric
+from convscale.selection.constraints import Floats
+from convscale.selection.metrics import Metric, metric
 from convscale.selection.reasons import closest
 
 if TYPE_CHECKING:
@@ -124,8 +125,18 @@ def _quantities(found: ZooSelection) -> list[str]:
 
 def _heads(found: ZooSelection, names: Sequence[str], *, sides: bool, series: bool) -> list[str]:
     heads = ["network", *(["px<"] if sides else []), *(["series"] if series else [])]
-    quantities = (f"{metric(name).title}<" for name in names)
+    quantities = (f"{title}<" for title, _, _ in _columns(found, names))
     return [*heads, f"{found.found.objective.name}<", *quantities, ""]
+
+
+def _columns(found: ZooSelection, names: Sequence[str]) -> Iterator[tuple[str, Metric, Floats]]:
+    """Yield the columns of quantities, and beside predicted ones what is held to the limits."""
+    pool = found.found.pool
+    for name in names:
+        own = metric(name)
+        yield own.title, own, pool.values[name]
+        if name in pool.bounds and pool.confidence > 0.5:
+            yield f"at {100 * pool.confidence:g} %", own, pool.bounds[name]
 
 
 def _front(found: ZooSelection) -> Table:
@@ -152,5 +163,5 @@ def _cells(
         *([format_resolution(entry.resolution) if entry.resolution else ""] if sides else []),
         *([own.pool.series[at]] if series else []),
         error.removeprefix(f"{own.objective.name} "),
-        *(metric(name).show(float(own.pool.values[name][at])) for name in names),
+        *(one.show(float(column[at])) for _, one, column in _columns(found, names)),
     ]

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _FITS, _FRONT, _CHOSEN = COLOURS[0], COLOURS[2], COLOURS[1]
 _ALPHA, _MANY = COLOURS[3], 300  # candidates from which on marks are smaller
+_ALPHA_SYMBOLS = {"fits": "circle", "does not fit": "circle-open", "chosen": "star"}
 _LOOKS: dict[str, dict[str, Any]] = {  # by the order of drawing
     "does not fit": {"colour": MUTED, "symbol": "o", "filled": False, "size": 6},
     "fits": {"colour": _FITS, "symbol": "o", "size": 6},
@@ -79,6 +80,8 @@ def write_selection_plot(found: ZooSelection, path: Path) -> Path:
 def alpha_frame(found: ZooSelection) -> pd.DataFrame:
     """Return the curve along α that is drawn: for each α cost and error of its best network.
 
+    Its kind is fits, chosen, or does not fit: what comes nearest then.
+
     Example:
         >>> callable(alpha_frame)
         True
@@ -87,17 +90,26 @@ def alpha_frame(found: ZooSelection) -> pd.DataFrame:
 
     own = found.found
     height = own.estimate.error if found.has_errors else own.pool.values["flops"]
-    rows = [(one.alpha, own.costs()[one.at], height[one.at]) for one in found.alpha_curve]
-    return pd.DataFrame(rows, columns=["alpha", "cost", "error"])
+    rows = [
+        (
+            one.alpha,
+            own.costs()[one.at],
+            height[one.at],
+            "chosen" if one.at == found.at else "fits" if one.fits else "does not fit",
+        )
+        for one in found.alpha_curve
+    ]
+    return pd.DataFrame(rows, columns=["alpha", "cost", "error", "kind"])
 
 
 def _plane(found: ZooSelection) -> Plane:
-    """Return the candidates by kind above the front, with the limits of the cost."""
+    """Return the candidates by kind with the front above them, and the limits of the cost."""
     own, frame = found.found, plot_frame(found)
     across, up = _titles(found)
     kinds = [(kind, frame[frame["kind"] == kind], look) for kind, look in _LOOKS.items()]
     front = frame[frame["front"]]
-    drawn = [("Pareto front", front, {"colour": _FRONT, "line": "-", "steps": True}), *kinds]
+    line = ("Pareto front", front, {"colour": _FRONT, "line": "-", "steps": True})
+    drawn = [*kinds[:-1], line, kinds[-1]]
     points = [
         Points(title, [*rows["cost"]], [*rows["error"]], [*rows["label"]], **look)
         for title, rows, look in drawn
@@ -115,27 +127,33 @@ def _titles(found: ZooSelection) -> tuple[str, str]:
 def _alpha_panel(found: ZooSelection, curve: pd.DataFrame, axes: Any) -> None:
     """Draw error and cost of the best network of each α, under the same constraints."""
     across, up = _titles(found)
-    axes.plot(curve["alpha"], curve["error"], color=_FITS, marker="o", markersize=4, label=up)
-    axes.set(xlabel="α, the share of width", ylabel=up)
     other = axes.twinx()
-    other.plot(
-        curve["alpha"],
-        curve["cost"],
-        color=_ALPHA,
-        marker="D",
-        markersize=4,
-        linestyle="--",
-        label=across,
-    )
+    lines = [
+        _alpha_line(curve, "error", axes, color=_FITS, marker="o", label=up),
+        _alpha_line(curve, "cost", other, color=_ALPHA, marker="D", linestyle="--", label=across),
+    ]
+    axes.set(xlabel=_alpha_title(curve), ylabel=up)
     other.set_ylabel(across)
-    for drawn, values in ((axes, curve["error"]), (other, curve["cost"])):
-        if values.max() >= 1000:  # read as 4.5G, as on the other panel
-            drawn.yaxis.set_major_formatter(lambda value, _: format_count(value))
-    lines = [*axes.get_lines(), *other.get_lines()]
-    labels = [line.get_label() for line in lines]
     place = {"loc": "lower center", "bbox_to_anchor": (0.5, 1.0), "ncols": 2}  # beside no mark
-    axes.legend(lines, labels, frameon=False, fontsize=8, **place)
+    axes.legend(lines, [up, across], frameon=False, fontsize=8, **place)
     axes.grid(visible=True, color="#e4e7eb")
+
+
+def _alpha_title(curve: pd.DataFrame) -> str:
+    hollow = " (hollow: does not fit)" if (curve["kind"] == "does not fit").any() else ""
+    return f"α, the share of width{hollow}"
+
+
+def _alpha_line(curve: pd.DataFrame, name: str, axes: Any, **look: Any) -> Any:
+    """Draw a line along α, with what misses constraints hollow and the choice as a star."""
+    (line,) = axes.plot(curve["alpha"], curve[name], markersize=4, **look)
+    out, best = (curve[curve["kind"] == kind] for kind in ("does not fit", "chosen"))
+    hollow = {"marker": look["marker"], "markerfacecolor": "white", "color": look["color"]}
+    axes.plot(out["alpha"], out[name], linestyle="", markersize=6, **hollow)
+    axes.plot(best["alpha"], best[name], linestyle="", marker="*", markersize=12, color=_CHOSEN)
+    if curve[name].max() >= 1000:  # read as 4.5G, as on the other panel
+        axes.yaxis.set_major_formatter(lambda value, _: format_count(value))
+    return line
 
 
 def _alpha_traces(found: ZooSelection, figure: Any) -> None:
@@ -151,14 +169,16 @@ def _alpha_traces(found: ZooSelection, figure: Any) -> None:
             name=f"{name} along α",
             mode="lines+markers",
             line=look,
+            marker={"symbol": [*curve["kind"].map(_ALPHA_SYMBOLS)], "size": 8},
+            text=curve["kind"],
             xaxis="x2",
             yaxis=axis,
-            hovertemplate="α %{x:.2f}<br>%{y:.4g}<extra></extra>",
+            hovertemplate="α %{x:.2f}, %{text}<br>%{y:.4g}<extra></extra>",
         )
     figure.update_layout(
         height=880,
         yaxis={"domain": [0.42, 1.0]},
-        xaxis2={"anchor": "y2", "title": {"text": "α, the share of width"}},
+        xaxis2={"anchor": "y2", "title": {"text": _alpha_title(curve)}},
         yaxis2={"domain": [0.0, 0.3], "anchor": "x2", "title": {"text": up}},
         yaxis3={"overlaying": "y2", "side": "right", "anchor": "x2", "title": {"text": across}},
     )

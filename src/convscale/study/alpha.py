@@ -55,6 +55,8 @@ def alpha_curve(
 ) -> tuple[AlphaPoint, ...]:
     """Return for each α that was asked for the best candidate under the same constraints.
 
+    Of the α of the chosen network that is the chosen one itself.
+
     Args:
         search: The search of the base of the chosen network.
         found: The candidates.
@@ -70,6 +72,6 @@ def alpha_curve(
             continue
         among = np.zeros(len(choice.pool), dtype=bool)
         among[own] = True
-        at, fits = preferred(choice, among)
+        at, fits = (choice.chosen, True) if among[choice.chosen] else preferred(choice, among)
         points.append(AlphaPoint(alpha, at, fits))
     return tuple(sorted(points, key=lambda one: one.alpha))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from convscale.errors import ConvscaleError, InputError, UnscalableNetworkError
+from convscale.errors import BudgetError, ConvscaleError, InputError, UnscalableNetworkError
 from convscale.selection.constraints import Constraint
 from convscale.selection.metrics import METRICS
 from convscale.selection.objective import Objective
@@ -284,7 +284,11 @@ def _chosen(searches: Sequence[Search], request: Request, notes: Sequence[str]) 
     left_out = strategies_left_out(searches)
     if not kept:
         raise none_found(left_out)
-    choice = _buildable(kept, how, left_out, several=len(searches) > 1)
+    try:
+        choice = _buildable(kept, how, left_out, several=len(searches) > 1)
+    except BudgetError as error:
+        hint = _hint_on_widths(searches[0], [one for _, one in kept])
+        raise BudgetError(f"{error.line}{hint}") from None
     owner, winner = kept[choice.chosen]
     entries = [
         Entry(
@@ -312,6 +316,24 @@ def _chosen(searches: Sequence[Search], request: Request, notes: Sequence[str]) 
         train_profile=None if how.schedule is None else how.schedule.profile.name,
         ended=_ended(searches, winner, owner),
     )
+
+
+def _hint_on_widths(search: Search, kept: Sequence[Found]) -> str:
+    """Say which multiples widths may have, where no scaled version has the one asked for."""
+    own = next((one for one in search.found.values() if one.ask.strategy is None), None)
+    scaled = [one for one in kept if one.ask.strategy is not None]
+    for limit in search.question.limits:
+        if limit.sense != "%" or own is None or not scaled:
+            continue
+        if not limit.excess(np.array([one.held[limit.on] for one in scaled])).all():
+            continue
+        base = own.held[limit.on]
+        said = f" The widths of {search.source.name} are multiples of {base:g}, and rounding "
+        if limit.excess(np.array([base])).any():
+            return f"{said}holds to no others: ask for one that divides {base:g}."
+        if not (search.source.rounding or "nearest").startswith("nearest"):
+            return f"{said}nearest holds to {limit.limit:g}: write --rounding nearest."
+    return ""
 
 
 def _buildable(
