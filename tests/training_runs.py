@@ -18,7 +18,7 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
-from timm.layers import BatchNormAct2d
+from timm.layers import BatchNormAct2d, ScaledStdConv2d
 from torch import nn
 
 from convscale.cli.main import run as command
@@ -225,7 +225,10 @@ def norms() -> dict[str, nn.Module]:
         "without weights": nn.BatchNorm2d(4, affine=False),
         "cumulative": nn.BatchNorm2d(4, momentum=None),
         "timm's": BatchNormAct2d(4),
+        "without shifts": nn.BatchNorm2d(4),
+        "of weights": ScaledStdConv2d(4, 4, 3),
     }
+    found["without shifts"].register_parameter("bias", None)
     for module in found.values():
         module.double()
         for weight in module.parameters():

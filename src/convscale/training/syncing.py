@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
@@ -40,16 +40,21 @@ class SyncedBatchNorm(TorchFunctionMode):
         named = dict(kwargs or {})
         if func is functional.batch_norm and dist.is_initialized():
             named |= dict(zip(_FUNCTIONAL, args, strict=False))
-            if named.get("training", False):
+            if named.get("training", False) and not _is_of_weights(named["input"]):
                 return _normalised(**named)
             return func(**named)
         if func is torch.batch_norm and dist.is_initialized():
             named |= dict(zip(_PLAIN, args, strict=False))
-            if named.get("training", False):
+            if named.get("training", False) and not _is_of_weights(named["input"]):
                 named.pop("cudnn_enabled", None)
                 return _normalised(**named)
             return func(*(named[name] for name in _PLAIN))
         return func(*args, **named)
+
+
+def _is_of_weights(values: Tensor) -> bool:
+    """Tell whether a layer normalises its own weights (timm's StdConv), alike in all processes."""
+    return isinstance(values._base, nn.Parameter)
 
 
 # The arguments of torch.nn.functional.batch_norm and of torch.batch_norm, in their order.
@@ -132,9 +137,10 @@ class _Normalise(torch.autograd.Function):
         scale = inverse if weight is None else inverse * _wide(weight)
         moved = gradient - shift.view(shape) - hat * slope.view(shape)
         given = (moved * scale.view(shape)).to(images.dtype)
-        if weight is None:
-            return given, None, None, None, None, None, None
-        return given, own[1].to(weight.dtype), own[0].to(weight.dtype), None, None, None, None
+        slopes = own[1].to(images.dtype if weight is None else weight.dtype)
+        shifts = own[0].to(slopes.dtype)
+        _, scaled, shifted, *_ = ctx.needs_input_grad  # type: ignore[attr-defined]
+        return (given, slopes if scaled else None, shifts if shifted else None, *[None] * 4)
 
 
 def _wide(values: Tensor) -> Tensor:
