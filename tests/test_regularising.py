@@ -155,6 +155,19 @@ def test_dropout_of_the_network_is_that_of_the_recipe():
     assert any("dropout before the classifier was 0.2; the recipe sets 0" in n for n in found.notes)
 
 
+def test_dropout_elsewhere_in_the_network_stays_and_is_told():
+    net = nn.Sequential(
+        nn.Conv2d(3, 8, 3, 2), nn.Dropout2d(0.3), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+        nn.Dropout(0.5), nn.Linear(8, 8), nn.Dropout(0.2), nn.Linear(8, 10), nn.Dropout(0.0),
+    )  # fmt: skip
+    found = prepare(net, Recipe(), classes=10, resolution=8)
+    assert [part.p for part in found.module if hasattr(part, "p")] == [0.3, 0.5, 0.0, 0.0]
+    assert found.notes == (
+        "The network's dropout before the classifier was 0.2; the recipe sets 0.",
+        "Dropout that the network has elsewhere stays: 1 at 0.3, 4 at 0.5.",
+    )
+
+
 def test_hooks_average_to_what_they_take():
     torch.manual_seed(0)
     ones = torch.ones(40_000, 1)

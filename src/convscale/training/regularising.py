@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.modules.dropout import _DropoutNd
 
 from convscale.errors import ConvscaleError
 from convscale.network.copies import meta_copy
@@ -253,7 +254,21 @@ def _set_dropout(
         before, layer.p = max(before, float(layer.p)), rate
     elif rate:
         module.get_submodule(classifier).register_forward_pre_hook(DropInputs(rate))
-    return rate, _changed("dropout before the classifier", before, rate)
+    changed = _changed("dropout before the classifier", before, rate)
+    return rate, [*changed, *_elsewhere(module, present)]
+
+
+def _elsewhere(module: nn.Module, present: str | None) -> list[str]:
+    """Say where the network has dropout beside that before the classifier: it stays."""
+    kept = [
+        f"{path} at {part.p:g}"
+        for path, part in module.named_modules()
+        if isinstance(part, _DropoutNd) and part.p and path != present
+    ]
+    if not kept:
+        return []
+    more = f" and {len(kept) - 3} more" if len(kept) > 3 else ""
+    return [f"Dropout that the network has elsewhere stays: {', '.join(kept[:3])}{more}."]
 
 
 def _classifier(
