@@ -124,6 +124,12 @@ def test_eval_refuses_what_is_no_run_and_other_classes(tmp_path, nets, capsys):
     line = refused(capsys, "eval", folder, "--data", data, "--base", nets)
     assert "trained on 10 classes (0, 1, 2, …) and the data have 2 (a, b)" in line
     assert "no code that a folder names is run" in refused(capsys, "eval", folder)
+    written = json.loads((folder / "result.json").read_text())
+    for part, told in (({"recipe": {"lr": "a"}}, "lr Input"), ({"evaluation": {}}, "it lacks")):
+        (folder / "result.json").write_text(json.dumps({**written, **part}))
+        line = refused(capsys, "eval", folder, "--base", nets)
+        assert f"{folder}/result.json is not what a run of this version writes: " in line
+        assert told in line
 
 
 def test_loading_takes_no_weights_from_elsewhere(tmp_path, capsys):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from convscale.training.datasets import Data, read_data
 from convscale.training.loading import Batched, validation_loader
 from convscale.training.metrics import Errors, evaluate
 from convscale.training.recipe import Recipe
-from convscale.training.results import classes_differ, finite, read_result
+from convscale.training.results import RESULT, classes_differ, finite, read_result
 from convscale.training.variants import Choice, Variant
 
 KINDS = ("last", "ema", "best")  # files of weights, by the name before .safetensors
@@ -98,13 +99,15 @@ def judge(
     if differing is not None:
         raise InputError(f"The network of {path} cannot be judged by {found.name}: {differing}.")
     where = torch.device(open_device(device).name)
+    with _as_written(path):
+        side = _side(document, resolution)
+        chans = int(document["evaluation"]["in_chans"])
+        batches = _batches(document, found, side, workers)
+        variant = Choice.from_document(document["variant"]).variant
     module = load(path, base=base).module.to(where)
-    side = _side(document, resolution)
-    _check_runs(module, path, side, document["evaluation"]["in_chans"])
-    batches = _batches(document, found, side, workers)
+    _check_runs(module, path, side, chans)
     kinds = [kind for kind in KINDS if (path / f"{kind}.safetensors").is_file()]
     seen = _counter(progress, len(kinds) * len(found.validation.targets))
-    variant = Choice.from_document(document["variant"]).variant
     errors = {}
     for kind in kinds:
         fill(module, path / f"{kind}.safetensors")
@@ -112,6 +115,20 @@ def judge(
     said = {"device": str(where), "threads": torch.get_num_threads(), "variant": str(variant)}
     broken = tuple(batches.broken.found)
     return Judged(document["network"], found.name, side, errors, broken, said)
+
+
+@contextmanager
+def _as_written(folder: Path) -> Iterator[None]:
+    """Say that result.json is not as a run writes it, where what is read of it does not fit."""
+    try:
+        yield
+    except InputError:
+        raise
+    except (KeyError, TypeError, ValueError) as error:
+        said = f"it lacks {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
+        raise InputError(
+            f"{folder / RESULT} is not what a run of this version writes: {said}."
+        ) from error
 
 
 def _data_of(document: dict[str, Any]) -> Data:
