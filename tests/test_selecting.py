@@ -292,6 +292,23 @@ def test_where_nothing_is_better_the_reason_says_that_and_what_ended_the_search(
     )
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("memory<=8GB", "memory of inference at most 7.45 GiB (8 GB)"),
+        ("download<=2.5MB", "download size at most 2.4 MiB"),
+        ("download<=50MB", "download size at most 47.7 MiB (50 MB)"),
+        ("memory<=1.5GB", "memory of inference at most 1.40 GiB (1.5 GB)"),
+        ("memory<=512MiB", "memory of inference at most 512.0 MiB"),
+    ],
+)
+def test_a_size_is_told_in_the_unit_in_which_it_was_asked_for_too(text, said):
+    limit = parse_constraint(text)
+    assert limit.sentence == said
+    assert limit.miss(2 * limit.limit).endswith(f"limit of {said.partition('most ')[2]}")
+    assert parse_constraint(str(limit)) == limit
+
+
 def test_a_reason_without_constraints_has_no_gap():
     pool = Pool(("a", "b"), ("", ""), {"latency_ms": np.array([3.0, 4.0])})
     assert "  " not in reason_of(select(pool, TableErrors("err", (24.0, 22.0)), []))

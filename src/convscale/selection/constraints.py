@@ -61,7 +61,21 @@ class Constraint:
     @property
     def sentence(self) -> str:
         """Say what is asked."""
-        return f"{self.metric.title} {_SAID[self.sense]} {self.metric.show(self.limit)}"
+        return f"{self.metric.title} {_SAID[self.sense]} {self.bound}"
+
+    @property
+    def bound(self) -> str:
+        """The limit with its unit; a size also in GB or MB, where it is whole in them.
+
+        Example:
+            >>> Constraint("memory_bytes", 8e9).bound, Constraint("memory_bytes", 2.0**30).bound
+            ('7.45 GiB (8 GB)', '1.00 GiB')
+        """
+        shown = self.metric.show(self.limit)
+        if self.metric.unit != "B" or self.limit % 1e6:
+            return shown
+        step, unit = (1e9, "GB") if self.limit >= 1e9 else (1e6, "MB")
+        return f"{shown} ({self.limit / step:g} {unit})"
 
     def excess(self, values: Floats) -> Floats:
         """Return by how much values miss the limit, in their unit; 0 where they keep it."""
@@ -90,7 +104,7 @@ class Constraint:
         side = "over" if self.sense == "<=" else "under"
         return (
             f"{own.title} {own.show(value)}, {own.show(by)} ({100 * share:.1f} %) {side} the "
-            f"limit of {own.show(self.limit)}"
+            f"limit of {self.bound}"
         )
 
 
