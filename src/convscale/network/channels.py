@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from convscale.network.classes import Classes, find_classes
 from convscale.network.grids import Grid, meet, pin_lost
 from convscale.network.labels import Label, distinct
 from convscale.network.norms import groups_at, several_of, split_norms
-from convscale.network.ties import Ties, classes_of
+from convscale.network.ties import Ties
 
 Sizes = npt.NDArray[np.int64] | npt.NDArray[np.float64]
 Composition = tuple[tuple[int, int], ...]
@@ -34,7 +35,7 @@ class Channels:
     compositions of parts that must be of one size; `axes` those of all axes of weights; `same`
     pairs of compositions of one size, as the code reads it off one and gives it to the other;
     `chunked` the first and the last part of so many that a chunk of unequal parts gives;
-    `filling` the groups of constants that the network pads its channels with; `class_of_unit`
+    `filling` the groups of constants that the network pads its channels with; `classes`
     what is tied; `grids` the groups whose size is a product of others; `normed` the compositions
     that are normed in groups whose number may follow, and that number; `several` the numbers of
     groups that some norm has over more channels.
@@ -56,25 +57,33 @@ class Channels:
     same: tuple[tuple[Composition, Composition], ...] = ()
     chunked: tuple[tuple[Composition, Composition, int], ...] = ()
     filling: frozenset[int] = frozenset()
-    class_of_unit: npt.NDArray[np.int64] | None = field(default=None, repr=False)
+    classes: Classes | None = field(default=None, repr=False)
     grids: tuple[Grid, ...] = ()
     normed: tuple[tuple[Composition, int], ...] = ()
     several: frozenset[int] = frozenset()
     _known: dict[int, tuple[Label, Composition]] = field(default_factory=dict, repr=False)
+    _alike: dict[int, Composition] = field(default_factory=dict, repr=False)
 
     def composition(self, units: Label) -> Composition:
         """Return which groups make up a set of units, and how often each stands in it."""
         known = self._known.get(id(units))
         if known is None:
-            own = self.group_of_unit[units].reshape(-1)
-            if own.size and bool((own == own[0]).all()):  # as most are
-                pairs: Composition = ((int(own[0]), int(own.size // self.sizes[own[0]])),)
-            else:
-                groups, counts = np.unique(own, return_counts=True)
-                times = counts // self.sizes[groups]
-                pairs = tuple(zip(groups.tolist(), times.tolist(), strict=True))
+            key = None if self.classes is None else self.classes.key(units)
+            pairs = None if key is None else self._alike.get(key)
+            if pairs is None:
+                pairs = self._composed(units)
+            if key is not None:
+                self._alike[key] = pairs
             known = self._known[id(units)] = (units, pairs)
         return known[1]
+
+    def _composed(self, units: Label) -> Composition:
+        own = self.group_of_unit[units].reshape(-1)
+        if own.size and bool((own == own[0]).all()):  # as most are
+            return ((int(own[0]), int(own.size // self.sizes[own[0]])),)
+        groups, counts = np.unique(own, return_counts=True)
+        times = counts // self.sizes[groups]
+        return tuple(zip(groups.tolist(), times.tolist(), strict=True))
 
     def size(self, units: Label, sizes: Sizes) -> int:
         """Return how many units a place has when the groups have the given sizes.
@@ -103,16 +112,16 @@ class Channels:
         """Tell whether units are all tied along one axis of a label, and not along the others.
 
         Example:
-            >>> classes = np.array([0, 0, 1, 1])
-            >>> tied = Channels(np.array([2]), np.array([False]), classes * 0, (),
-            ...                 class_of_unit=classes)
-            >>> units = np.arange(4).reshape(2, 2)
+            >>> ties = Ties()
+            >>> units = ties.fresh(4).reshape(2, 2)
+            >>> ties.tie(units[:, :1], units[:, 1:])
+            >>> tied = find_channels(ties, [units])
             >>> tied.is_one(units, 1), tied.is_one(units, 0)
             (True, False)
         """
-        if self.class_of_unit is None:
+        if self.classes is None:
             return False
-        classes = self.class_of_unit[units]
+        classes = self.classes.of_unit[units]
         first = classes.take([0], axis=axis)
         return bool((classes == first).all()) and len(distinct(first)) > 1
 
@@ -207,24 +216,23 @@ def _is_own(units: Label, channels: Channels) -> bool:
 
 def _from_classes(ties: Ties, places: Sequence[Label]) -> Channels:
     """Return the channel groups that the ties make."""
-    classes = classes_of(ties)
-    while ties.laid and meet(ties, classes):
-        classes = classes_of(ties)
-    pin_lost(ties, classes)
-    count = int(classes.max()) + 1 if len(classes) else 0
-    fixed = np.ones(count, dtype=bool)
+    classes = find_classes(ties)
+    while ties.laid and meet(ties, classes.of_unit):
+        classes = find_classes(ties)
+    pin_lost(ties, classes.of_unit)
+    fixed = np.ones(classes.count, dtype=bool)
     grown = (laid.units for laid in ties.laid)
-    for units in (*ties.produced, *ties.filling, *(w for *_, w in ties.grouped), *grown):
-        fixed[classes[units]] = False
-    for units in ties.pinned:
-        fixed[classes[units]] = True
+    growing = (*ties.produced, *ties.filling, *(w for *_, w in ties.grouped), *grown)
+    for own in classes.distinct(growing):
+        fixed[own] = False
+    for own in classes.distinct(ties.pinned):
+        fixed[own] = True
     laid_units = [units for laid in ties.laid for units in (laid.units, *laid.factors)]
-    group_of_class = _groups(classes, count, fixed, [*places, *laid_units])
+    group_of_class = _groups(classes, fixed, [*places, *laid_units])
     sizes = np.bincount(group_of_class)
     group_fixed = np.zeros(len(sizes), dtype=bool)
     np.logical_or.at(group_fixed, group_of_class, fixed)
-    channels = Channels(sizes, group_fixed, group_of_class[classes], ())
-    return replace(channels, class_of_unit=classes)
+    return Channels(sizes, group_fixed, group_of_class[classes.of_unit], (), classes=classes)
 
 
 def _grids(ties: Ties, channels: Channels) -> Iterator[Grid]:
@@ -238,16 +246,21 @@ def _grids(ties: Ties, channels: Channels) -> Iterator[Grid]:
 
 
 def _groups(
-    classes: npt.NDArray[np.int64],
-    count: int,
-    fixed: npt.NDArray[np.bool_],
-    places: Sequence[Label],
+    classes: Classes, fixed: npt.NDArray[np.bool_], places: Sequence[Label]
 ) -> npt.NDArray[np.int64]:
     """Group classes that occur equally often in every place, by a random hash of the places."""
     rng = np.random.default_rng(0)
     signature = rng.integers(1 << 62, size=2, dtype=np.uint64)[fixed.astype(int)]
-    for units in {id(place): place for place in places}.values():
-        mark = rng.integers(1 << 62, dtype=np.uint64)
-        np.add.at(signature, classes[units], mark)
+    distinct = list({id(place): place for place in places}.values())
+    marks = rng.integers(1 << 62, size=len(distinct), dtype=np.uint64)
+    alike: dict[int, tuple[Label, int]] = {}
+    for units, mark in zip(distinct, marks.tolist(), strict=True):
+        key = classes.key(units)
+        if key is None:
+            np.add.at(signature, classes.of_unit[units], np.uint64(mark))
+        else:
+            alike[key] = (units, mark + alike.get(key, (units, 0))[1])
+    for units, total in alike.values():
+        np.add.at(signature, classes.of_unit[units], np.uint64(total % (1 << 64)))
     groups: npt.NDArray[Any] = np.unique(signature, return_inverse=True)[1]
-    return groups.reshape(-1).astype(np.int64)[:count]
+    return groups.reshape(-1).astype(np.int64)[: classes.count]

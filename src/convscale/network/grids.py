@@ -78,12 +78,13 @@ def meet(ties: Ties, classes: Label) -> bool:
     """Tie the factors of grids that are one, and say whether anything was tied.
 
     Example:
-        >>> from convscale.network.ties import Ties, classes_of
+        >>> from convscale.network.classes import find_classes
+        >>> from convscale.network.ties import Ties
         >>> ties = Ties()
         >>> for _ in range(2):
         ...     lay(ties, ties.fresh(4), (ties.fresh(2), ties.fresh(2)))
         >>> ties.tie(ties.laid[0].units, ties.laid[1].units)
-        >>> meet(ties, classes_of(ties)), meet(ties, classes_of(ties))
+        >>> meet(ties, find_classes(ties).of_unit), meet(ties, find_classes(ties).of_unit)
         (True, False)
     """
     alike: dict[bytes, list[Laid]] = defaultdict(list)
@@ -106,11 +107,12 @@ def pin_lost(ties: Ties, classes: Label) -> None:
     """Pin the factors of grids that stay, or that are used in any way but whole.
 
     Example:
-        >>> from convscale.network.ties import Ties, classes_of
+        >>> from convscale.network.classes import find_classes
+        >>> from convscale.network.ties import Ties
         >>> ties = Ties()
         >>> lay(ties, ties.fresh(4), (ties.fresh(2), ties.fresh(2)))
         >>> ties.pin(ties.laid[0].units[:1])
-        >>> pin_lost(ties, classes_of(ties))
+        >>> pin_lost(ties, find_classes(ties).of_unit)
         >>> [units.tolist() for units in ties.pinned]
         [[0], [4, 5], [6, 7], [0, 1, 2, 3]]
     """

@@ -46,9 +46,9 @@ def kept_layers(
         >>> kept_layers(Ties(), Channels(np.ones(1), np.ones(1, bool), np.zeros(1, int), ()), ())
         ()
     """
-    classes = channels.class_of_unit
-    if classes is None or not ties.reasons:
+    if channels.classes is None or not ties.reasons:
         return ()
+    classes = channels.classes.of_unit
     given = distinct(classes[np.concatenate([np.zeros(0, dtype=np.int64), *ties.given])])
     reason_of: dict[int, int] = {}
     for position, (units, _, _) in enumerate(ties.reasons):

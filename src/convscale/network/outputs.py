@@ -16,7 +16,8 @@ import torch
 
 from convscale.network.labels import Label, distinct, find_along, varying
 from convscale.network.relations import STRUCTURAL, VIEWS
-from convscale.network.ties import Ties, classes_of, tensors_in
+from convscale.network.classes import find_classes
+from convscale.network.ties import Ties, tensors_in
 
 _WEIGHTED = frozenset(("convolution", "mm", "addmm", "bmm", "baddbmm"))
 # What scores may pass and stay scores. Operands that are weights say nothing.
@@ -91,7 +92,7 @@ class Scores:
             for axis, tensor in zip(axes, results, strict=True)
         ]
         if any(unsure) or any(flat):
-            classes = classes_of(ties)
+            classes = find_classes(ties).of_unit
             read = distinct(classes[np.concatenate(self._read)]) if self._read else classes[:0]
             own = [
                 classes[np.concatenate([label.reshape(-1) for label in ties.labels(tensor)])]

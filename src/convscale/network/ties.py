@@ -9,8 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from convscale.network.grids import Laid, lay
 from convscale.network.labels import Label, Labels, aligned, distinct, find_along, varying, vector
@@ -50,6 +48,7 @@ class Ties:
         self._rows: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
         self._merged: dict[int, tuple[torch.Tensor, Labels]] = {}
         self.units = 0
+        self.made: dict[int, Label] = {}
         self.lenient = 0  # while positive, an adapter tells what operators do not
         self.map_ndim = 4  # dimensions of a feature map: batch, channels and positions
         self._labels: dict[int, tuple[torch.Tensor, Labels]] = {}
@@ -57,7 +56,9 @@ class Ties:
     def fresh(self, size: int) -> Label:
         """Return new units."""
         start, self.units = self.units, self.units + size
-        return np.arange(start, start + size, dtype=np.int64)
+        units = np.arange(start, start + size, dtype=np.int64)
+        self.made[id(units)] = units
+        return units
 
     def labels(self, tensor: torch.Tensor) -> Labels:
         """Return the labels of a tensor; none where nothing is known."""
@@ -216,24 +217,6 @@ class Ties:
                     result[position] = label
                 return
         result.append(label)
-
-
-def classes_of(ties: Ties) -> Label:
-    """Return the class of every unit: the connected components of the ties.
-
-    Example:
-        >>> ties = Ties()
-        >>> ties.tie(ties.fresh(2), ties.fresh(2))
-        >>> classes_of(ties).tolist()
-        [0, 1, 0, 1]
-    """
-    if not ties.edges:
-        return np.arange(ties.units)
-    left = np.concatenate([edge[0] for edge in ties.edges])
-    right = np.concatenate([edge[1] for edge in ties.edges])
-    graph = coo_array((np.ones(len(left)), (left, right)), (ties.units, ties.units))
-    classes: Label = connected_components(graph, directed=False)[1].astype(np.int64)
-    return classes
 
 
 _PLAIN = frozenset((int, float, bool, str, type(None)))

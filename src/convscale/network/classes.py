@@ -1,0 +1,147 @@
+"""The classes of units: which are one, by all that a run said of them.
+
+Nearly all ties are of units that were made together with others that were, element by element.
+These are joined as wholes, which takes a step each instead of one for every unit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from convscale.network.labels import Label
+from convscale.network.ties import Ties
+
+
+@dataclass(frozen=True)
+class Classes:
+    """The class of every unit, and which units made together are of the same classes.
+
+    Example:
+        >>> ties = Ties()
+        >>> a, b = ties.fresh(2), ties.fresh(2)
+        >>> ties.tie(a, b)
+        >>> find_classes(ties).of_unit
+        array([0, 1, 0, 1])
+    """
+
+    of_unit: Label
+    _made: Mapping[int, Label]
+    _first: Mapping[int, int]
+
+    @property
+    def count(self) -> int:
+        """The number of classes."""
+        return int(self.of_unit.max()) + 1 if len(self.of_unit) else 0
+
+    def key(self, units: Label) -> int | None:
+        """Return what labels have in common that are of the same classes; None where unknown.
+
+        Example:
+            >>> ties = Ties()
+            >>> a, b = ties.fresh(2), ties.fresh(2)
+            >>> ties.tie(a, b)
+            >>> found = find_classes(ties)
+            >>> found.key(a) == found.key(b), found.key(a[:1])
+            (True, None)
+        """
+        start = first_of_whole(self._made, units)
+        return None if start is None else self._first.get(start, start)
+
+    def distinct(self, labels: Iterable[Label]) -> Iterator[Label]:
+        """Yield the classes of labels, those that are known to be the same once.
+
+        Example:
+            >>> ties = Ties()
+            >>> a, b = ties.fresh(2), ties.fresh(2)
+            >>> ties.tie(a, b)
+            >>> list(find_classes(ties).distinct([a, b]))
+            [array([0, 1])]
+        """
+        seen: set[int] = set()
+        for units in labels:
+            key = self.key(units)
+            if key is None or key not in seen:
+                yield self.of_unit[units]
+            if key is not None:
+                seen.add(key)
+
+
+def first_of_whole(made: Mapping[int, Label], label: Label) -> int | None:
+    """Return the first of the units that were made together, if a label has them all in order.
+
+    Args:
+        made: All units by the identity of the array that they were made as.
+        label: The label.
+
+    Example:
+        >>> ties = Ties()
+        >>> _, units = ties.fresh(2), ties.fresh(4)
+        >>> [first_of_whole(ties.made, own) for own in (units.reshape(1, 4), units[:2], units[::-1])]
+        [2, None, None]
+    """
+    owner = label if label.base is None else label.base
+    if id(owner) not in made or label.size != owner.size:
+        return None
+    return int(owner[0]) if label.size and label.flags.c_contiguous else None
+
+
+def find_classes(ties: Ties) -> Classes:
+    """Return the classes of all units: the connected components of the ties.
+
+    Example:
+        >>> ties = Ties()
+        >>> a, b = ties.fresh(3), ties.fresh(3)
+        >>> ties.tie(a, b)
+        >>> ties.tie(a[:1], a[1:2])
+        >>> find_classes(ties).of_unit
+        array([0, 0, 1, 0, 0, 1])
+    """
+    first, rest = _joined(ties)
+    own = np.arange(ties.units)
+    stands = np.ones(ties.units, dtype=bool)
+    for start, (root, size) in first.items():
+        own[start : start + size] = own[root : root + size]
+        stands[start : start + size] = False
+    number = (np.cumsum(stands) - 1)[own]
+    if rest:
+        left = number[np.concatenate([edge[0] for edge in rest])]
+        right = number[np.concatenate([edge[1] for edge in rest])]
+        count = int(stands.sum())
+        graph = coo_array((np.ones(len(left)), (left, right)), (count, count))
+        number = connected_components(graph, directed=False)[1].astype(np.int64)[number]
+    return Classes(number, ties.made, {start: root for start, (root, _) in first.items()})
+
+
+def _joined(ties: Ties) -> tuple[dict[int, tuple[int, int]], list[tuple[Label, Label]]]:
+    """Join what is tied whole.
+
+    Returns:
+        The first unit of all that are joined to some before them, with the first of those and
+        their number; and the ties that are left.
+    """
+    before: dict[int, int] = {}
+    size: dict[int, int] = {}
+    rest = []
+
+    def root(start: int) -> int:
+        found = start
+        while found in before:
+            found = before[found]
+        while start != found:  # the way is short from here on
+            before[start], start = found, before[start]
+        return found
+
+    for left, right in ties.edges:
+        one, other = first_of_whole(ties.made, left), first_of_whole(ties.made, right)
+        if one is None or other is None:
+            rest.append((left, right))
+            continue
+        low, high = sorted((root(one), root(other)))
+        if low != high:
+            before[high], size[high] = low, len(left)
+    return {start: (root(start), size[start]) for start in sorted(before)}, rest
