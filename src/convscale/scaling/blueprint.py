@@ -14,18 +14,17 @@ from convscale.network.channels import Channels
 from convscale.network.execution import Observer
 from convscale.network.grids import completed
 from convscale.network.inputs import ExampleInputs
-from convscale.network.schemes import find_schemes
 from convscale.network.sizing import Sizing
 from convscale.network.stages import Stage, join
 from convscale.quantities import Resolution, like, sides
 from convscale.scaling.control import Control
+from convscale.scaling.deepenable import Deepenable
 from convscale.scaling.deepening import Deepening
 from convscale.scaling.deepest import Deepest, without
 from convscale.scaling.parts import held, shares
 from convscale.scaling.plan import DepthEdit
 from convscale.scaling.runs import Runs
 from convscale.scaling.steps import beside, nearest, steps_of
-from convscale.scaling.trying import Trials
 from convscale.scaling.variant import Traced, Variant, times_of
 from convscale.scaling.widths import WidthRule, width_rule
 
@@ -84,6 +83,7 @@ class Blueprint:
             records=records,
         )
         self.trace = self._runs.trace
+        self._deepenable = Deepenable(module, self._runs)
 
     def planning(self) -> Blueprint:
         """Return this blueprint for plans alone, which takes fewer runs that are followed.
@@ -157,32 +157,15 @@ class Blueprint:
                     "Write 1 for it in --stage-depth."
                 )
 
-    @cached_property
-    def _deepened(self) -> tuple[Deepening, tuple[bool, ...]]:
-        """A set of stages, and which of them run with a block more.
+    def expect(self, factor: float) -> None:
+        """Say by which factor the sides will be scaled first: one run then shows depth, too."""
+        near = nearest(self.resolution, factor, steps_of(self.resolution)[0])
+        self._deepenable.expect(near)
 
-        It is the first set in which these hold a third of the flops, else the one in which
-        they hold most.
-        """
-        best: tuple[Deepening, tuple[bool, ...]]
-        best, most = (Deepening(self.module, self.trace, ()), ()), -1
-        trials = Trials(
-            lambda edits, deepening: self._runs.run(edits, self.resolution, deepening),
-            self._runs.check,
-        )
-        for stages in find_schemes(self.module, self.trace):
-            deepening = Deepening(self.module, self.trace, stages)
-            able = trials.able(deepening)
-            ways = [(deepening, able)]
-            if not all(able) and (other := deepening.otherwise(able)) is not None:
-                ways.append((other, trials.able(other)))
-            for way in ways:
-                flops = way[0].flops(way[1])
-                if flops > most:
-                    best, most = way, flops
-            if 3 * most >= self.trace.flops:
-                break
-        return best
+    @property
+    def _deepened(self) -> tuple[Deepening, tuple[bool, ...]]:
+        """A set of stages, and which of them run with a block more."""
+        return self._deepenable.found
 
     @property
     def stages(self) -> tuple[Stage, ...]:

@@ -39,7 +39,7 @@ from convscale.scaling.notes import notes_on
 from convscale.scaling.plan import Attribute, Plan
 from convscale.scaling.refining import refined_by
 from convscale.scaling.scaled import ScaledNetwork
-from convscale.scaling.search import candidate_at, check_axes, nearer, solve
+from convscale.scaling.search import candidate_at, check_axes, expect, nearer, solve
 from convscale.scaling.settling import Settlement, settle
 from convscale.strategy import AXES, Step, Strategy, parse_strategy, without
 from convscale.strategy.rules import ROUNDINGS as SINGLE_ROUNDINGS
@@ -255,6 +255,8 @@ class Scaler:
         """Find the network for a target under a control, with notes and what was requested."""
         target, value = asked
         blueprint = self.blueprint.under(control)
+        if target in ("factor", "flops"):
+            expect(blueprint, rule, value if target == "factor" else value / self.base.flops)
         check_axes(blueprint, rule)
         if target == "factor":
             found = nearer(blueprint, rule, candidate_at(blueprint, rule, value))

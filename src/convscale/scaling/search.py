@@ -56,6 +56,23 @@ def candidate_at(blueprint: Blueprint, strategy: Strategy, factor: float) -> Can
     return Candidate(factor, factors, variant, widths, step, variant.complexity(widths))
 
 
+def expect(blueprint: Blueprint, strategy: Strategy, factor: float) -> None:
+    """Tell a blueprint about which factor it will be asked for, which spares it a run.
+
+    Example:
+        >>> from convscale.network import resolve_base
+        >>> from convscale.strategy import parse_strategy
+        >>> base = Blueprint(resolve_base("timm:resnet18").build("meta"), 224)
+        >>> expect(base, parse_strategy("dwr"), 2.0)
+        >>> candidate_at(base, parse_strategy("dwr"), 2.0).variant.resolution
+        251
+    """
+    own = sides(blueprint.resolution)
+    longer = _capped(strategy.factors(factor).resolution, max(own), strategy)
+    if longer ** len(own) * prod(own) <= _MAX_POSITIONS:
+        blueprint.expect(longer)
+
+
 def _depths(blueprint: Blueprint, strategy: Strategy, factor: float) -> tuple[int, ...]:
     rule = strategy.rules.rule
     asked = zip(blueprint.stages, blueprint.deepenable, blueprint.depths_at(factor), strict=True)
