@@ -274,6 +274,42 @@ def test_results_that_are_made_directly_are_shaped_and_laid_as_pytorch_does(act,
     assert seen["meta"] == seen["cpu"]
 
 
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize(
+    "mean",
+    [
+        lambda x: x.mean((2, 3), keepdim=True),
+        lambda x: x.mean((-1, 1)),
+        lambda x: x.mean(0),
+        lambda x: x.mean(),
+        lambda x: x.mean((), keepdim=True),
+        lambda x: x.mean(1, dtype=torch.float64),
+    ],
+)
+def test_means_that_are_made_directly_are_shaped_and_laid_as_pytorch_does(mean, transposed):
+    class Net(torch.nn.Module):
+        def forward(self, x):
+            return mean((x.transpose(1, 3) if transposed else x) + 0.0)
+
+    seen = {}
+    for device in ("cpu", "meta"):
+        results = _Results()
+        run(Net(), (torch.empty(2, 3, 5, 7, device=device),), results)
+        seen[device] = results.made
+    assert seen["meta"] == seen["cpu"]
+
+
+@pytest.mark.parametrize("dims", [(1, 4), (1, 1)])
+def test_means_that_pytorch_refuses_are_refused_on_the_meta_device_too(dims):
+    class Net(torch.nn.Module):
+        def forward(self, x):
+            return x.mean(dims)
+
+    for device in ("cpu", "meta"):
+        with pytest.raises(ForwardError):
+            run(Net(), (torch.empty(2, 3, 5, 7, device=device),), Observer())
+
+
 @pytest.mark.parametrize("function", ["add", "mul", "sub", "div"])
 def test_arithmetic_of_unlike_tensors_is_refused_on_the_meta_device_too(function):
     class Net(torch.nn.Module):

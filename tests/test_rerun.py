@@ -38,7 +38,7 @@ def both(module: nn.Module, base: int, resolution: int) -> tuple[Trace, Trace | 
     known = trace_module(meta_copy(module), base)
     followed = trace_module(meta_copy(module), resolution)
     copied = meta_copy(module)
-    return followed, again(known, copied, resolution, Run(copied, Feed(resolution)))
+    return followed, again(known, resolution, Run(copied, Feed(resolution)))
 
 
 @pytest.mark.parametrize(("name", "base", "resolution"), NETWORKS)
@@ -114,7 +114,7 @@ def test_a_run_that_names_channels_with_their_positions_says_nothing() -> None:
 def test_a_run_of_other_weights_says_nothing() -> None:
     known = trace_module(nn.Conv2d(3, 8, 3, device="meta"), 8)
     other = nn.Conv2d(3, 8, 5, device="meta")
-    assert again(known, other, 10, Run(other, Feed(10))) is None
+    assert again(known, 10, Run(other, Feed(10))) is None
 
 
 def test_flops_at_another_resolution_are_those_of_the_formula() -> None:

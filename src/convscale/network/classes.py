@@ -81,7 +81,8 @@ def first_of_whole(made: Mapping[int, Label], label: Label) -> int | None:
     Example:
         >>> ties = Ties()
         >>> _, units = ties.fresh(2), ties.fresh(4)
-        >>> [first_of_whole(ties.made, own) for own in (units.reshape(1, 4), units[:2], units[::-1])]
+        >>> labels = units.reshape(1, 4), units[:2], units[::-1]
+        >>> [first_of_whole(ties.made, label) for label in labels]
         [2, None, None]
     """
     owner = label if label.base is None else label.base

@@ -136,6 +136,20 @@ def _as_large(func: Any, args: tuple[Any, ...]) -> torch.Tensor | None:
     return blank_like(x) if fits else None
 
 
+def _mean(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.Tensor | None:
+    """Return the mean over some dimensions; None elsewhere."""
+    if func._opname != "mean" or func._overloadname != "dim" or kwargs or not args[1]:
+        return None
+    x, dims = args[0], args[1]
+    plain = x.is_meta and x.is_floating_point() and x.is_contiguous()
+    if not plain or any(not -x.ndim <= dim < x.ndim for dim in dims):
+        return None
+    gone = {dim % x.ndim for dim in dims}
+    keeps = len(args) > 2 and args[2]
+    shape = [1 if d in gone else n for d, n in enumerate(x.shape) if keeps or d not in gone]
+    return x.new_empty(shape) if len(gone) == len(dims) else None  # type: ignore[no-any-return]
+
+
 _PRODUCTS = frozenset(("mm", "addmm", "bmm"))
 
 
@@ -179,6 +193,7 @@ def _call(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     elif func.namespace == "aten":
         made = _as_large(func, args)
         made = _product(func, args) if made is None and not kwargs else made
+        made = _mean(func, args, kwargs) if made is None else made
         if made is not None:
             return made
     return func(*args, **kwargs)

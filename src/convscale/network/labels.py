@@ -11,6 +11,7 @@ says after any number of operations where each channel came from.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -21,14 +22,19 @@ Label = npt.NDArray[np.int64]
 Labels = tuple[Label, ...]
 
 
-def varying(label: Label) -> set[int]:
+def varying(label: Label) -> frozenset[int]:
     """Return the dimensions along which a label varies.
 
     Example:
-        >>> varying(np.arange(6).reshape(1, 6, 1))
-        {1}
+        >>> sorted(varying(np.arange(6).reshape(1, 6, 1)))
+        [1]
     """
-    return {dim for dim, size in enumerate(label.shape) if size > 1}
+    return _longer_than_one(label.shape)
+
+
+@lru_cache(maxsize=1 << 16)
+def _longer_than_one(shape: tuple[int, ...]) -> frozenset[int]:
+    return frozenset(dim for dim, size in enumerate(shape) if size > 1)
 
 
 def distinct(label: Label) -> Label:

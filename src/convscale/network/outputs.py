@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from convscale.network.classes import find_classes
 from convscale.network.labels import Label, distinct, find_along, varying
 from convscale.network.relations import STRUCTURAL, VIEWS
-from convscale.network.classes import find_classes
 from convscale.network.ties import Ties, tensors_in
 
 _WEIGHTED = frozenset(("convolution", "mm", "addmm", "bmm", "baddbmm"))

@@ -295,6 +295,8 @@ def settle_merged(ties: Ties, name: str, bound: dict[str, Any]) -> None:
     Example:
         >>> settle_merged(Ties(), "relu", {"self": torch.zeros(2)})
     """
+    if not ties.has_merged:
+        return
     able = _keeps_merged(name, ties, bound)
     ties.settle_merged(t for t in tensors_in(bound) if not any(t is other for other in able))
 

@@ -147,6 +147,11 @@ class Ties:
         if labels:
             self._merged[id(tensor)] = (tensor, labels)
 
+    @property
+    def has_merged(self) -> bool:
+        """Whether axes share a dimension of any tensor."""
+        return bool(self._merged)
+
     def merged(self, tensor: torch.Tensor) -> Labels:
         """Return the labels of the axes that share a dimension of a tensor."""
         entry = self._merged.get(id(tensor))
@@ -157,7 +162,7 @@ class Ties:
 
         Else one of them stands for the dimension, and the others are pinned.
         """
-        for tensor in tensors if self._merged else ():
+        for tensor in tensors if self.has_merged else ():
             labels = self._merged.pop(id(tensor), (tensor, ()))[1]
             if labels and (laid := self._as_grid(tensor, labels)) is not None:
                 self.set_labels(tensor, (*self.labels(tensor), laid))
