@@ -251,10 +251,10 @@ def _groups(
     """Group classes that occur equally often in every place, by a random hash of the places."""
     rng = np.random.default_rng(0)
     signature = rng.integers(1 << 62, size=2, dtype=np.uint64)[fixed.astype(int)]
-    distinct = list({id(place): place for place in places}.values())
-    marks = rng.integers(1 << 62, size=len(distinct), dtype=np.uint64)
+    single = list({id(place): place for place in places}.values())
+    marks = rng.integers(1 << 62, size=len(single), dtype=np.uint64)
     alike: dict[int, tuple[Label, int]] = {}
-    for units, mark in zip(distinct, marks.tolist(), strict=True):
+    for units, mark in zip(single, marks.tolist(), strict=True):
         key = classes.key(units)
         if key is None:
             np.add.at(signature, classes.of_unit[units], np.uint64(mark))

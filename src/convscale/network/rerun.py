@@ -35,13 +35,13 @@ class Run(Observer):
 
     Example:
         >>> seen = Run(nn.Conv2d(3, 8, 3), Feed(8))
-        >>> seen.output_shapes, [product.flops for product in seen.products]
-        (((1, 8, 6, 6),), [7776])
+        >>> seen.output_shapes, [(path, product.flops) for path, product in seen.products]
+        (((1, 8, 6, 6),), [('', 7776)])
     """
 
     def __init__(self, module: nn.Module, feed: Feed, watch: tuple[Observer, ...] = ()) -> None:
         self.script: list[tuple[str, Any]] = []
-        self.products: list[Product] = []
+        self.products: list[tuple[str, Product]] = []
         self.shapes: dict[str, tuple[Shape, Shape]] = {}
         self.calls: dict[str, int] = {}
         self.functions: dict[str, list[str]] = {}
@@ -49,6 +49,7 @@ class Run(Observer):
         self.compared: dict[str, list[bool]] = {}
         self._ties, self._paused = Ties(), False
         install(module, self._compare)
+        self.tensors = named_shapes(module)
         inputs = labelled(self._ties, module, feed)
         output = run(module, inputs.args, self, *watch, keywords=inputs.kwargs, handle=self.handle)
         self.output_shapes = tuple(tuple(tensor.shape) for tensor in tensors_in(output))
@@ -62,7 +63,7 @@ class Run(Observer):
         self.script.append((path, func))
         if rule_of(name_of(func), RULES) is not None:
             found = contractions(func, bind(func, args, kwargs), output)
-            self.products += [Product(one.flops, one.acts) for one in found]
+            self.products += [(path, Product(one.flops, one.acts)) for one in found]
 
     def handle(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], path: str) -> Any:
         """Make a call, and note the sizes that it names."""
@@ -93,13 +94,12 @@ class Run(Observer):
         return answer
 
 
-def again(known: Trace, module: nn.Module, resolution: Resolution, seen: Run) -> Trace | None:
+def again(known: Trace, resolution: Resolution, seen: Run) -> Trace | None:
     """Return what following a run at another resolution would show, from a run that was followed.
 
     Args:
         known: The run that was followed.
-        module: The module that was run since, of the same tensors if anything is to be said.
-        resolution: The resolution of that run.
+        resolution: The resolution of another run, of the same tensors if anything is to be said.
         seen: What it showed.
 
     Returns:
@@ -109,12 +109,12 @@ def again(known: Trace, module: nn.Module, resolution: Resolution, seen: Run) ->
         >>> from convscale.network import trace_module
         >>> net = nn.Conv2d(3, 8, 3, device="meta")
         >>> known = trace_module(net, 8)
-        >>> again(known, net, 10, Run(net, Feed(10))).terms[0].flops
+        >>> again(known, 10, Run(net, Feed(10))).terms[0].flops
         13824
     """
-    if not _is_alike(known, module, seen):
+    if not _is_alike(known, seen):
         return None
-    terms = _terms(known.terms, seen.products)
+    terms = _terms(known.terms, [product for _, product in seen.products])
     shaped = _shaped(known.shaped, seen.shaped)
     borders = _borders(known.borders, seen.shapes)
     if terms is None or shaped is None or borders is None:
@@ -131,7 +131,7 @@ def again(known: Trace, module: nn.Module, resolution: Resolution, seen: Run) ->
     )
 
 
-def _is_alike(known: Trace, module: nn.Module, seen: Run) -> bool:
+def _is_alike(known: Trace, seen: Run) -> bool:
     """Tell whether the same operators ran in the same modules, on weights of the same shapes."""
     if known.script is None or known.script != tuple(seen.script) or known.calls != seen.calls:
         return False
@@ -142,7 +142,7 @@ def _is_alike(known: Trace, module: nn.Module, seen: Run) -> bool:
     if functions != seen.functions or ranks[0] != ranks[1]:
         return False
     tensors = {axes.names: axes.shape for axes in known.tensors}
-    return tensors == named_shapes(module)
+    return tensors == seen.tensors
 
 
 def named_shapes(module: nn.Module) -> dict[tuple[str, ...], Shape]:

@@ -84,9 +84,12 @@ class Deepenable:
         if deepening.exact(edits):
             return False
         try:
-            borders = self._runs.run(edits, self._expected, deepening).trace.borders
+            traced = self._runs.run(edits, self._expected, deepening)
         except UnscalableNetworkError:  # for the blocks or the resolution: the base's own tells
             return False
+        if not traced.edits:  # they run as those that they are copies of
+            return True
+        borders = traced.trace.borders
         added = (join(edit.container, name) for edit in flat(edits) for name in edit.added)
         own = [borders.get(path) for path in added]
         return all(one is not None and one.input_shape == one.output_shape for one in own)

@@ -22,8 +22,10 @@ from convscale.network.feeding import Feed
 from convscale.network.inputs import ExampleInputs
 from convscale.network.lookups import Lookups
 from convscale.network.pausing import collector_at_rest
+from convscale.network.repeats import without_repeats
 from convscale.network.rerun import Run, again
 from convscale.network.sizing import Sizing, Told
+from convscale.network.stages import join
 from convscale.network.trace import Trace, trace_module
 from convscale.prediction.predict import ELEMENTS
 from convscale.quantities import Resolution, format_resolution
@@ -31,7 +33,7 @@ from convscale.scaling.adapting import adapt
 from convscale.scaling.closed_form import ClosedForm
 from convscale.scaling.deepening import Deepening
 from convscale.scaling.depth import apply_depth
-from convscale.scaling.plan import DepthEdit
+from convscale.scaling.plan import DepthEdit, flat
 from convscale.scaling.trying import IdleBlockError, idle_among
 from convscale.scaling.variant import Traced
 
@@ -151,7 +153,9 @@ class Runs:
             raise refused
 
     def _check(self, models: tuple[DepthEdit, ...], deepening: Deepening) -> None:
-        seen = self._seen(models, self.resolution, deepening)[1]
+        self._check_seen(models, self._seen(models, self.resolution, deepening))
+
+    def _check_seen(self, models: tuple[DepthEdit, ...], seen: Run) -> None:
         outputs = {path: output for path, (_, output) in seen.shapes.items()}
         self._check_positions(seen.output_shapes, outputs, self.trace.features)
         self._check_idle(models, seen.calls)
@@ -186,6 +190,8 @@ class Runs:
         if not models and resolution == self.resolution:
             return self._followed[()]
         found = self._again(models, resolution, deepening, told)
+        if found is None and (found := self._repeated(models, resolution, deepening, told)):
+            return found
         if found is None:
             found = self._follow(models, resolution, deepening, told)
             self._followed.setdefault(models, found)
@@ -207,12 +213,38 @@ class Runs:
         if known.sized is not None:
             recorder = ReshapingRecorder(known.sized, item_bytes=ITEM_BYTES[ELEMENTS])
         watch = () if recorder is None else (recorder,)
-        module, seen = self._seen(models, resolution, deepening, told, watch)
-        trace = again(known.trace, module, resolution, seen)
+        seen = self._seen(models, resolution, deepening, told, watch)
+        trace = again(known.trace, resolution, seen)
         sized = None if recorder is None else recorder.sized()
         if trace is None or (recorder is not None and sized is None):
             return None
         return Traced(trace, models, known.form.with_scales(trace.terms), told, sized, known)
+
+    def _repeated(
+        self,
+        models: tuple[DepthEdit, ...],
+        resolution: Resolution,
+        deepening: Deepening | None,
+        told: Told | None,
+    ) -> Traced | None:
+        """Run copies of blocks, and read the base network off it where they run as these do.
+
+        None where they must be followed themselves.
+        """
+        known = self._followed[()]
+        copies = _copies(models)
+        if deepening is None or known.trace.script is None or self._given is not None:
+            return None
+        if self._records or not copies or deepening.exact(models):
+            return None
+        seen = self._seen(models, resolution, deepening, told)
+        if resolution == self.resolution:
+            self._check_seen(models, seen)
+        rest = without_repeats(seen, copies)
+        trace = None if rest is None else again(known.trace, resolution, rest)
+        if trace is None:
+            return None
+        return Traced(trace, (), known.form.with_scales(trace.terms), told, None, known)
 
     def _seen(
         self,
@@ -221,11 +253,11 @@ class Runs:
         deepening: Deepening | None,
         told: Told | None = None,
         watch: tuple[Observer, ...] = (),
-    ) -> tuple[nn.Module, Run]:
-        """Run the network and follow nothing; return what was run, and what it showed."""
+    ) -> Run:
+        """Run the network and follow nothing; return what it showed."""
         with _saying(resolution):
             module = self._prepared(models, resolution, deepening, told)
-            return module, Run(module, self._feed(resolution), (Lookups(self._lookups), *watch))
+            return Run(module, self._feed(resolution), (Lookups(self._lookups), *watch))
 
     def _follow(
         self,
@@ -310,6 +342,20 @@ def _saying(resolution: Resolution) -> Iterator[None]:
         raise UnscalableNetworkError(
             f"The network does not run at {format_resolution(resolution)} px: {error.reason}."
         ) from error
+
+
+def _copies(models: tuple[DepthEdit, ...]) -> dict[str, str]:
+    """Return the blocks that added ones are copies of; empty where one is made otherwise."""
+    edits = tuple(flat(models))
+    if any(edit.repetition is not None or edit.removed for edit in edits):
+        return {}
+    return {
+        join(edit.container, name): join(
+            edit.container, edit.template[position % len(edit.template)]
+        )
+        for edit in edits
+        for position, name in enumerate(edit.added)
+    }
 
 
 def _kept_sizes(shapes: tuple[Shape, ...], features: tuple[int | None, ...]) -> list[Shape]:

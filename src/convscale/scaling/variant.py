@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -25,9 +25,10 @@ from convscale.scaling.widths import WidthRule, Widths
 class Variant:
     """The base network at other depths and another resolution, widths still the base's.
 
-    The trace may hold one added block a stage, the model of all that are added there; the
-    weights say how often each call and each tensor stands in the network. `gone` are the channel
-    groups that do not, as what puts them out does not: among dense blocks, others read them.
+    The trace may hold one added block a stage, the model of all that are added there; else they
+    are counted as often as they stand there with the block that they are copies of. The weights
+    say how often each call and each tensor stands in the network. `gone` are the channel groups
+    that do not, as what puts them out does not: among dense blocks, others read them.
 
     Example:
         >>> from convscale.network import resolve_base
@@ -142,6 +143,9 @@ class Variant:
             for position, name in enumerate(change.added):
                 names = added[position::period]
                 models[join(change.container, name)] = (change.container, names)
+        for change in _repeating(edits.values(), self.traced.edits):
+            for name, names in _with_copies(change).items():
+                models[join(change.container, name)] = (change.container, names)
         return models
 
 
@@ -180,6 +184,8 @@ def times_of(edits: tuple[DepthEdit, ...], models: tuple[DepthEdit, ...]) -> dic
         >>> model = DepthEdit("layer1", added=("2",), after="1", template=("0",))
         >>> times_of((more,), (model,))
         {'layer1.2': 2}
+        >>> times_of((more,), ())
+        {'layer1.0': 3}
     """
     edits = tuple(flat(edits))
     times = {join(edit.container, name): 0 for edit in edits for name in edit.removed}
@@ -188,4 +194,21 @@ def times_of(edits: tuple[DepthEdit, ...], models: tuple[DepthEdit, ...]) -> dic
         names = added.get((model.container, model.after), ())
         for position, name in enumerate(model.added):
             times[join(model.container, name)] = len(names[position :: len(model.added)])
+    for edit in _repeating(edits, models):
+        for name, names in _with_copies(edit).items():
+            times[join(edit.container, name)] = len(names)
     return times
+
+
+def _repeating(edits: Iterable[DepthEdit], models: tuple[DepthEdit, ...]) -> Iterator[DepthEdit]:
+    """Yield the edits whose added blocks have no model in a trace, but what they are copies of."""
+    known = {(model.container, model.after) for model in flat(models)}
+    return (one for one in edits if one.added and (one.container, one.after) not in known)
+
+
+def _with_copies(edit: DepthEdit) -> dict[str, tuple[str, ...]]:
+    """Return the modules that an edit copies, each with its copies."""
+    period = len(edit.template)
+    return {
+        name: (name, *edit.added[position::period]) for position, name in enumerate(edit.template)
+    }
