@@ -147,7 +147,7 @@ def _mean(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.Ten
     gone = {dim % x.ndim for dim in dims}
     keeps = len(args) > 2 and args[2]
     shape = [1 if d in gone else n for d, n in enumerate(x.shape) if keeps or d not in gone]
-    return x.new_empty(shape) if len(gone) == len(dims) else None  # type: ignore[no-any-return]
+    return x.new_empty(shape) if len(gone) == len(dims) else None
 
 
 _PRODUCTS = frozenset(("mm", "addmm", "bmm"))
