@@ -188,6 +188,7 @@ def _partial_state(device: str | None) -> Any:
     try:
         state = PartialState(cpu=alone or device == "cpu")
     except (RuntimeError, ValueError) as error:
+        AcceleratorState._reset_state(reset_partial_state=True)  # half of it is there
         if "WORLD_SIZE" not in os.environ:
             raise
         raise InputError(
