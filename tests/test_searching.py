@@ -482,3 +482,34 @@ def test_the_tables_show_the_end_of_the_interval_that_is_held_to_the_limit(capsy
     name = line.split()[0]
     told = cs.predict(f"RegNetX-400MF@{name}:reference", profile=GPU, batch_size=64, coverage=0.8)
     assert f"{told.interval_ms[1]:.2f} ms" in line
+
+
+# ---- what Python is given by mistake ----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"limits": [("flops", 1e9)]}, "A limit is ('flops', 1000000000.0). Write it as text"),
+        ({"limits": 5}, "The limits are 5. Write a list, as in ['latency<=5ms']."),
+        ({"factors": 2}, "The range of factors is 2. Write its two ends, as in (0.25, 8)."),
+        ({"factors": (1, 2, 3)}, "The range of factors is (1, 2, 3)."),
+        ({"profile": GPU, "confidence": "0.9"}, "The confidence is '0.9'. Write a number"),
+        ({"cost": 3}, "A quantity is 3. Write its name, as in 'flops'."),
+        ({"table": 5, "law": True, "error": "e"}, "The table is 5. Name its file"),
+        ({"table": "a.csv", "law": True, "error": 5}, "The column of the errors is 5."),
+    ],
+)
+def test_a_value_of_a_wrong_kind_is_refused_in_one_line(given, said):
+    with pytest.raises(InputError) as caught:
+        cs.select("RegNetX-400MF", **{"limits": ["flops<=1G"], **given})
+    assert said in caught.value.line
+    with pytest.raises(InputError, match=r"^A budget is 1\. Write it as text, as in 'flops=1G'\.$"):
+        cs.select_series("RegNetX-400MF", budgets=[1])
+
+
+def test_limits_and_strategies_may_be_one_text():
+    several = cs.select("RegNetX-400MF", limits=["flops<=1G", "params<=9M"], **FEW)
+    asked = {"strategies": "w, dWr", "candidates": FEW["candidates"]}
+    one = cs.select("RegNetX-400MF", limits="flops<=1G,params<=9M", **asked)
+    assert one.as_document() == several.as_document()

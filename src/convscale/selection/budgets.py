@@ -33,6 +33,9 @@ def parse_budgets(given: str | Sequence[str | Constraint]) -> list[Constraint]:
         ['latency_ms<=2ms', 'latency_ms<=5ms']
     """
     if not isinstance(given, str):
+        wrong = [one for one in given if not isinstance(one, str | Constraint)]
+        if wrong:
+            raise InputError(f"A budget is {wrong[0]!r}. Write it as text, as in 'flops=1G'.")
         return [one if isinstance(one, Constraint) else _one(one) for one in given]
     name, named, rest = given.partition("=")
     if named and ("=" in rest or name.rstrip().endswith(("<", ">"))):

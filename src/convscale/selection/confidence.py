@@ -79,6 +79,8 @@ def check_confidence(confidence: float) -> float:
         >>> check_confidence(0.9)
         0.9
     """
+    if not isinstance(confidence, int | float):
+        raise InputError(f"The confidence is {confidence!r}. Write a number, as in 0.9.")
     if not 0.5 <= confidence < 1:
         raise InputError(
             f"The confidence is {confidence:g}; it must be at least 0.5 (the prediction itself) "

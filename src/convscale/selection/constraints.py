@@ -129,6 +129,25 @@ def parse_constraint(text: str) -> Constraint:
     )
 
 
+def parse_constraints(given: str | Sequence[str | Constraint]) -> tuple[Constraint, ...]:
+    """Read constraints: values, their texts, or one text with commas between them.
+
+    Raises:
+        InputError: If one of them is none.
+
+    Example:
+        >>> [str(one) for one in parse_constraints("latency<=5ms,params<=40M")]
+        ['latency_ms<=5ms', 'params<=40000000']
+    """
+    listed = given.split(",") if isinstance(given, str) else given
+    if not isinstance(listed, Sequence):
+        raise InputError(f"The limits are {given!r}. Write a list, as in ['latency<=5ms'].")
+    for one in listed:
+        if not isinstance(one, str | Constraint):
+            raise InputError(f"A limit is {one!r}. Write it as text, as in 'latency<=5ms'.")
+    return tuple(parse_constraint(one) if isinstance(one, str) else one for one in listed)
+
+
 def parse_range(text: str, on: str) -> tuple[Constraint, ...]:
     """Read a range of a quantity: 160..320, from 160 on (160..), up to 320 (..320).
 

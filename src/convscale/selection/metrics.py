@@ -164,6 +164,8 @@ def metric(name: str) -> Metric:
         >>> metric("params").title, metric("latency").name, metric("train-hours").name
         ('params', 'latency_ms', 'training_h')
     """
+    if not isinstance(name, str):
+        raise InputError(f"A quantity is {name!r}. Write its name, as in 'flops'.")
     titles = {entry.title: entry for entry in METRICS}
     option = name.replace("-", "_")
     found = _BY_NAME.get(_OPTIONS.get(option, option)) or titles.get(name)

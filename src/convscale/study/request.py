@@ -12,7 +12,7 @@ from convscale.errors import InputError
 from convscale.prediction.store import profile_of
 from convscale.quantities import check_count, check_positive
 from convscale.selection.confidence import check_confidence, one_sided
-from convscale.selection.constraints import Constraint, parse_constraint
+from convscale.selection.constraints import Constraint, parse_constraints
 from convscale.selection.metrics import metric
 from convscale.selection.zoo import ZooColumns, columns_of, read_zoo
 from convscale.study.asked import SelectOptions, completed
@@ -75,7 +75,7 @@ def requested(
         ('resnet18', 'resnet34')
     """
     ask = completed(options)
-    limits = [parse_constraint(one) if isinstance(one, str) else one for one in ask["limits"]]
+    limits = parse_constraints(ask["limits"])
     bases, space = tuple(_networks(networks)), Space(**_given(Space, ask))
     _check_errors(bases, ask)
     how = _conditions(ask)
@@ -138,6 +138,12 @@ def _networks(networks: NetworkLike | Sequence[NetworkLike] | None) -> list[Netw
 def _check_errors(bases: Sequence[object], ask: SelectOptions) -> None:
     """Refuse what does not say what the errors of the candidates are."""
     table, error, law = ask["table"], ask["error"], ask["law"]
+    if not isinstance(table, str | Path | None):
+        raise InputError(f"The table is {table!r}. Name its file, as in 'models.csv'.")
+    if not isinstance(error, str | None):
+        raise InputError(
+            f"The column of the errors is {error!r}. Write its name, as in 'top1_err'."
+        )
     if not bases and table is None:
         raise InputError(
             "Nothing to choose from was given. Name the networks whose scaled versions are "

@@ -63,7 +63,15 @@ class Space:
         """
         if self.candidates is not None:
             check_count(self.candidates, what="number of candidates")
+        if isinstance(self.strategies, str):
+            listed = tuple(name.strip() for name in self.strategies.split(","))
+            object.__setattr__(self, "strategies", listed)
         if self.factors is not None:
+            if not isinstance(self.factors, tuple) or len(self.factors) != 2:
+                raise InputError(
+                    f"The range of factors is {self.factors!r}. Write its two ends, as in "
+                    "(0.25, 8)."
+                )
             low, high = (check_positive(end, what="factor") for end in self.factors)
             _check_range(low, high)
 
