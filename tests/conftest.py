@@ -33,3 +33,14 @@ def _one_thread():
     import torch
 
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _own_cache(tmp_path_factory):
+    """Keep recorded workloads in a folder of this run: what a user has in the cache stays."""
+    own = tmp_path_factory.getbasetemp()
+    shared = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+    with pytest.MonkeyPatch.context() as patch:
+        if "CONVSCALE_CACHE" not in os.environ:
+            patch.setenv("CONVSCALE_CACHE", str(shared / "recorded"))
+        yield

@@ -83,10 +83,10 @@ def record_of(architecture: str, resolution: int) -> Record:
 
     Example:
         >>> import os, tempfile
+        >>> from unittest import mock
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     os.environ["CONVSCALE_CACHE"] = folder
-        ...     first, again = (record_of("resnet18", 64) for _ in range(2))
-        ...     del os.environ["CONVSCALE_CACHE"]
+        ...     with mock.patch.dict(os.environ, {"CONVSCALE_CACHE": folder}):
+        ...         first, again = (record_of("resnet18", 64) for _ in range(2))
         >>> first.family, first.params == again.params, first.work.operators
         ('resnet', True, 68)
     """
