@@ -426,7 +426,8 @@ def test_nothing_trainable_and_nothing_to_lose_are_told():
 
 
 @pytest.mark.parametrize(
-    ("text", "size"), [("8GB", 8 * 10**9), ("7.5GiB", 15 << 29), ("12 kB", 12000), ("9", 9)]
+    ("text", "size"),
+    [("8GB", 8 * 10**9), ("7.5GiB", 15 << 29), ("12 kB", 12000), ("9 B", 9), ("9000", 9000)],
 )
 def test_memory_is_read_as_people_write_it(text, size):
     assert parse_bytes(text) == size

@@ -174,7 +174,7 @@ def test_strategies_that_lack_a_network_are_told():
     ("text", "written"),
     [
         ("2ms,5ms", ["latency_ms<=2ms", "latency_ms<=5ms"]),
-        (" 2 ms , 0.005s,", ["latency_ms<=2ms", "latency_ms<=5ms"]),
+        (" 2 ms , 0.005s ", ["latency_ms<=2ms", "latency_ms<=5ms"]),
         ("flops=0.5G,1G", ["flops<=500000000", "flops<=1000000000"]),
         ("memory=1GB", ["memory_bytes<=1000000000B"]),
         ("train-hours=24,2d", ["training_h<=24h", "training_h<=48h"]),

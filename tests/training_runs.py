@@ -262,4 +262,5 @@ def write_norms(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    run_without_chance(Path(sys.argv[1]))
+    with open_processes("cpu"):  # once for both runs: processes that part cannot join again
+        run_without_chance(Path(sys.argv[1]))

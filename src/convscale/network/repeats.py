@@ -25,6 +25,8 @@ def without_repeats(seen: Run, copies: Mapping[str, str]) -> Run | None:
         The rest; None where a copy ran otherwise than its block, or changed a shape.
 
     Example:
+        >>> from torch import nn
+        >>> from convscale.network.feeding import Feed
         >>> net = nn.Sequential(nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 1))
         >>> without_repeats(Run(net, Feed(8)), {"1": "0"}).calls
         {'0': 1, '': 1}
