@@ -11,6 +11,7 @@ from convscale.network.naming import NetworkLike
 from convscale.network.products import OwnRule
 from convscale.prediction.store import ProfileLike
 from convscale.quantities import Resolution
+from convscale.scaling.asking import check_rounding, split_keep, target_of
 from convscale.scaling.family import is_by_rule
 from convscale.scaling.latency import memory_beside, scale_to_latency, timing_of, with_latency
 from convscale.scaling.memory import budget_of
@@ -19,7 +20,7 @@ from convscale.scaling.recipe import Recipe
 from convscale.scaling.recounting import recounted
 from convscale.scaling.resolving import count, count_conventions, resolve
 from convscale.scaling.scaled import ScaledNetwork
-from convscale.scaling.scaler import Scaler, check_rounding, split_keep, target_of
+from convscale.scaling.scaler import Scaler
 from convscale.scaling.staging import StageRow, StageTable, stages
 from convscale.scaling.storage import load, save
 from convscale.scaling.views import operators

@@ -19,11 +19,11 @@ from convscale.families.scaling import by_factors, check_rules, group_rule
 from convscale.network.feeding import known_resolution
 from convscale.network.sources import Network, Origin, from_family
 from convscale.quantities import format_count, format_miss, sides
+from convscale.scaling.asking import target_of
 from convscale.scaling.control import Control
 from convscale.scaling.naming import scaled_name
 from convscale.scaling.plan import Plan
 from convscale.scaling.scaled import ScaledNetwork
-from convscale.scaling.scaler import target_of
 from convscale.strategy import Step, Strategy, without
 from convscale.strategy.step import from_other_side
 

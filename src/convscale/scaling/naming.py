@@ -6,7 +6,7 @@ import re
 
 from convscale.errors import InputError
 from convscale.quantities import check_count
-from convscale.scaling.scaler import ROUNDINGS
+from convscale.scaling.asking import ROUNDINGS
 from convscale.strategy import Strategy
 
 _MULTIPLE = 8

@@ -9,7 +9,7 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from convscale.complexity.complexity import METRICS, Complexity, Count
+from convscale.complexity.complexity import Complexity, Count
 from convscale.complexity.counting import count_module
 from convscale.complexity.recording import LateRecorder
 from convscale.complexity.tally import Counting
@@ -24,16 +24,16 @@ from convscale.network.sources import Network
 from convscale.quantities import (
     Resolution,
     check_count,
-    check_positive,
     exact,
     format_count,
     like,
     sides,
 )
+from convscale.scaling.asking import rounded, split_keep, target_of
 from convscale.scaling.blueprint import Blueprint
 from convscale.scaling.build import build, set_attributes
 from convscale.scaling.candidate import Candidate
-from convscale.scaling.control import PARTS, Control
+from convscale.scaling.control import Control
 from convscale.scaling.features import described
 from convscale.scaling.notes import notes_on
 from convscale.scaling.plan import Attribute, Plan
@@ -41,14 +41,10 @@ from convscale.scaling.refining import refined_by
 from convscale.scaling.scaled import ScaledNetwork
 from convscale.scaling.search import candidate_at, check_axes, expect, nearer, solve
 from convscale.scaling.settling import Settlement, settle
-from convscale.strategy import AXES, Step, Strategy, parse_strategy, without
-from convscale.strategy.rules import ROUNDINGS as SINGLE_ROUNDINGS
-from convscale.strategy.step import own_factors
+from convscale.strategy import Step, Strategy, parse_strategy, without
 
-ROUNDINGS = (*SINGLE_ROUNDINGS, "reference")  # the last for paper families alone
 Refine = Callable[[ScaledNetwork], float]
 _HELD = 16  # calls that may fail one after the other, each of which is tried again
-TARGETS = ("factor", *METRICS, "latency", "memory")
 
 
 class _WrittenError(UnscalableNetworkError):
@@ -187,7 +183,7 @@ class Scaler:
         rule = parse_strategy(strategy) if isinstance(strategy, str) else strategy
         rule = rule.in_dims(self.dims)
         target, value = target_of(rule, given, default=control.default_factor)
-        rule, notes = without(_rounded(rule, rounding), axes)
+        rule, notes = without(rounded(rule, rounding), axes)
         if isinstance(rule, Step):
             value, control = rule.scale, self._by_entry(rule, control)
         while True:
@@ -232,7 +228,7 @@ class Scaler:
             >>> scaler.planned(parse_strategy("d"), 2.0).variant.depths
             (4, 4, 4, 4)
         """
-        rule = _rounded(strategy.in_dims(self.dims), rounding)
+        rule = rounded(strategy.in_dims(self.dims), rounding)
         _, value = target_of(rule, {"factor": factor})
         control = Control()
         if isinstance(rule, Step):
@@ -488,115 +484,3 @@ def _first_difference(counted: Count, found: Candidate) -> str:
         if abs(planned.get(variant.model_path(layer.path), 0.0) - layer.flops) > 0.5:
             return layer.path
     return ""
-
-
-def split_keep(
-    keep: Iterable[str],
-    freeze: Iterable[str] = (),
-    stage_depth: Iterable[float] = (),
-    stage_width: Iterable[float] = (),
-) -> tuple[tuple[str, ...], Control]:
-    """Tell the axes to keep from the parts to keep, and return these with what else stays.
-
-    Raises:
-        InputError: If something is no axis and no part, or an axis that stages have factors for.
-
-    Example:
-        >>> split_keep(("r", "stem"))[0]
-        ('r',)
-    """
-    names = tuple(keep)
-    for name in names:
-        if name not in (*AXES, *PARTS):
-            raise InputError(
-                f"Cannot keep {name!r}. What can be kept are the axes d, w and r, the stem and "
-                "the head; for other modules write --freeze PATTERN."
-            )
-    axes = tuple(name for name in names if name in AXES)
-    parts = tuple(name for name in names if name in PARTS)
-    stage_depth, stage_width = tuple(stage_depth), tuple(stage_width)
-    for axis, option, factors in (
-        ("d", "--stage-depth", stage_depth),
-        ("w", "--stage-width", stage_width),
-    ):
-        if axis in axes and factors:
-            raise InputError(
-                f"The axis {axis} cannot be kept where stages have factors of their own for it. "
-                f"Leave out --keep {axis}, or {option}."
-            )
-    return axes, Control(parts, tuple(freeze), stage_depth, stage_width)
-
-
-def one_target(
-    given: dict[str, float | None], *, default: float | None = None
-) -> tuple[str, float]:
-    """Return the one target that is given, checked.
-
-    Args:
-        given: Values by the name of the target.
-        default: The factor to take where no target is given.
-
-    Raises:
-        InputError: If none or several are given, or the value is not positive and finite.
-
-    Example:
-        >>> one_target({"factor": 4, "flops": None})
-        ('factor', 4.0)
-    """
-    present = [(name, value) for name, value in given.items() if value is not None]
-    if not present and default is not None:
-        present = [("factor", default)]
-    if len(present) != 1:
-        came = " and ".join(name for name, _ in present) or "none"
-        raise InputError(
-            f"Exactly one target is needed, {came} came. Give one of {', '.join(TARGETS)}."
-        )
-    name, value = present[0]
-    return name, check_positive(value, what=name if name == "factor" else f"budget of {name}")
-
-
-def target_of(
-    strategy: Strategy, given: dict[str, float | None], *, default: float | None = None
-) -> tuple[str, float]:
-    """Return the one target that is given; the factors of a table's entry are its own target.
-
-    Args:
-        strategy: A strategy.
-        given: Values by the name of the target.
-        default: The factor to take where no target is given.
-
-    Raises:
-        InputError: If none or several are given, or one for an entry of a table.
-
-    Example:
-        >>> target_of(parse_strategy("yolov5@x"), {"factor": None})[0]
-        'factor'
-    """
-    if not isinstance(strategy, Step):
-        return one_target(given, default=default)
-    if any(value is not None for value in given.values()):
-        raise InputError(own_factors(strategy))
-    return "factor", strategy.scale
-
-
-def _rounded(strategy: Strategy, rounding: str | None) -> Strategy:
-    """Return a strategy with another rounding than its own, if one is asked for."""
-    if rounding is None:
-        return strategy
-    rules = replace(strategy.rules, rounding=check_rounding(rounding))
-    return replace(strategy, rules=rules)
-
-
-def check_rounding(rounding: str) -> str:
-    """Return the name of a rounding rule that exists.
-
-    Raises:
-        InputError: Otherwise.
-
-    Example:
-        >>> check_rounding("nearest")
-        'nearest'
-    """
-    if rounding not in ROUNDINGS:
-        raise InputError(f"Unknown rounding {rounding!r}. Use {', '.join(ROUNDINGS)}.")
-    return rounding

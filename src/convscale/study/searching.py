@@ -71,7 +71,7 @@ def source_of(
     """
     from convscale.network.feeding import known_resolution
     from convscale.scaling import resolve
-    from convscale.scaling.scaler import check_rounding
+    from convscale.scaling.asking import check_rounding
     from convscale.study.family_source import FamilySource
     from convscale.study.traced_source import TracedSource
 
