@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 
 from torch import nn
 
@@ -38,6 +39,16 @@ from convscale.scaling.trying import IdleBlockError, idle_among
 from convscale.scaling.variant import Traced
 
 Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class _Ask:
+    """What is to be run: blocks added to some stages, a side, and what was made for that side."""
+
+    models: tuple[DepthEdit, ...]
+    resolution: Resolution
+    deepening: Deepening | None
+    told: Told | None = None
 
 
 class Runs:
@@ -153,7 +164,7 @@ class Runs:
             raise refused
 
     def _check(self, models: tuple[DepthEdit, ...], deepening: Deepening) -> None:
-        self._check_seen(models, self._seen(models, self.resolution, deepening))
+        self._check_seen(models, self._seen(_Ask(models, self.resolution, deepening)))
 
     def _check_seen(self, models: tuple[DepthEdit, ...], seen: Run) -> None:
         outputs = {path: output for path, (_, output) in seen.shapes.items()}
@@ -164,6 +175,7 @@ class Runs:
         self, models: tuple[DepthEdit, ...], resolution: Resolution, deepening: Deepening | None
     ) -> Traced:
         """Run the base network, or where it is built for one size, itself built for this one."""
+        ask = _Ask(models, resolution, deepening)
         sizing = None if resolution == self.resolution else self.sizing
         if sizing is not None and sizing.bound:
             told = sizing.at(resolution)
@@ -171,135 +183,100 @@ class Runs:
                 raise UnscalableNetworkError(
                     f"Its constructor does not take {format_resolution(resolution)} px."
                 )
-            return self._traced(models, resolution, deepening, told)
+            return self._traced(replace(ask, told=told))
         try:
-            return self._traced(models, resolution, deepening)
+            return self._traced(ask)
         except UnscalableNetworkError:
             told = None if sizing is None else sizing.at(resolution)
             if told is None:
                 raise
-        return self._traced(models, resolution, deepening, told)
+        return self._traced(replace(ask, told=told))
 
-    def _traced(
-        self,
-        models: tuple[DepthEdit, ...],
-        resolution: Resolution,
-        deepening: Deepening | None,
-        told: Told | None = None,
-    ) -> Traced:
-        if not models and resolution == self.resolution:
+    def _traced(self, ask: _Ask) -> Traced:
+        if not ask.models and ask.resolution == self.resolution:
             return self._followed[()]
-        found = self._again(models, resolution, deepening, told)
-        if found is None and (found := self._repeated(models, resolution, deepening, told)):
+        found = self._again(ask)
+        if found is None and (found := self._repeated(ask)):
             return found
         if found is None:
-            found = self._follow(models, resolution, deepening, told)
-            self._followed.setdefault(models, found)
-        self._check_idle(models, found.trace.calls)
+            found = self._follow(ask)
+            self._followed.setdefault(ask.models, found)
+        self._check_idle(ask.models, found.trace.calls)
         return found
 
-    def _again(
-        self,
-        models: tuple[DepthEdit, ...],
-        resolution: Resolution,
-        deepening: Deepening | None,
-        told: Told | None,
-    ) -> Traced | None:
+    def _again(self, ask: _Ask) -> Traced | None:
         """Run what was followed at another resolution; None where it must be followed again."""
-        known = self._followed.get(models)
+        known = self._followed.get(ask.models)
         if known is None or known.trace.script is None or self._given is not None:
             return None
         recorder = None
         if known.sized is not None:
             recorder = ReshapingRecorder(known.sized, item_bytes=ITEM_BYTES[ELEMENTS])
         watch = () if recorder is None else (recorder,)
-        seen = self._seen(models, resolution, deepening, told, watch)
-        trace = again(known.trace, resolution, seen)
+        seen = self._seen(ask, watch)
+        trace = again(known.trace, ask.resolution, seen)
         sized = None if recorder is None else recorder.sized()
         if trace is None or (recorder is not None and sized is None):
             return None
-        return Traced(trace, models, known.form.with_scales(trace.terms), told, sized, known)
+        return Traced(
+            trace, ask.models, known.form.with_scales(trace.terms), ask.told, sized, known
+        )
 
-    def _repeated(
-        self,
-        models: tuple[DepthEdit, ...],
-        resolution: Resolution,
-        deepening: Deepening | None,
-        told: Told | None,
-    ) -> Traced | None:
+    def _repeated(self, ask: _Ask) -> Traced | None:
         """Run copies of blocks, and read the base network off it where they run as these do.
 
         None where they must be followed themselves.
         """
         known = self._followed[()]
-        copies = _copies(models)
-        if deepening is None or known.trace.script is None or self._given is not None:
+        copies = _copies(ask.models)
+        if ask.deepening is None or known.trace.script is None or self._given is not None:
             return None
-        if self._records or not copies or deepening.exact(models):
+        if self._records or not copies or ask.deepening.exact(ask.models):
             return None
-        seen = self._seen(models, resolution, deepening, told)
-        if resolution == self.resolution:
-            self._check_seen(models, seen)
+        seen = self._seen(ask)
+        if ask.resolution == self.resolution:
+            self._check_seen(ask.models, seen)
         rest = without_repeats(seen, copies)
-        trace = None if rest is None else again(known.trace, resolution, rest)
+        trace = None if rest is None else again(known.trace, ask.resolution, rest)
         if trace is None:
             return None
-        return Traced(trace, (), known.form.with_scales(trace.terms), told, None, known)
+        return Traced(trace, (), known.form.with_scales(trace.terms), ask.told, None, known)
 
-    def _seen(
-        self,
-        models: tuple[DepthEdit, ...],
-        resolution: Resolution,
-        deepening: Deepening | None,
-        told: Told | None = None,
-        watch: tuple[Observer, ...] = (),
-    ) -> Run:
+    def _seen(self, ask: _Ask, watch: tuple[Observer, ...] = ()) -> Run:
         """Run the network and follow nothing; return what it showed."""
-        with _saying(resolution):
-            module = self._prepared(models, resolution, deepening, told)
-            return Run(module, self._feed(resolution), (Lookups(self._lookups), *watch))
+        with _saying(ask.resolution):
+            module = self._prepared(ask)
+            return Run(module, self._feed(ask.resolution), (Lookups(self._lookups), *watch))
 
-    def _follow(
-        self,
-        models: tuple[DepthEdit, ...],
-        resolution: Resolution,
-        deepening: Deepening | None,
-        told: Told | None,
-    ) -> Traced:
+    def _follow(self, ask: _Ask) -> Traced:
         """Run the network and follow its channels."""
         recorders = self._recorders()
-        with _saying(resolution):
+        with _saying(ask.resolution):
             trace = trace_module(
-                self._prepared(models, resolution, deepening, told),
-                resolution,
+                self._prepared(ask),
+                ask.resolution,
                 in_chans=self._in_chans,
                 given=self._given,
                 watch=(Lookups(self._lookups), *recorders),
             )
         if self.trace.trains and not trace.trains:
             raise UnscalableNetworkError(
-                f"The network does not train at {format_resolution(resolution)} px."
+                f"The network does not train at {format_resolution(ask.resolution)} px."
             )
-        if resolution == self.resolution:
+        if ask.resolution == self.resolution:
             outputs = {path: border.output_shape for path, border in trace.borders.items()}
             self._check_positions(trace.output_shapes, outputs, trace.features)
-        return _followed(trace, models, told, recorders)
+        return _followed(trace, ask.models, ask.told, recorders)
 
-    def _prepared(
-        self,
-        models: tuple[DepthEdit, ...],
-        resolution: Resolution,
-        deepening: Deepening | None,
-        told: Told | None,
-    ) -> nn.Module:
+    def _prepared(self, ask: _Ask) -> nn.Module:
         """Return a copy of the base network with blocks added; dense ones take what arrives."""
-        module = meta_copy(self.module if told is None else told.module)
-        if models:
-            assert deepening is not None
-            apply_depth(module, models)
-            deepening.shape_made(module, models)
-            if deepening.exact(models):
-                adapt(module, self._feed(resolution).inputs(module))
+        module = meta_copy(self.module if ask.told is None else ask.told.module)
+        if ask.models:
+            assert ask.deepening is not None
+            apply_depth(module, ask.models)
+            ask.deepening.shape_made(module, ask.models)
+            if ask.deepening.exact(ask.models):
+                adapt(module, self._feed(ask.resolution).inputs(module))
         return module
 
     def _feed(self, resolution: Resolution) -> Feed:
