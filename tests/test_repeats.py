@@ -11,6 +11,7 @@ from convscale.network.repeats import without_repeats
 from convscale.network.rerun import Run
 from convscale.scaling import runs
 from convscale.scaling.scaler import Scaler
+from convscale.strategy import parse_strategy
 
 NETWORKS = (
     "timm:resnet50",
@@ -50,6 +51,40 @@ def test_scaling_on_all_axes_follows_the_base_and_takes_one_run_more(name, monke
         monkeypatch.setattr(runs, what, counted)
     Scaler(resolve_base(name)).scale("dWr", factor=2.0, weights=False)
     assert made == ["trace_module", "Run"]
+
+
+def seen_sides(monkeypatch) -> list[int]:
+    """Return a list that grows with the side of every run that follows nothing."""
+    sides, own = [], runs.Run
+
+    def seen(module, feed, *more):
+        sides.append(feed.resolution)
+        return own(module, feed, *more)
+
+    monkeypatch.setattr(runs, "Run", seen)
+    return sides
+
+
+def test_recorded_copies_run_at_the_base_side_and_are_read_off_the_base_at_others(monkeypatch):
+    sides = seen_sides(monkeypatch)
+    scaler = Scaler(resolve_base("timm:resnet18"), resolution=64, records=True)
+    for name in ("dr", "r", "dwr"):
+        for factor in (2.0, 3.0, 4.0):
+            scaler.planned(parse_strategy(name), factor)
+    assert sides.count(64) == 1  # with a block more in each stage
+    assert len(sides) > 3
+    assert len(set(sides)) == len(sides)
+
+
+def test_a_side_at_which_the_network_does_not_run_is_tried_once(monkeypatch):
+    sides = seen_sides(monkeypatch)
+    scaler = Scaler(resolve_base("timm:hrnet_w18_small"), resolution=64, records=True)
+    for name in ("r", "dr", "r"):
+        assert scaler.planned(parse_strategy(name), 2.3).variant.resolution % 16 == 0
+        scaler.blueprint.forget(0)
+    refused = [side for side in sides if side % 16]
+    assert refused
+    assert len(set(refused)) == len(refused)
 
 
 class Block(nn.Module):

@@ -1,7 +1,8 @@
 """The operators of a candidate from the run that it was planned by: nothing is built or run.
 
-A run holds one added block a stage. In a candidate the calls of such a block stand as often as the
-block does, those of a removed block not at all; all of them have the sizes that follow the widths.
+A run holds one added block a stage, or none where they run as the blocks that they are copies of.
+In a candidate the calls of such a block stand as often as the block does, those of a removed block
+not at all; all of them have the sizes that follow the widths.
 What a block reads of the one before it, its first copy reads of the block before the copies, and
 each further copy of the copy before.
 """
@@ -15,7 +16,7 @@ from convscale.complexity.calls import OperatorCall
 from convscale.network.stages import join, upwards
 from convscale.scaling.candidate import Candidate
 from convscale.scaling.plan import DepthEdit, flat
-from convscale.scaling.variant import Variant
+from convscale.scaling.variant import Variant, repeating
 
 
 def derived_calls(found: Candidate) -> list[OperatorCall] | None:
@@ -87,6 +88,8 @@ def _repeated(variant: Variant) -> Iterator[_Repeated]:
             for name in edit.added:
                 if name not in stay:
                     yield _Repeated((join(edit.container, name),), ())
+    for edit in repeating(flat(variant.edits), variant.traced.edits):
+        yield _of_blocks(edit)
     for edit in flat(variant.edits):
         for name in edit.removed:
             yield _Repeated((join(edit.container, name),), ())
@@ -102,6 +105,16 @@ def _of_model(model: DepthEdit, own: DepthEdit | None) -> _Repeated:
             for at, name in enumerate(added)
         ),
     )
+
+
+def _of_blocks(edit: DepthEdit) -> _Repeated:
+    """Return what stands in the place of blocks: they themselves, and behind them their copies."""
+    blocks = tuple(join(edit.container, name) for name in edit.template)
+    copies = (
+        _Copy(blocks[at % len(blocks)], join(edit.container, name))
+        for at, name in enumerate(edit.added)
+    )
+    return _Repeated(blocks, (*(_Copy(own, own) for own in blocks), *copies))
 
 
 class _Expansion:

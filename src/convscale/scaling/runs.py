@@ -128,15 +128,19 @@ class Runs:
             try:
                 self._known[key] = self._made_for(models, resolution, deepening)
             except UnscalableNetworkError as error:
-                self._known[key] = error
+                self._known[key] = _without_frames(error)
         found = self._known[key]
         if isinstance(found, UnscalableNetworkError):
             raise found
         return found
 
     def forget(self, most: int) -> set[int]:
-        """Forget all but the runs that were used last; return the identities of those kept."""
-        for key in list(self._known)[: max(len(self._known) - most, 0)]:
+        """Forget all but the runs that were used last; return the identities of those kept.
+
+        What does not run is not forgotten.
+        """
+        ran = [key for key, found in self._known.items() if isinstance(found, Traced)]
+        for key in ran[: max(len(ran) - most, 0)]:
             del self._known[key]
         kept = [found for found in self._known.values() if isinstance(found, Traced)]
         models = {(), *(traced.edits for traced in kept)}
@@ -176,6 +180,8 @@ class Runs:
     ) -> Traced:
         """Run the base network, or where it is built for one size, itself built for this one."""
         ask = _Ask(models, resolution, deepening)
+        if (found := self._read_off(ask)) is not None:
+            return found
         sizing = None if resolution == self.resolution else self.sizing
         if sizing is not None and sizing.bound:
             told = sizing.at(resolution)
@@ -222,6 +228,25 @@ class Runs:
             trace, ask.models, known.form.with_scales(trace.terms), ask.told, sized, known
         )
 
+    def _read_off(self, ask: _Ask) -> Traced | None:
+        """Return the base network's run at a side, for copies of blocks that do not run there.
+
+        None where they must run: where they ran otherwise than their blocks at the base's side, or
+        a block changes the shape of what it takes. Only where runs are recorded, which are many.
+        """
+        if not self._records or not ask.models or ask.resolution == self.resolution:
+            return None
+        try:
+            home = self.run(ask.models, self.resolution, ask.deepening)
+        except UnscalableNetworkError:  # a side at which they run may yet be found
+            return None
+        if home.edits:
+            return None
+        own = self.run((), ask.resolution, None)
+        borders = [own.trace.borders.get(block) for block in _copies(ask.models).values()]
+        alike = all(one is not None and one.input_shape == one.output_shape for one in borders)
+        return own if alike and own.like is self._followed[()] else None
+
     def _repeated(self, ask: _Ask) -> Traced | None:
         """Run copies of blocks, and read the base network off it where they run as these do.
 
@@ -231,7 +256,9 @@ class Runs:
         copies = _copies(ask.models)
         if ask.deepening is None or known.trace.script is None or self._given is not None:
             return None
-        if self._records or not copies or ask.deepening.exact(ask.models):
+        if self._records and ask.resolution != self.resolution:
+            return None  # what is not recorded here tells nothing of the calls there
+        if not copies or ask.deepening.exact(ask.models):
             return None
         seen = self._seen(ask)
         if ask.resolution == self.resolution:
@@ -240,7 +267,8 @@ class Runs:
         trace = None if rest is None else again(known.trace, ask.resolution, rest)
         if trace is None:
             return None
-        return Traced(trace, (), known.form.with_scales(trace.terms), ask.told, None, known)
+        form = known.form.with_scales(trace.terms)
+        return Traced(trace, (), form, ask.told, known.sized, known)
 
     def _seen(self, ask: _Ask, watch: tuple[Observer, ...] = ()) -> Run:
         """Run the network and follow nothing; return what it showed."""
@@ -319,6 +347,15 @@ def _saying(resolution: Resolution) -> Iterator[None]:
         raise UnscalableNetworkError(
             f"The network does not run at {format_resolution(resolution)} px: {error.reason}."
         ) from error
+
+
+def _without_frames(error: UnscalableNetworkError) -> UnscalableNetworkError:
+    """Let an error go of the frames that it came through, which hold networks."""
+    one: BaseException | None = error
+    while one is not None:
+        one.__traceback__ = None
+        one = one.__cause__ or one.__context__
+    return error
 
 
 def _copies(models: tuple[DepthEdit, ...]) -> dict[str, str]:

@@ -143,7 +143,7 @@ class Variant:
             for position, name in enumerate(change.added):
                 names = added[position::period]
                 models[join(change.container, name)] = (change.container, names)
-        for change in _repeating(edits.values(), self.traced.edits):
+        for change in repeating(edits.values(), self.traced.edits):
             for name, names in _with_copies(change).items():
                 models[join(change.container, name)] = (change.container, names)
         return models
@@ -194,14 +194,24 @@ def times_of(edits: tuple[DepthEdit, ...], models: tuple[DepthEdit, ...]) -> dic
         names = added.get((model.container, model.after), ())
         for position, name in enumerate(model.added):
             times[join(model.container, name)] = len(names[position :: len(model.added)])
-    for edit in _repeating(edits, models):
+    for edit in repeating(edits, models):
         for name, names in _with_copies(edit).items():
             times[join(edit.container, name)] = len(names)
     return times
 
 
-def _repeating(edits: Iterable[DepthEdit], models: tuple[DepthEdit, ...]) -> Iterator[DepthEdit]:
-    """Yield the edits whose added blocks have no model in a trace, but what they are copies of."""
+def repeating(edits: Iterable[DepthEdit], models: tuple[DepthEdit, ...]) -> Iterator[DepthEdit]:
+    """Yield the edits whose added blocks have no model in a trace, but what they are copies of.
+
+    Args:
+        edits: What makes a variant from the base network.
+        models: What made the trace from it.
+
+    Example:
+        >>> more = DepthEdit("layer1", added=("2", "3"), after="1", template=("0",))
+        >>> list(repeating((more,), ())) == [more], list(repeating((more,), (more,)))
+        (True, [])
+    """
     known = {(model.container, model.after) for model in flat(models)}
     return (one for one in edits if one.added and (one.container, one.after) not in known)
 
