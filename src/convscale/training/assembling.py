@@ -14,11 +14,12 @@ from convscale.training.keeper import Judge, Through
 from convscale.training.loading import training_loader, validation_loader
 from convscale.training.loop import Run
 from convscale.training.metrics import Errors, evaluate
+from convscale.training.parting import Parted
 from convscale.training.parts import make_average, make_optimizer, make_schedule
 from convscale.training.restoring import of_this_run, restore
 from convscale.training.seeding import Batches
 from convscale.training.setup import Setup
-from convscale.training.syncing import SyncedBatchNorm
+from convscale.training.syncing import SyncedBatchNorm, mean_in_order
 from convscale.training.variants import Choice, choose_variant
 from convscale.training.watch import Watch
 
@@ -56,8 +57,11 @@ def make_run(setup: Setup, choice: Choice, *, checkpoint: Checkpoint | None, upd
     if checkpoint is not None:
         with processes.agreeing(), of_this_run(checkpoint, setup.files.state):
             restore(checkpoint, module, average, optimizer, accelerator.scaler)
-    model, prepared = accelerator.prepare(module, optimizer)
+    model, prepared = accelerator.prepare(_computing(setup, choice), optimizer)
+    if recipe.parts is not None and processes.world > 1:
+        model.register_comm_hook(None, lambda _, bucket: mean_in_order(bucket.buffer()))
     return Run(
+        module=module,
         model=model,
         loss=setup.loss,
         mix=setup.mix,
@@ -70,6 +74,19 @@ def make_run(setup: Setup, choice: Choice, *, checkpoint: Checkpoint | None, upd
         order=setup.order,
         rank=processes.rank,
         grad_clip=recipe.grad_clip,
+    )
+
+
+def _computing(setup: Setup, choice: Choice) -> nn.Module:
+    """Return what computes a batch in this process: the network, or its parts side by side."""
+    recipe, processes = setup.recipe, setup.processes
+    if recipe.parts is None or processes.world > 1:
+        return setup.module
+    return Parted(
+        setup.module,
+        parts=recipe.parts,
+        context=lambda: choice.variant.context(processes.device.type),
+        synced=recipe.sync_batchnorm,
     )
 
 

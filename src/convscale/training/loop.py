@@ -29,6 +29,7 @@ class Keeper(Protocol):
 class Run:
     """All that the loop works with.
 
+    `module` is the network itself, `model` what computes a batch by it, in one part or several;
     `batches` gives images and targets on the device, from the first update that is left;
     `forward` is the context of the forward pass (precision, statistics of all processes) and
     `accelerator` accelerate's, which knows the device, the precision and the processes.
@@ -54,6 +55,7 @@ class Run:
         (torch.Size([512, 3, 8, 8]), 2)
     """
 
+    module: nn.Module
     model: nn.Module
     loss: Loss
     mix: Mix
@@ -77,7 +79,6 @@ def fit(run: Run, keeper: Keeper, *, updates: int = 0, epochs: int = 0) -> None:
         updates: How many updates are made already.
         epochs: How many epochs are over already, their evaluation included.
     """
-    bare = run.accelerator.unwrap_model(run.model)
     for epoch in range(epochs, run.order.epochs):
         run.model.train()
         for update in range(updates, (epoch + 1) * run.order.steps):
@@ -95,7 +96,7 @@ def fit(run: Run, keeper: Keeper, *, updates: int = 0, epochs: int = 0) -> None:
             run.optimizer.step()
 
             if run.average is not None:
-                run.average.update(bare, step=update + 1)
+                run.average.update(run.module, step=update + 1)
             keeper.after_update(update + 1, loss.detach())
         updates = (epoch + 1) * run.order.steps
         keeper.after_epoch(epoch)

@@ -155,6 +155,11 @@ class Recipe(BaseModel):
     sync_batchnorm: bool = Field(
         default=True, strict=True, description="whether batch norm sees the batch of all processes"
     )
+    parts: _Whole | None = Field(
+        default=None,
+        examples=["2", "null"],
+        description="parts of a batch, each computed as by a process; null: one a process",
+    )
     checkpoint_seconds: _Positive = Field(
         default=300.0, description="between checkpoints in an epoch"
     )
@@ -176,6 +181,13 @@ class Recipe(BaseModel):
         if pair is not None and not 0 < pair[0] <= pair[1]:
             raise ValueError("write two shares above 0, the smaller first, as in [0.08, 1.0]")
         return pair
+
+    @field_validator("parts")
+    @classmethod
+    def _halved(cls, parts: int | None) -> int | None:
+        if parts is not None and (parts < 2 or parts & (parts - 1)):
+            raise ValueError("write a power of 2, from 2 on, or null")
+        return parts
 
     @property
     def peak_lr(self) -> float:

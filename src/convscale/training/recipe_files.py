@@ -16,6 +16,8 @@ from convscale.training.recipe import Recipe
 
 NAMES = ("basic", "strong")
 _SUFFIXES = (".yaml", ".yml")
+# What draws random numbers in every process, so that parts in one would draw others.
+_CHANCE = ("mixup", "cutmix", "drop_path", "drop_path_growth", "dropout", "dropout_growth")
 # What the same knobs are called elsewhere.
 _SYNONYMS = {
     "learning_rate": "lr",
@@ -177,6 +179,18 @@ def _contradictions(document: Mapping[str, Any]) -> Iterator[str]:
     batch, mixed = knobs["batch_size"], (knobs["mixup"], knobs["cutmix"])
     if _numbers(batch, *mixed) and any(mixed) and batch > 0 and batch % 2:
         yield f"batch_size is {batch}; it must be even, since mixup and cutmix pair images"
+    yield from _contradictions_of_parts(knobs)
+
+
+def _contradictions_of_parts(knobs: Mapping[str, Any]) -> Iterator[str]:
+    parts, batch = knobs["parts"], knobs["batch_size"]
+    if not _numbers(parts) or parts < 1:
+        return
+    if _numbers(batch) and batch % parts:
+        yield f"batch_size is {batch}; it must be a multiple of parts, which is {parts}"
+    chance = [name for name in _CHANCE if _numbers(knobs[name]) and knobs[name] > 0]
+    if chance:
+        yield f"parts is {parts}; it must be null where there is {', '.join(chance)}"
 
 
 def _numbers(*values: Any) -> bool:

@@ -13,6 +13,7 @@ from convscale.quantities import sides
 from convscale.training.datasets import Data, read_data
 from convscale.training.loading import BrokenImages
 from convscale.training.outputs import over_outputs
+from convscale.training.part_checks import check_parts
 from convscale.training.parts import Loss, Mix, make_loss, make_mix
 from convscale.training.processes import Processes
 from convscale.training.recipe import Recipe
@@ -88,6 +89,7 @@ def set_up(request: TrainRequest, processes: Processes) -> Setup:
     recipe = request.recipe
     with processes.agreeing():
         check_precision(recipe, processes.device.type)
+        check_parts(recipe.parts, processes.world, processes.device.type)
         data = read_data(request.data)
         classes = len(data.classes)
         subject = prepare(
@@ -97,7 +99,7 @@ def set_up(request: TrainRequest, processes: Processes) -> Setup:
             resolution=request.resolution,
             num_classes=request.num_classes,
             in_chans=request.in_chans,
-            processes=processes.world,
+            parts=recipe.parts or processes.world,
         )
         order = Order(len(data.train.targets), recipe.batch_size, recipe.epochs, recipe.seed)
         Batches(order, world=processes.world)  # refuses a batch that cannot be parted

@@ -28,6 +28,7 @@ from convscale.scaling.scaled import ScaledNetwork
 from convscale.scaling.storage import is_saved, load
 from convscale.strategy import Factors, parse_strategy
 from convscale.training.outputs import main_output, outputs_notes
+from convscale.training.part_checks import refuse_chance
 from convscale.training.recipe import Recipe
 from convscale.training.regularising import Regularised, regularise, twin_of
 
@@ -82,7 +83,7 @@ def prepare(
     resolution: Resolution | None = None,
     num_classes: int | None = None,
     in_chans: int | None = None,
-    processes: int = 1,
+    parts: int = 1,
 ) -> Subject:
     """Build a network for training: classes set, regularisation in place, both sizes tried.
 
@@ -94,7 +95,7 @@ def prepare(
         resolution: Base input side, or all sides, in px; the network's own by default.
         num_classes: What the user says of the classes: it must be the data's.
         in_chans: Input channels, for names and factories.
-        processes: How many share a batch: batch norm may refuse a part of a single image.
+        parts: How many a batch has: batch norm may refuse a part of a single image.
 
     Raises:
         InputError: If the network cannot be trained on such data.
@@ -119,7 +120,7 @@ def prepare(
         side or scaled.resolution for side in (recipe.train_resolution, recipe.test_resolution)
     )
     chans = _channels(found, scaled)
-    some = max(1, min(_BATCH, recipe.batch_size // processes))
+    some = max(1, min(_BATCH, recipe.batch_size // parts))
     _checked_output(found.name, scaled.module, (_BATCH, chans), test, classes, training=False)
     output = _checked_output(
         found.name, scaled.module, (some, chans), train, classes, training=True
@@ -132,6 +133,8 @@ def prepare(
         inputs=(_BATCH, chans, *sides(train, 2)),
         twin=lambda: twin_of(scaled, found),
     )
+    if recipe.parts is not None:
+        refuse_chance(found.name, scaled.module, (some, chans, *sides(train, 2)), recipe.parts)
     notes = outputs_notes(output, recipe.aux_weight)
     return Subject(found.name, scaled, classes, chans, train, test, growth, regularised, notes)
 

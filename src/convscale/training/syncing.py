@@ -1,8 +1,9 @@
-"""Batch normalisation over the batch of all processes, on any device and in any module.
+"""Batch normalisation over all parts of a batch, on any device and in any module.
 
 While a `SyncedBatchNorm` is active, every call of `batch_norm` that takes its statistics from the
-batch takes them from all processes' parts of it: no module is replaced, so that layers that derive
-from PyTorch's, and those that call the function themselves, are included.
+batch takes them from all parts of it, of several processes or of one (`parting`): no module is
+replaced, so that layers that derive from PyTorch's, and those that call the function themselves,
+are included.
 """
 
 from __future__ import annotations
@@ -17,18 +18,54 @@ from torch.autograd.function import FunctionCtx
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
+Gather = Callable[[Tensor], list[Tensor]]  # what all parts give, in their order
 
-class SyncedBatchNorm(TorchFunctionMode):
-    """Take the statistics of batch normalisation from the parts of all processes.
 
-    Every process must have a part of the same size.
+def of_all_processes(own: Tensor) -> list[Tensor]:
+    """Return what all processes give, in their order; every process must ask."""
+    parts = [torch.empty_like(own) for _ in range(dist.get_world_size())]
+    dist.all_gather(parts, own)
+    return parts
+
+
+def in_order(parts: Sequence[Tensor]) -> Tensor:
+    """Return the sum of parts, the first to the last: the same bits wherever it is taken.
 
     Example:
-        >>> with SyncedBatchNorm():  # a process alone has the whole batch
+        >>> in_order([torch.ones(2), torch.ones(2)])
+        tensor([2., 2.])
+    """
+    total = parts[0].clone()
+    for part in parts[1:]:
+        total += part
+    return total
+
+
+def mean_in_order(own: Tensor) -> torch.futures.Future[Tensor]:
+    """Return the mean of what all processes give, by `in_order`, without waiting for it."""
+    parts = [torch.empty_like(own) for _ in range(dist.get_world_size())]
+    done = dist.all_gather(parts, own, async_op=True).get_future()
+    return done.then(lambda _: in_order(parts) / len(parts))
+
+
+class SyncedBatchNorm(TorchFunctionMode):
+    """Take the statistics of batch normalisation from all parts of a batch.
+
+    All parts must be of the same size.
+
+    Args:
+        gather: Gives what all parts give; by default each process has one.
+
+    Example:
+        >>> with SyncedBatchNorm(lambda own: [own]):  # one part, which is the whole batch
         ...     out = torch.nn.BatchNorm2d(2)(torch.rand(4, 2, 3, 3))
         >>> bool(out.mean().abs() < 1e-6)
         True
     """
+
+    def __init__(self, gather: Gather = of_all_processes) -> None:
+        super().__init__()
+        self._gather = gather
 
     def __torch_function__(
         self,
@@ -38,22 +75,22 @@ class SyncedBatchNorm(TorchFunctionMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         named = dict(kwargs or {})
-        if func is functional.batch_norm and dist.is_initialized():
+        if func is functional.batch_norm:
             named |= dict(zip(_FUNCTIONAL, args, strict=False))
             if named.get("training", False) and not _is_of_weights(named["input"]):
-                return _normalised(**named)
+                return _normalised(self._gather, **named)
             return func(**named)
-        if func is torch.batch_norm and dist.is_initialized():
+        if func is torch.batch_norm:
             named |= dict(zip(_PLAIN, args, strict=False))
             if named.get("training", False) and not _is_of_weights(named["input"]):
                 named.pop("cudnn_enabled", None)
-                return _normalised(**named)
+                return _normalised(self._gather, **named)
             return func(*(named[name] for name in _PLAIN))
         return func(*args, **named)
 
 
 def _is_of_weights(values: Tensor) -> bool:
-    """Tell whether a layer normalises its own weights (timm's StdConv), alike in all processes."""
+    """Tell whether a layer normalises its own weights (timm's StdConv), alike in all parts."""
     return isinstance(values._base, nn.Parameter)
 
 
@@ -63,6 +100,7 @@ _PLAIN = "input weight bias running_mean running_var training momentum eps cudnn
 
 
 def _normalised(
+    gather: Gather,
     input: Tensor,
     running_mean: Tensor | None = None,
     running_var: Tensor | None = None,
@@ -72,32 +110,29 @@ def _normalised(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> Tensor:
-    mean, variance, count = _statistics(input)
+    mean, variance, count = _statistics(input, gather)
     if running_mean is not None and running_var is not None:
         with torch.no_grad():
             running_mean.lerp_(mean.to(running_mean.dtype), momentum)
             unbiased = variance * (count / max(count - 1, 1))
             running_var.lerp_(unbiased.to(running_var.dtype), momentum)
-    normalised: Tensor = _Normalise.apply(input, weight, bias, mean, variance, eps, count)
+    normalised: Tensor = _Normalise.apply(input, weight, bias, mean, variance, eps, count, gather)
     return normalised
 
 
 @torch.no_grad()
-def _statistics(images: Tensor) -> tuple[Tensor, Tensor, int]:
-    """Return mean and variance of each channel over all processes, and the number of elements.
+def _statistics(images: Tensor, gather: Gather) -> tuple[Tensor, Tensor, int]:
+    """Return mean and variance of each channel over all parts, and the number of elements.
 
-    Each process gives its own mean and variance; with parts of one size, the mean of all is the
+    Each part gives its own mean and variance; with parts of one size, the mean of all is the
     mean of the means, and the variance that of the variances plus that of the means.
     """
-    world = dist.get_world_size()
     variance, mean = torch.var_mean(_wide(images), _axes(images), correction=0)
-    own = torch.stack([mean, variance])
-    parts = [torch.empty_like(own) for _ in range(world)]
-    dist.all_gather(parts, own)
+    parts = gather(torch.stack([mean, variance]))
     means, variances = torch.stack(parts).unbind(1)
     mean = means.mean(0)
     variance = variances.mean(0) + (means - mean).square().mean(0)
-    return mean, variance, world * (images.numel() // images.shape[1])
+    return mean, variance, len(parts) * (images.numel() // images.shape[1])
 
 
 class _Normalise(torch.autograd.Function):
@@ -113,9 +148,10 @@ class _Normalise(torch.autograd.Function):
         variance: Tensor,
         eps: float,
         count: int,
+        gather: Gather,
     ) -> Tensor:
         ctx.save_for_backward(images, weight, mean, torch.rsqrt(variance + eps))  # type: ignore[arg-type]
-        ctx.count = count  # type: ignore[attr-defined]
+        ctx.count, ctx.gather = count, gather  # type: ignore[attr-defined]
         return functional.batch_norm(images, mean, variance, weight, bias, False, 0.0, eps)
 
     @staticmethod
@@ -124,15 +160,14 @@ class _Normalise(torch.autograd.Function):
 
         dx = w / σ · (dy - Σ dy / N - x̂ · Σ dy·x̂ / N), dw = Σ dy·x̂, db = Σ dy;
 
-        the sums in dx run over all processes, those of dw and db over the own part.
+        the sums in dx run over all parts, those of dw and db over the own.
         """
         images, weight, mean, inverse = ctx.saved_tensors  # type: ignore[attr-defined]
         gradient = _wide(gradients[0])
         axes, shape = _axes(images), _shape(images)
         hat = (_wide(images) - mean.view(shape)) * inverse.view(shape)
         own = torch.stack([gradient.sum(axes), (gradient * hat).sum(axes)])
-        total = own.clone()
-        dist.all_reduce(total)
+        total = in_order(ctx.gather(own))  # type: ignore[attr-defined]
         shift, slope = (total / ctx.count).unbind(0)  # type: ignore[attr-defined]
         scale = inverse if weight is None else inverse * _wide(weight)
         moved = gradient - shift.view(shape) - hat * slope.view(shape)
@@ -140,7 +175,7 @@ class _Normalise(torch.autograd.Function):
         slopes = own[1].to(images.dtype if weight is None else weight.dtype)
         shifts = own[0].to(slopes.dtype)
         _, scaled, shifted, *_ = ctx.needs_input_grad  # type: ignore[attr-defined]
-        return (given, slopes if scaled else None, shifts if shifted else None, *[None] * 4)
+        return (given, slopes if scaled else None, shifts if shifted else None, *[None] * 5)
 
 
 def _wide(values: Tensor) -> Tensor:
