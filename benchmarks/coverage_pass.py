@@ -19,6 +19,7 @@ LIMIT_BYTES = 8 << 30
 BATCH = 2  # so that a batch norm behind global pooling has a variance
 # The sides (px) that are tried; most networks run at the least of them.
 _SIDES = (32, 64, 96, 128, 160, 192, 224)
+_HUGE = 1e30  # of a gradient in float32, which ends at 3.4e38
 _VIEWS = frozenset(("view", "_unsafe_view", "permute", "transpose", "t", "expand", "slice"))
 
 
@@ -48,6 +49,9 @@ class _Bytes(Observer):
 def check_pass(scaled: ScaledNetwork, *, limit_bytes: int = LIMIT_BYTES) -> str:
     """Run a scaled network forward and backward in training mode, at the least side it runs at.
 
+    Where gradients overflow there as the base's own do, by a batch of two on maps of one pixel, it
+    is run at the next side.
+
     Args:
         scaled: The network, on the meta device.
         limit_bytes: Where training needs more memory, the pass is made on the meta device.
@@ -63,20 +67,49 @@ def check_pass(scaled: ScaledNetwork, *, limit_bytes: int = LIMIT_BYTES) -> str:
         >>> check_pass(cs.scale("timm:resnet10t", strategy="w", factor=2, weights=False))
         'real'
     """
-    resolution, needed = _least(scaled)
-    if needed > limit_bytes:
-        _pass(meta_copy(scaled.module), resolution, scaled.in_chans)
-        return "meta"
+    problem: FaultError | None = None
+    for resolution, needed in _running(scaled):
+        if needed > limit_bytes:
+            if problem is not None:
+                break
+            _pass(meta_copy(scaled.module), resolution, scaled.in_chans)
+            return "meta"
+        try:
+            _real_pass(scaled, resolution)
+        except FaultError as error:
+            if not _base_overflows(scaled, resolution):
+                raise
+            problem = error
+        else:
+            return "real"
+    assert problem is not None
+    raise problem
+
+
+def _real_pass(scaled: ScaledNetwork, resolution: Resolution) -> None:
     assert scaled.source is not None
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         module, _ = build(scaled.source.build("cpu"), scaled.plan)
         _pass(module, resolution, scaled.in_chans)
-    return "real"
 
 
-def _least(scaled: ScaledNetwork) -> tuple[Resolution, int]:
-    """Return the least resolution at which the network trains, and the bytes that this needs.
+def _base_overflows(scaled: ScaledNetwork, resolution: Resolution) -> bool:
+    """Tell whether gradients of the base are near the end of what float32 holds, or beyond it."""
+    assert scaled.source is not None
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        base = scaled.source.build("cpu")
+        try:
+            _pass(base, resolution, scaled.in_chans)
+        except FaultError:
+            return True
+    gradients = [p.grad for p in base.parameters() if p.grad is not None]
+    return max(float(gradient.abs().max()) for gradient in gradients) > _HUGE
+
+
+def _running(scaled: ScaledNetwork) -> Iterator[tuple[Resolution, int]]:
+    """Yield the resolutions at which the network trains, and the bytes that this needs.
 
     These are at most what all operators put out, twice (with gradients), and weights and their
     gradients, and those of the base, which is there while the network is built.
@@ -92,8 +125,7 @@ def _least(scaled: ScaledNetwork) -> tuple[Resolution, int]:
             if resolution == scaled.resolution:
                 raise
             continue
-        return resolution, 2 * counter.total + 2 * weights + before
-    raise AssertionError("the network's own resolution is the last that is tried")
+        yield resolution, 2 * counter.total + 2 * weights + before
 
 
 def _resolutions(scaled: ScaledNetwork) -> Iterator[Resolution]:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import pytest
+import timm
 import torch
 from torch import nn
 
 import convscale as cs
+from convscale.errors import UnscalableNetworkError
+from convscale.scaling.build import build
+from convscale.scaling.plan import Attribute, Plan
 from convscale.scaling.sums import Steps, Sum, Width, reconciled
 from tests import checks
 
@@ -119,3 +123,24 @@ def test_sums_that_share_parts_are_met_together():
     alone = {thin: 728, half: 1456, even: 1800, whole: 2896, total: 3600}
     new = reconciled(alone, sums, Steps(steps, steps), 2**0.5)
     assert new == {thin: 720, half: 1440, even: 1800, whole: 2880, total: 3600}
+
+
+@pytest.mark.parametrize("network", ["fastvit_sa12", "fastvit_mci0"])
+@pytest.mark.parametrize("strategy", ["dWr", "dw"])
+def test_a_stage_that_gets_no_made_block_hands_on_the_width_that_is_read(network, strategy):
+    """In the stem a convolution of any width is followed by a depthwise one of the same."""
+    base = timm.create_model(network)
+    module = cs.scale(base, strategy=strategy, factor=2, resolution=256).module.train()
+    stem = module.stem
+    assert stem[1].conv_scale.conv.groups == stem[0].conv_scale.conv.out_channels
+    assert len(stem[1].conv_scale.conv.weight) == stem[1].conv_scale.conv.groups > 64
+    loss = module(torch.randn(2, 3, 64, 64)).square().mean()
+    loss.backward()
+    assert all(one.grad is None or one.grad.isfinite().all() for one in module.parameters())
+
+
+def test_groups_into_which_channels_do_not_divide_are_refused_without_a_run():
+    net = nn.Sequential(nn.Conv2d(4, 4, 3, groups=4, device="meta"))
+    plan = Plan(shapes={"0.weight": (6, 1, 3, 3)}, attributes=(Attribute("0", "groups", None, 4),))
+    with pytest.raises(UnscalableNetworkError, match="of 4 to 6 channels cannot have 4 groups"):
+        build(net, plan)

@@ -21,6 +21,7 @@ from convscale.scaling.control import Control
 from convscale.scaling.deepenable import Deepenable
 from convscale.scaling.deepening import Deepening
 from convscale.scaling.deepest import Deepest, without
+from convscale.scaling.joining import joints
 from convscale.scaling.parts import held, shares
 from convscale.scaling.plan import DepthEdit
 from convscale.scaling.runs import Runs
@@ -276,6 +277,7 @@ class Blueprint:
             terms,
             tensors,
             without(traced.trace, away) if away else None,
+            () if dense else joints(traced.trace, traced.edits, edits, channels),
         )
 
     def _shown(self, depths: tuple[int, ...] | None, resolution: Resolution) -> Traced:

@@ -16,7 +16,7 @@ from convscale.network.numbers import Place, set_place
 from convscale.network.stages import join, upwards
 from convscale.scaling.depth import apply_depth
 from convscale.scaling.plan import Attribute, Description, Plan, flat
-from convscale.scaling.resizing import resize
+from convscale.scaling.resizing import follow, resize
 from convscale.scaling.spectral import estimate_again
 from convscale.scaling.weights import Redraw, refresh
 
@@ -72,6 +72,8 @@ def build(base: nn.Module, plan: Plan, *, seed: int = 0) -> tuple[nn.Module, tup
     resize(module, shapes, plan.groups, plan.normalized, fill)
     set_descriptions(module, plan.descriptions)
     set_attributes(module, plan.attributes)
+    for path in {entry.module for entry in plan.attributes}:
+        follow(module.get_submodule(path), path)  # refuses groups that channels do not divide into
     if on_meta:
         return module, ()
     _redraw_added(module, added, redraw)

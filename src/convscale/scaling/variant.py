@@ -17,6 +17,7 @@ from convscale.network.stages import join, within
 from convscale.network.trace import Trace, size_of
 from convscale.quantities import Resolution
 from convscale.scaling.closed_form import ClosedForm, Weights
+from convscale.scaling.joining import Joint
 from convscale.scaling.plan import Attribute, DepthEdit, Plan, flat
 from convscale.scaling.widths import WidthRule, Widths
 
@@ -28,7 +29,8 @@ class Variant:
     The trace may hold one added block a stage, the model of all that are added there; else they
     are counted as often as they stand there with the block that they are copies of. The weights
     say how often each call and each tensor stands in the network. `gone` are the channel groups
-    that do not, as what puts them out does not: among dense blocks, others read them.
+    that do not, as what puts them out does not: among dense blocks, others read them. `joints` are
+    groups that are one where a made block of the trace does not stand.
 
     Example:
         >>> from convscale.network import resolve_base
@@ -48,6 +50,7 @@ class Variant:
     term_weights: Weights
     tensor_weights: Weights
     gone: npt.NDArray[np.bool_] | None = None
+    joints: tuple[Joint, ...] = ()
 
     @property
     def trace(self) -> Trace:
@@ -59,6 +62,9 @@ class Variant:
         sizes = self.rule.sizes(self.channels.sizes, widths)
         if self.gone is not None:
             sizes[self.gone] = 0
+        for _ in self.joints:  # one may follow another
+            for joint in self.joints:
+                sizes[joint.group] = joint.size(sizes)
         return sizes
 
     def complexity(self, widths: Widths) -> Complexity:
