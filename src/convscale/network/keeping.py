@@ -50,17 +50,17 @@ def kept_layers(
         return ()
     classes = channels.classes.of_unit
     given = distinct(classes[np.concatenate([np.zeros(0, dtype=np.int64), *ties.given])])
-    reason_of: dict[int, int] = {}
-    for position, (units, _, _) in enumerate(ties.reasons):
-        for tied in distinct(classes[units]).tolist():
-            reason_of.setdefault(tied, position)
+    none = len(ties.reasons)
+    reason_of = np.full(channels.classes.count, none)
+    for position in reversed(range(none)):  # so that the first of several stays
+        reason_of[classes[ties.reasons[position][0]]] = position
     found = []
     for path, operator, flops, places in layers:
         fixed = [units for units in places if not channels.scalable(units)]
         if operator in _LAYERS and places and len(fixed) == len(places):
             own = distinct(classes[np.concatenate(fixed)])
-            reasons = [reason_of[tied] for tied in own.tolist() if tied in reason_of]
-            if reasons and not np.isin(own, given).all():
-                _, where, name = ties.reasons[min(reasons)]
+            first = min(reason_of[own].tolist(), default=none)
+            if first < none and not np.isin(own, given).all():
+                _, where, name = ties.reasons[first]
                 found.append(Kept(path, flops, name, where))
     return tuple(found)
