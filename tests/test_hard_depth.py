@@ -144,3 +144,24 @@ def test_groups_into_which_channels_do_not_divide_are_refused_without_a_run():
     plan = Plan(shapes={"0.weight": (6, 1, 3, 3)}, attributes=(Attribute("0", "groups", None, 4),))
     with pytest.raises(UnscalableNetworkError, match="of 4 to 6 channels cannot have 4 groups"):
         build(net, plan)
+
+
+class Named(nn.Module):
+    """Call three blocks of a list by their numbers, and the last, whichever it is."""
+
+    def __init__(self):
+        super().__init__()
+        self.entry = nn.Conv2d(3, 32, 3, 2, 1)
+        self.blocks = nn.ModuleList([Branch(32, 32) for _ in range(4)])
+        self.exit = nn.Linear(32, 10)
+
+    def forward(self, x):
+        x = self.blocks[0](self.entry(x))
+        x = self.blocks[2](self.blocks[1](x) + x)
+        return self.exit(self.blocks[-1](x).mean((2, 3)))
+
+
+@pytest.mark.parametrize(("strategy", "factor"), [("d", 1.25), ("d", 4), ("dWr", 4)])
+def test_a_block_that_pushes_one_of_the_base_out_is_refused(strategy, factor):
+    with pytest.raises(UnscalableNetworkError, match="runs no block that is added"):
+        cs.scale(Named(), strategy=strategy, factor=factor, resolution=64)

@@ -143,6 +143,13 @@ def test_a_saved_network_comes_back_equal(tmp_path, strategy):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["net"]
 
 
+def test_a_saved_network_whose_modules_ask_for_the_version_of_their_weights_comes_back(tmp_path):
+    scaled = cs.scale("torchvision:mnasnet0_5", strategy="w", factor=2.0, weights=True)
+    again = cs.load(scaled.save(tmp_path / "net"))
+    before, after = scaled.module.state_dict(), again.module.state_dict()
+    assert all(torch.equal(before[key], after[key]) for key in before)
+
+
 def test_a_saved_network_can_be_scaled_and_saved_again(tmp_path):
     first = cs.scale("timm:resnet18", strategy="w", factor=2.0).save(tmp_path / "first")
     second = cs.scale(str(first), strategy="d", factor=2.0)

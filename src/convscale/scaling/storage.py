@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import tempfile
+from collections import OrderedDict
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -379,11 +380,13 @@ def fill(module: nn.Module, weights: Path) -> None:
         convscale.errors.InputError: no.safetensors cannot be read: No such file or directory: ...
     """
     try:
-        state = {name: tensor.clone() for name, tensor in load_file(weights).items()}
+        state = OrderedDict((name, one.clone()) for name, one in load_file(weights).items())
     except (OSError, SafetensorError) as error:
         raise InputError(f"{weights} cannot be read: {error}.") from error
-    shared = len({id(tensor) for tensor in module.state_dict(keep_vars=True).values()})
-    alone = shared == len(module.state_dict())  # tied tensors stay tied only if copied into
+    own = module.state_dict(keep_vars=True)
+    alone = len(set(map(id, own.values()))) == len(own)  # tied ones stay tied only if copied into
+    # some modules ask for the version of their format, which a file of tensors does not hold
+    vars(state)["_metadata"] = getattr(own, "_metadata", {})
     try:
         found = module.load_state_dict(state, strict=False, assign=alone)
     except RuntimeError as error:

@@ -61,8 +61,10 @@ def idle_among(
             for name in one.added
             if not isinstance(lists[one.container], nn.ParameterList)
         )
-        own = lists[edit.container].named_children()
-        old = {join(edit.container, name) for name, _ in own} - gone
+        added = [join(edit.container, name) for name in edit.added]
+        around = {edit.container, *(path.rpartition(".")[0] for path in added)}
+        own = ((path, module.get_submodule(path).named_children()) for path in around)
+        old = {join(path, name) for path, children in own for name, _ in children} - gone
         lost = (path for path in old if path in before and path not in after)
         return any(after.get(path) != 1 for path in new) or any(lost)
 
