@@ -250,6 +250,7 @@ def _cause(blueprint: Blueprint, strategy: Strategy, found: Candidate) -> str:
         wide = widths_at(blueprint, base, asked, strategy)
     growth = blueprint.width_growth(asked.width, asked.group_width)
     deeper = blueprint.variant(variant.depths, blueprint.resolution)
+    grown = deeper.complexity(deeper.rule.widths(1.0)).flops / (before * asked.depth)
     larger = blueprint.variant(None, variant.resolution)
     free = blueprint.width_growth(asked.width, asked.width)
     capped = _capped(blueprint, strategy, found)
@@ -258,8 +259,7 @@ def _cause(blueprint: Blueprint, strategy: Strategy, found: Candidate) -> str:
         _linear(base): free / asked.width**2,
         "group width does not grow with width": growth / free,
         "widths round to multiples": base.complexity(wide).flops / (before * growth),
-        _deeper(blueprint, variant, asked.depth): deeper.complexity(deeper.rule.widths(1.0)).flops
-        / (before * asked.depth),
+        _deeper(blueprint, variant, asked.depth, more=grown > 1): grown,
         "the resolution is capped" if capped else positions: larger.complexity(own).flops
         / (before * asked.resolution ** len(sides(blueprint.resolution))),
     }
@@ -288,11 +288,17 @@ def _linear(base: Variant) -> str:
     return text if fixed < 0.01 else f"{text}, and {fixed:.0%} not at all"
 
 
-def _deeper(blueprint: Blueprint, variant: Variant, factor: float) -> str:
+def _deeper(blueprint: Blueprint, variant: Variant, factor: float, *, more: bool) -> str:
+    """Say why flops do not follow a factor of depth: they grow more, or less."""
     exact = variant.depths is None or all(
         abs(depth - stage.depth * factor) < 1e-6
         for depth, stage in zip(variant.depths, blueprint.stages, strict=True)
     )
+    if more and factor > 1:
+        dense = blueprint.runs_each_depth
+        before = "dense blocks cost more the more stand before them"
+        cause = before if dense else "added blocks cost more than others"
+        return cause if exact else f"depths round to whole blocks, and {cause}"
     if exact:
         return "what lies outside repeated blocks does not grow with depth"
     return "depths round to whole blocks, and what lies outside blocks does not grow"
