@@ -211,7 +211,7 @@ def _norms(found: Candidate) -> list[str]:
 
 def _few(names: list[str]) -> str:
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return ", ".join(names[:3]) + more
+    return ", ".join(name or "the network's own tensors" for name in names[:3]) + more
 
 
 def _miss(
