@@ -1,8 +1,10 @@
 """A batch in parts: one process computes them as several processes do, to the last bit."""
 
 import copy
+import random
 import threading
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -137,14 +139,78 @@ def test_what_fails_in_a_part_is_said_and_no_part_waits_for_it():
     assert threading.active_count() < 20
 
 
-class Drawing(nn.Module):
+class Routing(nn.Module):
+    """Send a batch one way or the other by its content, and put the scores out twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ways = nn.ModuleList([nn.Linear(3, 4), nn.Linear(3, 4)])
+
     def forward(self, images):
-        return images + torch.rand(1)
+        pooled = images.mean((2, 3))
+        scores = self.ways[int(images.mean() > 0)](pooled)
+        return {"out": scores, "same": scores}
 
 
-def test_random_numbers_in_a_part_are_refused():
-    with pytest.raises(InputError, match="has drawn random numbers"):
-        Parted(Drawing().train(), parts=2)(torch.zeros(2, 3, 2, 2))
+def test_a_weight_that_one_part_alone_uses_has_that_parts_gradient():
+    torch.manual_seed(0)
+    net = Routing().train()
+    images = torch.cat([torch.rand(2, 3, 2, 2) + 1, -torch.rand(2, 3, 2, 2) - 1])
+    found = Parted(net, parts=2)(images)
+    assert found["same"] is found["out"]
+    found["out"].square().mean().backward()
+    halves = [net(half)["out"].square().mean() / 2 for half in images.chunk(2)]
+    weights = list(net.parameters())
+    for weight, own in zip(weights, torch.autograd.grad(sum(halves), weights), strict=True):
+        torch.testing.assert_close(weight.grad, own)
+
+
+class Odd(nn.Module):
+    """Do one thing that parts cannot share."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__()
+        self.what, self.head = what, nn.Linear(3, 4)
+        self.register_buffer("seen", torch.zeros(0))
+
+    def forward(self, images):
+        if self.what == "torch":
+            images = images + torch.rand(1)
+        if self.what == "python":
+            images = images * random.random()
+        if self.what == "numpy":
+            images = images * float(np.random.rand())
+        if self.what == "weight":
+            self.head.weight.data = self.head.weight.data * 0.9
+        scores = self.head(images.mean((2, 3)))
+        if self.what == "buffer":
+            self.seen = torch.cat([self.seen, scores.detach()[:, 0]])
+        if self.what == "scalar":
+            return scores, scores.mean()
+        return scores
+
+
+@pytest.mark.parametrize(
+    ("what", "said"),
+    [
+        ("torch", "has drawn random numbers"),
+        ("python", "has drawn random numbers"),
+        ("numpy", "has drawn random numbers"),
+        ("weight", r"replaces its weight head\.weight while it runs"),
+        ("buffer", "changes the shape of its buffer seen"),
+        ("scalar", "tensors with a row for each image can"),
+    ],
+)
+def test_what_parts_cannot_share_is_refused(what, said):
+    with pytest.raises(InputError, match=said):
+        Parted(Odd(what).train(), parts=2)(torch.ones(4, 3, 2, 2))
+
+
+def test_hooks_on_weights_are_refused():
+    net = nn.Linear(3, 4)
+    net.weight.register_hook(lambda gradient: gradient)
+    with pytest.raises(InputError, match="hooks on weights"):
+        Parted(net, parts=2)
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,12 @@ gradients are added in the order of the parts.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
@@ -19,6 +21,7 @@ from torch.utils import _pytree as pytree
 
 from convscale.errors import InputError
 from convscale.network.copies import converted_copy
+from convscale.network.ties import tensors_in
 from convscale.training.syncing import SyncedBatchNorm, in_order
 from convscale.training.team import Team
 
@@ -52,6 +55,11 @@ class Parted(nn.Module):
         synced: bool = True,
     ) -> None:
         super().__init__()
+        if any(weight._backward_hooks for weight in module.parameters()):
+            raise InputError(
+                "The network has hooks on weights, which would see the gradients of all parts, and "
+                "in several processes those of one. Set parts to null."
+            )
         self.module = module
         self.context, self.synced = context, synced
         self.team = Team(parts)
@@ -79,19 +87,36 @@ class Parted(nn.Module):
         if not self.module.training:
             return self.module(images)
         _give_buffers(self.module, self.copies)
-        drawn = torch.get_rng_state()
+        drawn = _drawn()
         found = self.team.run(lambda part: self._forward(part, images))
-        if not torch.equal(drawn, torch.get_rng_state()):
+        if drawn != _drawn():
             raise InputError(
                 "The network has drawn random numbers, and parts would draw others in several "
                 "processes. Set parts to null."
             )
+        self._check_weights()
         _give_buffers(self.copies[0], [self.module])
         leaves, structure = zip(*map(pytree.tree_flatten, found), strict=True)
-        whole = iter(_Joined.apply(self, _tensors(leaves), *self.own))
+        places = _places(leaves[0], len(images) // self.team.size)
+        outputs = [[own[place] for place in places.values()] for own in leaves]
+        whole = dict(zip(places, _Joined.apply(self, outputs, *self.own), strict=True))
         return pytree.tree_unflatten(
-            [next(whole) if isinstance(leaf, Tensor) else leaf for leaf in leaves[0]], structure[0]
+            [whole.get(id(leaf), leaf) for leaf in leaves[0]], structure[0]
         )
+
+    def _check_weights(self) -> None:
+        """Refuse a network that puts other tensors in the place of its weights as it runs."""
+        for part in self.leaves:
+            for (name, own), leaf in zip(self._named(), part, strict=True):
+                if leaf.data_ptr() != own.data_ptr():
+                    raise InputError(
+                        f"The network replaces its weight {name} while it runs, which parts would "
+                        "not share. Set parts to null."
+                    )
+
+    def _named(self) -> list[tuple[str, nn.Parameter]]:
+        named = self.module.named_parameters()
+        return [(name, weight) for name, weight in named if weight.requires_grad]
 
     def _forward(self, part: int, images: Tensor) -> Any:
         own = images.chunk(self.team.size)[part].clone()
@@ -113,10 +138,15 @@ class Parted(nn.Module):
             return list(torch.autograd.grad(ends, self.leaves[part], gradients, allow_unused=True))
 
         found = self.team.run(backward)
-        return [
-            None if None in column else in_order(column) / self.team.size
-            for column in map(list, zip(*found, strict=True))
-        ]
+        columns = zip(self.own, zip(*found, strict=True), strict=True)
+        return [self._mean(weight, gradients) for weight, gradients in columns]
+
+    def _mean(self, weight: Tensor, gradients: Sequence[Tensor | None]) -> Tensor | None:
+        """Return the mean of gradients; parts that do not use a weight have none, which is 0."""
+        if all(one is None for one in gradients):
+            return None
+        known = [torch.zeros_like(weight) if one is None else one for one in gradients]
+        return in_order(known) / self.team.size
 
 
 class _Joined(torch.autograd.Function):
@@ -151,14 +181,47 @@ def _sharing_weights(module: nn.Module) -> nn.Module:
 
 @torch.no_grad()
 def _give_buffers(module: nn.Module, others: Sequence[nn.Module]) -> None:
+    """Give others the values of a network's buffers.
+
+    Raises:
+        InputError: If there are more or larger ones than before.
+    """
     for other in others:
-        for own, buffer in zip(module.buffers(), other.buffers(), strict=True):
-            buffer.copy_(own)
+        own, theirs = (dict(one.named_buffers()) for one in (module, other))
+        for name in own.keys() | theirs.keys():
+            before, after = theirs.get(name), own.get(name)
+            if before is None or after is None or before.shape != after.shape:
+                raise InputError(
+                    f"The network changes the shape of its buffer {name} while it runs, which "
+                    "parts would not share. Set parts to null."
+                )
+            before.copy_(after)
 
 
 def _synced(parted: Parted) -> AbstractContextManager[object]:
     return SyncedBatchNorm(parted.team.gather) if parted.synced else nullcontext()
 
 
-def _tensors(leaves: Sequence[Sequence[Any]]) -> list[list[Tensor]]:
-    return [[leaf for leaf in own if isinstance(leaf, Tensor)] for own in leaves]
+def _drawn() -> tuple[object, ...]:
+    """Return the states of the generators of random numbers that threads have in common."""
+    others = tuple(np.asarray(one).tobytes() for one in np.random.get_state())
+    return torch.get_rng_state().numpy().tobytes(), random.getstate(), others
+
+
+def _places(leaves: Sequence[Any], count: int) -> dict[int, int]:
+    """Return where the tensors of an output stand first, by their identities.
+
+    Raises:
+        InputError: If one is not of so many images, or hidden in something else.
+    """
+    places: dict[int, int] = {}
+    for place, leaf in enumerate(leaves):
+        if isinstance(leaf, Tensor) and leaf.dim() and len(leaf) == count:
+            places.setdefault(id(leaf), place)
+        elif tensors_in(leaf):
+            raise InputError(
+                f"The network puts out a {type(leaf).__name__} that parts cannot be put together "
+                "to: tensors with a row for each image can, in tuples, lists and dictionaries. Set "
+                "parts to null."
+            )
+    return places

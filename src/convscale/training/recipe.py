@@ -155,7 +155,7 @@ class Recipe(BaseModel):
     sync_batchnorm: bool = Field(
         default=True, strict=True, description="whether batch norm sees the batch of all processes"
     )
-    parts: _Whole | None = Field(
+    parts: Annotated[int, Field(strict=True)] | None = Field(
         default=None,
         examples=["2", "null"],
         description="parts of a batch, each computed as by a process; null: one a process",

@@ -184,7 +184,7 @@ def _contradictions(document: Mapping[str, Any]) -> Iterator[str]:
 
 def _contradictions_of_parts(knobs: Mapping[str, Any]) -> Iterator[str]:
     parts, batch = knobs["parts"], knobs["batch_size"]
-    if not _numbers(parts) or parts < 1:
+    if not _numbers(parts) or parts < 2:
         return
     if _numbers(batch) and batch % parts:
         yield f"batch_size is {batch}; it must be a multiple of parts, which is {parts}"

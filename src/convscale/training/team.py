@@ -45,7 +45,7 @@ class Team:
 
     def gather(self, own: Tensor) -> list[Tensor]:
         """Return what all threads give, in their order; every one of them must ask."""
-        return self._gathered(own, "a tensor")
+        return self._gathered(own, f"a tensor of {tuple(own.shape)}")
 
     def run(self, work: Callable[[int], _Found]) -> list[_Found]:
         """Do a work for each part, and return what was found.
