@@ -36,7 +36,7 @@ class Parted(nn.Module):
         synced: Whether batch normalisation takes the statistics of all parts.
 
     Raises:
-        InputError: If the network cannot be copied.
+        InputError: If the network cannot be copied, or has hooks on weights.
 
     Example:
         >>> net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)).train()
@@ -81,7 +81,9 @@ class Parted(nn.Module):
         """Return the outputs for all images.
 
         Raises:
-            InputError: If the network draws random numbers, whose order in threads is chance.
+            InputError: If the network does what parts cannot share: it draws random numbers,
+                replaces weights, changes the shape of buffers, or puts out other than tensors with
+                a row for each image.
             UnevenPartsError: If the parts run otherwise than one another.
         """
         if not self.module.training:
