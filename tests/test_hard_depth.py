@@ -161,7 +161,13 @@ class Named(nn.Module):
         return self.exit(self.blocks[-1](x).mean((2, 3)))
 
 
-@pytest.mark.parametrize(("strategy", "factor"), [("d", 1.25), ("d", 4), ("dWr", 4)])
-def test_a_block_that_pushes_one_of_the_base_out_is_refused(strategy, factor):
-    with pytest.raises(UnscalableNetworkError, match="runs no block that is added"):
-        cs.scale(Named(), strategy=strategy, factor=factor, resolution=64)
+@pytest.mark.parametrize(("strategy", "factor"), [("d", 1.25), ("d", 4), ("dWr", 8)])
+def test_blocks_behind_those_called_by_number_push_none_of_the_base_out(strategy, factor):
+    """In the list a block more would be the last; `blocks.3` hands its output on instead."""
+    base = Named()
+    scaled = cs.scale(base, strategy=strategy, factor=factor, resolution=64)
+    checks.check_state_dict_keys(base, scaled)
+    checks.check_runs_forward_and_backward(scaled.module, scaled.resolution)
+    assert checks.check_added_blocks_matter(scaled, scaled.resolution) > 0
+    assert len(scaled.module.blocks) == 4
+    assert all(p.grad is not None for p in scaled.module.parameters())

@@ -8,7 +8,6 @@ FLAT = frozenset(
         "one block again and again",
         "factorised kernels",
         "mixture of experts",
-        "maxout",
         "auto-encoder",
         "anchors",
         "flattened, two wide layers",

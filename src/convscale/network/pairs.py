@@ -39,6 +39,28 @@ def lists_beside(module: nn.Module, stage: Stage) -> tuple[str, ...]:
     )
 
 
+def counts_beside(module: nn.Module, stage: Stage) -> tuple[tuple[str, str], ...]:
+    """Return the attributes around a stage that may count its blocks: their modules, their names.
+
+    They are of the module that holds the blocks and, where that is a list, of the one around it.
+
+    Example:
+        >>> net = nn.Module()
+        >>> net.blocks, net.size, net.width = nn.ModuleList([nn.Tanh(), nn.Tanh()]), 2, 8
+        >>> counts_beside(net, Stage("blocks", ("0", "1"), "Tanh", "1"))
+        (('', 'size'),)
+    """
+    holder = module.get_submodule(stage.container)
+    listed = isinstance(holder, _LISTS)
+    sizes = {stage.depth, len(list(holder.children()))} if listed else {stage.depth}
+    owner = stage.container.rpartition(".")[0] if listed else stage.container
+    return tuple(
+        (owner, name)
+        for name, value in vars(module.get_submodule(owner)).items()
+        if type(value) is int and value in sizes
+    )
+
+
 def entries(found: nn.Module) -> dict[str, Any]:
     """Return the entries of a list of modules or parameters by name, in the order of the list.
 

@@ -1,8 +1,8 @@
 """Where a network can be deepened: sets of stages, the ones to prefer first.
 
 Blocks in runs are found by `network.stages`. Here is what else repeats: blocks that read all
-that was put out before them (dense blocks), convolutions in a flat sequence, and blocks of one
-class anywhere, which the forward pass calls by name.
+that was put out before them (dense blocks), convolutions in a flat sequence or a list, and blocks
+of one class anywhere, which the forward pass calls by name.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from convscale.network.stages import (
     pyramid_stages,
     together,
 )
-from convscale.network.trace import Trace
+from convscale.network.trace import Border, Trace
 
 
 def find_schemes(module: nn.Module, trace: Trace) -> Iterator[tuple[Stage, ...]]:
@@ -44,7 +44,9 @@ def find_schemes(module: nn.Module, trace: Trace) -> Iterator[tuple[Stage, ...]]
         tuple(replace(stage, mode="chained") for stage in runs),
         tuple(pyramid_stages(module, trace)),
         tuple(_flat_stages(module, trace)),
+        together((*runs, *_listed_stages(module, trace)), trace),
         _called_stages(module, trace),
+        _called_stages(module, trace, made=True),
     )
     yield from dict.fromkeys(stages for stages in schemes if stages)
 
@@ -139,12 +141,49 @@ def _unit_keeps(unit: tuple[str, ...], path: str, trace: Trace) -> bool:
     return keeps_shape(join(path, unit[0]), trace)
 
 
-def _called_stages(module: nn.Module, trace: Trace) -> tuple[Stage, ...]:
+def _listed_stages(module: nn.Module, trace: Trace) -> Iterator[Stage]:
+    """Find convolutions that stand in a list, each of which takes what was made of the one before.
+
+    What the forward pass does between them is not in the list. Where some take one tensor, the
+    list holds branches side by side.
+    """
+    for path, container in module.named_modules():
+        if not isinstance(container, nn.ModuleList | nn.ModuleDict):
+            continue
+        paths = (join(path, name) for name, _ in container.named_children())
+        taken = [trace.borders[own].input_id for own in paths if own in trace.borders]
+        if len(set(taken)) < len(taken):
+            continue
+        stages: list[list[str]] = []
+        before: Border | None = None
+        for name, child in container.named_children():
+            where = join(path, name)
+            known = isinstance(child, nn.modules.conv._ConvNd) and trace.calls.get(where) == 1
+            border = trace.borders.get(where) if known else None
+            if border is not None:
+                linked = before is not None and _hands_on(before, border)
+                if not linked or not keeps_shape(where, trace):
+                    stages.append([])
+                stages[-1].append(name)
+            before = border
+        for names in stages:
+            keeping = [name for name in names if keeps_shape(join(path, name), trace)]
+            kind = type(container.get_submodule(names[-1])).__name__
+            yield Stage(path, tuple(names), kind, keeping[-1] if keeping else None)
+
+
+def _hands_on(before: Border, after: Border) -> bool:
+    """Tell whether a layer may take what was made of another's output."""
+    return before.order < after.order and before.output_shape == after.input_shape
+
+
+def _called_stages(module: nn.Module, trace: Trace, *, made: bool = False) -> tuple[Stage, ...]:
     """Find blocks of one class, wherever they stand, in the order in which they run.
 
-    Of all classes the one that holds most of the weights; a stage is a row of blocks that
-    put out one shape. Of those that come to it from other positions it holds the first alone: they
-    may be branches side by side, none of which can be left out.
+    Of all classes the one that holds most of the weights, with a block that keeps the shape (or, if
+    `made`, without: one is to be made); a stage is a row of blocks that put out one shape. Of those
+    that come to it from other positions it holds the first alone: they may be branches side by
+    side, none of which can be left out.
     """
     blocks: dict[type, list[str]] = defaultdict(list)
     for path, part in module.named_modules():
@@ -155,7 +194,7 @@ def _called_stages(module: nn.Module, trace: Trace) -> tuple[Stage, ...]:
     fitting = [
         paths
         for paths in blocks.values()
-        if len(paths) > 1 and any(keeps_shape(path, trace) for path in paths)
+        if len(paths) > 1 and (made or any(keeps_shape(path, trace) for path in paths))
     ]
     if not fitting:
         return ()

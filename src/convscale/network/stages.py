@@ -25,7 +25,7 @@ class Stage:
     how a block is added: `listed` beside the others, which the container runs in turn; `dense`
     likewise, what follows taking its input widths from the tensor that arrives; `chained`
     behind the last block, for containers that call blocks by name. `beside` holds the lists that
-    get an entry with every block.
+    get an entry with every block, `counts` the modules and their attributes that count them.
 
     Example:
         >>> Stage("layer1", ("0", "1", "2"), "Bottleneck", "2").depth
@@ -39,6 +39,7 @@ class Stage:
     mode: str = "listed"
     members: tuple[tuple[str, ...], ...] = ()
     beside: tuple[str, ...] = ()
+    counts: tuple[tuple[str, str], ...] = ()
 
     @property
     def depth(self) -> int:

@@ -18,7 +18,7 @@ from convscale.network.sizing import Sizing
 from convscale.network.stages import Stage, join
 from convscale.quantities import Resolution, like, sides
 from convscale.scaling.control import Control
-from convscale.scaling.deepenable import Deepenable
+from convscale.scaling.deepenable import Deepenable, Found
 from convscale.scaling.deepening import Deepening
 from convscale.scaling.deepest import Deepest, without
 from convscale.scaling.joining import joints
@@ -26,6 +26,7 @@ from convscale.scaling.parts import held, shares
 from convscale.scaling.plan import DepthEdit
 from convscale.scaling.runs import Runs
 from convscale.scaling.steps import beside, nearest, steps_of
+from convscale.scaling.trying import Refusal
 from convscale.scaling.variant import Traced, Variant, times_of
 from convscale.scaling.widths import WidthRule, width_rule
 
@@ -93,7 +94,7 @@ class Blueprint:
         and show the same (`Deepest`).
         """
         if self._plans is None:
-            deepening, able = self._deepened  # found out once for both
+            deepening, able = self._found.deepening, self._found.able  # once for both
             twin = copy(self)
             twin._rules = {}
             twin._planning = Deepest(
@@ -164,29 +165,44 @@ class Blueprint:
         self._deepenable.expect(near)
 
     @property
-    def _deepened(self) -> tuple[Deepening, tuple[bool, ...]]:
+    def _found(self) -> Found:
         """A set of stages, and which of them run with a block more."""
         return self._deepenable.found
 
     @property
+    def _deepened(self) -> Deepening:
+        return self._found.deepening
+
+    @property
     def stages(self) -> tuple[Stage, ...]:
         """The stages of the network, in the order in which they run."""
-        return self._deepened[0].stages
+        return self._deepened.stages
 
     @property
     def repeatable(self) -> tuple[bool, ...]:
         """For each stage, whether an added block runs: tried, not assumed."""
-        return self._deepened[1]
+        return self._found.able
+
+    @property
+    def refusals(self) -> tuple[Refusal | None, ...]:
+        """For each stage, why it does not run with a block more; None where it does."""
+        return self._found.refusals
+
+    @property
+    def least_depths(self) -> tuple[int, ...]:
+        """For each stage the depth that it keeps at least: its own, where all blocks are read."""
+        found = zip(self.stages, self._found.shrinking, strict=True)
+        return tuple(1 if shrinks else stage.depth for stage, shrinks in found)
 
     @property
     def hopeful(self) -> tuple[bool, ...]:
         """For each stage, whether it has a block to repeat, or one can be made of it."""
-        return tuple(edit is not None for edit in self._deepened[0].alone)
+        return tuple(edit is not None for edit in self._deepened.alone)
 
     @property
     def runs_each_depth(self) -> bool:
         """Whether every choice of depths takes a run of its own: among dense blocks."""
-        return self._deepened[0].exact(())
+        return self._deepened.exact(())
 
     @property
     def deepenable(self) -> tuple[bool, ...]:
@@ -261,11 +277,11 @@ class Blueprint:
         self, depths: tuple[int, ...] | None, resolution: Resolution, traced: Traced
     ) -> Variant:
         """Return what a run shows of some depths."""
-        edits = () if depths is None else self._deepened[0].edits(depths)
+        edits = () if depths is None else self._deepened.edits(depths)
         times = times_of(edits, traced.edits)
         terms, tensors = traced.form.weights(times)
         channels, rule = self._rule(traced)
-        dense = traced.edits != edits and self._deepened[0].exact(edits)
+        dense = traced.edits != edits and self._deepened.exact(edits)
         away = frozenset(path for path, often in times.items() if not often) if dense else None
         return Variant(
             depths,
@@ -285,10 +301,10 @@ class Blueprint:
 
         It stands for none as well, where the base network's own run is at another resolution.
         """
-        edits = () if depths is None else self._deepened[0].edits(depths)
+        edits = () if depths is None else self._deepened.edits(depths)
         if depths is None or (not edits and resolution == self.resolution):
             return self._run((), resolution)
-        deepening, able = self._deepened
+        deepening, able = self._deepened, self._found.able
         if deepening.exact(edits):
             if self._planning is not None and self.runs_each_depth:
                 return self._planning.traced(depths, resolution)
@@ -301,7 +317,7 @@ class Blueprint:
         return self._run((), resolution)  # a block more does not run there, and none is asked for
 
     def _run(self, models: tuple[DepthEdit, ...], resolution: Resolution) -> Traced:
-        return self._runs.run(models, resolution, self._deepened[0] if models else None)
+        return self._runs.run(models, resolution, self._deepened if models else None)
 
     def forget(self, most: int) -> None:
         """Forget all but the runs that were used last: each holds megabytes.

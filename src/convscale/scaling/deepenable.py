@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+
 from torch import nn
 
 from convscale.errors import UnscalableNetworkError
@@ -11,7 +14,37 @@ from convscale.quantities import Resolution
 from convscale.scaling.deepening import Deepening
 from convscale.scaling.plan import DepthEdit, flat
 from convscale.scaling.runs import Runs
-from convscale.scaling.trying import Trials
+from convscale.scaling.trying import Refusal, Trials
+
+
+@dataclass(frozen=True)
+class Found:
+    """Stages of a network, and what trials showed of each.
+
+    `able` tells whether it runs with a block more, `shrinking` whether with a block less, and
+    `refusals` why it does not run with one more, where that was tried.
+
+    Example:
+        >>> from convscale.network import resolve_base
+        >>> net = resolve_base("timm:resnet18").build("meta")
+        >>> Deepenable(net, Runs(net, 64)).found.whole
+        (True, True, True, True)
+    """
+
+    deepening: Deepening
+    able: tuple[bool, ...]
+    shrinking: tuple[bool, ...]
+    refusals: tuple[Refusal | None, ...]
+
+    @property
+    def whole(self) -> tuple[bool, ...]:
+        """Whether each stage runs with a block more and with one less."""
+        return tuple(more and less for more, less in zip(self.able, self.shrinking, strict=True))
+
+
+def _tried_by(trials: Trials, deepening: Deepening) -> Found:
+    able = trials.able(deepening)
+    return Found(deepening, able, trials.shrinking(deepening, able), trials.refusals(deepening))
 
 
 class Deepenable:
@@ -24,7 +57,7 @@ class Deepenable:
     Example:
         >>> from convscale.network import resolve_base
         >>> net = resolve_base("timm:resnet18").build("meta")
-        >>> Deepenable(net, Runs(net, 64)).found[1]
+        >>> Deepenable(net, Runs(net, 64)).found.able
         (True, True, True, True)
     """
 
@@ -32,7 +65,7 @@ class Deepenable:
         self._module = module
         self._runs = runs
         self._expected = runs.resolution
-        self._found: tuple[Deepening, tuple[bool, ...]] | None = None
+        self._found: Found | None = None
 
     def expect(self, resolution: Resolution) -> None:
         """Say at which resolution a block more will be asked for, so that one run shows both.
@@ -43,7 +76,7 @@ class Deepenable:
         self._expected = resolution
 
     @property
-    def found(self) -> tuple[Deepening, tuple[bool, ...]]:
+    def found(self) -> Found:
         """A set of stages, and which of them run with a block more.
 
         It is the first set in which these hold a third of the flops, else the one in which
@@ -53,24 +86,26 @@ class Deepenable:
             self._found = self._tried()
         return self._found
 
-    def _tried(self) -> tuple[Deepening, tuple[bool, ...]]:
-        best: tuple[Deepening, tuple[bool, ...]]
+    def _tried(self) -> Found:
         trace = self._runs.trace
-        best, most = (Deepening(self._module, trace, ()), ()), -1
+        best, most = Found(Deepening(self._module, trace, ()), (), (), ()), -1
         trials = Trials(self._run, self._runs.check)
         for stages in find_schemes(self._module, trace):
-            deepening = Deepening(self._module, trace, stages)
-            able = trials.able(deepening)
-            ways = [(deepening, able)]
-            if not all(able) and (other := deepening.otherwise(able)) is not None:
-                ways.append((other, trials.able(other)))
-            for way in ways:
-                flops = way[0].flops(way[1])
+            for way in self._ways(Deepening(self._module, trace, stages), trials):
+                flops = way.deepening.flops(way.able)
                 if flops > most:
                     best, most = way, flops
             if 3 * most >= trace.flops:
                 break
         return best
+
+    def _ways(self, deepening: Deepening, trials: Trials) -> Iterator[Found]:
+        """Yield what trials show of some stages and, where one does not run, of other ways."""
+        yield (first := _tried_by(trials, deepening))
+        if not all(first.whole):
+            idle = tuple(one is not None and one.idle for one in first.refusals)
+            for other in deepening.others(first.able, first.whole, idle):
+                yield _tried_by(trials, other)
 
     def _run(self, edits: tuple[DepthEdit, ...], deepening: Deepening) -> None:
         if self._expected == self._runs.resolution or not self._runs_there(edits, deepening):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import cached_property
 
 from torch import nn
 
-from convscale.network.pairs import lists_beside
+from convscale.network.pairs import counts_beside, entries, lists_beside
 from convscale.network.stages import Stage, join, keeps_shape
 from convscale.network.trace import Trace
 from convscale.scaling.depth import edit, pair
@@ -53,24 +54,49 @@ class Deepening:
             path in borders and not keeps_shape(path, self._trace) for path in removed
         )
 
-    def otherwise(self, able: tuple[bool, ...]) -> Deepening | None:
-        """Return other ways to deepen the stages in which a block more does not run.
+    def others(
+        self, able: tuple[bool, ...], whole: tuple[bool, ...], idle: tuple[bool, ...]
+    ) -> Iterator[Deepening]:
+        """Yield other ways to deepen the stages in which a block more, or a block less, fails.
 
-        Lists beside their blocks get an entry more. Where less than half of the flops lie in the
-        others, what reads their blocks takes its width from the tensor that arrives. None where
-        neither is another way.
+        Lists beside their blocks get an entry more, and where a block more is not run, an
+        attribute that counts the blocks. Where less than half of the flops lie in the others,
+        what reads their blocks takes its width from the tensor that arrives.
+
+        Args:
+            able: For each stage, whether it runs with a block more.
+            whole: Whether it runs with a block less, too.
+            idle: Whether a block more is not run.
         """
         few = 2 * self.flops(able) < self._trace.flops
-        new = []
-        for stage, runs in zip(self.stages, able, strict=True):
-            if not runs and stage.mode != "chained":
-                beside = lists_beside(self._module, stage)
-                dense = few and not beside and stage.repeatable is not None
-                stage = replace(stage, beside=beside, mode="dense" if dense else stage.mode)
-            new.append(stage)
-        if tuple(new) == self.stages:
-            return None
-        return Deepening(self._module, self._trace, tuple(new))
+        own = {s.container for s, good in zip(self.stages, whole, strict=True) if good}
+        taken: set[str] = set()
+        new: list[Stage] = []
+        listed: list[Stage] = []
+        for stage, more, good in zip(self.stages, able, whole, strict=True):
+            if stage.container in taken:
+                continue  # its blocks are beside another's
+            if not good and stage.mode != "chained":
+                lists = lists_beside(self._module, stage)
+                stage = replace(stage, beside=tuple(path for path in lists if path not in own))
+                taken.update(stage.beside)
+            listed.append(stage)
+            dense = few and not more and not stage.beside and stage.repeatable is not None
+            new.append(replace(stage, mode="dense") if dense and stage.mode != "chained" else stage)
+        if tuple(new) != self.stages:
+            yield Deepening(self._module, self._trace, tuple(new))
+        waiting = {stage.blocks for stage, none in zip(self.stages, idle, strict=True) if none}
+        counts = {
+            stage: counts_beside(self._module, stage)
+            for stage in listed
+            if stage.blocks in waiting and stage.mode != "chained"
+        }
+        for attribute in dict.fromkeys(name for own in counts.values() for _, name in own):
+            counted = (
+                replace(stage, counts=tuple(c for c in counts.get(stage, ()) if c[1] == attribute))
+                for stage in listed
+            )
+            yield Deepening(self._module, self._trace, tuple(counted))
 
     @property
     def depths(self) -> tuple[int, ...]:
@@ -101,18 +127,38 @@ class Deepening:
     def flops(self, chosen: tuple[bool, ...]) -> int:
         """Return the flops (multiply-adds) in the blocks of the chosen stages."""
         blocks = tuple(
-            join(stage.container, name) + "."
+            f"{path}."
             for stage, taken in zip(self.stages, chosen, strict=True)
-            for block in stage.blocks
-            for name in stage.modules(block)
+            for path in self._paths(stage)
             if taken
         )
         terms = self._trace.terms
         return sum(term.flops for term in terms if f"{term.path}.".startswith(blocks))
 
+    def _paths(self, stage: Stage) -> Iterator[str]:
+        """Yield the modules of a stage's blocks, and those of lists with an entry for each."""
+        names = [name for block in stage.blocks for name in stage.modules(block)]
+        yield from (join(stage.container, name) for name in names)
+        own = list(self._module.get_submodule(stage.container)._modules)
+        for path in stage.beside:
+            others = dict(zip(own, entries(self._module.get_submodule(path)), strict=True))
+            yield from (join(path, others[name]) for name in names)
+
     def one_more(self, chosen: tuple[bool, ...]) -> tuple[DepthEdit, ...]:
         """Return the edits that add one block to each chosen stage."""
         return self.edits(tuple(s.depth + c for s, c in zip(self.stages, chosen, strict=True)))
+
+    def reads_blocks(self, stage: Stage) -> bool:
+        """Tell whether code other than a sequence's runs a stage's blocks, of which one can go."""
+        holder = self._module.get_submodule(stage.container)
+        plain = isinstance(holder, nn.Sequential) and type(holder).forward is nn.Sequential.forward
+        if plain or stage.mode != "listed" or stage.members or stage.depth == 1:
+            return False
+        return keeps_shape(join(stage.container, stage.blocks[-1]), self._trace)
+
+    def one_less(self, chosen: tuple[bool, ...]) -> tuple[DepthEdit, ...]:
+        """Return the edits that take one block away from each chosen stage."""
+        return self.edits(tuple(s.depth - c for s, c in zip(self.stages, chosen, strict=True)))
 
     def edits(self, depths: tuple[int, ...]) -> tuple[DepthEdit, ...]:
         """Return the edits that give the stages new depths."""
@@ -128,12 +174,29 @@ class Deepening:
     def _made_edit(self, stage: Stage, depth: int) -> DepthEdit | None:
         made = self.made.get(join(stage.container, stage.blocks[-1]))
         repetition = made.repetition if made is not None else None
-        change = edit(stage, depth, repetition, taken=self._taken(stage))
+        taken, outside = self._taken(stage), self._outside(stage)
+        change = edit(stage, depth, repetition, taken=taken, outside=outside)
         if change is None:
             return None
         own = self._module.get_submodule(stage.container)
         pairs = (pair(own, change, self._module.get_submodule(path), path) for path in stage.beside)
         return replace(change, paired=tuple(pairs))
+
+    def _outside(self, stage: Stage) -> str:
+        """Return what blocks are called that a block hands its output through, though in a list.
+
+        The forward pass would run what is added to the list, too: what holds it holds them.
+        """
+        container = self._module.get_submodule(stage.container)
+        name = last = stage.modules(stage.blocks[-1])[-1]
+        if stage.mode != "chained":
+            return ""
+        while "." in name:
+            parent, _, leaf = name.rpartition(".")
+            if not isinstance(container.get_submodule(parent), nn.ModuleList):
+                break
+            name = f"{parent}_{leaf}"
+        return "" if name == last else name
 
     def _taken(self, stage: Stage) -> frozenset[str]:
         """Return the names that stand beside the last block, as the stage writes them."""

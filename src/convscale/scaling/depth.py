@@ -19,6 +19,7 @@ def edit(
     repetition: Repetition | None,
     *,
     taken: frozenset[str] = frozenset(),
+    outside: str = "",
 ) -> DepthEdit | None:
     """Plan the change of one stage to a depth; None where it has that depth already.
 
@@ -27,6 +28,8 @@ def edit(
         depth: The new number of blocks, at least 1.
         repetition: How a repeatable block is made, for a stage that has none.
         taken: Names that the container has already.
+        outside: What added blocks are called where the list that holds the others is not to hold
+            them, a number apart.
 
     Example:
         >>> edit(Stage("layer1", ("0", "1"), "Block", "1"), 4, None).added
@@ -36,11 +39,13 @@ def edit(
         return None
     if depth < stage.depth:
         gone = tuple(name for block in stage.blocks[depth:] for name in stage.modules(block))
-        return DepthEdit(stage.container, removed=gone, mode=stage.mode)
+        return DepthEdit(stage.container, removed=gone, mode=stage.mode, counts=stage.counts)
     last = stage.modules(stage.blocks[-1])
     more = depth - stage.depth
     template = stage.modules(stage.repeatable or stage.blocks[-1])
-    if len(template) == 1:
+    if outside:
+        added = tuple(f"{outside}_{step}" for step in range(1, more + 1))
+    elif len(template) == 1:
         added = next_names(last[-1], more, taken)
     else:
         added = tuple(f"{name}_{step}" for step in range(1, more + 1) for name in template)
@@ -51,6 +56,7 @@ def edit(
         template=template,
         repetition=None if stage.repeatable else repetition,
         mode=stage.mode,
+        counts=stage.counts,
     )
 
 
@@ -82,6 +88,9 @@ def apply_depth(module: nn.Module, edits: Iterable[DepthEdit]) -> None:
     pending = list(flat(edits))
     templates = [_templates(module, change) for change in pending]
     for change, blocks in zip(pending, templates, strict=True):
+        for path, name in change.counts:
+            owner = module.get_submodule(path)
+            setattr(owner, name, getattr(owner, name) + change.more)
         container = module.get_submodule(change.container)
         if isinstance(container, nn.ParameterList):
             _edit_parameters(container, change)
@@ -199,10 +208,16 @@ def chain(container: nn.Module, after: str, blocks: Mapping[str, nn.Module]) -> 
         >>> list(net), net["a"].followers
         (['a', 'a1', 'b'], (Tanh(),))
     """
-    path, _, leaf = after.rpartition(".")
-    parent = container.get_submodule(path)
-    place(parent, leaf, {name.rpartition(".")[2]: block for name, block in blocks.items()})
-    _hand_on(parent.get_submodule(leaf), tuple(blocks.values()))
+    for path in dict.fromkeys(name.rpartition(".")[0] for name in blocks):
+        own = {
+            leaf: block
+            for name, block in blocks.items()
+            for parent, _, leaf in [name.rpartition(".")]
+            if parent == path
+        }
+        beside = after.removeprefix(f"{path}.") if path else after
+        place(container.get_submodule(path), beside.partition(".")[0], own)
+    _hand_on(container.get_submodule(after), tuple(blocks.values()))
 
 
 class Skip(nn.Module):

@@ -93,12 +93,12 @@ def _depth_steps(blueprint: Blueprint, found: Candidate, aim: Aim) -> list[tuple
     A block more or less promises what the last block of the stage has of the base network.
     """
     now = found.variant.depths or ()
-    able = blueprint.deepenable
+    able, least = blueprint.deepenable, blueprint.least_depths
     steps = [
         (index, depth)
         for index, asked in enumerate(blueprint.depths_at(found.factors.depth))
         for depth in (now[index] - 1, now[index] + 1)
-        if able[index] and depth >= 1 and abs(depth - asked) <= 1
+        if able[index] and depth >= least[index] and abs(depth - asked) <= 1
     ]
     if not blueprint.runs_each_depth:
         return steps

@@ -43,6 +43,7 @@ def notes_on(
         notes += dims_note(strategy)
     if found.factors.depth != 1 and (kept := kept_stages(blueprint)):
         notes.append(f"Depth kept, no repeatable block: {', '.join(kept)}.")
+    notes += _not_reduced(blueprint, found)
     if found.step > 1:
         notes.append(
             f"The network runs at {format_resolution(found.variant.resolution)} px, the nearest "
@@ -63,6 +64,25 @@ def notes_on(
         notes += _embeddings(blueprint)
     notes += _miss(blueprint, strategy, found, requested)
     return tuple(notes)
+
+
+def _not_reduced(blueprint: Blueprint, found: Candidate) -> list[str]:
+    """Say which stages would be less deep if the network ran so."""
+    asked = zip(
+        blueprint.stages,
+        blueprint.deepenable,
+        blueprint.least_depths,
+        blueprint.depths_at(found.factors.depth),
+        strict=True,
+    )
+    held = [
+        stage.name
+        for stage, able, least, depth in asked
+        if able and depth <= least - 0.5 and least > 1
+    ]
+    if not held:
+        return []
+    return [f"Depth not reduced, since the network does not run with a block less: {_few(held)}."]
 
 
 def _made_for(found: Candidate) -> list[str]:

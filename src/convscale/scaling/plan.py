@@ -36,7 +36,8 @@ class DepthEdit:
     `added` holds the names of new modules, copies of those of `template` in turn, placed after
     `after`; `removed` the names of modules taken away. In mode `chained` nobody runs the added
     ones but `after`, and others step into the place of removed ones. `paired` are the edits of
-    lists that have an entry for every block.
+    lists that have an entry for every block; `counts` the modules and their attributes that hold
+    the number of blocks.
 
     Example:
         >>> DepthEdit("layer1", added=("3",), after="2", template=("2",)).removed
@@ -51,6 +52,12 @@ class DepthEdit:
     mode: str = "listed"
     repetition: Repetition | None = None
     paired: tuple[DepthEdit, ...] = ()
+    counts: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def more(self) -> int:
+        """How many blocks there are more."""
+        return len(self.added) // max(len(self.template), 1) - len(self.removed)
 
 
 def flat(edits: Iterable[DepthEdit]) -> Iterator[DepthEdit]:
@@ -189,4 +196,5 @@ def _depth_edit(document: dict[str, Any]) -> DepthEdit:
             borrowed=tuple(map(str, made["borrowed"])),
         ),
         paired=tuple(map(_depth_edit, document.get("paired", ()))),
+        counts=tuple((str(path), str(name)) for path, name in document.get("counts", ())),
     )

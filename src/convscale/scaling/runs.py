@@ -336,6 +336,11 @@ class Runs:
         idle = idle_among(models, self.module, before=self.trace.calls, after=calls)
         if idle:
             raise IdleBlockError(idle)
+        gone = tuple(f"{join(e.container, name)}." for e in flat(models) for name in e.removed)
+        lost = (path for path in self.trace.calls if path not in calls)
+        for path in lost:
+            if not f"{path}.".startswith(gone):
+                raise UnscalableNetworkError(f"With it {path or 'the network'} is not run.")
 
 
 @contextmanager

@@ -75,10 +75,16 @@ def expect(blueprint: Blueprint, strategy: Strategy, factor: float) -> None:
 
 def _depths(blueprint: Blueprint, strategy: Strategy, factor: float) -> tuple[int, ...]:
     rule = strategy.rules.rule
-    asked = zip(blueprint.stages, blueprint.deepenable, blueprint.depths_at(factor), strict=True)
+    asked = zip(
+        blueprint.stages,
+        blueprint.deepenable,
+        blueprint.least_depths,
+        blueprint.depths_at(factor),
+        strict=True,
+    )
     return tuple(
-        rule.to_depth(stage.depth, depth / stage.depth) if able else stage.depth
-        for stage, able, depth in asked
+        max(rule.to_depth(stage.depth, depth / stage.depth), least) if able else stage.depth
+        for stage, able, least, depth in asked
     )
 
 
@@ -141,9 +147,16 @@ def _no_depth(blueprint: Blueprint) -> str:
             f"none of its blocks can be repeated (at {', '.join(stages[:3])}): each changes the "
             "shape of what it takes, and no block like it keeps it"
         )
+    refusals = [one for one in blueprint.refusals if one is not None]
+    if all(one.idle for one in refusals):
+        return (
+            f"its forward pass runs no block that is added (at {', '.join(stages[:3])}): it must "
+            "iterate over them"
+        )
+    reasons = dict.fromkeys(one.reason for one in refusals if one.reason)
     return (
-        f"its forward pass runs no block that is added (at {', '.join(stages[:3])}): it must "
-        "iterate over them"
+        f"it does not run with a block more (at {', '.join(stages[:3])}): "
+        f"{'; '.join(list(reasons)[:2])}"
     )
 
 

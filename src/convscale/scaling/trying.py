@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 from torch import nn
 
@@ -71,6 +72,24 @@ def idle_among(
     return tuple(edit for edit in edits if is_idle(edit))
 
 
+@dataclass(frozen=True)
+class Refusal:
+    """Why a network does not run with a block more or less: it is not run, or another reason.
+
+    Example:
+        >>> Refusal(idle=True).reason
+        ''
+    """
+
+    reason: str = ""
+    idle: bool = False
+
+
+def _reason(error: ConvscaleError) -> str:
+    cause = error.__cause__
+    return cause.reason if isinstance(cause, ForwardError) else str(error).rstrip(".")
+
+
 class Trials:
     """What adding one block to single stages showed, remembered over the sets of stages.
 
@@ -91,7 +110,7 @@ class Trials:
     def __init__(self, run: Run, check: Run | None = None) -> None:
         self._run = run
         self._check = check or run
-        self._failed: set[DepthEdit] = set()
+        self._failed: dict[DepthEdit, Refusal] = {}
         self._runs_on = True  # until a trial has failed
 
     def able(self, deepening: Deepening) -> tuple[bool, ...]:
@@ -100,24 +119,47 @@ class Trials:
         good = self._good(tuple(e for e in hopeful if e not in self._failed), deepening)
         return tuple(edit in good for edit in deepening.alone)
 
-    def _good(self, edits: tuple[DepthEdit, ...], deepening: Deepening) -> set[DepthEdit]:
+    def refusals(self, deepening: Deepening) -> tuple[Refusal | None, ...]:
+        """Return for each stage why an added block does not run, where that was tried."""
+        return tuple(None if e is None else self._failed.get(e) for e in deepening.alone)
+
+    def shrinking(self, deepening: Deepening, able: tuple[bool, ...]) -> tuple[bool, ...]:
+        """Tell for each stage that can be deepened whether it runs with a block less.
+
+        It is tried where the forward pass may read the blocks by their numbers; a sequence, and
+        stages whose blocks change the shape, are taken to.
+        """
+        tried = {
+            edit: index
+            for index, stage in enumerate(deepening.stages)
+            if able[index] and deepening.reads_blocks(stage)
+            for edit in deepening.one_less(tuple(i == index for i in range(len(able))))
+        }
+        good = self._good(tuple(e for e in tried if e not in self._failed), deepening, self._check)
+        bad = {index for edit, index in tried.items() if edit not in good}
+        return tuple(index not in bad for index in range(len(able)))
+
+    def _good(
+        self, edits: tuple[DepthEdit, ...], deepening: Deepening, run: Run | None = None
+    ) -> set[DepthEdit]:
         """Return the edits that run: all of them, or part by part those that do."""
         if not edits:
             return set()
         try:
-            (self._run if self._runs_on else self._check)(edits, deepening)
+            (run or (self._run if self._runs_on else self._check))(edits, deepening)
         except IdleBlockError as error:
             self._runs_on = False
             idle = set(error.edits)
-            self._failed |= idle
-            return self._good(tuple(edit for edit in edits if edit not in idle), deepening)
+            self._failed |= dict.fromkeys(idle, Refusal(idle=True))
+            rest = tuple(edit for edit in edits if edit not in idle)
+            return self._good(rest, deepening, run)
         except ConvscaleError as error:
             self._runs_on = False
             if len(edits) == 1:
-                self._failed |= set(edits)
+                self._failed[edits[0]] = Refusal(_reason(error))
                 return set()
             left, right = _parted(edits, error.__cause__)
-            return self._good(left, deepening) | self._good(right, deepening)
+            return self._good(left, deepening, run) | self._good(right, deepening, run)
         return set(edits)
 
 
