@@ -209,3 +209,59 @@ def test_a_folder_that_exists_is_not_written_to(tmp_path):
     with pytest.raises(cs.InputError, match="^The folder .* exists. Write the name of a new one.$"):
         scaled.save(tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+class Centred(nn.Module):
+    """Subtract a mean of each channel that training gathers, `how` it is written."""
+
+    def __init__(self, how):
+        super().__init__()
+        self.how, self.conv, self.exit = how, nn.Conv2d(3, 32, 3, 2, 1), nn.Linear(32, 10)
+        self.register_buffer("mean", torch.zeros(32))
+        self.register_buffer("seen", torch.zeros(1, 32, 1, 1, dtype=torch.long))
+        self.register_buffer("fixed", torch.full((32,), 2.0))
+
+    def forward(self, x):
+        x = self.conv(x)
+        if self.training:
+            self.how(self, x.detach().mean((0, 2, 3)))
+            self.seen += x.detach().isfinite().all(0).all(-1).all(-1).view(1, -1, 1, 1)
+        return self.exit(((x - self.mean[:, None, None]) * self.fixed[:, None, None]).mean((2, 3)))
+
+
+def in_place(net, mean):
+    net.mean.mul_(0.9).add_(mean, alpha=0.1)
+
+
+def through_data(net, mean):
+    net.mean.data.copy_(0.9 * net.mean + 0.1 * mean)
+
+
+def anew(net, mean):
+    net.mean = 0.9 * net.mean + 0.1 * mean
+
+
+@pytest.mark.parametrize("how", [in_place, through_data, anew])
+def test_statistics_in_buffers_of_ones_own_follow_the_width(how, tmp_path):
+    base = Centred(how)
+    for _ in range(3):
+        base(torch.randn(4, 3, 16, 16) + 1)
+    assert len(set(base.mean.tolist())) > 1
+    scaled = cs.scale(base, strategy="w", factor=4, resolution=16)
+    assert torch.allclose(scaled.module.mean, base.mean.mean().expand(64))
+    assert torch.equal(scaled.module.seen, torch.full((1, 64, 1, 1), 3))
+    assert torch.equal(scaled.module.fixed, torch.full((64,), 2.0))
+    scaled.module(torch.randn(4, 3, 16, 16)).sum().backward()
+    assert len(set(scaled.module.mean.tolist())) > 1
+    scaled.save(tmp_path / "wide")
+    loaded = cs.load(tmp_path / "wide", base=base).module
+    assert torch.equal(loaded.mean, scaled.module.mean)
+
+
+def test_values_of_a_buffer_that_training_does_not_change_are_not_made_up():
+    base = Centred(in_place)
+    base.fixed.copy_(torch.linspace(0, 1, 32))
+    with pytest.raises(
+        cs.UnscalableNetworkError, match=r"'fixed' differs along an axis .* training does not"
+    ):
+        cs.scale(base, strategy="w", factor=4, resolution=16)

@@ -174,7 +174,8 @@ class _Recorder(Observer):
         self.shaped: dict[str, list[Shaped | None]] = {}
         self.compared: dict[str, list[bool]] = {}
         self.reads: dict[str, list[Read]] = {}
-        self.untouched = {id(p): p for p in module.parameters()}
+        buffers = (buffer for buffer in module.buffers() if buffer.numel() > 1)
+        self.untouched = {id(tensor): tensor for tensor in (*module.parameters(), *buffers)}
         self.script: list[tuple[str, Any]] = []
         self.aside = False  # while aside, units are tied, but what runs is no part of the trace
         self._paused = self._inside = False

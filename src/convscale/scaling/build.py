@@ -18,7 +18,7 @@ from convscale.scaling.depth import apply_depth
 from convscale.scaling.plan import Attribute, Description, Plan, flat
 from convscale.scaling.resizing import follow, resize
 from convscale.scaling.spectral import estimate_again
-from convscale.scaling.weights import Redraw, refresh
+from convscale.scaling.weights import Redraw, averaged, refresh
 
 _CONTAINERS: Any = (list, tuple, dict)
 _STATISTICS = {"running_mean": 0.0, "running_var": 1.0}
@@ -61,6 +61,8 @@ def build(base: nn.Module, plan: Plan, *, seed: int = 0) -> tuple[nn.Module, tup
         owner = module.get_submodule(path)
         if leaf in _STATISTICS and isinstance(owner, nn.modules.batchnorm._NormBase):
             return torch.full(shape, _STATISTICS[leaf], dtype=old.dtype, device=old.device)
+        if name in plan.statistics and not old.is_meta:
+            return averaged(old, shape)
         return redraw(name, old, shape)
 
     added = set(_added(plan, present))

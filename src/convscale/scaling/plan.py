@@ -108,7 +108,8 @@ class Description:
 class Plan:
     """The depth edits, then the new shape of every tensor and the attributes that follow.
 
-    `descriptions` are what the network says about itself and no forward pass reads.
+    `descriptions` are what the network says about itself and no forward pass reads; `statistics`
+    the buffers of layers other than norms that the network changes while it trains.
 
     Example:
         >>> Plan(shapes={"fc.weight": (10, 128)}).as_document()["shapes"]
@@ -121,6 +122,7 @@ class Plan:
     normalized: dict[str, int] = field(default_factory=dict)
     attributes: tuple[Attribute, ...] = ()
     descriptions: tuple[Description, ...] = ()
+    statistics: tuple[str, ...] = ()
 
     def as_document(self) -> dict[str, Any]:
         """Return the plan as JSON values."""
@@ -141,6 +143,7 @@ class Plan:
                 normalized={str(k): int(v) for k, v in document["normalized"].items()},
                 attributes=tuple(_attribute(entry) for entry in document.get("attributes", ())),
                 descriptions=tuple(map(_description, document.get("descriptions", ()))),
+                statistics=tuple(map(str, document.get("statistics", ()))),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise InputError(

@@ -17,7 +17,7 @@ from convscale.errors import BudgetError, InputError, UnscalableNetworkError
 from convscale.network.copies import meta_copy
 from convscale.network.execution import ForwardError, run
 from convscale.network.feeding import known_resolution
-from convscale.network.inputs import example_inputs
+from convscale.network.inputs import Inputs, example_inputs
 from convscale.network.pausing import collector_at_rest
 from convscale.network.sizing import Sizing, fitted
 from convscale.network.sources import Network
@@ -41,9 +41,11 @@ from convscale.scaling.refining import refined_by
 from convscale.scaling.scaled import ScaledNetwork
 from convscale.scaling.search import candidate_at, check_axes, expect, nearer, solve
 from convscale.scaling.settling import Settlement, settle
+from convscale.scaling.statistics import statistics_of
 from convscale.strategy import Step, Strategy, parse_strategy, without
 
 Refine = Callable[[ScaledNetwork], float]
+_NORMS = nn.modules.batchnorm._NormBase
 _HELD = 16  # calls that may fail one after the other, each of which is tried again
 
 
@@ -351,6 +353,7 @@ class Scaler:
         )
         told = found.variant.traced.told
         module, _ = build(self.blueprint.module if told is None else told.module, plan)
+        plan = replace(plan, statistics=self._statistics(module, plan, found))
         counting = Counting()
         if record is not None:
             record.forget()
@@ -382,13 +385,31 @@ class Scaler:
             self._check_training(module, found)
         return plan, module, achieved
 
+    def _statistics(self, module: nn.Module, plan: Plan, found: Candidate) -> tuple[str, ...]:
+        """Return the buffers, but those of norms, that training changes, if any is resized."""
+        own = dict(self.blueprint.module.named_buffers())
+        buffers = {
+            name
+            for name, _ in module.named_buffers()
+            if name in plan.shapes
+            and not isinstance(module.get_submodule(name.rpartition(".")[0]), _NORMS)
+        }
+        if all(name not in own or own[name].shape == plan.shapes[name] for name in buffers):
+            return ()
+        return tuple(
+            sorted(buffers & statistics_of(meta_copy(module), self._inputs(module, found)))
+        )
+
+    def _inputs(self, module: nn.Module, found: Candidate) -> Inputs:
+        """Return two images for a scaled network, in one batch."""
+        size, channels = found.variant.resolution, self.network.in_chans
+        return Inputs(example_inputs(module, size, in_chans=channels, batch=2))
+
     def _check_training(self, module: nn.Module, found: Candidate) -> None:
         """Run the scaled network as it is trained: what runs only then must fit too."""
-        images = example_inputs(
-            module, found.variant.resolution, in_chans=self.network.in_chans, batch=2
-        )
+        inputs = self._inputs(module, found)
         try:
-            run(meta_copy(module), images, training=True)
+            run(meta_copy(module), inputs.args, keywords=inputs.kwargs, training=True)
         except ForwardError as error:
             raise self._unfollowed(error) from error
 

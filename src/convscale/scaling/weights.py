@@ -74,11 +74,25 @@ def _tiled(name: str, old: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor
             if not bool((tensor == first).all()):
                 raise UnscalableNetworkError(
                     f"The buffer {name!r} differs along an axis that is scaled, and nothing tells "
-                    "its new values. Compute it in forward, or keep the width: "
+                    "its new values: training does not change it. Compute it in forward, or keep "
+                    "the width: "
                     f"--freeze {name.rpartition('.')[0] or name!r}."
                 )
             tensor = first.expand([after if d == dim else n for d, n in enumerate(tensor.shape)])
     return tensor.clone()
+
+
+def averaged(old: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
+    """Return a statistic of another shape: what it is on average along each axis that changed.
+
+    Example:
+        >>> averaged(torch.tensor([1.0, 3.0]), (3,))
+        tensor([2., 2., 2.])
+    """
+    changed = [dim for dim, size in enumerate(shape) if old.shape[dim] != size]
+    mean = old.detach().double().mean(changed, keepdim=True)
+    rounded = mean if old.is_floating_point() else mean.round()
+    return rounded.to(old.dtype).expand(shape).clone()
 
 
 def refresh(module: nn.Module, kept: Iterable[str], *, seed: int) -> tuple[str, ...]:
