@@ -251,8 +251,8 @@ def test_the_command_line_takes_sizes_of_inputs(tmp_path, capsys):
     assert run(["measure", name, "--resolution", "32"]) == 2
     said = "Wrap it in a module that makes its other inputs: what is timed takes images."
     assert capsys.readouterr().err.rstrip().endswith(f"'ids'. {said}")
-    assert run(["scale", name, "--strategy", "w", "--factor", "2", *sizes]) == 2
-    assert "No such option: --input-size" in capsys.readouterr().err
+    assert run(["scale", name, "--strategy", "w", "--factor", "2", "--json", *sizes]) == 0
+    assert json.loads(capsys.readouterr().out)["inputs"] == document["inputs"]
 
 
 class ByName(nn.Module):

@@ -20,6 +20,7 @@ from convscale.cli.values import (
 )
 from convscale.complexity.memory import MemoryBudget
 from convscale.errors import InputError
+from convscale.input_sizes import parse_input_sizes
 from convscale.quantities import parse_bytes, parse_resolution
 from convscale.strategy import Step, Strategy, parse_strategy
 from convscale.strategy.step import own_factors
@@ -56,6 +57,7 @@ def scale(
     convention: options.Convention = "default",
     num_classes: options.NumClasses = None,
     in_chans: options.InChans = None,
+    input_size: options.InputSizes = None,
     json: options.Json = False,
 ) -> Answer:
     """Scale a network by a strategy to a factor or a budget.
@@ -81,6 +83,7 @@ def scale(
     start = whole_number(seed, what="seed", minimum=0)
     classes = optional_whole_number(num_classes, what="number of classes")
     channels = optional_whole_number(in_chans, what="number of input channels")
+    inputs = parse_input_sizes(input_size)
     folder = None if out is None else new_folder(out)
 
     from convscale.scaling import scale as scale_network
@@ -110,6 +113,7 @@ def scale(
         in_chans=channels,
         group_width=group_width,
         convention=convention,
+        example_inputs=inputs,
     )
     return _answer(found, folder, json=json)
 

@@ -15,7 +15,7 @@ from convscale.complexity.tally import Counting, listen
 from convscale.network.copies import full_copy, without_foreign_hooks
 from convscale.network.execution import ForwardError, run
 from convscale.network.feeding import Feed, feed_of
-from convscale.network.inputs import Inputs
+from convscale.network.inputs import ExampleInputs, Inputs
 from convscale.network.products import OwnRule, checked_rules
 from convscale.network.sources import Network
 from convscale.quantities import Resolution
@@ -132,6 +132,7 @@ def count_module(
     weights: Callable[[], nn.Module] | None = None,
     convention: str = "default",
     rules: Mapping[str, OwnRule] | None = None,
+    given: ExampleInputs | None = None,
 ) -> Count:
     """Count a module of our own (a copy); fall back to real tensors where meta ones fail.
 
@@ -143,6 +144,7 @@ def count_module(
         weights: Builds the module with real weights, for networks that need them to run.
         convention: The convention of the count.
         rules: Rules for operators.
+        given: What the forward pass takes at the resolution, in place of one image.
 
     Raises:
         InputError: If the network cannot run at the resolution.
@@ -154,7 +156,7 @@ def count_module(
     counters = [Counting(convention, rules=rules)]
     return _count_module(
         module,
-        Feed(resolution, in_chans=in_chans).inputs,
+        Feed(None if given is not None else resolution, in_chans=in_chans, given=given).inputs,
         counters,
         resolution=resolution,
         name=name,

@@ -96,9 +96,9 @@ def _advice(error: ForwardError, module: nn.Module, *, given: bool) -> str:
         return "Count it with its inputs by name, as in --input-size image=3x224x224."
     if _LACKS_INPUTS.search(error.reason) and not error.path:
         return (
-            "Run count or memory with all its inputs, as in --input-size 3x224x224 --input-size "
-            "10:int64, or example_inputs=(image, ids) in Python; elsewhere wrap it in a module "
-            "that makes the others."
+            "Run count, memory, scale, stages or diff with all its inputs, as in --input-size "
+            "3x224x224 --input-size 10:int64, or example_inputs=(image, ids) in Python; elsewhere "
+            "wrap it in a module that makes the others."
         )
     if "Guard failed" in error.reason:
         return "An exported module runs at the sizes it was exported with."

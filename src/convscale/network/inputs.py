@@ -147,12 +147,20 @@ def given_inputs(module: nn.Module | None, example: object, *, batch: int = 1) -
             return torch.zeros((batch, *value.sizes), dtype=kind, device=device)
         return _moved(value, device) if isinstance(value, torch.Tensor) else value
 
-    args, kwargs = _arguments(example)
+    args, kwargs = arguments(example)
     return Inputs(pytree.tree_map(made, args), pytree.tree_map(made, kwargs))
 
 
-def _arguments(example: object) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Part inputs into positional and keyword arguments."""
+def arguments(example: object) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Part inputs into positional and keyword arguments.
+
+    Raises:
+        InputError: If they are no inputs.
+
+    Example:
+        >>> arguments((InputSize((3, 8, 8)), InputSize((), "int64", "step")))[1]
+        {'step': InputSize(sizes=(), dtype='int64', name='step')}
+    """
     if isinstance(example, Mapping) and all(isinstance(key, str) for key in example):
         return (), dict(example)
     entries = example if isinstance(example, tuple) else (example,)

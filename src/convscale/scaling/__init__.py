@@ -6,7 +6,9 @@ from collections.abc import Iterable, Mapping
 
 from convscale.complexity.counting import check_convention
 from convscale.complexity.memory import MemoryBudget
+from convscale.errors import InputError
 from convscale.families.scaling import group_rule
+from convscale.network.inputs import ExampleInputs
 from convscale.network.naming import NetworkLike
 from convscale.network.products import OwnRule
 from convscale.prediction.store import ProfileLike
@@ -18,7 +20,7 @@ from convscale.scaling.memory import budget_of
 from convscale.scaling.predicting import predict
 from convscale.scaling.recipe import Recipe
 from convscale.scaling.recounting import recounted
-from convscale.scaling.resolving import count, count_conventions, resolve
+from convscale.scaling.resolving import count, count_conventions, resolve, with_inputs
 from convscale.scaling.scaled import ScaledNetwork
 from convscale.scaling.scaler import Scaler
 from convscale.scaling.staging import StageRow, StageTable, stages
@@ -71,6 +73,7 @@ def scale(
     group_width: str | None = None,
     convention: str = "default",
     rules: Mapping[str, OwnRule] | None = None,
+    example_inputs: ExampleInputs | None = None,
 ) -> ScaledNetwork:
     """Scale a network to exactly one target: a factor, or a budget.
 
@@ -111,6 +114,8 @@ def scale(
             strategy names g; named under the rounding reference, else follow.
         convention: The convention of base and achieved: default, pycls, fvcore or torch.
         rules: Rules for operators of base and achieved: see `count`.
+        example_inputs: What the base network's forward pass takes, as `count` takes it. Its sides
+            are those of the first image; inputs that are maps grow with it.
 
     Returns:
         The scaled network: module, resolution, requested, achieved, notes.
@@ -147,7 +152,13 @@ def scale(
     check_convention(convention)
     rule = group_rule(chosen, group_width, rounding=rounding)
     base = resolve(network, resolution=resolution, num_classes=num_classes, in_chans=in_chans)
+    base = with_inputs(base, example_inputs, resolution)
     by_rule = is_by_rule(base, rounding)
+    if by_rule and example_inputs is not None:
+        raise InputError(
+            "Under the rounding reference a network takes one image. Give its resolution, or use "
+            "another rounding."
+        )
     recipe = Recipe(
         base,
         rule,

@@ -41,6 +41,7 @@ def recounted(
         in_chans=found.in_chans,
         convention=convention,
         rules=every,
+        given=found.inputs,
     )
     before = count_network(
         base, resolution=found.base_resolution, convention=convention, rules=rules

@@ -12,6 +12,7 @@ from convscale.complexity import counting
 from convscale.complexity.complexity import Count
 from convscale.complexity.counting import check_convention, count_network
 from convscale.errors import InputError
+from convscale.network.given import given_sides, resized
 from convscale.network.inputs import ExampleInputs, given_inputs, image_sides
 from convscale.network.naming import (
     NetworkLike,
@@ -162,7 +163,7 @@ def with_inputs(
     Args:
         network: The network.
         example: A tensor, a tuple of inputs or a dictionary of keyword arguments; None for one
-            image.
+            image, or for what a folder says.
         resolution: The resolution that was asked for beside them, if any.
 
     Raises:
@@ -174,7 +175,10 @@ def with_inputs(
         {'img_size': 256}
     """
     if example is None:
-        return network
+        if network.inputs is None or resolution is None:
+            return network
+        own = given_sides(network.look(), network.inputs)
+        return replace(network, inputs=resized(network.inputs, own, resolution))
     if resolution is not None:
         raise InputError(
             "A resolution and inputs were given. Give the inputs alone: their sizes tell the "

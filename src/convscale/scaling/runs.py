@@ -20,6 +20,7 @@ from convscale.errors import UnscalableNetworkError
 from convscale.network.copies import meta_copy
 from convscale.network.execution import ForwardError, Observer
 from convscale.network.feeding import Feed
+from convscale.network.given import resized
 from convscale.network.inputs import ExampleInputs
 from convscale.network.lookups import Lookups
 from convscale.network.pausing import collector_at_rest
@@ -284,7 +285,7 @@ class Runs:
                 self._prepared(ask),
                 ask.resolution,
                 in_chans=self._in_chans,
-                given=self._given,
+                given=self._given_at(ask.resolution),
                 watch=(Lookups(self._lookups), *recorders),
             )
         if self.trace.trains and not trace.trains:
@@ -309,8 +310,13 @@ class Runs:
 
     def _feed(self, resolution: Resolution) -> Feed:
         """Return what the network is run on at a resolution."""
-        given = self._given
+        given = self._given_at(resolution)
         return Feed(None if given is not None else resolution, in_chans=self._in_chans, given=given)
+
+    def _given_at(self, resolution: Resolution) -> ExampleInputs | None:
+        """Return the inputs given, at a resolution."""
+        given = self._given
+        return None if given is None else resized(given, self.resolution, resolution)
 
     def _check_positions(
         self,

@@ -12,6 +12,7 @@ from convscale.complexity.complexity import METRICS, Complexity, Count
 from convscale.complexity.memory import Memory
 from convscale.families.rounding import rescaled
 from convscale.network.family_modules import FamilyNet, described
+from convscale.network.inputs import ExampleInputs, given_inputs
 from convscale.network.sources import Network, Origin, from_module
 from convscale.prediction.prediction import Prediction
 from convscale.quantities import Resolution, sides
@@ -38,7 +39,8 @@ class ScaledNetwork:
     form the base's was given; `factor` the nominal scale factor s that was used, solved for
     where a budget was given; `factors` the continuous factors before rounding; `base` and
     `achieved` the complexities; `notes` say what was left alone and why; `source` is
-    the base network as it was made for the resolution, to which `plan` was applied.
+    the base network as it was made for the resolution, to which `plan` was applied; `inputs` what
+    its forward pass takes at the resolution, where that is other than one image.
 
     Example:
         >>> import convscale as cs
@@ -64,6 +66,7 @@ class ScaledNetwork:
     dims: int = 2  # spatial dimensions
     source: Network | None = field(default=None, repr=False, compare=False)
     memory: Memory | None = None  # where memory was the target
+    inputs: ExampleInputs | None = field(default=None, repr=False, compare=False)
     latency: Prediction | None = None  # these two where a profile was given
     base_latency: Prediction | None = None
 
@@ -88,6 +91,7 @@ class ScaledNetwork:
             in_chans=self.in_chans,
             dims=self.dims,
             rules=rules,
+            inputs=self.inputs,
         )
 
     def as_document(self) -> dict[str, Any]:
@@ -108,11 +112,16 @@ class ScaledNetwork:
             "achieved": {**self.achieved.as_dict(), **_times(self.latency)},
             "ratio": self.ratio,
             "notes": list(self.notes),
+            **({} if self.inputs is None else {"inputs": self._shapes()}),
             "convention": self.base.convention,
             **({} if self.memory is None else {"memory": self.memory.as_document()}),
             **({} if self.latency is None else {"prediction": self.latency.as_document()}),
             **self._family(),
         }
+
+    def _shapes(self) -> list[str]:
+        """Return shapes and dtypes of what the forward pass takes."""
+        return list(given_inputs(None, self.inputs).shapes)
 
     def _family(self) -> dict[str, Any]:
         """Describe a network of a paper family, stage by stage."""

@@ -16,8 +16,9 @@ from convscale.complexity.tally import Counting
 from convscale.errors import BudgetError, InputError, UnscalableNetworkError
 from convscale.network.copies import meta_copy
 from convscale.network.execution import ForwardError, run
-from convscale.network.feeding import known_resolution
-from convscale.network.inputs import Inputs, example_inputs
+from convscale.network.feeding import Feed, known_resolution
+from convscale.network.given import given_sides, resized
+from convscale.network.inputs import ExampleInputs, Inputs
 from convscale.network.pausing import collector_at_rest
 from convscale.network.sizing import Sizing, fitted
 from convscale.network.sources import Network
@@ -108,19 +109,26 @@ class Scaler:
         records: bool = False,
     ) -> None:
         check_count(width_multiple, what="width multiple")
-        self.resolution = known_resolution(network, resolution)
-        self.network = network = fitted(network, self.resolution)
-        self.dims = network.dims or 2
+        if network.inputs is None:
+            self.resolution = known_resolution(network, resolution)
+            network = fitted(network, self.resolution)
+            module = network.build("meta")
+            self.dims = network.dims or 2
+        else:
+            module = network.build("meta")
+            self.resolution = given_sides(module, network.inputs)
+            self.dims = len(sides(self.resolution))
+        self.network = network
         self._size = exact(self.resolution, self.dims)
-        module = network.build("meta")
         counting = Counting()
         try:
             self.blueprint = Blueprint(
                 module,
                 self._size,
                 in_chans=network.in_chans,
+                given=network.inputs,
                 width_multiple=width_multiple,
-                sizing=Sizing(network, self._size, module=module),
+                sizing=None if network.inputs else Sizing(network, self._size, module=module),
                 watch=(counting,),
                 records=records,
             )
@@ -336,6 +344,7 @@ class Scaler:
             plan=plan,
             source=source,
             dims=self.dims,
+            inputs=self._given(found.variant.resolution),
         )
 
     @collector_at_rest()
@@ -363,6 +372,7 @@ class Scaler:
             found.variant.sizes(found.widths),
             found.variant.resolution,
             in_chans=self.network.in_chans,
+            given=self._given(found.variant.resolution),
             model_path=found.variant.model_path,
             watch=(counting,) if record is None else (counting, record),
         )
@@ -402,8 +412,16 @@ class Scaler:
 
     def _inputs(self, module: nn.Module, found: Candidate) -> Inputs:
         """Return two images for a scaled network, in one batch."""
-        size, channels = found.variant.resolution, self.network.in_chans
-        return Inputs(example_inputs(module, size, in_chans=channels, batch=2))
+        return self._feed(found.variant.resolution).inputs(module, batch=2)
+
+    def _feed(self, resolution: Resolution) -> Feed:
+        given, channels = self._given(resolution), self.network.in_chans
+        return Feed(None if given is not None else resolution, in_chans=channels, given=given)
+
+    def _given(self, resolution: Resolution) -> ExampleInputs | None:
+        """Return what the user gives the network's forward pass, at a resolution."""
+        given = self.network.inputs
+        return None if given is None else resized(given, self._size, resolution)
 
     def _check_training(self, module: nn.Module, found: Candidate) -> None:
         """Run the scaled network as it is trained: what runs only then must fit too."""
@@ -415,7 +433,11 @@ class Scaler:
 
     def _count(self, module: nn.Module, resolution: Resolution) -> Count:
         return count_module(
-            module, resolution, name=self.network.name, in_chans=self.network.in_chans
+            module,
+            resolution,
+            name=self.network.name,
+            in_chans=self.network.in_chans,
+            given=self._given(resolution),
         )
 
     def _checked(self, module: nn.Module, found: Candidate) -> Complexity:
@@ -485,7 +507,13 @@ def with_weights(scaled: ScaledNetwork, *, seed: int = 0) -> ScaledNetwork:
     assert scaled.source is not None
     module, notes = _weighted(scaled.source, scaled.plan, seed=seed)
     size = exact(scaled.resolution, scaled.dims)
-    counted = count_module(meta_copy(module), size, name=scaled.network, in_chans=scaled.in_chans)
+    counted = count_module(
+        meta_copy(module),
+        size,
+        name=scaled.network,
+        in_chans=scaled.in_chans,
+        given=scaled.inputs,
+    )
     got = Complexity(counted.flops, counted.params, counted.acts)
     if got != scaled.achieved:
         raise UnscalableNetworkError(

@@ -17,7 +17,8 @@ from torch import nn
 
 from convscale.network.channels import Sizes
 from convscale.network.execution import ForwardError, Observer, run
-from convscale.network.inputs import example_inputs
+from convscale.network.feeding import Feed
+from convscale.network.inputs import ExampleInputs
 from convscale.network.numbers import Number, Place, Solution, install, set_place
 from convscale.network.shaping import (
     FILLS,
@@ -43,7 +44,8 @@ def settle(
     sizes: Sizes,
     resolution: Resolution,
     *,
-    in_chans: int | None,
+    in_chans: int | None = None,
+    given: ExampleInputs | None = None,
     model_path: Callable[[str], str],
     watch: tuple[Observer, ...] = (),
 ) -> Settlement:
@@ -55,6 +57,7 @@ def settle(
         sizes: The new sizes of the channel groups.
         resolution: Input side, or all sides, in px.
         in_chans: Input channels; read from the module if not given.
+        given: What the forward pass takes at the resolution, in place of one image.
         model_path: Maps a module's path to that of its model in the trace (added blocks).
         watch: Others who see the run.
 
@@ -66,9 +69,10 @@ def settle(
         Settlement(found={}, failure=None, literals=(), last=('', 0))
     """
     settler = _Settler(module, trace, sizes, model_path)
-    inputs = example_inputs(module, resolution, in_chans=in_chans)
+    feed = Feed(None if given is not None else resolution, in_chans=in_chans, given=given)
+    inputs = feed.inputs(module)
     try:
-        run(module, inputs, *watch, handle=settler.handle)
+        run(module, inputs.args, *watch, keywords=inputs.kwargs, handle=settler.handle)
     except ForwardError as error:
         return Settlement(settler.found, error.reason, tuple(settler.literals), settler.last)
     return Settlement(settler.found, None, tuple(settler.literals), settler.last)

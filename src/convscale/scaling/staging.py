@@ -12,13 +12,14 @@ from torch import nn
 
 from convscale.complexity.complexity import METRICS, Complexity, Count
 from convscale.network.channels import Channels
+from convscale.network.inputs import ExampleInputs
 from convscale.network.labels import Label
 from convscale.network.naming import NetworkLike
 from convscale.network.sources import Network
 from convscale.network.stages import Stage, join, within
 from convscale.network.trace import Trace
 from convscale.quantities import Resolution, sides
-from convscale.scaling.resolving import resolve
+from convscale.scaling.resolving import resolve, with_inputs
 from convscale.scaling.scaler import Scaler
 
 REPEATED, MADE, KEPT = "repeated", "made", "kept"
@@ -116,6 +117,7 @@ def stages(
     resolution: Resolution | None = None,
     num_classes: int | None = None,
     in_chans: int | None = None,
+    example_inputs: ExampleInputs | None = None,
 ) -> StageTable:
     """Show the stages of a network: depth, width, side and cost, and which can be deepened.
 
@@ -125,6 +127,7 @@ def stages(
         resolution: Base input side, or all sides, in px; required for modules.
         num_classes: Classes of the classifier, for names and factories.
         in_chans: Input channels, for names and factories.
+        example_inputs: What the forward pass takes, as `count` takes it.
 
     Returns:
         One row a stage, in the order in which they run.
@@ -138,7 +141,7 @@ def stages(
         [(3, 256, 1), (4, 512, 2), (6, 1024, 2), (3, 2048, 2)]
     """
     found = resolve(network, resolution=resolution, num_classes=num_classes, in_chans=in_chans)
-    return staged(found)
+    return staged(with_inputs(found, example_inputs, resolution))
 
 
 def staged(network: Network) -> StageTable:

@@ -20,7 +20,10 @@ from convscale.complexity.complexity import METRICS, Complexity, Count
 from convscale.errors import ConvscaleError, InputError
 from convscale.families import RegNet
 from convscale.families.documents import from_document
+from convscale.input_sizes import InputSize
 from convscale.network.copies import full_copy
+from convscale.network.given import as_sizes
+from convscale.network.inputs import ExampleInputs
 from convscale.network.naming import resolve_base
 from convscale.network.sizing import SIZE_OPTIONS
 from convscale.network.sources import Device, Network, Origin, from_family
@@ -108,9 +111,23 @@ def description_of(scaled: ScaledNetwork) -> dict[str, Any]:
         "stage_depth": _stage_depth(scaled.strategy),
         "in_chans": scaled.in_chans,
         "dims": scaled.dims,
+        "input_sizes": _input_sizes(scaled.inputs),
         "training": scaled.module.training,
         "origin": asdict(scaled.origin),
     }
+
+
+def _input_sizes(inputs: ExampleInputs | None) -> list[dict[str, Any]] | None:
+    sizes = None if inputs is None else as_sizes(inputs)
+    return None if sizes is None else [asdict(size) for size in sizes]
+
+
+def _inputs(document: dict[str, Any]) -> tuple[InputSize, ...] | None:
+    """Return what the network takes, where that is other than one image."""
+    found = document.get("input_sizes")
+    if found is None:
+        return None
+    return tuple(InputSize(tuple(one["sizes"]), one["dtype"], one["name"]) for one in found)
 
 
 def _exponents(strategy: Strategy) -> dict[str, float | None] | None:
@@ -254,6 +271,7 @@ def _loaded(path: Path, document: dict[str, Any], base: str | nn.Module | None) 
         origin=origin,
         plan=Plan.from_document(origin.steps[-1]) if origin.steps else Plan(),
         dims=_dims(document),
+        inputs=_inputs(document),
     )
 
 
@@ -282,7 +300,7 @@ def saved_network(folder: Path) -> Network:
     try:
         origin = _origin(document)
         resolution = _resolution(document["resolution"])
-        in_chans, dims = document["in_chans"], _dims(document)
+        in_chans, dims, inputs = document["in_chans"], _dims(document), _inputs(document)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{folder / DESCRIPTION} describes no network: {error!r}.") from error
     source = base_of(folder, origin, None)
@@ -293,7 +311,15 @@ def saved_network(folder: Path) -> Network:
         return load(folder).module if device == "cpu" else bare.build(device)
 
     family = None if origin.steps else source.family
-    return replace(bare, in_chans=in_chans, build=make, origin=origin, family=family, dims=dims)
+    return replace(
+        bare,
+        in_chans=in_chans,
+        build=make,
+        origin=origin,
+        family=family,
+        dims=dims,
+        inputs=inputs,
+    )
 
 
 def _origin(document: dict[str, Any]) -> Origin:

@@ -10,6 +10,7 @@ from convscale.complexity.complexity import METRICS, Complexity
 from convscale.quantities import Resolution
 
 if TYPE_CHECKING:
+    from convscale.network.inputs import ExampleInputs
     from convscale.network.naming import NetworkLike
     from convscale.scaling import StageRow, StageTable
 
@@ -131,6 +132,7 @@ def diff(
     resolution: Resolution | None = None,
     num_classes: int | None = None,
     in_chans: int | None = None,
+    example_inputs: ExampleInputs | None = None,
 ) -> Difference:
     """Compare two networks stage by stage.
 
@@ -144,6 +146,7 @@ def diff(
         resolution: Base input side, or all sides, in px of both; each one's own by default.
         num_classes: Classes of the classifiers, for names and factories.
         in_chans: Input channels, for names and factories.
+        example_inputs: What both forward passes take, as `count` takes it.
 
     Returns:
         The stages side by side, with ratios of the second over the first.
@@ -159,7 +162,13 @@ def diff(
     from convscale.scaling import stages
 
     left, right = (
-        stages(network, resolution=resolution, num_classes=num_classes, in_chans=in_chans)
+        stages(
+            network,
+            resolution=resolution,
+            num_classes=num_classes,
+            in_chans=in_chans,
+            example_inputs=example_inputs,
+        )
         for network in (first, second)
     )
     return Difference(
