@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from convscale.errors import InputError
 from convscale.training.part_checks import check_parts
@@ -211,6 +212,34 @@ def test_hooks_on_weights_are_refused():
     net.weight.register_hook(lambda gradient: gradient)
     with pytest.raises(InputError, match="hooks on weights"):
         Parted(net, parts=2)
+
+
+class Rerun(nn.Module):
+    """Run its layers again in the backward pass."""
+
+    def __init__(self, reentrant: bool) -> None:
+        super().__init__()
+        self.reentrant = reentrant
+        self.stem = nn.Conv2d(3, 4, 1)
+        self.body = nn.Sequential(nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 4, 3))
+
+    def forward(self, images):
+        kept = self.stem(images)
+        return checkpoint(self.body, kept, use_reentrant=self.reentrant).mean((2, 3))
+
+
+@pytest.mark.parametrize("reentrant", [True, False])
+def test_batch_norm_that_runs_again_backwards_is_refused_or_each_parts_own(reentrant):
+    net, images = Rerun(reentrant).train(), torch.rand(4, 3, 5, 5)
+    with pytest.raises(InputError, match=r"Turn that off in the network, or set sync_batchnorm"):
+        Parted(net, parts=2)(images)
+    other = copy.deepcopy(net)
+    Parted(net, parts=2, synced=False)(images).square().mean().backward()
+    other.requires_grad_(True)
+    sum(other(half).square().mean() / 2 for half in images.chunk(2)).backward()
+    for one, two in zip(net.parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(one.grad, two.grad)
+    assert net.body[0].num_batches_tracked == 2  # forwards and again backwards
 
 
 @pytest.mark.parametrize(

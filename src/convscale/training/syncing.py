@@ -8,15 +8,19 @@ are included.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 import torch.distributed as dist
+import torch.utils.checkpoint
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
+
+from convscale.errors import InputError
 
 Gather = Callable[[Tensor], list[Tensor]]  # what all parts give, in their order
 
@@ -55,6 +59,9 @@ class SyncedBatchNorm(TorchFunctionMode):
 
     Args:
         gather: Gives what all parts give; by default each process has one.
+
+    Raises:
+        InputError: Where a layer is called that runs again in the backward pass.
 
     Example:
         >>> with SyncedBatchNorm(lambda own: [own]):  # one part, which is the whole batch
@@ -99,6 +106,23 @@ _FUNCTIONAL = "input running_mean running_var weight bias training momentum eps"
 _PLAIN = "input weight bias running_mean running_var training momentum eps cudnn_enabled".split()
 
 
+def _refuse_to_run_again() -> None:
+    """Refuse layers that run again in the backward pass, where no `SyncedBatchNorm` is active.
+
+    Raises:
+        InputError: If this runs within `torch.utils.checkpoint`.
+    """
+    frame = sys._getframe()
+    while frame.f_back is not None:
+        frame = frame.f_back
+        if frame.f_globals is vars(torch.utils.checkpoint):
+            raise InputError(
+                "The network runs batch normalisation again in the backward pass (by "
+                "torch.utils.checkpoint), where it would not have the statistics of all parts of a "
+                "batch. Turn that off in the network, or set sync_batchnorm to false."
+            )
+
+
 def _normalised(
     gather: Gather,
     input: Tensor,
@@ -110,6 +134,7 @@ def _normalised(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> Tensor:
+    _refuse_to_run_again()
     mean, variance, count = _statistics(input, gather)
     if running_mean is not None and running_var is not None:
         with torch.no_grad():
@@ -127,12 +152,12 @@ def _statistics(images: Tensor, gather: Gather) -> tuple[Tensor, Tensor, int]:
     Each part gives its own mean and variance; with parts of one size, the mean of all is the
     mean of the means, and the variance that of the variances plus that of the means.
     """
-    variance, mean = torch.var_mean(_wide(images), _axes(images), correction=0)
+    unused = torch.zeros(2, images.shape[1], dtype=_wide(images.dtype), device=images.device)
+    mean, variance = torch.ops.aten.batch_norm_update_stats(images, *unused, 0.0)
     parts = gather(torch.stack([mean, variance]))
     means, variances = torch.stack(parts).unbind(1)
-    mean = means.mean(0)
-    variance = variances.mean(0) + (means - mean).square().mean(0)
-    return mean, variance, len(parts) * (images.numel() // images.shape[1])
+    between, mean = torch.var_mean(means, 0, correction=0)
+    return mean, variances.mean(0) + between, len(parts) * (images.numel() // images.shape[1])
 
 
 class _Normalise(torch.autograd.Function):
@@ -150,8 +175,8 @@ class _Normalise(torch.autograd.Function):
         count: int,
         gather: Gather,
     ) -> Tensor:
-        ctx.save_for_backward(images, weight, mean, torch.rsqrt(variance + eps))  # type: ignore[arg-type]
-        ctx.count, ctx.gather = count, gather  # type: ignore[attr-defined]
+        ctx.save_for_backward(images, weight, mean, variance)  # type: ignore[arg-type]
+        ctx.eps, ctx.count, ctx.gather = eps, count, gather  # type: ignore[attr-defined]
         return functional.batch_norm(images, mean, variance, weight, bias, False, 0.0, eps)
 
     @staticmethod
@@ -162,30 +187,38 @@ class _Normalise(torch.autograd.Function):
 
         the sums in dx run over all parts, those of dw and db over the own.
         """
-        images, weight, mean, inverse = ctx.saved_tensors  # type: ignore[attr-defined]
-        gradient = _wide(gradients[0])
-        axes, shape = _axes(images), _shape(images)
-        hat = (_wide(images) - mean.view(shape)) * inverse.view(shape)
-        own = torch.stack([gradient.sum(axes), (gradient * hat).sum(axes)])
-        total = in_order(ctx.gather(own))  # type: ignore[attr-defined]
-        shift, slope = (total / ctx.count).unbind(0)  # type: ignore[attr-defined]
-        scale = inverse if weight is None else inverse * _wide(weight)
-        moved = gradient - shift.view(shape) - hat * slope.view(shape)
-        given = (moved * scale.view(shape)).to(images.dtype)
-        slopes = own[1].to(images.dtype if weight is None else weight.dtype)
-        shifts = own[0].to(slopes.dtype)
+        images, weight, mean, variance = ctx.saved_tensors  # type: ignore[attr-defined]
+        eps, count, gather = ctx.eps, ctx.count, ctx.gather  # type: ignore[attr-defined]
+        [gradient] = gradients
+        slopes, shifts = _sums(images, gradient, mean, variance, eps)
+        slope, shift = (in_order(gather(torch.stack([slopes, shifts]))) / count).unbind(0)
+        inverse = torch.rsqrt(variance + eps)
+        scale = inverse if weight is None else inverse * weight.to(inverse.dtype)
+        # dx = scale · dy - tilt · x + level: two passes over the elements
+        tilt = scale * inverse * slope
+        level = tilt * mean - scale * shift
+        shape = [-1 if axis == 1 else 1 for axis in range(images.dim())]
+        scale, tilt, level = (one.view(shape) for one in (scale, -tilt, level))
+        given = torch.addcmul(level, gradient, scale).addcmul_(images, tilt)
         _, scaled, shifted, *_ = ctx.needs_input_grad  # type: ignore[attr-defined]
-        return (given, slopes if scaled else None, shifts if shifted else None, *[None] * 5)
+        kind = images.dtype if weight is None else weight.dtype
+        return (
+            given.to(images.dtype),
+            slopes.to(kind) if scaled else None,
+            shifts.to(kind) if shifted else None,
+            *[None] * 5,
+        )
 
 
-def _wide(values: Tensor) -> Tensor:
-    """Return values in which sums of many are exact enough."""
-    return values if values.dtype is torch.float64 else values.float()
+def _sums(
+    images: Tensor, gradient: Tensor, mean: Tensor, variance: Tensor, eps: float
+) -> tuple[Tensor, Tensor]:
+    """Return Σ dy·x̂ and Σ dy of each channel: the gradients where statistics are fixed."""
+    fixed = (None, mean, variance, None, None, False, eps, [False, True, True])
+    _, slopes, shifts = torch.ops.aten.native_batch_norm_backward(gradient, images, *fixed)
+    return slopes, shifts
 
 
-def _axes(images: Tensor) -> list[int]:
-    return [axis for axis in range(images.dim()) if axis != 1]
-
-
-def _shape(images: Tensor) -> list[int]:
-    return [-1 if axis == 1 else 1 for axis in range(images.dim())]
+def _wide(dtype: torch.dtype) -> torch.dtype:
+    """Return the type in which sums of many are exact enough."""
+    return torch.promote_types(dtype, torch.float32)

@@ -36,7 +36,8 @@ class Team:
     def __init__(self, size: int) -> None:
         self.size = size
         self.threads = max(1, torch.get_num_threads() // size)
-        self._given: list[Any] = [None] * size
+        # two, as the next may be given while some still read these
+        self._given: tuple[list[Any], list[Any]] = ([None] * size, [None] * size)
         self._barrier = threading.Barrier(size)
         self._own = threading.local()
         self._pool = ThreadPoolExecutor(
@@ -62,7 +63,7 @@ class Team:
         return [future.result() for future in futures]
 
     def _do(self, work: Callable[[int], _Found], part: int) -> _Found:
-        self._own.part = part
+        self._own.part, self._own.turn = part, 0
         try:
             found = work(part)
             self._gathered(None, "the end")
@@ -72,10 +73,10 @@ class Team:
         return found
 
     def _gathered(self, own: Any, what: str) -> list[Any]:
-        self._given[self._own.part] = (what, own)
+        given = self._given[self._own.turn % 2]
+        given[self._own.part] = (what, own)
+        self._own.turn += 1
         self._barrier.wait()
-        found = list(self._given)
-        self._barrier.wait()  # nobody gives the next before all have this
-        if {said for said, _ in found} != {what}:
+        if {said for said, _ in given} != {what}:
             raise UnevenPartsError("The parts of a batch do not run the same. Leave out `parts`.")
-        return [given for _, given in found]
+        return [found for _, found in given]
