@@ -262,5 +262,7 @@ def _groups(
             alike[key] = (units, mark + alike.get(key, (units, 0))[1])
     for units, total in alike.values():
         np.add.at(signature, classes.of_unit[units], np.uint64(total % (1 << 64)))
-    groups: npt.NDArray[Any] = np.unique(signature, return_inverse=True)[1]
-    return groups.reshape(-1).astype(np.int64)[: classes.count]
+    # classes of units that were made together stand together, and most have one signature
+    starts = np.append(0, 1 + np.flatnonzero(signature[1:] != signature[:-1]))[: len(signature)]
+    groups: npt.NDArray[Any] = np.unique(signature[starts], return_inverse=True)[1]
+    return np.repeat(groups.reshape(-1), np.diff(starts, append=len(signature)))

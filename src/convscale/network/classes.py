@@ -103,19 +103,48 @@ def find_classes(ties: Ties) -> Classes:
         array([0, 0, 1, 0, 0, 1])
     """
     first, rest = _joined(ties)
-    own = np.arange(ties.units)
-    stands = np.ones(ties.units, dtype=bool)
-    for start, (root, size) in first.items():
-        own[start : start + size] = own[root : root + size]
-        stands[start : start + size] = False
-    number = (np.cumsum(stands) - 1)[own]
+    number = _numbered(ties.units, first)
     if rest:
         left = number[np.concatenate([edge[0] for edge in rest])]
         right = number[np.concatenate([edge[1] for edge in rest])]
-        count = int(stands.sum())
-        graph = coo_array((np.ones(len(left)), (left, right)), (count, count))
-        number = connected_components(graph, directed=False)[1].astype(np.int64)[number]
+        number = _merged(int(number.max()) + 1, left, right)[number]
     return Classes(number, ties.made, {start: root for start, (root, _) in first.items()})
+
+
+def _merged(count: int, left: Label, right: Label) -> Label:
+    """Return the number of each of `count` classes where those left and right are one.
+
+    Few of them are tied to others: the graph is of these alone.
+    """
+    nodes, places = np.unique(np.concatenate([left, right]), return_inverse=True)
+    pairs = tuple(places.reshape(2, -1))
+    graph = coo_array((np.ones(len(left)), pairs), (len(nodes), len(nodes)))
+    found = connected_components(graph, directed=False)[1]
+    _, firsts = np.unique(found, return_index=True)
+    first = nodes[firsts[found]]
+    gone = nodes != first
+    passed = np.diff(nodes[gone], prepend=-1, append=count - 1)
+    merged = np.arange(count) - np.repeat(np.arange(len(passed)), passed)
+    merged[nodes[gone]] = merged[first[gone]]
+    return merged
+
+
+def _numbered(units: int, first: Mapping[int, tuple[int, int]]) -> Label:
+    """Return the numbers of units, of those joined whole the ones that they are joined to.
+
+    Args:
+        units: How many there are.
+        first: The first unit of those joined to others, with the first of these and their number,
+            in order.
+    """
+    number = np.arange(units)
+    end = gone = 0
+    for start, (root, size) in first.items():
+        number[end:start] -= gone
+        number[start : start + size] = number[root : root + size]
+        end, gone = start + size, gone + size
+    number[end:] -= gone
+    return number
 
 
 def _joined(ties: Ties) -> tuple[dict[int, tuple[int, int]], list[tuple[Label, Label]]]:
