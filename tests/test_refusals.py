@@ -144,3 +144,47 @@ def test_products_of_a_width_with_itself_follow_it():
     assert scaled.module.body[0][0].out_channels == 128
     assert scaled.module.body[1][0].out_channels == 32
     assert scaled.module.exit.in_features == 32 * 32
+
+
+class Rewriting(nn.Module):
+    """Half of its flops lie in a width that the code writes out, none in layers of another kind."""
+
+    def __init__(self):
+        super().__init__()
+        self.entry, self.wide = conv(3, 64), conv(64, 256, 3, 2)
+        self.held, self.exit = conv(256, 256), head(256)
+
+    def forward(self, x):
+        x = self.held(self.wide(self.entry(x)))
+        return self.exit(x.view(x.shape[0], 2, 128, *x.shape[2:]).flip(1).reshape(x.shape))
+
+
+def test_widths_that_the_code_writes_out_are_the_cause_of_a_miss():
+    [note] = [
+        one
+        for one in cs.scale(Rewriting(), strategy="w", factor=2, resolution=32).notes
+        if one.startswith("Flops grow")
+    ]
+    assert "widths that are kept do not grow" in note
+    assert "depthwise" not in note
+
+
+@pytest.mark.parametrize(("factor", "said"), [(1e-9, "out of reach"), (0.2, None)])
+def test_a_factor_below_the_smallest_network_is_said_to_be_out_of_reach(factor, said):
+    base = nn.Sequential(*[conv(3 if i == 0 else 64, 64) for i in range(5)], head(64))
+    scaled = cs.scale(base, strategy="w", factor=factor, resolution=32)
+    if said is None:
+        assert not any("out of reach" in note for note in scaled.notes)
+        return
+    missed = scaled.achieved.flops / (factor * scaled.base.flops)
+    [note] = [one for one in scaled.notes if one.startswith("Flops grow")]
+    assert f"which is {said} ({missed:.3g} times what was asked for)" in note
+    assert "widths are at their least, a multiple each" in note
+    with pytest.raises(cs.BudgetError, match="times the flops of its base, not 1e-09 times"):
+        cs.scale(base, strategy="w", factor=factor, resolution=32, strict=True)
+
+
+def test_a_factor_that_is_nearly_met_is_no_error_under_strict():
+    base = nn.Sequential(*[conv(3 if i == 0 else 64, 64) for i in range(5)], head(64))
+    scaled = cs.scale(base, strategy="w", factor=4, resolution=32, strict=True)
+    assert 3.6 <= scaled.ratio["flops"] <= 4.4

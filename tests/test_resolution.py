@@ -329,3 +329,48 @@ def test_code_that_calls_others_at_another_resolution_is_refused_by_its_module()
         cs.scale("convit_tiny", strategy="dWr", factor=2.0, weights=False)
     found = cs.scale("convit_tiny", strategy="w", factor=2.0, weights=False)
     assert found.ratio["flops"] == pytest.approx(2.0, abs=0.2)
+
+
+class Bound(nn.Module):
+    """A network for one size, for the reason that `how` has."""
+
+    def __init__(self, how):
+        super().__init__()
+        self.how = how
+        self.entry = nn.Sequential(nn.Conv2d(3, 32, 3, 2, 1), nn.ReLU())
+        self.mix, self.exit = nn.Linear(256, 256), nn.Linear(32, 10)
+        self.table = nn.Parameter(torch.zeros(31 * 31, 4))
+        self.register_buffer("index", torch.arange(256)[:, None] + torch.arange(256))
+
+    def forward(self, x):
+        return self.exit(self.how(self, self.entry(x)).mean((2, 3)))
+
+
+def mixed(net, x):
+    return net.mix(x.flatten(2)).view(x.shape)
+
+
+def written(net, x):
+    return x.view(x.shape[0], x.shape[1], 16, 16).flip(2)
+
+
+def biased(net, x):
+    y = x.flatten(2)
+    scores = y.transpose(1, 2) @ y + net.table[net.index].mean(-1)
+    return (y @ scores.softmax(-1)).view(x.shape)
+
+
+@pytest.mark.parametrize(
+    ("how", "reason"),
+    [
+        (mixed, r"What does not follow is mix\.weight \(256x256\), which linear reads in mix\."),
+        (written, r"not follow are the sizes that view names in the network: 1, 32, 16, 16\."),
+        (biased, r"is table \(961x4\), index \(256x256\), which add reads in the network\."),
+    ],
+)
+def test_a_refusal_names_what_does_not_follow_the_resolution(how, reason):
+    with pytest.raises(
+        cs.UnscalableNetworkError,
+        match=r"does not run at 45 px: .* Nor does it at 46, 44, 48 and 1 more px\. .*" + reason,
+    ):
+        cs.scale(Bound(how), strategy="r", factor=2, resolution=32)

@@ -354,7 +354,9 @@ Seed = Annotated[
 ]
 Strict = Annotated[
     bool,
-    typer.Option("--strict", metavar="", help="Fail where a budget cannot be met nearly."),
+    typer.Option(
+        "--strict", metavar="", help="Fail where a budget or a factor cannot be met nearly."
+    ),
 ]
 Strategies = Annotated[
     str, typer.Option("--strategies", metavar="LIST", help="Separated by commas.")

@@ -106,7 +106,8 @@ def scale(
         stage_depth: For each stage a number that the factor of depth is multiplied by.
         stage_width: Likewise for width. With either, the target may be left out: factor 1.
         seed: Seed of the fresh weights; tensors that keep their shape keep their values.
-        strict: Whether a budget missed by more than 3 % is an error.
+        strict: Whether a budget missed by more than 3 % is an error, or a factor of which the flops
+            miss more than a tenth.
         weights: Whether the module gets weights; on the meta device if not.
         num_classes: Classes of the classifier, for names and factories.
         in_chans: Input channels, for names and factories.

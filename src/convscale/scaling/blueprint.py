@@ -16,7 +16,7 @@ from convscale.network.grids import completed
 from convscale.network.inputs import ExampleInputs
 from convscale.network.sizing import Sizing
 from convscale.network.stages import Stage, join
-from convscale.quantities import Resolution, like, sides
+from convscale.quantities import Resolution, format_resolution, like, sides
 from convscale.scaling.control import Control
 from convscale.scaling.deepenable import Deepenable, Found
 from convscale.scaling.deepening import Deepening
@@ -374,6 +374,14 @@ class Blueprint:
                 break
         return found
 
+    def _why(self, failed: list[Resolution]) -> str:
+        """Say at which other sides a network does not run, and what of it does not follow them."""
+        others = [format_resolution(size) for size in dict.fromkeys(failed)][1:]
+        more = f" and {len(others) - 3} more" if len(others) > 3 else ""
+        nor = f"Nor does it at {', '.join(others[:3])}{more} px. " if others else ""
+        why = self._runs.unfollowed(failed[0])
+        return nor + (f"{why} " if why else "")
+
     def resolution_near(
         self, factor: float, *, depths: tuple[int, ...] | None = None
     ) -> tuple[Resolution, int]:
@@ -390,6 +398,7 @@ class Blueprint:
             UnscalableNetworkError: If the network runs at none of the near ones.
         """
         problem: UnscalableNetworkError | None = None
+        failed: list[Resolution] = []
         for step in steps_of(self.resolution):
             candidate = nearest(self.resolution, factor, step)
             tried = [candidate]
@@ -402,11 +411,12 @@ class Blueprint:
                     self._shown(depths, resolution)
                 except UnscalableNetworkError as error:
                     problem = problem or error
+                    failed.append(resolution)
                 else:
                     return self._finer(depths, candidate, factor, step), step
         told = self._runs.sizing is None or self._runs.sizing.bound
         other = "" if told else "; or give a factory that takes the size as img_size"
         raise UnscalableNetworkError(
-            f"The resolution cannot be scaled by {factor:.3g}: {problem} "
+            f"The resolution cannot be scaled by {factor:.3g}: {problem} {self._why(failed)}"
             f"Leave it out: --keep r, or use a strategy without r, such as w or dw{other}."
         )

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from convscale.errors import UnscalableNetworkError
 from convscale.network.norms import groups_at
-from convscale.quantities import format_count, format_miss, format_resolution, sides
+from convscale.quantities import format_count, format_miss, format_resolution
 from convscale.scaling.blueprint import DEFAULT_MULTIPLE, Blueprint
 from convscale.scaling.candidate import Candidate
-from convscale.scaling.following import head_groups, is_ruled, own_head
+from convscale.scaling.causes import capped, cause_of, times
+from convscale.scaling.following import head_groups, own_head
 from convscale.scaling.parts import Parts, bound_layers
-from convscale.scaling.search import kept_stages, widths_at, written
-from convscale.scaling.variant import Variant
+from convscale.scaling.search import SMALLEST, candidate_at, kept_stages, written
 from convscale.strategy import Step, Strategy
 from convscale.strategy.step import from_other_side
 
 # The share of the flops from which layers that keep their width are worth a note.
 _SOME = 0.01
+_FAR = 2  # times: no rounding
 
 
 def notes_on(
@@ -50,8 +52,8 @@ def notes_on(
             f"on a step of {found.step} px; on smaller steps it does not run."
         )
     notes += from_other_side(strategy, blueprint.resolution)
-    if capped := _capped(blueprint, strategy, found):
-        notes.append(capped)
+    if cap := capped(blueprint, strategy, found):
+        notes.append(cap)
     notes += _made_for(found)
     if blueprint.trace.opaque and strategy.width:
         listed = ", ".join(f"{op} in {path or 'the network'}" for path, op in _first(blueprint))
@@ -234,6 +236,17 @@ def _few(names: list[str]) -> str:
     return ", ".join(name or "the network's own tensors" for name in names[:3]) + more
 
 
+def _is_below_all(blueprint: Blueprint, strategy: Strategy, factor: float) -> bool:
+    """Tell whether the smallest network of a strategy has more flops than a factor asks for."""
+    if factor >= 1:
+        return False
+    try:
+        least = candidate_at(blueprint, strategy, min(SMALLEST, factor))
+    except UnscalableNetworkError:  # it does not run at sides as small as that: nothing tells
+        return False
+    return least.complexity.flops > factor * blueprint.base_complexity.flops
+
+
 def _miss(
     blueprint: Blueprint, strategy: Strategy, found: Candidate, requested: dict[str, float]
 ) -> list[str]:
@@ -253,83 +266,11 @@ def _miss(
         return [f"Flops grow {ratio:.3g} times: stages have factors of their own."]
     if 0.9 <= ratio / value <= 1.1:
         return []
-    cause = _cause(blueprint, strategy, found)
+    cause = cause_of(blueprint, strategy, found)
     asked = f"a factor of {value:g}"
     if isinstance(strategy, Step):
         asked = f"{strategy.name}, whose factors multiply them by {value:.3g}"
+    elif max(ratio / value, value / max(ratio, 1e-300)) > _FAR:
+        how = "out of reach" if _is_below_all(blueprint, strategy, value) else "missed by far"
+        asked += f", which is {how} ({times(ratio / value)} times what was asked for)"
     return [f"Flops grow {ratio:.3g} times for {asked}: {cause}."]
-
-
-def _cause(blueprint: Blueprint, strategy: Strategy, found: Candidate) -> str:
-    """Name what takes the flops off the factor: everything that does so by a twentieth."""
-    base, variant, asked = blueprint.base(), found.variant, found.factors
-    before = blueprint.base_complexity.flops
-    own, wide = base.rule.widths(1.0), found.widths
-    # widths are those of a run of their own where rules round them, and behind some edits
-    if is_ruled(strategy.rules) or not base.rule.multiples.keys() <= wide.of.keys():
-        wide = widths_at(blueprint, base, asked, strategy)
-    growth = blueprint.width_growth(asked.width, asked.group_width)
-    deeper = blueprint.variant(variant.depths, blueprint.resolution)
-    grown = deeper.complexity(deeper.rule.widths(1.0)).flops / (before * asked.depth)
-    larger = blueprint.variant(None, variant.resolution)
-    free = blueprint.width_growth(asked.width, asked.width)
-    capped = _capped(blueprint, strategy, found)
-    positions = "maps or resolution round, or attention spans positions"
-    steps = {
-        _linear(base): free / asked.width**2,
-        "group width does not grow with width": growth / free,
-        "widths round to multiples": base.complexity(wide).flops / (before * growth),
-        _deeper(blueprint, variant, asked.depth, more=grown > 1): grown,
-        "the resolution is capped" if capped else positions: larger.complexity(own).flops
-        / (before * asked.resolution ** len(sides(blueprint.resolution))),
-    }
-    told = ((text, part) for text, part in steps.items() if abs(part - 1) > 0.05)
-    causes = [f"{text} ({_times(part)} times)" for text, part in told]
-    return "; ".join(causes) or "depths, widths and resolution round, each by a little"
-
-
-def _times(part: float) -> str:
-    return f"{part:.2f}" if part < 1e6 else f"{part:.3g}"
-
-
-def _capped(blueprint: Blueprint, strategy: Strategy, found: Candidate) -> str:
-    """Say where a strategy's largest resolution is less than its factors ask for."""
-    cap = strategy.rules.max_resolution
-    asked = max(sides(blueprint.resolution)) * found.factors.resolution
-    if cap is None or found.factors.resolution <= 1 or asked < cap + 1:
-        return ""
-    return f"The strategy caps the resolution at {cap} px; its factor asks for {asked:.0f} px."
-
-
-def _linear(base: Variant) -> str:
-    _, linear, fixed = _shares(base)
-    layers = "(depthwise, stem, classifier)"
-    text = f"{linear:.0%} of the flops grow with width and not its square {layers}"
-    return text if fixed < 0.01 else f"{text}, and {fixed:.0%} not at all"
-
-
-def _deeper(blueprint: Blueprint, variant: Variant, factor: float, *, more: bool) -> str:
-    """Say why flops do not follow a factor of depth: they grow more, or less."""
-    exact = variant.depths is None or all(
-        abs(depth - stage.depth * factor) < 1e-6
-        for depth, stage in zip(variant.depths, blueprint.stages, strict=True)
-    )
-    if more and factor > 1:
-        dense = blueprint.runs_each_depth
-        before = "dense blocks cost more the more stand before them"
-        cause = before if dense else "added blocks cost more than others"
-        return cause if exact else f"depths round to whole blocks, and {cause}"
-    if exact:
-        return "what lies outside repeated blocks does not grow with depth"
-    return "depths round to whole blocks, and what lies outside blocks does not grow"
-
-
-def _shares(base: Variant) -> tuple[float, float, float]:
-    """Return the shares of flops that grow with width squared, with width, and not at all."""
-    channels = base.channels
-    shares = [0, 0, 0]
-    for term in base.trace.terms:
-        free = sum(channels.scalable(units) for units in term.flops_units)
-        shares[min(free, 2)] += term.flops
-    total = sum(shares) or 1
-    return shares[2] / total, shares[1] / total, shares[0] / total

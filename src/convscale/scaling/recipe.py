@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from convscale.network.sources import Network
 from convscale.scaling.control import Control
@@ -27,7 +27,7 @@ class Recipe:
         width_multiple: The multiple that widths keep.
         convention: The convention of counts.
         seed: Seed of fresh weights.
-        strict: Whether a budget missed by more than 3 % is an error.
+        strict: Whether a target that is missed is an error.
 
     Example:
         >>> from convscale.network import resolve_base
@@ -58,7 +58,8 @@ class Recipe:
 
     def at(self, factor: float, weights: bool) -> ScaledNetwork:
         """Return the network of a factor, as it is told to the user."""
-        return self.made({"factor": factor}, weights=weights, final=True)
+        found = replace(self, strict=False)  # the factor is not what the user asks for
+        return found.made({"factor": factor}, weights=weights, final=True)
 
     def made(
         self,

@@ -29,6 +29,7 @@ from convscale.network.rerun import Run, again
 from convscale.network.sizing import Sizing, Told
 from convscale.network.stages import join
 from convscale.network.trace import Trace, trace_module
+from convscale.network.unfollowed import unfollowed
 from convscale.prediction.predict import ELEMENTS
 from convscale.quantities import Resolution, format_resolution
 from convscale.scaling.adapting import adapt
@@ -147,6 +148,11 @@ class Runs:
         models = {(), *(traced.edits for traced in kept)}
         self._followed = {own: traced for own, traced in self._followed.items() if own in models}
         return {id(traced) for traced in (*kept, *self._followed.values())}
+
+    def unfollowed(self, resolution: Resolution) -> str:
+        """Say what of the base network does not follow its sides to a resolution; or nothing."""
+        module = meta_copy(self.module)
+        return unfollowed(module, self._feed(resolution).inputs(module))
 
     def check(self, models: tuple[DepthEdit, ...], deepening: Deepening) -> None:
         """Run the network with blocks added at its own resolution, and follow nothing.

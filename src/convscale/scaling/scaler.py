@@ -47,6 +47,7 @@ from convscale.strategy import Step, Strategy, parse_strategy, without
 
 Refine = Callable[[ScaledNetwork], float]
 _NORMS = nn.modules.batchnorm._NormBase
+_FACTOR_MISS = 0.1  # from which a note says why
 _HELD = 16  # calls that may fail one after the other, each of which is tried again
 
 
@@ -172,7 +173,8 @@ class Scaler:
             stage_depth: For each stage a number that the factor of depth is multiplied by.
             stage_width: Likewise for width. With either, the target may be left out: factor 1.
             seed: Seed of the fresh weights.
-            strict: Whether a budget missed by more than 3 % is an error.
+            strict: Whether a budget missed by more than 3 % is an error, or a factor of which the
+                flops miss more than a tenth.
             weights: Whether the module gets weights; on the meta device if not.
             misses: Whether a note says how far the target is missed.
             refine: How far a network lies off something else, the logarithm of a ratio, that
@@ -283,6 +285,13 @@ class Scaler:
                 f"{format_count(found.value(target))} {target}, not {format_count(value)}. "
                 "Leave strict out to take it."
             )
+        if strict and target == "factor" and not (control.by_stage or isinstance(rule, Step)):
+            ratio = found.complexity.flops / max(self.base.flops, 1)
+            if abs(ratio / value - 1) > _FACTOR_MISS:
+                raise BudgetError(
+                    f"The nearest network of strategy {rule.name!r} has {ratio:.3g} times the "
+                    f"flops of its base, not {value:g} times. Leave strict out to take it."
+                )
         notes = notes_on(blueprint, rule, found, requested if misses else {})
         return found, notes, requested
 

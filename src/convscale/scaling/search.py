@@ -17,7 +17,7 @@ from convscale.scaling.widths import Widths
 from convscale.strategy import Factors, Strategy
 
 _MAX_BLOCKS, _MAX_WIDTH, _MAX_POSITIONS = 2000, 1 << 20, 1 << 30
-_SMALLEST = 2.0**-40
+SMALLEST = 2.0**-40  # the least factor that is tried
 
 
 def candidate_at(blueprint: Blueprint, strategy: Strategy, factor: float) -> Candidate:
@@ -263,7 +263,7 @@ def _search(
     factor = (budget / value) ** (1 / growth)
     for _ in range(32):
         try:
-            found = candidate_at(blueprint, strategy, max(factor, _SMALLEST))
+            found = candidate_at(blueprint, strategy, max(factor, SMALLEST))
         except UnscalableNetworkError:
             if factor > 0.99 or abs(factor - unbuildable) < 1e-3 * factor:
                 raise
@@ -281,10 +281,10 @@ def _search(
         else:
             stuck = high is not None and low is None and _same(found, high)
             high = found
-            _check_smallest(strategy, metric, budget, high, max(unbuildable, _SMALLEST))
+            _check_smallest(strategy, metric, budget, high, max(unbuildable, SMALLEST))
         if low and high and (high.factor / low.factor < 1.0005 or _same(low, high)):
             break
-        factor = _SMALLEST if stuck else _next(factor, got, budget, growth, low, high)
+        factor = SMALLEST if stuck else _next(factor, got, budget, growth, low, high)
         if factor <= unbuildable:
             factor = (unbuildable * found.factor) ** 0.5
     assert best is not None

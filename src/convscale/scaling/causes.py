@@ -1,0 +1,146 @@
+"""What takes the flops of a scaled network off the factor that was asked for."""
+
+from __future__ import annotations
+
+from convscale.quantities import sides
+from convscale.scaling.blueprint import Blueprint
+from convscale.scaling.candidate import Candidate
+from convscale.scaling.control import Control
+from convscale.scaling.following import is_ruled
+from convscale.scaling.search import widths_at
+from convscale.scaling.variant import Variant
+from convscale.scaling.widths import Widths
+from convscale.strategy import Strategy
+
+_LEAST = 0.5  # the share of the widths that are at their least, from which these are the cause
+
+
+def cause_of(blueprint: Blueprint, strategy: Strategy, found: Candidate) -> str:
+    """Name what takes the flops off the factor: everything that does so by a twentieth.
+
+    Args:
+        blueprint: The base network, under the control that it was scaled by.
+        strategy: The strategy.
+        found: The network that was found.
+
+    Example:
+        >>> from convscale.network import resolve_base
+        >>> from convscale.scaling.search import candidate_at
+        >>> from convscale.strategy import parse_strategy
+        >>> base = Blueprint(resolve_base("timm:resnet18").build("meta"), 224)
+        >>> strategy = parse_strategy("w")
+        >>> cause_of(base, strategy, candidate_at(base, strategy, 1e-9))[:42]
+        'widths are at their least, a multiple each'
+    """
+    variant, asked = found.variant, found.factors
+    before = blueprint.base_complexity.flops
+    deeper = blueprint.variant(variant.depths, blueprint.resolution)
+    grown = deeper.complexity(deeper.rule.widths(1.0)).flops / (before * asked.depth)
+    larger = blueprint.variant(None, variant.resolution)
+    own = blueprint.base().rule.widths(1.0)
+    cap = capped(blueprint, strategy, found)
+    positions = "maps or resolution round, or attention spans positions"
+    steps = {
+        **_wider(blueprint, strategy, found),
+        _deeper(blueprint, variant, asked.depth, more=grown > 1): grown,
+        "the resolution is capped" if cap else positions: larger.complexity(own).flops
+        / (before * asked.resolution ** len(sides(blueprint.resolution))),
+    }
+    told = ((text, part) for text, part in steps.items() if abs(part - 1) > 0.05)
+    causes = [f"{text} ({times(part)} times)" for text, part in told]
+    return "; ".join(causes) or "depths, widths and resolution round, each by a little"
+
+
+def _wider(blueprint: Blueprint, strategy: Strategy, found: Candidate) -> dict[str, float]:
+    """Return what takes flops off the square of the factor of width, and how often."""
+    base, asked, wide = blueprint.base(), found.factors, found.widths
+    # widths are those of a run of their own where rules round them, and behind some edits
+    if is_ruled(strategy.rules) or not base.rule.multiples.keys() <= wide.of.keys():
+        wide = widths_at(blueprint, base, asked, strategy)
+    before = blueprint.base_complexity.flops
+    reached = base.complexity(wide).flops / before
+    if _at_least(wide, asked.width):
+        return {"widths are at their least, a multiple each": reached / asked.width**2}
+    whole = blueprint.under(Control())
+    unheld = whole.width_growth(asked.width, asked.width)
+    free = blueprint.width_growth(asked.width, asked.width)
+    growth = blueprint.width_growth(asked.width, asked.group_width)
+    return {
+        _linear(whole.base()): unheld / asked.width**2,
+        "widths that are kept do not grow": free / unheld,
+        "group width does not grow with width": growth / free,
+        "widths round to multiples": reached / growth,
+    }
+
+
+def _at_least(wide: Widths, factor: float) -> bool:
+    """Tell whether most widths are one step, and more than was asked for by half of it."""
+    small = [
+        new <= wide.steps[width] and width.request(factor) < new / 2
+        for width, new in wide.of.items()
+        if width in wide.steps
+    ]
+    return bool(small) and sum(small) >= _LEAST * len(small)
+
+
+def times(part: float) -> str:
+    """Write how often a number is another.
+
+    Example:
+        >>> times(0.805), times(1.39e6)
+        ('0.81', '1.39e+06')
+    """
+    return f"{part:.2f}" if 0.01 <= part < 1e6 else f"{part:.3g}"
+
+
+def capped(blueprint: Blueprint, strategy: Strategy, found: Candidate) -> str:
+    """Say where a strategy's largest resolution is less than its factors ask for.
+
+    Example:
+        >>> from convscale.network import resolve_base
+        >>> from convscale.scaling.search import candidate_at
+        >>> from convscale.strategy import parse_strategy
+        >>> base = Blueprint(resolve_base("timm:resnet18").build("meta"), 64)
+        >>> strategy = parse_strategy("r")
+        >>> capped(base, strategy, candidate_at(base, strategy, 2.0))
+        ''
+    """
+    cap = strategy.rules.max_resolution
+    asked = max(sides(blueprint.resolution)) * found.factors.resolution
+    if cap is None or found.factors.resolution <= 1 or asked < cap + 1:
+        return ""
+    return f"The strategy caps the resolution at {cap} px; its factor asks for {asked:.0f} px."
+
+
+def _linear(base: Variant) -> str:
+    _, linear, fixed = _shares(base)
+    layers = "(depthwise, stem, classifier)"
+    text = f"{linear:.0%} of the flops grow with width and not its square {layers}"
+    return text if fixed < 0.01 else f"{text}, and {fixed:.0%} not at all"
+
+
+def _deeper(blueprint: Blueprint, variant: Variant, factor: float, *, more: bool) -> str:
+    """Say why flops do not follow a factor of depth: they grow more, or less."""
+    exact = variant.depths is None or all(
+        abs(depth - stage.depth * factor) < 1e-6
+        for depth, stage in zip(variant.depths, blueprint.stages, strict=True)
+    )
+    if more and factor > 1:
+        dense = blueprint.runs_each_depth
+        before = "dense blocks cost more the more stand before them"
+        cause = before if dense else "added blocks cost more than others"
+        return cause if exact else f"depths round to whole blocks, and {cause}"
+    if exact:
+        return "what lies outside repeated blocks does not grow with depth"
+    return "depths round to whole blocks, and what lies outside blocks does not grow"
+
+
+def _shares(base: Variant) -> tuple[float, float, float]:
+    """Return the shares of flops that grow with width squared, with width, and not at all."""
+    channels = base.channels
+    shares = [0, 0, 0]
+    for term in base.trace.terms:
+        free = sum(channels.scalable(units) for units in term.flops_units)
+        shares[min(free, 2)] += term.flops
+    total = sum(shares) or 1
+    return shares[2] / total, shares[1] / total, shares[0] / total
