@@ -231,7 +231,7 @@ def _from_classes(ties: Ties, places: Sequence[Label]) -> Channels:
     group_of_class = _groups(classes, fixed, [*places, *laid_units])
     sizes = np.bincount(group_of_class)
     group_fixed = np.zeros(len(sizes), dtype=bool)
-    np.logical_or.at(group_fixed, group_of_class, fixed)
+    group_fixed[group_of_class[fixed]] = True
     return Channels(sizes, group_fixed, group_of_class[classes.of_unit], (), classes=classes)
 
 
@@ -250,7 +250,8 @@ def _groups(
 ) -> npt.NDArray[np.int64]:
     """Group classes that occur equally often in every place, by a random hash of the places."""
     rng = np.random.default_rng(0)
-    signature = rng.integers(1 << 62, size=2, dtype=np.uint64)[fixed.astype(int)]
+    grown, stays = rng.integers(1 << 62, size=2, dtype=np.uint64)
+    signature = np.where(fixed, stays, grown)
     single = list({id(place): place for place in places}.values())
     marks = rng.integers(1 << 62, size=len(single), dtype=np.uint64)
     alike: dict[int, tuple[Label, int]] = {}

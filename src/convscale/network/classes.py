@@ -6,7 +6,7 @@ These are joined as wholes, which takes a step each instead of one for every uni
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -103,48 +103,46 @@ def find_classes(ties: Ties) -> Classes:
         array([0, 0, 1, 0, 0, 1])
     """
     first, rest = _joined(ties)
-    number = _numbered(ties.units, first)
-    if rest:
-        left = number[np.concatenate([edge[0] for edge in rest])]
-        right = number[np.concatenate([edge[1] for edge in rest])]
-        number = _merged(int(number.max()) + 1, left, right)[number]
+    gone, kept = _merged(first, rest)
+    number = np.ones(ties.units, dtype=np.int64)
+    number[gone] = 0
+    for start, (_, size) in first.items():
+        number[start : start + size] = 0
+    np.cumsum(number, out=number)  # in place: there may be a hundred million
+    number -= 1
+    number[gone] = number[kept]
+    for start, (root, size) in first.items():
+        number[start : start + size] = number[root : root + size]
     return Classes(number, ties.made, {start: root for start, (root, _) in first.items()})
 
 
-def _merged(count: int, left: Label, right: Label) -> Label:
-    """Return the number of each of `count` classes where those left and right are one.
+def _merged(
+    first: Mapping[int, tuple[int, int]], rest: Sequence[tuple[Label, Label]]
+) -> tuple[Label, Label]:
+    """Return the units that are tied one by one to some before them, and the first of those.
 
-    Few of them are tied to others: the graph is of these alone.
-    """
-    nodes, places = np.unique(np.concatenate([left, right]), return_inverse=True)
-    pairs = tuple(places.reshape(2, -1))
-    graph = coo_array((np.ones(len(left)), pairs), (len(nodes), len(nodes)))
-    found = connected_components(graph, directed=False)[1]
-    _, firsts = np.unique(found, return_index=True)
-    first = nodes[firsts[found]]
-    gone = nodes != first
-    passed = np.diff(nodes[gone], prepend=-1, append=count - 1)
-    merged = np.arange(count) - np.repeat(np.arange(len(passed)), passed)
-    merged[nodes[gone]] = merged[first[gone]]
-    return merged
-
-
-def _numbered(units: int, first: Mapping[int, tuple[int, int]]) -> Label:
-    """Return the numbers of units, of those joined whole the ones that they are joined to.
+    Few are: the graph is of these alone.
 
     Args:
-        units: How many there are.
-        first: The first unit of those joined to others, with the first of these and their number,
-            in order.
+        first: What is joined whole, of which the first units stand for all.
+        rest: The ties of single units.
     """
-    number = np.arange(units)
-    end = gone = 0
-    for start, (root, size) in first.items():
-        number[end:start] -= gone
-        number[start : start + size] = number[root : root + size]
-        end, gone = start + size, gone + size
-    number[end:] -= gone
-    return number
+    if not rest:
+        return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
+    starts = np.array([0, *first])
+    roots, sizes = np.array([(0, 0), *first.values()]).T
+    units = np.concatenate([edge[side].ravel() for side in (0, 1) for edge in rest])
+    of = np.searchsorted(starts, units, "right") - 1
+    joined = units < starts[of] + sizes[of]
+    units = np.where(joined, units - starts[of] + roots[of], units)
+    nodes, places = np.unique(units, return_inverse=True)
+    pairs = tuple(places.reshape(2, -1))
+    graph = coo_array((np.ones(len(pairs[0])), pairs), (len(nodes), len(nodes)))
+    found = connected_components(graph, directed=False)[1]
+    _, firsts = np.unique(found, return_index=True)
+    kept = nodes[firsts[found]]
+    gone = nodes != kept
+    return nodes[gone], kept[gone]
 
 
 def _joined(ties: Ties) -> tuple[dict[int, tuple[int, int]], list[tuple[Label, Label]]]:
