@@ -247,3 +247,43 @@ def test_a_refusal_says_how_a_network_fails_with_a_block_more():
         match=r"it does not run with a block more \(at steps\.0\): ValueError: too many values",
     ):
         cs.scale(Unpacking(), strategy="d", factor=2, resolution=32)
+
+
+class Gated(nn.Module):
+    """Convolutions that filter, in one list, and convolutions that gate them, in another."""
+
+    def __init__(self, depth=4):
+        super().__init__()
+        self.entry = nn.Conv2d(3, 32, 3, 2, 1)
+        sizes = [2**i for i in range(depth)]
+        self.filter = nn.ModuleList([nn.Conv2d(32, 32, 3, 1, d, dilation=d) for d in sizes])
+        self.gate = nn.ModuleList([nn.Conv2d(32, 32, 3, 1, d, dilation=d) for d in sizes])
+        self.exit = nn.Linear(32, 10)
+
+    def forward(self, x):
+        x = self.entry(x)
+        for kept, gate in zip(self.filter, self.gate, strict=True):
+            x = x + kept(x).tanh() * gate(x).sigmoid()
+        return self.exit(x.mean((2, 3)))
+
+
+def test_a_stage_holds_the_lists_that_grow_with_it():
+    table = cs.stages(Listed(zipped, depth=3), resolution=32)
+    [row] = table.rows
+    assert (row.name, row.depth, row.kinds) == ("convs", 3, ("Conv2d",))
+    assert row.complexity.params == 3 * (9 * 48**2 + 48 + 2 * 48)
+    assert table.outside.params == 27 * 48 + 48 + 480 + 10
+
+
+def test_blocks_added_behind_a_series_of_dilations_are_told():
+    scaled = cs.scale(Gated(), strategy="d", factor=2, resolution=32)
+    for convs in (scaled.module.filter, scaled.module.gate):
+        dilations = [conv.dilation[0] for conv in convs]
+        assert dilations == [1, 2, 4, 8, 8, 8, 8, 8]
+    said = (
+        "Added blocks are like one of several kinds: like filter.3 (dilation), gate.3 (dilation)."
+    )
+    assert said in scaled.notes
+    checks.check_added_blocks_matter(scaled, 32)
+    equal = cs.scale(Listed(zipped), strategy="d", factor=2, resolution=32)
+    assert not any("kinds" in note for note in equal.notes)

@@ -25,7 +25,8 @@ class Stage:
     how a block is added: `listed` beside the others, which the container runs in turn; `dense`
     likewise, what follows taking its input widths from the tensor that arrives; `chained`
     behind the last block, for containers that call blocks by name. `beside` holds the lists that
-    get an entry with every block, `counts` the modules and their attributes that count them.
+    get an entry with every block, `entries` the paths of these, and `counts` the modules and their
+    attributes that count them.
 
     Example:
         >>> Stage("layer1", ("0", "1", "2"), "Bottleneck", "2").depth
@@ -39,6 +40,7 @@ class Stage:
     mode: str = "listed"
     members: tuple[tuple[str, ...], ...] = ()
     beside: tuple[str, ...] = ()
+    entries: tuple[str, ...] = ()
     counts: tuple[tuple[str, str], ...] = ()
 
     @property
@@ -50,6 +52,12 @@ class Stage:
     def name(self) -> str:
         """The container where the stage is all of it, else its first block: readable, unique."""
         return join(self.container, self.blocks[0]) if self.container == "" else self.container
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The paths of the modules of all blocks, and of what has an entry for each."""
+        names = (name for block in self.blocks for name in self.modules(block))
+        return (*(join(self.container, name) for name in names), *self.entries)
 
     def modules(self, block: str) -> tuple[str, ...]:
         """Return the names of the modules that make up a block."""

@@ -225,7 +225,7 @@ class Blueprint:
             if (path := join(stage.container, name))
             for name, _ in self.module.get_submodule(path).named_modules(prefix=path)
         ]
-        return any(self.control.freezes(name) for name in modules)
+        return any(self.control.freezes(name) for name in (*modules, *stage.entries))
 
     def depths_at(self, factor: float) -> tuple[float, ...]:
         """Return the depths that a factor asks for, before they are rounded."""

@@ -17,6 +17,7 @@ from convscale.network.trace import Trace
 from convscale.quantities import like, sides
 from convscale.scaling.blueprint import Blueprint
 from convscale.scaling.parts import Parts
+from convscale.scaling.plan import flat
 from convscale.scaling.variant import Variant
 from convscale.strategy import Factors
 
@@ -234,13 +235,11 @@ def _scalable(channels: Channels, units: Label | None) -> bool:
 
 def _blocks(blueprint: Blueprint) -> list[str]:
     """Return the paths of all blocks, those that are added for the trace included."""
-    own = [
-        join(s.container, name) for s in blueprint.stages for b in s.blocks for name in s.modules(b)
-    ]
+    own = [path for stage in blueprint.stages for path in stage.paths]
     traced = blueprint.variant(
         tuple(s.depth + ok for s, ok in zip(blueprint.stages, blueprint.deepenable, strict=True))
         if any(blueprint.deepenable)
         else None,
         blueprint.resolution,
     ).traced
-    return own + [join(edit.container, name) for edit in traced.edits for name in edit.added]
+    return own + [join(edit.container, name) for edit in flat(traced.edits) for name in edit.added]

@@ -78,7 +78,7 @@ class Deepening:
                 continue  # its blocks are beside another's
             if not good and stage.mode != "chained":
                 lists = lists_beside(self._module, stage)
-                stage = replace(stage, beside=tuple(path for path in lists if path not in own))
+                stage = self._with_lists(stage, tuple(path for path in lists if path not in own))
                 taken.update(stage.beside)
             listed.append(stage)
             dense = few and not more and not stage.beside and stage.repeatable is not None
@@ -129,20 +129,19 @@ class Deepening:
         blocks = tuple(
             f"{path}."
             for stage, taken in zip(self.stages, chosen, strict=True)
-            for path in self._paths(stage)
+            for path in stage.paths
             if taken
         )
         terms = self._trace.terms
         return sum(term.flops for term in terms if f"{term.path}.".startswith(blocks))
 
-    def _paths(self, stage: Stage) -> Iterator[str]:
-        """Yield the modules of a stage's blocks, and those of lists with an entry for each."""
-        names = [name for block in stage.blocks for name in stage.modules(block)]
-        yield from (join(stage.container, name) for name in names)
-        own = list(self._module.get_submodule(stage.container)._modules)
-        for path in stage.beside:
-            others = dict(zip(own, entries(self._module.get_submodule(path)), strict=True))
-            yield from (join(path, others[name]) for name in names)
+    def _with_lists(self, stage: Stage, lists: tuple[str, ...]) -> Stage:
+        """Return a stage beside whose blocks lists get an entry more."""
+        names = list(self._module.get_submodule(stage.container)._modules)
+        own = [names.index(name) for name in stage.blocks]
+        listed = ((path, list(entries(self._module.get_submodule(path)))) for path in lists)
+        paths = tuple(join(path, others[place]) for path, others in listed for place in own)
+        return replace(stage, beside=lists, entries=paths)
 
     def one_more(self, chosen: tuple[bool, ...]) -> tuple[DepthEdit, ...]:
         """Return the edits that add one block to each chosen stage."""

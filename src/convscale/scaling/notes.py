@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from torch import nn
+
 from convscale.errors import UnscalableNetworkError
 from convscale.network.norms import groups_at
+from convscale.network.stages import Stage, join, keeps_shape
 from convscale.quantities import format_count, format_miss, format_resolution
 from convscale.scaling.blueprint import DEFAULT_MULTIPLE, Blueprint
 from convscale.scaling.candidate import Candidate
@@ -46,6 +49,7 @@ def notes_on(
     if found.factors.depth != 1 and (kept := kept_stages(blueprint)):
         notes.append(f"Depth kept, no repeatable block: {', '.join(kept)}.")
     notes += _not_reduced(blueprint, found)
+    notes += _one_of_several(blueprint, found)
     if found.step > 1:
         notes.append(
             f"The network runs at {format_resolution(found.variant.resolution)} px, the nearest "
@@ -85,6 +89,43 @@ def _not_reduced(blueprint: Blueprint, found: Candidate) -> list[str]:
     if not held:
         return []
     return [f"Depth not reduced, since the network does not run with a block less: {_few(held)}."]
+
+
+def _one_of_several(blueprint: Blueprint, found: Candidate) -> list[str]:
+    """Say which added blocks have the kernels or the dilation of one block, and others others."""
+    told = []
+    for stage, depth in zip(blueprint.stages, found.variant.depths or (), strict=False):
+        if depth <= stage.depth or stage.repeatable is None:
+            continue
+        model = _windows(blueprint, stage, stage.repeatable)
+        keeping = [name for name in stage.blocks if name != stage.repeatable]
+        if not keeps_shape(join(stage.container, stage.blocks[0]), blueprint.trace):
+            keeping = keeping[1:]
+        others = [_windows(blueprint, stage, name) for name in keeping]
+        differ = {
+            what
+            for other in others
+            for (path, what), value in model.items()
+            if other.get((path, what), value) != value
+        }
+        if differ:
+            block = join(stage.container, stage.repeatable)
+            told.append(f"{block} ({' and '.join(sorted(differ))})")
+    if not told:
+        return []
+    return [f"Added blocks are like one of several kinds: like {_few(told)}."]
+
+
+def _windows(blueprint: Blueprint, stage: Stage, block: str) -> dict[tuple[str, str], object]:
+    """Return kernel sizes and dilations of the convolutions in a block, by their paths in it."""
+    found: dict[tuple[str, str], object] = {}
+    for place, name in enumerate(stage.modules(block)):
+        whole = blueprint.module.get_submodule(join(stage.container, name))
+        for path, part in whole.named_modules():
+            if isinstance(part, nn.modules.conv._ConvNd):
+                found[f"{place}.{path}", "kernel size"] = part.kernel_size
+                found[f"{place}.{path}", "dilation"] = part.dilation
+    return found
 
 
 def _made_for(found: Candidate) -> list[str]:

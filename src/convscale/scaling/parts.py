@@ -10,7 +10,7 @@ from convscale.network.channels import Channels
 from convscale.network.stages import Stage, join
 from convscale.network.trace import Term, Trace
 from convscale.scaling.control import Control
-from convscale.scaling.plan import DepthEdit
+from convscale.scaling.plan import DepthEdit, flat
 
 
 class Parts:
@@ -78,14 +78,14 @@ class Parts:
 
 def _paths(stage: Stage, edits: tuple[DepthEdit, ...]) -> tuple[str, ...]:
     """Return the paths of a stage's modules, added ones too, with a dot at the end."""
-    own = [name for block in stage.blocks for name in stage.modules(block)]
+    own = stage.paths
     added = [
-        name
-        for change in edits
-        if change.container == stage.container and change.after in own
+        join(change.container, name)
+        for change in flat(edits)
+        if join(change.container, change.after) in own
         for name in change.added
     ]
-    return tuple(f"{join(stage.container, name)}." for name in (*own, *added))
+    return tuple(f"{path}." for path in (*own, *added))
 
 
 def held(

@@ -201,11 +201,11 @@ def _row(
         kinds=tuple(kinds),
         repeats=KEPT if not able else MADE if stage.repeatable is None else REPEATED,
         width=width,
-        group_widths=_group_widths(paths, trace),
+        group_widths=_group_widths(stage.paths, trace),
         resolution=output,
         stride=_ratio(before, output),
         reduction=_ratio(sides(trace.resolution), output),
-        complexity=_complexity(paths, count),
+        complexity=_complexity(stage.paths, count),
     )
 
 
@@ -245,7 +245,7 @@ def _ratio(before: tuple[int, ...] | None, after: tuple[int, ...] | None) -> flo
     return round(ratio) if ratio > 0.9 else round(ratio, 3)
 
 
-def _group_widths(paths: list[str], trace: Trace) -> tuple[int, ...]:
+def _group_widths(paths: Iterable[str], trace: Trace) -> tuple[int, ...]:
     found = {
         1 if width is None else len(width)
         for path, (_, width) in trace.grouped.items()
@@ -254,7 +254,7 @@ def _group_widths(paths: list[str], trace: Trace) -> tuple[int, ...]:
     return tuple(sorted(found))
 
 
-def _complexity(paths: list[str], count: Count) -> Complexity:
+def _complexity(paths: Iterable[str], count: Count) -> Complexity:
     own: list[Any] = [
         layer for layer in count.layers if any(within(layer.path, path) for path in paths)
     ]

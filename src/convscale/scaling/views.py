@@ -16,7 +16,6 @@ from convscale.network.inputs import ExampleInputs
 from convscale.network.naming import NetworkLike
 from convscale.network.products import OwnRule
 from convscale.network.sources import Network
-from convscale.network.stages import join
 from convscale.prediction.predict import ELEMENTS
 from convscale.quantities import Resolution, check_count
 from convscale.scaling.blueprint import Blueprint
@@ -122,7 +121,7 @@ def stage_spans(network: Network) -> tuple[StageSpan, ...]:
     return tuple(
         StageSpan(
             name,
-            tuple(join(s.container, part) for block in s.blocks for part in s.modules(block)),
+            s.paths,
             container=s.container if containers.count(s.container) == 1 else "",
         )
         for name, s in zip(stage_names(found), found, strict=True)
