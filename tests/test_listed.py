@@ -287,3 +287,39 @@ def test_blocks_added_behind_a_series_of_dilations_are_told():
     checks.check_added_blocks_matter(scaled, 32)
     equal = cs.scale(Listed(zipped), strategy="d", factor=2, resolution=32)
     assert not any("kinds" in note for note in equal.notes)
+
+
+class Tabled(nn.Module):
+    """Layers in a dictionary, which a table runs by name: nothing iterates over them."""
+
+    def __init__(self):
+        super().__init__()
+        self.table, self.layers = [], nn.ModuleDict()
+        for name, layer in (
+            ("entry", nn.Conv2d(3, 32, 3, 2, 1)),
+            ("one", nn.Conv2d(32, 32, 3, 1, 1)),
+            ("norm_one", nn.BatchNorm2d(32)),
+            ("act_one", nn.ReLU()),
+            ("two", nn.Conv2d(32, 32, 3, 1, 1)),
+            ("norm_two", nn.BatchNorm2d(32)),
+            ("act_two", nn.ReLU()),
+            ("exit", nn.Conv2d(32, 10, 1)),
+        ):
+            self.layers[name] = layer
+            self.table.append(name)
+
+    def forward(self, x):
+        for name in self.table:
+            x = self.layers[name](x)
+        return x.mean((2, 3))
+
+
+@pytest.mark.parametrize(("factor", "convolutions"), [(2, 4), (0.5, 1)])
+def test_layers_that_a_table_runs_by_name_hand_their_output_on(factor, convolutions):
+    base = Tabled()
+    scaled = cs.scale(base, strategy="d", factor=factor, resolution=32)
+    flops = (27 * 32 + convolutions * 9 * 32**2 + 320) * 16**2
+    assert scaled.achieved.flops == flops == checks.torch_flops(scaled.module, 32)
+    checks.check_state_dict_keys(base, scaled)
+    checks.check_runs_forward_and_backward(scaled.module, 32)
+    checks.check_added_blocks_matter(scaled, 32)

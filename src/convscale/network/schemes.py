@@ -36,6 +36,7 @@ def find_schemes(module: nn.Module, trace: Trace) -> Iterator[tuple[Stage, ...]]
         [[1, 1, 2, 2, 2]]
     """
     runs, lone = find_stages(module, trace), lone_stages(module, trace)
+    flat = tuple(_flat_stages(module, trace))
     schemes = (
         runs,
         together((*runs, *lone), trace),
@@ -43,7 +44,8 @@ def find_schemes(module: nn.Module, trace: Trace) -> Iterator[tuple[Stage, ...]]
         tuple(_dense_stages(module, "", trace)),
         tuple(replace(stage, mode="chained") for stage in runs),
         tuple(pyramid_stages(module, trace)),
-        tuple(_flat_stages(module, trace)),
+        flat,
+        tuple(replace(stage, mode="chained") for stage in flat),
         together((*runs, *_listed_stages(module, trace)), trace),
         _called_stages(module, trace),
         _called_stages(module, trace, made=True),
