@@ -6,7 +6,7 @@ from torch import nn
 
 from convscale.errors import UnscalableNetworkError
 from convscale.network.norms import groups_at
-from convscale.network.stages import Stage, join, keeps_shape
+from convscale.network.stages import Stage, join
 from convscale.quantities import format_count, format_miss, format_resolution
 from convscale.scaling.blueprint import DEFAULT_MULTIPLE, Blueprint
 from convscale.scaling.candidate import Candidate
@@ -99,7 +99,8 @@ def _one_of_several(blueprint: Blueprint, found: Candidate) -> list[str]:
             continue
         model = _windows(blueprint, stage, stage.repeatable)
         keeping = [name for name in stage.blocks if name != stage.repeatable]
-        if not keeps_shape(join(stage.container, stage.blocks[0]), blueprint.trace):
+        first = blueprint.trace.borders.get(join(stage.container, stage.blocks[0]))
+        if first is not None and first.input_shape != first.output_shape:
             keeping = keeping[1:]
         others = [_windows(blueprint, stage, name) for name in keeping]
         differ = {
