@@ -12,6 +12,8 @@ from convscale.scaling.deepest import Deepest
 from convscale.scaling.deriving import derived_calls
 from convscale.scaling.scaler import Scaler
 from convscale.strategy import parse_strategy
+from convscale.study.costed import Conditions
+from convscale.study.traced_source import TracedSource
 
 ASKS = [("d", 1.7), ("dwr", 2.0), ("dWr", 0.4), ("dr", 2.5)]
 
@@ -71,7 +73,32 @@ def test_stages_that_must_be_equally_deep_are_followed():
         del depths, resolution
         raise UnscalableNetworkError("They do not fit.")
 
-    deepest = Deepest((2, 2), (True, True), 64, show, lambda *_: None)
+    deepest = Deepest((2, 2), (True, True), (1, 1), 64, show, lambda *_: None)
     with pytest.raises(UnscalableNetworkError, match=r"They do not fit\."):
         deepest.traced((3, 3), 64)
     assert not deepest._holds
+
+
+def test_few_deeper_networks_tell_many_depths():
+    """Evenly deeper ones tell all that strategies ask for, by few factors between them."""
+    plans = Scaler(resolve(Dense(), resolution=64)).blueprint.planning()
+    own = (3, 4)
+    for times in range(1, 25):
+        depths = tuple(round(depth * (1 + times / 4)) for depth in own)
+        assert plans.variant(depths, 64).depths == depths
+    runs = plans._planning._deep
+    assert len(runs) <= 10
+    for depths in ((5, 30), (40, 6)):  # no stage is run deep for the sake of another
+        plans.variant(depths, 64)
+        assert sum(runs[-1]) <= 1.6 * sum(depths)
+
+
+def test_exponents_between_strategies_deepen_dense_blocks_where_depths_are_told(monkeypatch):
+    def between():
+        base = resolve(Dense(), resolution=64)
+        return TracedSource(base, frozenset(("flops",)), Conditions(), ()).between
+
+    assert between() >= {"d", "w", "r"}
+    monkeypatch.setattr(Deepest, "_is_told", lambda *_: False)
+    assert between() >= {"w", "r"}
+    assert "d" not in between()

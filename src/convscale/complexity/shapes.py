@@ -181,6 +181,7 @@ class SizedCalls:
     ) -> None:
         self.calls = tuple(calls)
         self._widths, self._channels = tuple(widths), channels
+        self._told_by: tuple[SizedCalls, ...] = ()
 
     @cached_property
     def base(self) -> list[int]:
@@ -195,6 +196,17 @@ class SizedCalls:
         """
         found = SizedCalls(calls, self._widths, self._channels)
         found.__dict__["_matrix"] = self._matrix
+        return found
+
+    def told_by(self, calls: Sequence[SizedCall], others: Sequence[SizedCalls]) -> SizedCalls:
+        """Return the calls of the same network at another resolution, where it was not run.
+
+        Args:
+            calls: The calls there.
+            others: The runs that tell them, beside this one.
+        """
+        found = self.reshaped(calls)
+        found._told_by = (self, *others)
         return found
 
     def at(
@@ -224,6 +236,8 @@ class SizedCalls:
     @cached_property
     def _hold(self) -> bool:
         """Whether the sizes tell what was recorded: widths of whole groups, and all that moved."""
+        if self._told_by:
+            return all(one._hold for one in self._told_by)
         found = np.rint(self._matrix @ self._channels.sizes).tolist()
         return found == self.base and all(call.at(self.base) == call.call for call in self.calls)
 

@@ -127,7 +127,7 @@ def again(known: Trace, resolution: Resolution, seen: Run) -> Trace | None:
         output_shapes=seen.output_shapes,
         shaped=shaped,
         compared=seen.compared,
-        kept=_kept(known, terms),
+        kept=kept_there(known, terms),
     )
 
 
@@ -236,8 +236,19 @@ def _keep_units(old: Shape, new: Shape, units: Label | None) -> bool:
     return any(a == b == len(units) for a, b in zip(old, new, strict=True))
 
 
-def _kept(known: Trace, terms: Sequence[Term]) -> tuple[Kept, ...]:
-    """Give the layers that stay, which are listed as they ran, the flops of another run."""
+def kept_there(known: Trace, terms: Sequence[Term]) -> tuple[Kept, ...]:
+    """Give the layers that stay, which are listed as they ran, the flops of another run.
+
+    Args:
+        known: The run in which they stay.
+        terms: The products of the other run.
+
+    Example:
+        >>> from convscale.network import trace_module
+        >>> known = trace_module(nn.Conv2d(3, 8, 3, device="meta"), 8)
+        >>> kept_there(known, known.terms)
+        ()
+    """
     kept, pairs = [], zip(known.terms, terms, strict=True)
     for layer in known.kept:
         own = next(new for old, new in pairs if (old.path, old.flops) == (layer.path, layer.flops))

@@ -100,6 +100,7 @@ class Blueprint:
             twin._planning = Deepest(
                 deepening.depths,
                 able,
+                self.least_depths,
                 self.resolution,
                 lambda depths, size: self._run(deepening.edits(depths), size),
                 lambda depths, size, traced: twin._read(depths, size, traced),
@@ -203,6 +204,14 @@ class Blueprint:
     def runs_each_depth(self) -> bool:
         """Whether every choice of depths takes a run of its own: among dense blocks."""
         return self._deepened.exact(())
+
+    @property
+    def tells_depths(self) -> bool:
+        """Whether plans derive what any depths cost: always but among some dense blocks."""
+        if not self.runs_each_depth:
+            return True
+        own = self.planning()._planning
+        return own is not None and own.holds
 
     @property
     def deepenable(self) -> tuple[bool, ...]:

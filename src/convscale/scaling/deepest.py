@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from math import ceil
 
 import numpy as np
 
@@ -23,6 +24,7 @@ Run = Callable[[Depths, Resolution], Traced]
 Read = Callable[[Depths, Resolution, Traced], Variant]  # of depths in a run, its own or a deeper
 
 _SPARE = 1.25  # how much deeper a run is than what it is made for
+_WASTE = 1.6  # how much deeper a run may be, in all blocks, that tells depths
 _FACTORS = (1.0, 1.7)  # of widths, at which what is derived is compared with what is run
 _MOST = 2  # blocks more than the base network's that are tried: more of them are alike
 
@@ -38,6 +40,7 @@ class Deepest:
     Args:
         base: The depths of the base network.
         able: The stages whose depth can change.
+        least: The least depths that the stages may have.
         resolution: The base's.
         run: Runs the network at some depths and a resolution.
         read: Reads depths from a run.
@@ -55,6 +58,7 @@ class Deepest:
 
     base: Depths
     able: tuple[bool, ...]
+    least: Depths
     resolution: Resolution
     run: Run
     read: Read
@@ -62,16 +66,21 @@ class Deepest:
     _proved: set[object] = field(default_factory=set)
     _holds: bool = True
 
+    @property
+    def holds(self) -> bool:
+        """Whether runs of deeper networks tell depths, as far as was compared."""
+        if not self._proved:
+            self._compare()
+        return self._holds
+
     def traced(self, depths: Depths, resolution: Resolution) -> Traced:
         """Return the run that tells some depths: of a deeper network, or its own.
 
         Raises:
             UnscalableNetworkError: If the network does not run.
         """
-        if not self._proved:
-            self._compare_alone()
         ways = set(self._ways(depths))
-        if self._holds and ways <= self._proved:
+        if self.holds and ways <= self._proved:
             found = self._deeper(depths, resolution)
             if found is not None:
                 return found
@@ -86,21 +95,33 @@ class Deepest:
             if depth != own:
                 yield stage, max(-1, min(depth - own, _MOST))
 
-    def _compare_alone(self) -> None:
-        """Change each stage alone: stages that must be equally deep do not run."""
+    def _compare(self) -> None:
+        """Change each stage alone, then all: stages that must be equally deep do not run."""
         self._proved.add(None)
-        for stage, able in enumerate(self.able):
-            for depth in (self.base[stage] - 1, self.base[stage] + 1):
-                if not able or depth < 1 or not self._holds:
-                    continue
-                depths = (*self.base[:stage], depth, *self.base[stage + 1 :])
-                try:
-                    own = self.run(depths, self.resolution)
-                except UnscalableNetworkError:
-                    self._holds = False
-                    return
+        for depths in self._compared():
+            try:
+                own = self.run(depths, self.resolution)
+            except UnscalableNetworkError:
+                self._holds = False
+            else:
                 self._holds = self._is_told(depths, self.resolution, own)
                 self._proved.update(self._ways(depths))
+            if not self._holds:
+                return
+
+    def _compared(self) -> Iterator[Depths]:
+        """Yield depths in which, taken together, stages differ in every way from the base's."""
+        for stage, able in enumerate(self.able):
+            for depth in (self.base[stage] - 1, self.base[stage] + 1):
+                if able and depth >= self.least[stage]:
+                    yield (*self.base[:stage], depth, *self.base[stage + 1 :])
+        if any(self.able):
+            yield self._more(_MOST)
+
+    def _more(self, blocks: int) -> Depths:
+        """Return the depths of the base network with some blocks more in each stage."""
+        pairs = zip(self.base, self.able, strict=True)
+        return tuple(own + blocks * able for own, able in pairs)
 
     def _is_told(self, depths: Depths, resolution: Resolution, own: Traced) -> bool:
         """Tell whether a deeper run tells what the run at some depths does."""
@@ -116,19 +137,35 @@ class Deepest:
 
     def _deeper(self, depths: Depths, resolution: Resolution) -> Traced | None:
         """Return the run of the least deep network that has all the blocks; None if none runs."""
-        enough = [deep for deep in self._deep if _covers(deep, depths)]
+        most = _WASTE * sum(map(max, depths, self._more(_MOST)))
+        enough = [deep for deep in self._deep if _covers(deep, depths) and sum(deep) <= most]
         if not enough:
-            most = [max(pair) for pair in zip(*self._deep[-1:], self.base, strict=True)]
-            new = tuple(
-                max(now, own + able if depth <= own + able else round(depth * _SPARE))
-                for now, own, depth, able in zip(most, self.base, depths, self.able, strict=True)
-            )
-            self._deep.append(new)
-            enough = [new]
+            even, own = self._even(depths), self._spared(depths)
+            enough = [even if sum(even) <= most else own]
+            self._deep += enough
         try:
             return self.run(min(enough, key=sum), resolution)
         except UnscalableNetworkError:
             return None
+
+    def _even(self, depths: Depths) -> Depths:
+        """Return depths that all stages have more blocks for, by one of few factors."""
+        first, factor = self._more(_MOST + 1), 1.0
+        while True:
+            deep = tuple(
+                max(least, ceil(own * factor)) if able else depth
+                for least, own, depth, able in zip(first, self.base, depths, self.able, strict=True)
+            )
+            if _covers(deep, depths):
+                return deep
+            factor *= _SPARE
+
+    def _spared(self, depths: Depths) -> Depths:
+        """Return depths with a few blocks to spare in the stages that are deep."""
+        return tuple(
+            least if depth <= least else ceil(depth * _SPARE)
+            for depth, least in zip(depths, self._more(_MOST + 1), strict=True)
+        )
 
 
 def _covers(deep: Depths, depths: Depths) -> bool:

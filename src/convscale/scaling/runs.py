@@ -22,6 +22,7 @@ from convscale.network.execution import ForwardError, Observer
 from convscale.network.feeding import Feed
 from convscale.network.given import resized
 from convscale.network.inputs import ExampleInputs
+from convscale.network.likewise import Copies
 from convscale.network.lookups import Lookups
 from convscale.network.pausing import collector_at_rest
 from convscale.network.repeats import without_repeats
@@ -37,6 +38,7 @@ from convscale.scaling.closed_form import ClosedForm
 from convscale.scaling.deepening import Deepening
 from convscale.scaling.depth import apply_depth
 from convscale.scaling.plan import DepthEdit, flat
+from convscale.scaling.telling import shows_alike, traced_likewise
 from convscale.scaling.trying import IdleBlockError, idle_among
 from convscale.scaling.variant import Traced
 
@@ -94,6 +96,7 @@ class Runs:
         self._records = records
         self._known: dict[object, Traced | UnscalableNetworkError] = {}
         self._checked: dict[tuple[DepthEdit, ...], UnscalableNetworkError | None] = {}
+        self._alike: bool | None = None  # whether runs show what is told of them; not tried yet
         lookups = Lookups()
         recorders = self._recorders()
         self.trace = trace_module(
@@ -139,11 +142,15 @@ class Runs:
     def forget(self, most: int) -> set[int]:
         """Forget all but the runs that were used last; return the identities of those kept.
 
-        What does not run is not forgotten.
+        As many are kept of those that were followed as of others, which are found from these
+        sooner. What does not run is not forgotten.
         """
-        ran = [key for key, found in self._known.items() if isinstance(found, Traced)]
-        for key in ran[: max(len(ran) - most, 0)]:
-            del self._known[key]
+        ran = {key: one for key, one in self._known.items() if isinstance(one, Traced)}
+        followed = [key for key, one in ran.items() if one.like is None]
+        others = [key for key, one in ran.items() if one.like is not None]
+        for keys in (followed, others):
+            for key in keys[: max(len(keys) - most, 0)]:
+                del self._known[key]
         kept = [found for found in self._known.values() if isinstance(found, Traced)]
         models = {(), *(traced.edits for traced in kept)}
         self._followed = {own: traced for own, traced in self._followed.items() if own in models}
@@ -187,7 +194,7 @@ class Runs:
     ) -> Traced:
         """Run the base network, or where it is built for one size, itself built for this one."""
         ask = _Ask(models, resolution, deepening)
-        if (found := self._read_off(ask)) is not None:
+        if (found := self._read_off(ask) or self._likewise(ask)) is not None:
             return found
         sizing = None if resolution == self.resolution else self.sizing
         if sizing is not None and sizing.bound:
@@ -253,6 +260,31 @@ class Runs:
         borders = [own.trace.borders.get(block) for block in _copies(ask.models).values()]
         alike = all(one is not None and one.input_shape == one.output_shape for one in borders)
         return own if alike and own.like is self._followed[()] else None
+
+    def _likewise(self, ask: _Ask) -> Traced | None:
+        """Return what copies of blocks show at a side, from their run here and the base's there.
+
+        None where they must run. Only where runs are recorded, which are many; the first of them
+        is run as well, and where it shows something else, all others are.
+        """
+        copies = _copies(ask.models)
+        if not self._records or not copies or ask.resolution == self.resolution:
+            return None
+        if self._alike is False or self._given is not None:
+            return None
+        try:
+            home = self.run(ask.models, self.resolution, ask.deepening)
+        except UnscalableNetworkError:  # a side at which they run may yet be found
+            return None
+        own = self.run((), ask.resolution, None)
+        if own.told is not None or own.like is not self._followed[()] or not home.edits:
+            return None
+        found = traced_likewise(home, self._followed[()], own, Copies(copies))
+        if found is not None and self._alike is None:
+            seen = self._again(ask)
+            self._alike = seen is not None and shows_alike(found, seen)
+            return seen
+        return found
 
     def _repeated(self, ask: _Ask) -> Traced | None:
         """Run copies of blocks, and read the base network off it where they run as these do.

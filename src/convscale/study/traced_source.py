@@ -120,8 +120,7 @@ class TracedSource:
     @property
     def between(self) -> frozenset[str]:
         """The axes of exponents between strategies: depth only where it takes no run each time."""
-        dense = self._scaler.blueprint.runs_each_depth
-        return self.axes - {"d"} if dense else self.axes
+        return self.axes if self._scaler.blueprint.tells_depths else self.axes - {"d"}
 
     @cached_property
     def _as_planned(self) -> bool:
