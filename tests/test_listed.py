@@ -323,3 +323,36 @@ def test_layers_that_a_table_runs_by_name_hand_their_output_on(factor, convoluti
     checks.check_state_dict_keys(base, scaled)
     checks.check_runs_forward_and_backward(scaled.module, 32)
     checks.check_added_blocks_matter(scaled, 32)
+
+
+class Numbered(nn.Module):
+    """Convolutions and norms that the code calls by number, as many as an attribute says."""
+
+    def __init__(self, depth=3):
+        super().__init__()
+        self.num_convs = depth
+        self.entry = nn.Conv2d(3, 32, 3, 2, 1)
+        for number in range(depth):
+            self.add_module(f"conv{number}", nn.Conv2d(32, 32, 3, 1, 1, bias=False))
+            self.add_module(f"norm{number}", nn.BatchNorm2d(32))
+        self.exit = nn.Linear(32, 10)
+
+    def forward(self, x):
+        x = self.entry(x)
+        for number in range(self.num_convs):
+            norm, conv = getattr(self, f"norm{number}"), getattr(self, f"conv{number}")
+            x = norm(conv(x)).relu()
+        return self.exit(x.mean((2, 3)))
+
+
+@pytest.mark.parametrize(("factor", "depth"), [(2, 6), (0.34, 1)])
+def test_layers_with_numbers_go_on_counting(factor, depth, tmp_path):
+    base = Numbered()
+    scaled = cs.scale(base, strategy="d", factor=factor, resolution=32)
+    assert scaled.module.num_convs == depth
+    assert set(scaled.module.state_dict()) == set(Numbered(depth).state_dict())
+    assert scaled.achieved.flops == checks.torch_flops(Numbered(depth), 32)
+    checks.check_runs_forward_and_backward(scaled.module, 32)
+    checks.check_added_blocks_matter(scaled, 32)
+    loaded = cs.load(scaled.save(tmp_path / "net"), base=base)
+    assert checks.torch_flops(loaded.module, 32) == scaled.achieved.flops

@@ -5,7 +5,6 @@ from __future__ import annotations
 # Networks without blocks that can be repeated: depth is refused with a sentence that says so.
 FLAT = frozenset(
     (
-        "one block again and again",
         "factorised kernels",
         "mixture of experts",
         "auto-encoder",
@@ -18,7 +17,6 @@ FLAT = frozenset(
         "dynamic convolution",
         "unfolded windows",
         "blurred",
-        "siamese",
         "gray",
         "conditional on shape",
         "a layer at three places",

@@ -32,8 +32,8 @@ def find_schemes(module: nn.Module, trace: Trace) -> Iterator[tuple[Stage, ...]]
     Example:
         >>> from convscale.network import resolve_base, trace_module
         >>> net = resolve_base("timm:vgg11").build("meta")
-        >>> [[s.depth for s in stages] for stages in find_schemes(net, trace_module(net, 64))]
-        [[1, 1, 2, 2, 2]]
+        >>> [s.depth for s in next(find_schemes(net, trace_module(net, 64)))]
+        [1, 1, 2, 2, 2]
     """
     runs, lone = find_stages(module, trace), lone_stages(module, trace)
     flat = tuple(_flat_stages(module, trace))
@@ -47,6 +47,7 @@ def find_schemes(module: nn.Module, trace: Trace) -> Iterator[tuple[Stage, ...]]
         flat,
         tuple(replace(stage, mode="chained") for stage in flat),
         together((*runs, *_listed_stages(module, trace)), trace),
+        tuple(_numbered_stages(module, trace)),
         _called_stages(module, trace),
         _called_stages(module, trace, made=True),
     )
@@ -57,17 +58,20 @@ def _dense_stages(module: nn.Module, path: str, trace: Trace) -> Iterator[Stage]
     """Find runs of siblings of one class that differ in what they take, not in what they add."""
     runs: list[list[str]] = []
     previous: nn.Module | None = None
+    calls: int | None = None
     for name, child in module.named_children():
         composite = any(True for _ in child.children()) and any(True for _ in child.parameters())
-        if not composite or trace.calls.get(join(path, name)) != 1:
+        before, calls = calls, trace.calls.get(join(path, name))
+        if not composite or calls is None:
             previous = None
             continue
-        if previous is not None and type(previous) is type(child) and _adds_alike(previous, child):
+        alike = previous is not None and type(previous) is type(child) and calls == before
+        if alike and previous is not None and _adds_alike(previous, child):
             runs[-1].append(name)
         else:
             runs.append([name])
         previous = child
-    stages = [run for run in runs if len(run) > 1]
+    stages = [run for run in runs if len(run) > 1 and not _holds_dense(module, path, run, trace)]
     for run in stages:
         kind = type(module.get_submodule(run[-1])).__name__
         yield Stage(path, tuple(run), kind, run[-1], mode="dense")
@@ -75,6 +79,17 @@ def _dense_stages(module: nn.Module, path: str, trace: Trace) -> Iterator[Stage]
     for name, child in module.named_children():
         if name not in taken:
             yield from _dense_stages(child, join(path, name), trace)
+
+
+def _holds_dense(module: nn.Module, path: str, run: list[str], trace: Trace) -> bool:
+    """Tell whether siblings are sequences that a module calls by name, of dense blocks each."""
+    if isinstance(module, nn.Sequential | nn.ModuleList | nn.ModuleDict):
+        return False
+    parts = [(join(path, name), module.get_submodule(name)) for name in run]
+    return all(
+        type(part) is nn.Sequential and any(True for _ in _dense_stages(part, own, trace))
+        for own, part in parts
+    )
 
 
 def _adds_alike(left: nn.Module, right: nn.Module) -> bool:
@@ -102,16 +117,16 @@ def _flat_stages(module: nn.Module, trace: Trace) -> Iterator[Stage]:
 
 def _units(container: nn.Module, path: str, trace: Trace) -> Iterator[tuple[str, ...]]:
     unit: list[str] = []
+    calls = 0
     for name, child in container.named_children():
         where = join(path, name)
-        once = trace.calls.get(where) == 1 and where in trace.borders
-        if isinstance(child, nn.modules.conv._ConvNd) and once:
+        runs = where in trace.borders
+        follows = unit and runs and trace.calls[where] == calls and keeps_shape(where, trace)
+        if isinstance(child, nn.modules.conv._ConvNd) and runs:
             if unit:
                 yield tuple(unit)
-            unit = [name]
-        elif (
-            unit and once and keeps_shape(where, trace) and not any(True for _ in child.children())
-        ):
+            unit, calls = [name], trace.calls[where]
+        elif follows and not any(True for _ in child.children()):
             unit.append(name)
         elif unit:
             yield tuple(unit)
@@ -136,7 +151,8 @@ def _cut(units: list[tuple[str, ...]], path: str, trace: Trace) -> Iterator[list
 
 def _follows(last: tuple[str, ...], unit: tuple[str, ...], path: str, trace: Trace) -> bool:
     before, after = trace.borders[join(path, last[-1])], trace.borders[join(path, unit[0])]
-    return before.output_id == after.input_id and _unit_keeps(unit, path, trace)
+    alike = trace.calls[before.path] == trace.calls[after.path]
+    return alike and before.output_id == after.input_id and _unit_keeps(unit, path, trace)
 
 
 def _unit_keeps(unit: tuple[str, ...], path: str, trace: Trace) -> bool:
@@ -160,10 +176,10 @@ def _listed_stages(module: nn.Module, trace: Trace) -> Iterator[Stage]:
         before: Border | None = None
         for name, child in container.named_children():
             where = join(path, name)
-            known = isinstance(child, nn.modules.conv._ConvNd) and trace.calls.get(where) == 1
+            known = isinstance(child, nn.modules.conv._ConvNd)
             border = trace.borders.get(where) if known else None
             if border is not None:
-                linked = before is not None and _hands_on(before, border)
+                linked = before is not None and _hands_on(before, border, trace)
                 if not linked or not keeps_shape(where, trace):
                     stages.append([])
                 stages[-1].append(name)
@@ -174,9 +190,60 @@ def _listed_stages(module: nn.Module, trace: Trace) -> Iterator[Stage]:
             yield Stage(path, tuple(names), kind, keeping[-1] if keeping else None)
 
 
-def _hands_on(before: Border, after: Border) -> bool:
+def _numbered_stages(module: nn.Module, trace: Trace) -> Iterator[Stage]:
+    """Find convolutions that a module has by number (`conv1`, `conv2`), with all that has the same.
+
+    A block is what stands behind one stem of names each: `conv2` and `norm2`.
+    """
+    for path, holder in module.named_modules():
+        if isinstance(holder, nn.ModuleList | nn.ModuleDict | nn.Sequential):
+            continue
+        numbers: dict[int, dict[str, str]] = defaultdict(dict)
+        for name, child in holder.named_children():
+            stem = name.rstrip("0123456789")
+            if stem and stem != name and not any(True for _ in child.children()):
+                numbers[int(name[len(stem) :])][stem] = name
+        stages: list[list[tuple[str, ...]]] = []
+        last: Border | None = None
+        for number in sorted(numbers):
+            unit = _led_by_convolution(holder, path, tuple(numbers[number].values()), trace)
+            if not unit:
+                last = None
+                continue
+            first = trace.borders[join(path, unit[0])]
+            linked = last is not None and _hands_on(last, first, trace)
+            same = linked and numbers[number].keys() == numbers[number - 1].keys()
+            if not same or not keeps_shape(first.path, trace):
+                stages.append([])
+            stages[-1].append(unit)
+            last = first
+        for members in stages:
+            if len(members) > 1:
+                keeping = [u[0] for u in members if keeps_shape(join(path, u[0]), trace)]
+                blocks = tuple(unit[0] for unit in members)
+                yield Stage(path, blocks, "Conv", keeping[-1], members=tuple(members))
+
+
+def _led_by_convolution(
+    holder: nn.Module, path: str, names: tuple[str, ...], trace: Trace
+) -> tuple[str, ...]:
+    """Return layers in the order in which they run, if a convolution is the first of them."""
+    borders = [trace.borders.get(join(path, name)) for name in names]
+    known = [border for border in borders if border is not None]
+    if len(known) < len(names) or not names:
+        return ()
+    order = {border.path: border.order for border in known}
+    unit = tuple(sorted(names, key=lambda name: order[join(path, name)]))
+    led = isinstance(holder.get_submodule(unit[0]), nn.modules.conv._ConvNd)
+    others = (holder.get_submodule(name) for name in unit[1:])
+    alone = not any(isinstance(other, nn.modules.conv._ConvNd) for other in others)
+    return unit if led and alone else ()
+
+
+def _hands_on(before: Border, after: Border, trace: Trace) -> bool:
     """Tell whether a layer may take what was made of another's output."""
-    return before.order < after.order and before.output_shape == after.input_shape
+    alike = trace.calls[before.path] == trace.calls[after.path]
+    return alike and before.order < after.order and before.output_shape == after.input_shape
 
 
 def _called_stages(module: nn.Module, trace: Trace, *, made: bool = False) -> tuple[Stage, ...]:
@@ -210,7 +277,9 @@ def _called_stages(module: nn.Module, trace: Trace, *, made: bool = False) -> tu
     stages: list[list[str]] = []
     for path in chosen:
         border = trace.borders[path]
-        if not stages or trace.borders[stages[-1][-1]].output_shape != border.output_shape:
+        last = trace.borders[stages[-1][-1]] if stages else border
+        alike = last.output_shape == border.output_shape
+        if not stages or not alike or trace.calls[last.path] != trace.calls[path]:
             stages.append([path])
         elif border.input_shape[2:] == border.output_shape[2:]:
             stages[-1].append(path)

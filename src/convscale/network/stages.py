@@ -201,6 +201,7 @@ def _runs(module: nn.Module, path: str, trace: Trace) -> list[list[str]]:
         linked = (
             previous is not None
             and type(previous[0]) is type(child)
+            and trace.calls[previous[1].path] == trace.calls[own]
             and previous[1].output_id == border.input_id
         )
         if linked:
@@ -212,7 +213,7 @@ def _runs(module: nn.Module, path: str, trace: Trace) -> list[list[str]]:
 
 
 def block_border(child: nn.Module, path: str, trace: Trace) -> Border | None:
-    """Return the border of a module that can be a block: composite, with weights, run once.
+    """Return the border of a module that can be a block: composite, with weights, and run.
 
     Example:
         >>> from convscale.network.trace import trace_module
@@ -221,7 +222,7 @@ def block_border(child: nn.Module, path: str, trace: Trace) -> Border | None:
         True
     """
     composite = any(True for _ in child.children()) and any(True for _ in child.parameters())
-    return trace.borders.get(path) if composite and trace.calls.get(path) == 1 else None
+    return trace.borders.get(path) if composite else None
 
 
 def _bare_border(child: nn.Module, path: str, trace: Trace) -> Border | None:
@@ -231,7 +232,7 @@ def _bare_border(child: nn.Module, path: str, trace: Trace) -> Border | None:
     bare = not given and not any(True for _ in child.children())
     if not bare or not any(own.ndim > 1 for own in child.parameters()):
         return None
-    return trace.borders.get(path) if trace.calls.get(path) == 1 else None
+    return trace.borders.get(path)
 
 
 def keeps_shape(path: str, trace: Trace) -> bool:
@@ -318,7 +319,8 @@ def _counterparts(container: str, modules: dict[str, nn.Module]) -> Iterator[str
         parent = modules[".".join(parts[:position])]
         for name, sibling in parent.named_children():
             path = ".".join([*parts[:position], name, *parts[position + 1 :]])
-            if name != part and type(sibling) is type(getattr(parent, part)) and path in modules:
+            alike = type(sibling) is type(getattr(parent, part)) and path in modules
+            if name != part and alike and type(modules[path]) is type(modules[container]):
                 yield path
 
 

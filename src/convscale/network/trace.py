@@ -80,7 +80,7 @@ class Term:
 class Border:
     """A module that took one tensor and gave one: identities, shapes and channel units.
 
-    Of a tuple that is given the first tensor counts.
+    Of several calls it is the last one. Of a tuple that is given the first tensor counts.
 
     Example:
         >>> Border("stem", 0, 1, 2, (1, 3, 8, 8), (1, 4, 8, 8), None, None).path
@@ -166,6 +166,7 @@ class _Recorder(Observer):
         self.scores = Scores((*module.parameters(), *module.buffers()))
         self.terms: list[Term] = []
         self.borders: dict[str, Border] = {}
+        self._left = 0  # how often a module gave a tensor
         self.calls: dict[str, int] = {}
         self.opaque: list[tuple[str, str]] = []
         self.normalized: dict[str, Label] = {}
@@ -308,9 +309,10 @@ class _Recorder(Observer):
         if len(given) != 1 or not isinstance(output, torch.Tensor) or output.ndim < 2:
             return
         x = given[0]
+        self._left += 1
         self.borders[path] = Border(
             path,
-            len(self.borders),
+            self._left,
             id(x),
             id(output),
             tuple(x.shape),

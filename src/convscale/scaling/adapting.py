@@ -16,6 +16,7 @@ from convscale.network.inputs import Inputs
 from convscale.scaling.resizing import follow
 
 _CONVOLUTIONS = frozenset(("conv1d", "conv2d", "conv3d"))
+_TRANSPOSED = frozenset(("conv_transpose1d", "conv_transpose2d", "conv_transpose3d"))
 # Position of the normalised tensors among the arguments, by function.
 _NORMS = {
     "batch_norm": (1, 2, 3, 4),
@@ -62,6 +63,10 @@ class _Adapter:
         given = list(args)
         if len(given) > 1 and isinstance(given[1], torch.Tensor) and name in _CONVOLUTIONS:
             given = self._convolved(given, path)
+        elif len(given) > 1 and isinstance(given[1], torch.Tensor) and name in _TRANSPOSED:
+            groups = given[6] if len(given) > 6 else 1
+            if groups == 1:
+                given[1] = self._fitting(given[1], 0, given[0].shape[1])
         elif len(given) > 1 and isinstance(given[1], torch.Tensor) and name == "linear":
             given[1] = self._fitting(given[1], 1, given[0].shape[-1])
         elif name in _NORMS and isinstance(given[0], torch.Tensor):

@@ -182,7 +182,7 @@ class Deepening:
         return replace(change, paired=tuple(pairs))
 
     def _outside(self, stage: Stage) -> str:
-        """Return what blocks are called that a block hands its output through, though in a list.
+        """Return what blocks are called that a block in a list hands its output through.
 
         The forward pass would run what is added to the list, too: what holds it holds them.
         """
@@ -192,7 +192,7 @@ class Deepening:
             return ""
         while "." in name:
             parent, _, leaf = name.rpartition(".")
-            if not isinstance(container.get_submodule(parent), nn.ModuleList):
+            if not isinstance(container.get_submodule(parent), nn.ModuleList | nn.Sequential):
                 break
             name = f"{parent}_{leaf}"
         return "" if name == last else name

@@ -39,7 +39,10 @@ def edit(
         return None
     if depth < stage.depth:
         gone = tuple(name for block in stage.blocks[depth:] for name in stage.modules(block))
-        return DepthEdit(stage.container, removed=gone, mode=stage.mode, counts=stage.counts)
+        less = depth - stage.depth
+        return DepthEdit(
+            stage.container, removed=gone, mode=stage.mode, counts=stage.counts, more=less
+        )
     last = stage.modules(stage.blocks[-1])
     more = depth - stage.depth
     template = stage.modules(stage.repeatable or stage.blocks[-1])
@@ -47,6 +50,9 @@ def edit(
         added = tuple(f"{outside}_{step}" for step in range(1, more + 1))
     elif len(template) == 1:
         added = next_names(last[-1], more, taken)
+    elif _number(last) is not None:
+        following = [next_names(name, more, taken) for name in last]
+        added = tuple(names[step] for step in range(more) for names in following)
     else:
         added = tuple(f"{name}_{step}" for step in range(1, more + 1) for name in template)
     return DepthEdit(
@@ -57,7 +63,15 @@ def edit(
         repetition=None if stage.repeatable else repetition,
         mode=stage.mode,
         counts=stage.counts,
+        more=more,
     )
+
+
+def _number(names: tuple[str, ...]) -> int | None:
+    """Return the number that all names of a block end with behind words; None where they do not."""
+    ends = [name[len(name.rstrip("0123456789")) :] for name in names]
+    words = all(name.rstrip("0123456789")[-1:].isidentifier() for name in names)
+    return int(ends[0]) if words and ends[0] and len(set(ends)) == 1 else None
 
 
 def next_names(last: str, count: int, taken: frozenset[str] = frozenset()) -> tuple[str, ...]:

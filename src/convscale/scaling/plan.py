@@ -37,7 +37,7 @@ class DepthEdit:
     `after`; `removed` the names of modules taken away. In mode `chained` nobody runs the added
     ones but `after`, and others step into the place of removed ones. `paired` are the edits of
     lists that have an entry for every block; `counts` the modules and their attributes that hold
-    the number of blocks.
+    the number of blocks, of which there are `more`, or less.
 
     Example:
         >>> DepthEdit("layer1", added=("3",), after="2", template=("2",)).removed
@@ -53,11 +53,7 @@ class DepthEdit:
     repetition: Repetition | None = None
     paired: tuple[DepthEdit, ...] = ()
     counts: tuple[tuple[str, str], ...] = ()
-
-    @property
-    def more(self) -> int:
-        """How many blocks there are more."""
-        return len(self.added) // max(len(self.template), 1) - len(self.removed)
+    more: int = 0
 
 
 def flat(edits: Iterable[DepthEdit]) -> Iterator[DepthEdit]:
@@ -200,4 +196,5 @@ def _depth_edit(document: dict[str, Any]) -> DepthEdit:
         ),
         paired=tuple(map(_depth_edit, document.get("paired", ()))),
         counts=tuple((str(path), str(name)) for path, name in document.get("counts", ())),
+        more=int(document.get("more", 0)),
     )

@@ -17,7 +17,7 @@ Run = Callable[[tuple[DepthEdit, ...], Deepening], object]
 
 
 class IdleBlockError(UnscalableNetworkError):
-    """Say that added blocks are not executed once, and which edits added them.
+    """Say that added blocks are not executed as the others, and which edits added them.
 
     Example:
         >>> IdleBlockError((DepthEdit("", added=("3",)),)).line[:43]
@@ -27,7 +27,8 @@ class IdleBlockError(UnscalableNetworkError):
     def __init__(self, edits: tuple[DepthEdit, ...]) -> None:
         self.edits = edits
         super().__init__(
-            f"A block added to {edits[0].container or 'the network'} is not executed once. "
+            f"A block added to {edits[0].container or 'the network'} is not executed as the "
+            "others. "
             "Let its forward pass iterate over the blocks."
         )
 
@@ -39,7 +40,10 @@ def idle_among(
     before: Mapping[str, int],
     after: Mapping[str, int],
 ) -> tuple[DepthEdit, ...]:
-    """Return the edits whose added blocks do not run once, or push others out of their container.
+    """Return the edits whose added blocks do not run as their models, or push others out.
+
+    Those of a block that is called several times are called as often. None may push another out of
+    its container.
 
     Args:
         edits: The edits that were made together.
@@ -49,7 +53,8 @@ def idle_among(
 
     Example:
         >>> net, calls = nn.Sequential(nn.Conv2d(3, 3, 1)), {"": 1, "0": 1}
-        >>> len(idle_among((DepthEdit("", added=("1",)),), net, before=calls, after=calls))
+        >>> more = DepthEdit("", added=("1",), after="0", template=("0",))
+        >>> len(idle_among((more,), net, before=calls, after=calls))
         1
     """
     gone = {join(one.container, name) for one in flat(edits) for name in one.removed}
@@ -57,9 +62,9 @@ def idle_among(
     def is_idle(edit: DepthEdit) -> bool:
         lists = {one.container: module.get_submodule(one.container) for one in flat((edit,))}
         new = (
-            join(one.container, name)
+            (join(one.container, name), join(one.container, one.template[i % len(one.template)]))
             for one in flat((edit,))
-            for name in one.added
+            for i, name in enumerate(one.added)
             if not isinstance(lists[one.container], nn.ParameterList)
         )
         added = [join(edit.container, name) for name in edit.added]
@@ -67,7 +72,8 @@ def idle_among(
         own = ((path, module.get_submodule(path).named_children()) for path in around)
         old = {join(path, name) for path, children in own for name, _ in children} - gone
         lost = (path for path in old if path in before and path not in after)
-        return any(after.get(path) != 1 for path in new) or any(lost)
+        rarely = (after.get(path) != before.get(model, 1) for path, model in new)
+        return any(rarely) or any(lost)
 
     return tuple(edit for edit in edits if is_idle(edit))
 
