@@ -18,13 +18,14 @@ from convscale.study.traced_source import TracedSource
 
 ASKS = [("w", 1.7), ("d", 2.5), ("d", 0.4), ("r", 0.6), ("dwr", 3.0), ("dWr", 0.3)]
 # Plain blocks; depthwise ones with squeeze-and-excitation; grouped ones; layer norms along the
-# last axis; branches of several resolutions, which few sides suit.
+# last axis; branches of several resolutions, which few sides suit; channels that are shuffled.
 NETWORKS = [
     "resnet18",
     "mobilenetv3_small_050",
     "regnety_002",
     "convnext_atto",
     "hrnet_w18_small",
+    "torchvision:shufflenet_v2_x0_5",
 ]
 
 

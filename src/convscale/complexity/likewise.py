@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from convscale.complexity.calls import OperatorCall
-from convscale.complexity.shapes import Dim, Sized, SizedCall, SizedCalls
+from convscale.complexity.shapes import Sized, SizedCall, SizedCalls
 from convscale.network.likewise import Copies
 
 Numbers = tuple[int, ...]
@@ -109,7 +109,7 @@ def _likewise(
         key = (id(tensor), found[0])
         if key not in made:
             dims = zip(found[0], tensor.dims, strict=True)
-            resized = tuple([Dim(number, dim.widths) for number, dim in dims])
+            resized = tuple([dim._replace(number=number) for number, dim in dims])
             made[key] = Sized(resized, found[1], tensor.item_bytes, tensor.floating)
         tensors.append(made[key])
     own = call.call if call.bound is not None else _as_there(call.call, here.call, there.call)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import prod
 
 import torch
 from torch import nn
 
 from convscale.complexity.recording import LateRecorder, Moved, Recorder
-from convscale.complexity.shapes import Dim, Sized, SizedCall, SizedCalls
+from convscale.complexity.shapes import Sized, SizedCall, SizedCalls
 
 
 class ReshapingRecorder(LateRecorder):
@@ -94,10 +93,10 @@ def _reshaped(
             return None
         dims = []
         for dim, size in zip(own.dims, tensor.shape, strict=True):
-            width = prod([base[place] for place in dim.widths])
+            width = dim.part(base)
             if size % width:
                 return None
-            dims.append(Dim(size // width, dim.widths))
+            dims.append(dim._replace(number=size // width))
         repeated = tuple([not stride for stride in tensor.stride()])
         found.append(Sized(tuple(dims), repeated, own.item_bytes, own.floating))
     return tuple(found)

@@ -34,17 +34,24 @@ _FOUND_BY_SHAPE = convention_named("default")
 class Dim(NamedTuple):
     """The size of a dimension: a number, or a product of widths by their places.
 
+    Of a width that is cut into parts, each has one `over` so many.
+
     Example:
-        >>> Dim(7).at([64, 32]), Dim(1, (0, 1)).at([64, 32])
-        (7, 2048)
+        >>> Dim(7).at([64, 32]), Dim(1, (0, 1)).at([64, 32]), Dim(1, (0,), over=2).at([64, 32])
+        (7, 2048, 32)
     """
 
     number: int
     widths: tuple[int, ...] = ()
+    over: int = 1
 
     def at(self, widths: Sequence[int]) -> int:
         """Return the size for given widths."""
-        return self.number * prod([widths[place] for place in self.widths])
+        return self.number * self.part(widths)
+
+    def part(self, widths: Sequence[int]) -> int:
+        """Return what the widths make of the size."""
+        return prod([widths[place] for place in self.widths]) // self.over
 
 
 class Sized(NamedTuple):
@@ -344,7 +351,19 @@ class _Recorder(Recorder):
         axes = [distinct(label) for label in merged if varying(label) == {dim}]
         if axes and prod([len(own) for own in axes]) == size:
             return Dim(1, tuple([self._row(own) for own in axes]))
-        return Dim(int(size))
+        return self._part(size, dim, labels) or Dim(int(size))
+
+    def _part(self, size: int, dim: int, labels: Labels) -> Dim | None:
+        """Return the size of what units have in each of several parts, where these stay.
+
+        Of the dimensions that units are cut into, the one with most of them grows (`shaping`).
+        """
+        for label in labels:
+            others = label.size // size
+            spread = varying(label)
+            if len(spread) == 2 and dim in spread and label.shape[dim] == size > others:
+                return Dim(1, (self._row(label.reshape(-1)),), others)
+        return None
 
     def _row(self, units: Label) -> int:
         """Return the place of units among the widths, where each stands once."""
