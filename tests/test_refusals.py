@@ -188,3 +188,33 @@ def test_a_factor_that_is_nearly_met_is_no_error_under_strict():
     base = nn.Sequential(*[conv(3 if i == 0 else 64, 64) for i in range(5)], head(64))
     scaled = cs.scale(base, strategy="w", factor=4, resolution=32, strict=True)
     assert 3.6 <= scaled.ratio["flops"] <= 4.4
+
+
+class Matched(nn.Module):
+    """Its wide layer stays, as what it puts out is multiplied by a table of the network's own."""
+
+    def __init__(self):
+        super().__init__()
+        self.entry, self.wide = nn.Conv2d(3, 32, 9), nn.Conv2d(32, 64, 9, 2)
+        self.table = nn.Parameter(torch.randn(10, 16, 8))
+
+    def forward(self, x):
+        x = self.wide(self.entry(x))
+        x = x.view(x.shape[0], 8, 8, -1).permute(0, 1, 3, 2).reshape(x.shape[0], -1, 8)
+        return torch.einsum("bid,ced->bice", x, self.table).sum(1).norm(dim=-1)
+
+
+def test_layers_that_stay_are_named_where_flops_miss_a_factor():
+    [note] = [
+        one
+        for one in cs.scale(Matched(), strategy="w", factor=2, resolution=28).notes
+        if one.startswith("Flops grow")
+    ]
+    assert "not its square (widths that stay, depthwise, stem, classifier)" in note
+
+
+def test_a_factor_that_a_network_of_another_size_meets_is_not_out_of_reach():
+    halved = cs.scale(Matched(), strategy="r", factor=0.5, resolution=28)
+    assert halved.ratio["flops"] < 0.25
+    [note] = [one for one in halved.notes if one.startswith("Flops grow")]
+    assert "which is missed by far" in note

@@ -217,11 +217,11 @@ def _numbered_stages(module: nn.Module, trace: Trace) -> Iterator[Stage]:
                 stages.append([])
             stages[-1].append(unit)
             last = first
-        for members in stages:
-            if len(members) > 1:
-                keeping = [u[0] for u in members if keeps_shape(join(path, u[0]), trace)]
-                blocks = tuple(unit[0] for unit in members)
-                yield Stage(path, blocks, "Conv", keeping[-1], members=tuple(members))
+        for members in stages if sum(map(len, stages)) > 1 else ():
+            keeping = [unit[0] for unit in members if keeps_shape(join(path, unit[0]), trace)]
+            repeatable = keeping[-1] if keeping else None
+            blocks = tuple(unit[0] for unit in members)
+            yield Stage(path, blocks, "Conv", repeatable, members=tuple(members))
 
 
 def _led_by_convolution(

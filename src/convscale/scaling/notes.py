@@ -313,6 +313,7 @@ def _miss(
     if isinstance(strategy, Step):
         asked = f"{strategy.name}, whose factors multiply them by {value:.3g}"
     elif max(ratio / value, value / max(ratio, 1e-300)) > _FAR:
-        how = "out of reach" if _is_below_all(blueprint, strategy, value) else "missed by far"
+        below = ratio > value and _is_below_all(blueprint, strategy, value)
+        how = "out of reach" if below else "missed by far"
         asked += f", which is {how} ({times(ratio / value)} times what was asked for)"
     return [f"Flops grow {ratio:.3g} times for {asked}: {cause}."]
