@@ -3,11 +3,13 @@
 A family's candidates are counted and their latency predicted in closed form; those of a traced
 network are derived from its traced runs, the first of each kind built beside that. Building and
 tracing the base is included, loading of libraries is not. With --training-memory, the memory of a
-step of training is told of a family's candidates, and their latency is not. Processor time of one
+step of training is told of a family's candidates, and their latency is not; of a traced network's,
+with that and with --memory (of inference), both, and with --only no latency. Processor time of one
 thread is compared with what is asked: 10,000 candidates of a family in 10 s, 200 of a traced
 network in 60 s.
 
     python -m benchmarks.select_speed RegNetY-4.0GF EfficientNet-B0 resnet50 densenet121
+    python -m benchmarks.select_speed resnet50 hrnet_w18 --memory --training-memory
     python -m benchmarks.select_speed RegNetY-400MF --training-memory --precision mixed
 """
 
@@ -89,18 +91,34 @@ def family_speed(
     return Speed(network, sum(isinstance(one, Found) for one in found), spent, FAMILY)
 
 
-def traced_speed(network: str, count: int = 200) -> Speed:
+def traced_speed(
+    network: str, count: int = 200, *, limits: Sequence[Constraint] = (), **options: Any
+) -> Speed:
     """Search the scaled versions of a traced network.
 
     Args:
         network: Its name.
         count: The most candidates.
+        limits: What is asked of them; a latency if not given.
+        options: As `select` takes them.
     """
     start = time.process_time()
-    limits = [Constraint("latency_ms", LIMIT_MS)]
-    found = select(network, limits=limits, profile=PROFILE, batch_size=BATCH, candidates=count)
+    limits = list(limits) or [Constraint("latency_ms", LIMIT_MS)]
+    if any(limit.on == "latency_ms" for limit in limits):
+        options["profile"] = PROFILE
+    found = select(network, limits=limits, batch_size=BATCH, candidates=count, **options)
     spent = time.process_time() - start
     return Speed(network, len(found.found.pool), spent, TRACED)
+
+
+def _limits(given: argparse.Namespace) -> list[Constraint]:
+    """Return what is asked of the scaled versions of a traced network."""
+    found = [] if given.only else [Constraint("latency_ms", LIMIT_MS)]
+    if given.memory:
+        found.append(Constraint("memory_bytes", LIMIT_BYTES / 4))
+    if given.training_memory:
+        found.append(Constraint("training_memory_bytes", LIMIT_BYTES))
+    return found
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -109,25 +127,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("networks", nargs="+")
     parser.add_argument("--candidates", type=int, default=None)
     parser.add_argument("--training-memory", action="store_true")
+    parser.add_argument("--memory", action="store_true")
+    parser.add_argument("--only", action="store_true")
     parser.add_argument("--optimizer", default="sgd")
     parser.add_argument("--precision", default=None)
     given = parser.parse_args(arguments)
     import timm  # noqa: F401 - loaded before the clock starts
 
     strategies_of(None)
+    asked = {"optimizer": given.optimizer, "precision": given.precision}
     for network in given.networks:
         more: dict[str, Any] = {} if given.candidates is None else {"count": given.candidates}
         if network in names():
             named(network)
             if given.training_memory:
-                asked = {"optimizer": given.optimizer, "precision": given.precision}
                 more |= {
                     "limit": Constraint("training_memory_bytes", LIMIT_BYTES),
                     "how": Conditions(batch_size=BATCH, **asked),
                 }
             print(family_speed(network, **more), flush=True)
         else:
-            print(traced_speed(network, **more), flush=True)
+            print(traced_speed(network, limits=_limits(given), **asked, **more), flush=True)
     return 0
 
 

@@ -101,6 +101,12 @@ class DryRun:
         """Whether tensors are given, whose batch stays as it is."""
         return self._feed.has_own_batch(self._module)
 
+    @property
+    def weights(self) -> list[str]:
+        """The paths of parameters and then of buffers, in the order in which they are noted."""
+        module = self._module
+        return [path for path, _ in (*module.named_parameters(), *module.named_buffers())]
+
     @cached_property
     def inputs(self) -> tuple[str, ...]:
         """The shapes and dtypes of inputs that are given."""

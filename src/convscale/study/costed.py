@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import gcd, prod
 
 from convscale.complexity.calls import CONVOLUTIONS, ITEM_BYTES, LINEAR
-from convscale.complexity.memory import MemoryBudget
 from convscale.complexity.views import Operators
 from convscale.errors import InputError
 from convscale.network.sources import Network
@@ -68,6 +67,11 @@ class Costs:
     values: Mapping[str, float]
     bounds: Mapping[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+
+    def with_values(self, values: Mapping[str, float]) -> Costs:
+        """Return the same with other quantities beside."""
+        more = {name: float(value) for name, value in values.items()}
+        return replace(self, values={**self.values, **more})
 
 
 def costs_of(
@@ -261,11 +265,12 @@ def trained(plan: Schedule, step_ms: Times) -> dict[str, Times]:
 
 
 def _memory(network: Network, name: str, how: Conditions) -> float:
-    from convscale.scaling.memory import memory_of
+    from convscale.complexity.dryrun import DryRun
 
-    optimizer = how.optimizer if name == "training_memory_bytes" else None
-    budget = MemoryBudget(1, how.batch_size, optimizer, how.precision)
-    return float(memory_of(network, budget).peak_bytes)
+    run = DryRun(network, batch_size=how.batch_size, precision=how.precision)
+    if name == "training_memory_bytes":
+        return float(run.training(how.optimizer).peak_bytes)
+    return float(run.inference().peak_bytes)
 
 
 def notes_on_times(how: Conditions) -> tuple[str, ...]:

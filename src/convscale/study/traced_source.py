@@ -21,6 +21,7 @@ from convscale.selection.rays import margin
 from convscale.strategy import Strategy, parse_strategy
 from convscale.study.costed import (
     RECORDED,
+    REMEMBERED,
     Conditions,
     Costs,
     costs_of_network,
@@ -28,6 +29,7 @@ from convscale.study.costed import (
     side_of,
 )
 from convscale.study.derived import Derived
+from convscale.study.remembered import Remembered
 from convscale.study.scaled_source import ANY, Answer, Ask, Ends, Failed, Found, Missed
 
 if TYPE_CHECKING:
@@ -47,7 +49,8 @@ class TracedSource:
     What is counted is known from the plan of a candidate, without building it. What is predicted
     is known from its operators: these are derived from the run that it was planned by, where
     candidates that were built ran what was derived for them (`Derived`), else of the built network.
-    Where the network's code holds sizes of its own, all are built, and for memory too.
+    Its memory is known from what its parts did in networks that were run dry (`Remembered`), else
+    from its own dry run. Where the network's code holds sizes of its own, all are built.
 
     Args:
         base: The network.
@@ -85,10 +88,16 @@ class TracedSource:
 
         self.base, self.how, self.limits = base, how, tuple(limits)
         self._costly = wanted - _PLANNED
-        derivable = not base.rules and self._costly <= RECORDED
+        derivable = not base.rules and self._costly <= RECORDED | REMEMBERED
         records = derivable and bool(self._costly)
         self._scaler: Scaler = Scaler(base, width_multiple=width_multiple, records=records)
         self._derived = Derived(self._scaler)
+        self._remembered = {
+            name: Remembered(
+                self._scaler, how, how.optimizer if name == "training_memory_bytes" else None
+            )
+            for name in sorted(self._costly & REMEMBERED if derivable else ())
+        }
         self._rule = rounding if width_multiple == 8 else "nearest"
         self.rounding = rounding if width_multiple == 8 else f"nearest{width_multiple}"
         self._flops: Ends = ANY
@@ -155,8 +164,12 @@ class TracedSource:
             self._base_key(),
             self.resolution,
             planned,
-            lambda: costs_of_network(self.base, self._costly, self.how),
+            self._base_costs,
         )
+
+    def _base_costs(self) -> Costs:
+        found = costs_of_network(self.base, self._costly - self._remembered.keys(), self.how)
+        return found.with_values({name: own.base() for name, own in self._remembered.items()})
 
     def _base_key(self) -> Hashable:
         variant = self._scaler.blueprint.base()
@@ -233,28 +246,54 @@ class TracedSource:
 
     def _planned_costs(self, strategy: Strategy, factor: float | None, found: Candidate) -> Costs:
         """Find out what a candidate costs, without building it where its operators are known."""
-        if self._casts:  # which neither the run that checks a plan shows, nor the trace
+        if self._costly & RECORDED and self._casts:
+            # which neither the run that checks a plan shows, nor the trace
             return self._built_costs(self._built(strategy, factor))
         own = self._derived.of(strategy, found)
         if own is not None and self._derived.is_proved(found):
-            return costs_of_operators(own, self._costly, self.how)
+            told = self._told(found, own)
+            if told is not None:
+                return costs_of_operators(own, self._costly, self.how).with_values(told)
         late = LateRecorder(item_bytes=ITEM_BYTES[ELEMENTS])
         made = self._built(strategy, factor, late)
         known = self._recorded(made, late)
         if own is not None and known is not None:
             self._derived.compare(found, own, known)
-        return self._built_costs(made, known)
+        costs = self._built_costs(made, known, self._costly - self._remembered.keys())
+        calls = known.calls if known is not None and known == own else None
+        ran = {
+            name: memory.run(found.variant, calls, made.as_network())
+            for name, memory in self._remembered.items()
+        }
+        return costs.with_values(ran)
+
+    def _told(self, found: Candidate, own: Operators) -> dict[str, int] | None:
+        """Return the memory of a candidate by what its parts do; None where that is not known."""
+        told: dict[str, int] = {}
+        for name, memory in self._remembered.items():
+            peak = memory.of(found.variant, own.calls)
+            if peak is None:
+                return None
+            told[name] = peak
+        return told
 
     def _recorded(self, made: ScaledNetwork, late: LateRecorder) -> Operators | None:
         """Return the operators of a built network, None where none are asked for."""
         if late.calls and not self.base.rules:
             return operators_of(made, late.calls)
-        if self._costly & RECORDED:  # it was run again, or is counted by rules of the user's
+        if self._costly & RECORDED or self._remembered:
+            # it was run again, or is counted by rules of the user's
             return record_network(made.as_network(), dtype=ELEMENTS, autocast=True)
         return None
 
-    def _built_costs(self, made: ScaledNetwork, known: Operators | None = None) -> Costs:
-        return costs_of_network(made.as_network(), self._costly, self.how, recorded=known)
+    def _built_costs(
+        self,
+        made: ScaledNetwork,
+        known: Operators | None = None,
+        wanted: frozenset[str] | None = None,
+    ) -> Costs:
+        asked = self._costly if wanted is None else wanted
+        return costs_of_network(made.as_network(), asked, self.how, recorded=known)
 
     @cached_property
     def _casts(self) -> bool:
