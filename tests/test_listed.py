@@ -356,3 +356,68 @@ def test_layers_with_numbers_go_on_counting(factor, depth, tmp_path):
     checks.check_added_blocks_matter(scaled, 32)
     loaded = cs.load(scaled.save(tmp_path / "net"), base=base)
     assert checks.torch_flops(loaded.module, 32) == scaled.achieved.flops
+
+
+class Staged(nn.Module):
+    """Stages of blocks in lists, as many in each as a list of depths says."""
+
+    def __init__(self, depths=(2, 3)):
+        super().__init__()
+        self.depths = list(depths)
+        self.stages = nn.ModuleList()
+        for index, depth in enumerate(depths):
+            ins, outs = (3, 32) if index == 0 else (32, 48)
+            blocks = [Step(ins, outs, 2), *[Step(outs, outs) for _ in range(depth - 1)]]
+            self.stages.append(nn.ModuleList(blocks))
+        self.exit = nn.Linear(48, 10)
+
+    def forward(self, x):
+        for index, stage in enumerate(self.stages):
+            for number in range(self.depths[index]):
+                x = stage[number](x) * 0.5
+        return self.exit(x.mean((2, 3)))
+
+
+@pytest.mark.parametrize(("factor", "depths"), [(2, [4, 6]), (0.5, [1, 2])])
+def test_a_list_of_depths_follows_the_stages(factor, depths):
+    base = Staged()
+    scaled = cs.scale(base, strategy="d", factor=factor, resolution=32)
+    assert scaled.module.depths == depths == [len(stage) for stage in scaled.module.stages]
+    assert scaled.achieved.flops == checks.torch_flops(Staged(depths), 32)
+    assert base.depths == [2, 3]
+    checks.check_state_dict_keys(base, scaled)
+    checks.check_runs_forward_and_backward(scaled.module, 32)
+    checks.check_added_blocks_matter(scaled, 32)
+
+
+class Branched(nn.Module):
+    """A block of two branches without an activation, which stands behind both."""
+
+    def __init__(self, ins, outs, stride):
+        super().__init__()
+        self.branches = nn.ModuleList(
+            [
+                nn.Sequential(nn.Conv2d(ins, outs, k, stride, k // 2), nn.BatchNorm2d(outs))
+                for k in (1, 3)
+            ]
+        )
+
+    def forward(self, x):
+        return sum(branch(x) for branch in self.branches).relu()
+
+
+def test_blocks_are_added_and_not_linear_layers_inside_of_them():
+    class Numbers(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.blocks = nn.ModuleList([Branched(3, 32, 2), Branched(32, 32, 1)])
+            self.exit = nn.Linear(32, 10)
+
+        def forward(self, x):
+            return self.exit((self.blocks[1](self.blocks[0](x) * 2) * 2).mean((2, 3)))
+
+    scaled = cs.scale(Numbers(), strategy="d", factor=2, resolution=32)
+    blocks = [part for part in scaled.module.modules() if isinstance(part, Branched)]
+    assert len(blocks) > 2
+    assert all(len(branch) == 2 for block in blocks for branch in block.branches)
+    checks.check_added_blocks_matter(scaled, 32)

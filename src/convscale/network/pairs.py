@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from convscale.network.stages import Stage, join
+from convscale.network.numbers import Place
+from convscale.network.stages import Stage, join, upwards, within
 
 _LISTS = (nn.ParameterList, nn.ModuleList, nn.ModuleDict)
 
@@ -39,26 +40,45 @@ def lists_beside(module: nn.Module, stage: Stage) -> tuple[str, ...]:
     )
 
 
-def counts_beside(module: nn.Module, stage: Stage) -> tuple[tuple[str, str], ...]:
-    """Return the attributes around a stage that may count its blocks: their modules, their names.
+def counts_beside(
+    module: nn.Module, stage: Stage, stages: tuple[Stage, ...] = ()
+) -> tuple[Place, ...]:
+    """Return the attributes around a stage that may count its blocks.
 
-    They are of the module that holds the blocks and, where that is a list, of the one around it.
+    They are of the module that holds the blocks and, where that is a list, of the one around it; or
+    lists of any module around, with the depth of each stage inside.
+
+    Args:
+        module: The network.
+        stage: The stage.
+        stages: All stages of the network.
 
     Example:
         >>> net = nn.Module()
         >>> net.blocks, net.size, net.width = nn.ModuleList([nn.Tanh(), nn.Tanh()]), 2, 8
         >>> counts_beside(net, Stage("blocks", ("0", "1"), "Tanh", "1"))
-        (('', 'size'),)
+        (Place(module='', attribute='size', index=None),)
     """
     holder = module.get_submodule(stage.container)
     listed = isinstance(holder, _LISTS)
     sizes = {stage.depth, len(list(holder.children()))} if listed else {stage.depth}
     owner = stage.container.rpartition(".")[0] if listed else stage.container
-    return tuple(
-        (owner, name)
+    single = (
+        Place(owner, name, None)
         for name, value in vars(module.get_submodule(owner)).items()
         if type(value) is int and value in sizes
     )
+    return (*single, *_in_lists(module, stage, stages))
+
+
+def _in_lists(module: nn.Module, stage: Stage, stages: tuple[Stage, ...]) -> Iterator[Place]:
+    """Yield the entries that may count a stage's blocks in lists with one for each stage."""
+    for path in (*upwards(stage.container), ""):
+        inside = [other for other in stages if not path or within(other.container, path)]
+        depths = [other.depth for other in inside]
+        for name, value in vars(module.get_submodule(path)).items():
+            if type(value) in (list, tuple) and len(depths) > 1 and list(value) == depths:
+                yield Place(path, name, inside.index(stage))
 
 
 def entries(found: nn.Module) -> dict[str, Any]:

@@ -25,6 +25,15 @@ from convscale.network.stages import (
 )
 from convscale.network.trace import Border, Trace
 
+_LINEAR = (
+    nn.modules.conv._ConvNd,
+    nn.modules.batchnorm._NormBase,
+    nn.modules.dropout._DropoutNd,
+    nn.GroupNorm,
+    nn.LayerNorm,
+    nn.Identity,
+)
+
 
 def find_schemes(module: nn.Module, trace: Trace) -> Iterator[tuple[Stage, ...]]:
     """Yield sets of stages; a network is deepened by the first one that runs with a block more.
@@ -36,7 +45,8 @@ def find_schemes(module: nn.Module, trace: Trace) -> Iterator[tuple[Stage, ...]]
         [1, 1, 2, 2, 2]
     """
     runs, lone = find_stages(module, trace), lone_stages(module, trace)
-    flat = tuple(_flat_stages(module, trace))
+    every = tuple(_flat_stages(module, trace))
+    flat = tuple(stage for stage in every if _bends(module, stage))
     schemes = (
         runs,
         together((*runs, *lone), trace),
@@ -50,6 +60,7 @@ def find_schemes(module: nn.Module, trace: Trace) -> Iterator[tuple[Stage, ...]]
         tuple(_numbered_stages(module, trace)),
         _called_stages(module, trace),
         _called_stages(module, trace, made=True),
+        every,
     )
     yield from dict.fromkeys(stages for stages in schemes if stages)
 
@@ -115,6 +126,13 @@ def _flat_stages(module: nn.Module, trace: Trace) -> Iterator[Stage]:
                 yield Stage(path, blocks, "Conv", repeatable, members=members)
 
 
+def _bends(module: nn.Module, stage: Stage) -> bool:
+    """Tell whether a row of layers holds more than what is linear: convolutions and norms."""
+    names = stage.modules(stage.repeatable or stage.blocks[-1])
+    layers = (module.get_submodule(join(stage.container, name)) for name in names)
+    return any(not isinstance(layer, _LINEAR) for layer in layers)
+
+
 def _units(container: nn.Module, path: str, trace: Trace) -> Iterator[tuple[str, ...]]:
     unit: list[str] = []
     calls = 0
@@ -160,7 +178,7 @@ def _unit_keeps(unit: tuple[str, ...], path: str, trace: Trace) -> bool:
 
 
 def _listed_stages(module: nn.Module, trace: Trace) -> Iterator[Stage]:
-    """Find convolutions that stand in a list, each of which takes what was made of the one before.
+    """Find blocks and convolutions in a list, each of which takes what was made of the one before.
 
     What the forward pass does between them is not in the list. Where some take one tensor, the
     list holds branches side by side.
@@ -173,17 +191,20 @@ def _listed_stages(module: nn.Module, trace: Trace) -> Iterator[Stage]:
         if len(set(taken)) < len(taken):
             continue
         stages: list[list[str]] = []
-        before: Border | None = None
+        before: tuple[nn.Module, Border] | None = None
         for name, child in container.named_children():
             where = join(path, name)
-            known = isinstance(child, nn.modules.conv._ConvNd)
-            border = trace.borders.get(where) if known else None
-            if border is not None:
-                linked = before is not None and _hands_on(before, border, trace)
-                if not linked or not keeps_shape(where, trace):
-                    stages.append([])
-                stages[-1].append(name)
-            before = border
+            bare = isinstance(child, nn.modules.conv._ConvNd)
+            border = trace.borders.get(where) if bare else block_border(child, where, trace)
+            if border is None:
+                before = None
+                continue
+            alike = before is not None and type(before[0]) is type(child)
+            linked = alike and before is not None and _hands_on(before[1], border, trace)
+            if not linked or not keeps_shape(where, trace):
+                stages.append([])
+            stages[-1].append(name)
+            before = (child, border)
         for names in stages:
             keeping = [name for name in names if keeps_shape(join(path, name), trace)]
             kind = type(container.get_submodule(names[-1])).__name__

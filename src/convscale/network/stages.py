@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from convscale.network.numbers import Place
 from convscale.network.trace import Border, Trace
 
 Shapes = tuple[tuple[str, tuple[int, ...]], ...]
@@ -25,8 +26,8 @@ class Stage:
     how a block is added: `listed` beside the others, which the container runs in turn; `dense`
     likewise, what follows taking its input widths from the tensor that arrives; `chained`
     behind the last block, for containers that call blocks by name. `beside` holds the lists that
-    get an entry with every block, `entries` the paths of these, and `counts` the modules and their
-    attributes that count them.
+    get an entry with every block, `entries` the paths of these, and `counts` the attributes that
+    count the blocks.
 
     Example:
         >>> Stage("layer1", ("0", "1", "2"), "Bottleneck", "2").depth
@@ -41,7 +42,7 @@ class Stage:
     members: tuple[tuple[str, ...], ...] = ()
     beside: tuple[str, ...] = ()
     entries: tuple[str, ...] = ()
-    counts: tuple[tuple[str, str], ...] = ()
+    counts: tuple[Place, ...] = ()
 
     @property
     def depth(self) -> int:

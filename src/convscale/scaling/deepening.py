@@ -87,13 +87,16 @@ class Deepening:
             yield Deepening(self._module, self._trace, tuple(new))
         waiting = {stage.blocks for stage, none in zip(self.stages, idle, strict=True) if none}
         counts = {
-            stage: counts_beside(self._module, stage)
+            stage: counts_beside(self._module, stage, tuple(listed))
             for stage in listed
             if stage.blocks in waiting and stage.mode != "chained"
         }
-        for attribute in dict.fromkeys(name for own in counts.values() for _, name in own):
+        for name in dict.fromkeys(place.attribute for own in counts.values() for place in own):
             counted = (
-                replace(stage, counts=tuple(c for c in counts.get(stage, ()) if c[1] == attribute))
+                replace(
+                    stage,
+                    counts=tuple(p for p in counts.get(stage, ()) if p.attribute == name),
+                )
                 for stage in listed
             )
             yield Deepening(self._module, self._trace, tuple(counted))

@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from convscale.network.copies import part_copy
+from convscale.network.numbers import set_place
 from convscale.network.pairs import entries, entry_copy, set_entries
 from convscale.network.stages import Stage, join
 from convscale.scaling.plan import DepthEdit, Repetition, flat
@@ -102,9 +103,10 @@ def apply_depth(module: nn.Module, edits: Iterable[DepthEdit]) -> None:
     pending = list(flat(edits))
     templates = [_templates(module, change) for change in pending]
     for change, blocks in zip(pending, templates, strict=True):
-        for path, name in change.counts:
-            owner = module.get_submodule(path)
-            setattr(owner, name, getattr(owner, name) + change.more)
+        for count in change.counts:
+            held = getattr(module.get_submodule(count.module), count.attribute)
+            now = held[count.index] if isinstance(count.index, int) else held
+            set_place(module, count, now + change.more)
         container = module.get_submodule(change.container)
         if isinstance(container, nn.ParameterList):
             _edit_parameters(container, change)

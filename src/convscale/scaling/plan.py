@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from convscale.errors import InputError
-from convscale.network.numbers import Index
+from convscale.network.numbers import Index, Place
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class DepthEdit:
     `added` holds the names of new modules, copies of those of `template` in turn, placed after
     `after`; `removed` the names of modules taken away. In mode `chained` nobody runs the added
     ones but `after`, and others step into the place of removed ones. `paired` are the edits of
-    lists that have an entry for every block; `counts` the modules and their attributes that hold
+    lists that have an entry for every block; `counts` the attributes that hold
     the number of blocks, of which there are `more`, or less.
 
     Example:
@@ -52,7 +52,7 @@ class DepthEdit:
     mode: str = "listed"
     repetition: Repetition | None = None
     paired: tuple[DepthEdit, ...] = ()
-    counts: tuple[tuple[str, str], ...] = ()
+    counts: tuple[Place, ...] = ()
     more: int = 0
 
 
@@ -157,6 +157,10 @@ def _attribute(document: dict[str, Any]) -> Attribute:
     )
 
 
+def _place(document: dict[str, Any]) -> Place:
+    return Place(str(document["module"]), str(document["attribute"]), _index(document["index"]))
+
+
 def _index(value: Any) -> Index:
     if isinstance(value, list | tuple):
         return tuple(key if isinstance(key, str) else int(key) for key in value)
@@ -195,6 +199,6 @@ def _depth_edit(document: dict[str, Any]) -> DepthEdit:
             borrowed=tuple(map(str, made["borrowed"])),
         ),
         paired=tuple(map(_depth_edit, document.get("paired", ()))),
-        counts=tuple((str(path), str(name)) for path, name in document.get("counts", ())),
+        counts=tuple(map(_place, document.get("counts", ()))),
         more=int(document.get("more", 0)),
     )
