@@ -9,6 +9,7 @@ import timm
 import torch
 import torchvision
 from torch import nn
+from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 import convscale as cs
@@ -16,10 +17,12 @@ from convscale.errors import UnscalableNetworkError
 from convscale.network.resampling import Grid, grid_of, resample
 from convscale.network.sizing import Sizing
 from convscale.network.sources import from_timm
+from tests.checks import torch_flops
 
 FACTORY = '''
 import torch
 from torch import nn
+from torch.nn import functional
 
 class Tabled(nn.Module):
     def __init__(self, side):
@@ -374,3 +377,32 @@ def test_a_refusal_names_what_does_not_follow_the_resolution(how, reason):
         match=r"does not run at 45 px: .* Nor does it at 46, 44, 48 and 1 more px\. .*" + reason,
     ):
         cs.scale(Bound(how), strategy="r", factor=2, resolution=32)
+
+
+class Waved(nn.Module):
+    """Sines of the positions in a buffer, added to the map."""
+
+    def __init__(self, side=8):
+        super().__init__()
+        self.entry = nn.Conv2d(3, 16, 4, 4)
+        angles = torch.arange(side)[None] / side * torch.arange(1, 17)[:, None] / 4
+        self.register_buffer("waves", (angles.sin()[:, :, None] + angles.cos()[:, None])[None])
+        self.body, self.exit = nn.Conv2d(16, 16, 3, 1, 1), nn.Linear(16, 10)
+
+    def forward(self, x):
+        return self.exit(self.body(self.entry(x) + self.waves).relu().mean((2, 3)))
+
+
+@pytest.mark.parametrize(("factor", "side"), [(4, 64), (0.25, 16)])
+def test_tables_in_buffers_are_resampled_as_those_in_parameters(factor, side):
+    base = Waved()
+    scaled = cs.scale(base, strategy="r", factor=factor, resolution=32)
+    assert scaled.resolution == side
+    assert f"Position tables resampled to {side} px: waves." in scaled.notes
+    expected = functional.interpolate(
+        base.waves, size=(side // 4, side // 4), mode="bicubic", antialias=True
+    )
+    assert torch.allclose(scaled.module.waves, expected, atol=1e-6)
+    assert "waves" in dict(scaled.module.named_buffers())
+    scaled.module(torch.randn(2, 3, side, side)).sum().backward()
+    assert scaled.achieved.flops == torch_flops(scaled.module, side)

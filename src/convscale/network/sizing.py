@@ -12,9 +12,9 @@ from torch import nn
 
 from convscale.network.copies import full_copy, meta_copy
 from convscale.network.probing import runs, with_input
-from convscale.network.resampling import Fates, carry, fates, resample
+from convscale.network.resampling import Fates, carry, fates, grid_of, resample
 from convscale.network.sources import Device, Network
-from convscale.network.tables import Maps, maps_of, reshaped, with_moved_tables
+from convscale.network.tables import Maps, maps_of, reshaped, table_of, with_moved_tables
 from convscale.quantities import Resolution, exact, like, sides
 
 # What constructors call the side of the images they take. Whether it is that is told by trying.
@@ -185,7 +185,9 @@ class Sizing:
             return None
         moved = with_moved_tables(self._module, maps, resolution, in_chans=network.in_chans)
         found = None if moved is None else fates(self._module, moved, (before, resolution))
-        if moved is None or found is None or not found.any or found.fresh:
+        if moved is not None and found is not None:
+            found = _with_buffers(found, self._module, moved, (before, resolution))
+        if moved is None or found is None or not found.any or found.fresh or found.computed:
             return None
 
         def build(device: Device) -> nn.Module:
@@ -193,13 +195,26 @@ class Sizing:
                 return meta_copy(moved)
             base = full_copy(network.build("cpu"))
             tables = {
-                name: resample(base.get_parameter(name), grid)
-                for name, grid in found.resampled.items()
+                name: resample(table_of(base, name), grid) for name, grid in found.resampled.items()
             }
             return reshaped(base, tables)
 
         told = replace(network, build=build, resolution=resolution, seen=None)
         return Told(told, moved, None, found)
+
+
+def _with_buffers(
+    found: Fates, base: nn.Module, moved: nn.Module, growth: tuple[Resolution, Resolution]
+) -> Fates:
+    """Return fates in which buffers are resampled as parameters are: no constructor makes them."""
+    grids = dict(found.resampled)
+    for name in found.computed:
+        old, new = table_of(base, name), table_of(moved, name)
+        grid = grid_of(tuple(old.shape), tuple(new.shape), *growth)
+        if grid is None:
+            return found
+        grids[name] = grid
+    return replace(found, resampled=grids, computed=())
 
 
 def _options(factory: Callable[..., Any], kind: type) -> set[str]:

@@ -102,7 +102,7 @@ def maps_of(
         >>> maps_of(nn.Conv2d(3, 8, 3, device="meta"), 8) is None
         True
     """
-    if not any(holds_tables(part) and part._parameters for part in module.modules()):
+    if not any(holds_tables(p) and (p._parameters or p._buffers) for p in module.modules()):
         return None
     attempt = _Attempt(module, resolution, in_chans)
     if attempt.failed is not None:
@@ -177,7 +177,7 @@ def _furthered(
     """Give a table in the module that failed another size, so that more operators run."""
     assert now.failed is not None
     for name in _tables(module, now.failed):
-        for shape in _resized(tuple(module.get_parameter(name).shape), grown):
+        for shape in _resized(tuple(table_of(module, name).shape), grown):
             changed = meta_copy(module)
             reshaped(changed, {name: torch.empty(shape, device="meta")})
             then = attempt(changed)
@@ -187,9 +187,14 @@ def _furthered(
 
 
 def _tables(module: nn.Module, path: str) -> Iterator[str]:
-    """Yield the parameters that a module owns, itself or in what it does not run but reads."""
+    """Yield the tensors that a module owns, itself or in what it does not run but reads.
+
+    Whole numbers are no values at positions.
+    """
     owner = module.get_submodule(path)
-    for name, _ in owner.named_parameters():
+    for name, tensor in (*owner.named_parameters(), *owner.named_buffers()):
+        if not tensor.is_floating_point():
+            continue
         holder = owner.get_submodule(name.rpartition(".")[0])
         if name.count(".") <= 1 and holds_tables(holder):
             yield f"{path}.{name}".lstrip(".")
@@ -205,8 +210,23 @@ def _resized(shape: _Shape, grown: dict[_Shape, _Shape]) -> Iterator[_Shape]:
                 yield tuple(sizes.get(dim, size) for dim, size in enumerate(shape))
 
 
+def table_of(module: nn.Module, name: str) -> torch.Tensor:
+    """Return a parameter or a buffer.
+
+    Example:
+        >>> table_of(nn.BatchNorm2d(3), "running_var").sum().item()
+        3.0
+    """
+    path, _, leaf = name.rpartition(".")
+    owner = module.get_submodule(path)
+    tensor = owner._parameters.get(leaf)
+    found = owner._buffers.get(leaf) if tensor is None else tensor
+    assert found is not None
+    return found
+
+
 def reshaped(module: nn.Module, tables: dict[str, torch.Tensor]) -> nn.Module:
-    """Put other tensors in the place of parameters of a module of our own, and return it.
+    """Put other tensors in the place of those of a module of our own, and return it.
 
     Example:
         >>> reshaped(nn.Linear(2, 3), {"bias": torch.ones(3)}).bias.sum().item()
@@ -214,7 +234,9 @@ def reshaped(module: nn.Module, tables: dict[str, torch.Tensor]) -> nn.Module:
     """
     for name, value in tables.items():
         path, _, leaf = name.rpartition(".")
-        old = module.get_parameter(name)
-        new = nn.Parameter(value.to(old.dtype), requires_grad=old.requires_grad)
-        module.get_submodule(path)._parameters[leaf] = new
+        owner, old = module.get_submodule(path), table_of(module, name)
+        if leaf in owner._buffers:
+            owner._buffers[leaf] = value.to(old.dtype)
+            continue
+        owner._parameters[leaf] = nn.Parameter(value.to(old.dtype), requires_grad=old.requires_grad)
     return module
