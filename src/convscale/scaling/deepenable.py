@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from convscale.errors import UnscalableNetworkError
+from convscale.network.pausing import collector_at_rest
 from convscale.network.schemes import find_schemes
 from convscale.network.stages import join
 from convscale.quantities import Resolution
@@ -86,6 +87,7 @@ class Deepenable:
             self._found = self._tried()
         return self._found
 
+    @collector_at_rest()
     def _tried(self) -> Found:
         trace = self._runs.trace
         best, most = Found(Deepening(self._module, trace, ()), (), (), ()), -1

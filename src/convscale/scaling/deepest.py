@@ -14,6 +14,7 @@ from math import ceil
 import numpy as np
 
 from convscale.errors import UnscalableNetworkError
+from convscale.network.pausing import collector_at_rest
 from convscale.network.stages import within
 from convscale.network.trace import Term, Trace
 from convscale.quantities import Resolution
@@ -95,6 +96,7 @@ class Deepest:
             if depth != own:
                 yield stage, max(-1, min(depth - own, _MOST))
 
+    @collector_at_rest()
     def _compare(self) -> None:
         """Change each stage alone, then all: stages that must be equally deep do not run."""
         self._proved.add(None)

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 _PLANNED = frozenset(("flops", "params", "acts", "download_bytes", "resolution_px"))
 _FAR = 0.3  # how far beyond a limit, in logarithms, nothing more is found out
-_RUNS = 32  # of the traces of sides and depths that are kept
+_RUNS = 64  # of the traces of sides and depths that are kept
 _PROBE, _TIMES = "w", 1.7  # what tells whether the plan is what is built
 
 
