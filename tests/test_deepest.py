@@ -94,11 +94,13 @@ def test_few_deeper_networks_tell_many_depths():
 
 
 def test_exponents_between_strategies_deepen_dense_blocks_where_depths_are_told(monkeypatch):
-    def between():
+    def between(wanted="flops"):
         base = resolve(Dense(), resolution=64)
-        return TracedSource(base, frozenset(("flops",)), Conditions(), ()).between
+        return TracedSource(base, frozenset((wanted,)), Conditions(), ()).between
 
     assert between() >= {"d", "w", "r"}
+    assert between("training_memory_bytes") >= {"d", "w", "r"}
+    assert "d" not in between("memory_bytes")  # each depth would be built and run dry
     monkeypatch.setattr(Deepest, "_is_told", lambda *_: False)
     assert between() >= {"w", "r"}
     assert "d" not in between()

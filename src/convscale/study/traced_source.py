@@ -129,7 +129,10 @@ class TracedSource:
     @property
     def between(self) -> frozenset[str]:
         """The axes of exponents between strategies: depth only where it takes no run each time."""
-        return self.axes if self._scaler.blueprint.tells_depths else self.axes - {"d"}
+        blueprint = self._scaler.blueprint
+        # what lives at once in inference differs with each depth of dense blocks
+        run_dry = blueprint.runs_each_depth and "memory_bytes" in self._costly
+        return self.axes - {"d"} if run_dry or not blueprint.tells_depths else self.axes
 
     @cached_property
     def _as_planned(self) -> bool:
