@@ -22,7 +22,7 @@ from torch.utils import _pytree as pytree
 from convscale.errors import InputError
 from convscale.network.copies import converted_copy
 from convscale.network.ties import tensors_in
-from convscale.training.syncing import SyncedBatchNorm, in_order
+from convscale.training.syncing import SyncedBatchNorm
 from convscale.training.team import Team
 
 
@@ -152,8 +152,10 @@ class Parted(nn.Module):
         """Return the mean of gradients; parts that do not use a weight have none, which is 0."""
         if all(one is None for one in gradients):
             return None
-        known = [torch.zeros_like(weight) if one is None else one for one in gradients]
-        return in_order(known) / self.team.size
+        total, *others = (torch.zeros_like(weight) if g is None else g for g in gradients)
+        for other in others:  # as `in_order` adds, in the memory of the first
+            total += other
+        return total.div_(self.team.size)
 
 
 class _Joined(torch.autograd.Function):
