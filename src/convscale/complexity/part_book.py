@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -51,9 +51,6 @@ class PartBook(Logbook):  # type: ignore[no-untyped-call]
         >>> found.order, found.peak_bytes, [one.elements for one in found.parts[""].runs[1]]
         ((('forward', ''),), 288, [64, 8])
     """
-
-    def __init__(self, part: Callable[[str], str], weights: Sequence[str]) -> None:
-        super().__init__(part, weights)
 
     def note(self, tensor: torch.Tensor, kind: str = ACTIVATIONS) -> None:
         """Note the storage of a tensor, if it is new, with the size of its elements."""
