@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 from torch import nn
 
 from convscale.network.copies import full_copy, meta_copy
+from convscale.network.map_sizes import BaseMaps, base_maps, cropped, follow, unmoved
+from convscale.network.numbers import Place, set_place
 from convscale.network.probing import runs, with_input
 from convscale.network.resampling import Fates, carry, fates, grid_of, resample
 from convscale.network.sources import Device, Network
@@ -36,8 +38,9 @@ SIZE_OPTIONS = (
 class Told:
     """A network made for a resolution: by an option of its constructor, and without weights.
 
-    What `network` builds holds the base's weights; `fates` says what became of tables. Where no
-    option is, its tables alone were given another size.
+    What `network` builds holds the base's weights; `fates` says what became of tables, `sizes` of
+    sizes of maps in attributes, before and after. Where no option is, these alone were given
+    another size.
 
     Example:
         >>> from convscale.network.sources import from_timm
@@ -49,6 +52,7 @@ class Told:
     module: nn.Module
     option: str | None
     fates: Fates
+    sizes: Mapping[Place, tuple[int, int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -105,6 +109,12 @@ class Sizing:
         return maps_of(self._module, self._resolution, in_chans=self._network.in_chans)
 
     @cached_property
+    def _base_maps(self) -> BaseMaps | None:
+        if self._resolution is None:
+            return None
+        return base_maps(self._module, self._resolution, in_chans=self._network.in_chans)
+
+    @cached_property
     def _found(self) -> tuple[_Form | None, bool]:
         """The form in which the constructor takes a size, and whether tensors depend on it.
 
@@ -146,7 +156,7 @@ class Sizing:
     def at(self, resolution: Resolution) -> Told | None:
         """Return the network made for a resolution, None where it cannot be.
 
-        Where its constructor takes none, position tables alone may follow.
+        Where its constructor takes none, position tables and sizes of maps may follow.
         """
         if resolution not in self._told:
             self._told[resolution] = self._at(resolution)
@@ -155,7 +165,7 @@ class Sizing:
     def _at(self, resolution: Resolution) -> Told | None:
         form, _ = self._found
         if form is None:
-            return self._by_tables(resolution)
+            return self._by_running(resolution)
         module = self._made(form, resolution)
         if module is None:
             return None
@@ -177,30 +187,77 @@ class Sizing:
             in_chans=network.in_chans,
             dims=network.dims,
         )
-        return Told(told, module, form.name, found)
+        return self._with_sizes(Told(told, module, form.name, found), resolution)
 
-    def _by_tables(self, resolution: Resolution) -> Told | None:
-        network, before, maps = self._network, self._resolution, self._maps
-        if before is None or maps is None:
+    def _with_sizes(self, told: Told, resolution: Resolution) -> Told:
+        """Let sizes of maps follow that the constructor was told nothing of."""
+        base, network = self._base_maps, told.network
+        if base is None or not base.calls:
+            return told
+        done = follow(told.module, base, resolution, in_chans=network.in_chans)
+        if not done.right or not done.sizes:
+            return told
+        sizes = {place: new for place, (_, new) in done.sizes.items()}
+
+        def build(device: Device) -> nn.Module:
+            return _with_places(network.build(device), sizes)
+
+        moved = replace(network, build=build, sizes={**network.sizes, **sizes})
+        return replace(told, network=moved, module=done.module, sizes=done.sizes)
+
+    def _by_running(self, resolution: Resolution) -> Told | None:
+        """Let sizes of maps and position tables follow that a run shows not to fit."""
+        network, before, base, maps = self._network, self._resolution, self._base_maps, self._maps
+        if before is None or base is None or (maps is None and not base.calls):
             return None
-        moved = with_moved_tables(self._module, maps, resolution, in_chans=network.in_chans)
+        done = follow(self._module, base, resolution, in_chans=network.in_chans)
+        moved: nn.Module | None = done.module
+        if not done.right and maps is not None:
+            moved = with_moved_tables(done.module, maps, resolution, in_chans=network.in_chans)
+        elif not done.right:
+            return None
         found = None if moved is None else fates(self._module, moved, (before, resolution))
         if moved is not None and found is not None:
             found = _with_buffers(found, self._module, moved, (before, resolution))
-        if moved is None or found is None or not found.any or found.fresh or found.computed:
+        if moved is None or found is None or found.fresh or found.computed:
             return None
+        if not found.any and not done.sizes:
+            return None
+        sizes = {place: new for place, (_, new) in done.sizes.items()}
 
         def build(device: Device) -> nn.Module:
             if device == "meta":
                 return meta_copy(moved)
-            base = full_copy(network.build("cpu"))
+            built = full_copy(network.build("cpu"))
             tables = {
-                name: resample(table_of(base, name), grid) for name, grid in found.resampled.items()
+                name: resample(table_of(built, name), grid)
+                for name, grid in found.resampled.items()
             }
-            return reshaped(base, tables)
+            return _with_places(reshaped(built, tables), sizes)
 
-        told = replace(network, build=build, resolution=resolution, seen=None)
-        return Told(told, moved, None, found)
+        own = {**network.sizes, **sizes}
+        told = replace(network, build=build, resolution=resolution, seen=None, sizes=own)
+        return Told(told, moved, None, found, done.sizes)
+
+    def unmoved(self, resolution: Resolution) -> str:
+        """Say which window sees a whole map at the base's resolution alone; or nothing."""
+        base = self._base_maps
+        if base is None or not base.calls:
+            return ""
+        return unmoved(self._module, base, resolution, in_chans=self._network.in_chans)
+
+    def cropped(self, resolution: Resolution) -> str:
+        """Say which size in the code should have followed to a resolution; or nothing."""
+        base = self._base_maps
+        if base is None or not any(call.surely and not call.held for call in base.calls.values()):
+            return ""
+        return cropped(self._module, base, resolution, in_chans=self._network.in_chans)
+
+
+def _with_places(module: nn.Module, sizes: Mapping[Place, int]) -> nn.Module:
+    for place, value in sizes.items():
+        set_place(module, place, value)
+    return module
 
 
 def _with_buffers(
@@ -257,6 +314,7 @@ def fitted(network: Network, resolution: Resolution | None) -> Network:
     told = sizing.at(size)
     if told is None:
         return asked
-    tried = (told.network, asked) if sizing.bound else (asked, told.network)
+    sure = sizing.bound or told.sizes  # other maps may be read without an error
+    tried = (told.network, asked) if sure else (asked, told.network)
     found = (with_input(replace(each, resolution=resolution), resolution) for each in tried)
     return next((each for each in found if runs(each.build("meta"), size, each.in_chans)), asked)

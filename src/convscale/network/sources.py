@@ -20,6 +20,7 @@ from convscale.families import Description
 from convscale.families.documents import as_document
 from convscale.network.copies import meta_copy
 from convscale.network.inputs import ExampleInputs
+from convscale.network.numbers import Place
 from convscale.network.products import OwnRule, checked_rules
 from convscale.network.wrappers import unwrapped
 from convscale.quantities import Resolution, check_count, sides
@@ -73,7 +74,8 @@ class Network:
     `dims` the number of spatial dimensions, None where it is not known yet; `remake` is
     None where nothing that takes options made the network. `seen` is a module that may be looked
     at and never changed, where one is at hand: it spares a build. `rules` count operators of
-    its own. `inputs` is what the user gives its forward pass, None one image.
+    its own. `inputs` is what the user gives its forward pass, None one image. `sizes` are values
+    that it was given in attributes for its resolution, of which its origin does not tell.
 
     Example:
         >>> Network("module:Linear", None, None, lambda device: nn.Linear(2, 3)).name
@@ -91,6 +93,7 @@ class Network:
     seen: nn.Module | None = None
     rules: Mapping[str, OwnRule] = field(default_factory=dict)
     inputs: ExampleInputs | None = None
+    sizes: Mapping[Place, int] = field(default_factory=dict)
 
     def look(self) -> nn.Module:
         """Return a module to look at, which must not be changed."""

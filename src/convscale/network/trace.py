@@ -120,7 +120,8 @@ class Trace:
     and `compared` the outcomes of comparisons with attributes, in their order; `reads` every call
     of a function with the labels of the maps that it reads. `features` holds
     for each output the dimension of its channels where it is a feature map, whose channels
-    scale, and None where it stays. `trains` tells that parts run in training only, and that a
+    scale, and None where it stays; `vectors` tells which outputs hold a number for each channel,
+    and none for positions. `trains` tells that parts run in training only, and that a
     training pass was followed too. `kept` lists the layers that an operator keeps at their width,
     `embeddings` the outputs (from 0) that stay though other layers read them too. `script` lists
     the operators that ran, each with its module, where a run at another resolution that calls the
@@ -138,6 +139,7 @@ class Trace:
     calls: dict[str, int]
     output_shapes: tuple[tuple[int, ...], ...]
     features: tuple[int | None, ...]
+    vectors: tuple[bool, ...]
     opaque: tuple[tuple[str, str], ...]
     normalized: dict[str, Label]
     grouped: dict[str, tuple[Label, Label | None]]
@@ -385,6 +387,7 @@ def trace_module(
             axis if axis is not None and _scales(ties, channels, tensor) else None
             for axis, tensor in zip(features, results, strict=True)
         ),
+        vectors=tuple(_is_vector(ties, tensor) for tensor in results),
         opaque=tuple(dict.fromkeys(recorder.opaque)),
         normalized=recorder.normalized,
         grouped=recorder.grouped,
@@ -402,6 +405,15 @@ def trace_module(
 
 def _scales(ties: Ties, channels: Channels, tensor: torch.Tensor) -> bool:
     return any(channels.scalable(label) for label in ties.labels(tensor))
+
+
+def _is_vector(ties: Ties, tensor: torch.Tensor) -> bool:
+    """Tell whether an output holds one number a channel, and none for positions."""
+    if not 0 < tensor.ndim <= 2:
+        return False
+    size = tensor.shape[-1]
+    units = find_along(ties.labels(tensor), tensor.ndim - 1, size)
+    return size == 1 or (units is not None and len(distinct(units)) == size)
 
 
 def labelled(ties: Ties, module: nn.Module, feed: Feed, *, batch: int = 1) -> Inputs:

@@ -391,6 +391,10 @@ class Blueprint:
         why = self._runs.unfollowed(failed[0])
         return nor + (f"{why} " if why else "")
 
+    def cropped(self, resolution: Resolution) -> str:
+        """Say which size in the code should have followed to a resolution; or nothing."""
+        return self._runs.cropped(resolution)
+
     def resolution_near(
         self, factor: float, *, depths: tuple[int, ...] | None = None
     ) -> tuple[Resolution, int]:

@@ -6,6 +6,7 @@ from torch import nn
 
 from convscale.errors import UnscalableNetworkError
 from convscale.network.norms import groups_at
+from convscale.network.numbers import Place
 from convscale.network.stages import Stage, join
 from convscale.quantities import format_count, format_miss, format_resolution
 from convscale.scaling.blueprint import DEFAULT_MULTIPLE, Blueprint
@@ -59,6 +60,8 @@ def notes_on(
     if cap := capped(blueprint, strategy, found):
         notes.append(cap)
     notes += _made_for(found)
+    if cut := blueprint.cropped(found.variant.resolution):
+        notes.append(cut)
     if blueprint.trace.opaque and strategy.width:
         listed = ", ".join(f"{op} in {path or 'the network'}" for path, op in _first(blueprint))
         notes.append(f"Widths kept around operators that were not understood: {listed}.")
@@ -144,7 +147,17 @@ def _made_for(found: Candidate) -> list[str]:
     if told.fates.fresh:
         listed = _few(list(told.fates.fresh))
         notes.append(f"Fresh weights, since their shape depends on the resolution: {listed}.")
+    if told.sizes:
+        moved = [f"{_named(place)} ({old} → {new})" for place, (old, new) in told.sizes.items()]
+        notes.append(f"Sizes of maps follow to {size} px: {_few(list(dict.fromkeys(moved)))}.")
     return notes
+
+
+def _named(place: Place) -> str:
+    """Name a place by its attribute, and by the keys that are names."""
+    keys = place.index if isinstance(place.index, tuple) else (place.index,)
+    names = [key for key in keys if isinstance(key, str)]
+    return ".".join((join(place.module, place.attribute), *names))
 
 
 def dims_note(strategy: Strategy) -> tuple[str, ...]:

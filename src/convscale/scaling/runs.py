@@ -24,6 +24,7 @@ from convscale.network.given import resized
 from convscale.network.inputs import ExampleInputs
 from convscale.network.likewise import Copies
 from convscale.network.lookups import Lookups
+from convscale.network.map_sizes import Sure
 from convscale.network.pausing import collector_at_rest
 from convscale.network.repeats import without_repeats
 from convscale.network.rerun import Run, again
@@ -97,15 +98,16 @@ class Runs:
         self._known: dict[object, Traced | UnscalableNetworkError] = {}
         self._checked: dict[tuple[DepthEdit, ...], UnscalableNetworkError | None] = {}
         self._alike: bool | None = None  # whether runs show what is told of them; not tried yet
-        lookups = Lookups()
+        lookups, sure = Lookups(), Sure()
         recorders = self._recorders()
         self.trace = trace_module(
             meta_copy(module),
             resolution,
             in_chans=in_chans,
             given=given,
-            watch=(*watch, lookups, *recorders),
+            watch=(*watch, lookups, sure, *recorders),
         )
+        self._sure = sure.found  # they must be told of other maps, though it may run without
         self._lookups = lookups.positions
         own = _followed(self.trace, (), None, recorders)
         self._followed: dict[tuple[DepthEdit, ...], Traced] = {(): own}
@@ -158,8 +160,17 @@ class Runs:
 
     def unfollowed(self, resolution: Resolution) -> str:
         """Say what of the base network does not follow its sides to a resolution; or nothing."""
+        window = "" if self.sizing is None else self.sizing.unmoved(resolution)
+        if window:
+            return window
         module = meta_copy(self.module)
         return unfollowed(module, self._feed(resolution).inputs(module))
+
+    def cropped(self, resolution: Resolution) -> str:
+        """Say which size in the code should have followed to a resolution; or nothing."""
+        if not self._sure or self.sizing is None or resolution == self.resolution:
+            return ""
+        return self.sizing.cropped(resolution)
 
     def check(self, models: tuple[DepthEdit, ...], deepening: Deepening) -> None:
         """Run the network with blocks added at its own resolution, and follow nothing.
@@ -204,6 +215,8 @@ class Runs:
                     f"Its constructor does not take {format_resolution(resolution)} px."
                 )
             return self._traced(replace(ask, told=told))
+        if self._sure and sizing is not None and (told := sizing.at(resolution)) is not None:
+            return self._traced(replace(ask, told=told))
         try:
             return self._traced(ask)
         except UnscalableNetworkError:
@@ -222,7 +235,19 @@ class Runs:
             found = self._follow(ask)
             self._followed.setdefault(ask.models, found)
         self._check_idle(ask.models, found.trace.calls)
+        self._check_vectors(ask, found.trace)
         return found
+
+    def _check_vectors(self, ask: _Ask, trace: Trace) -> None:
+        """Refuse outputs without positions that are as long as a map has positions now."""
+        own = self.trace
+        outputs = zip(own.output_shapes, trace.output_shapes, own.vectors, strict=False)
+        for old, new, is_vector in outputs:
+            if ask.resolution != self.resolution and is_vector and old != new:
+                raise UnscalableNetworkError(
+                    f"The network gives {'x'.join(map(str, new))} numbers at "
+                    f"{format_resolution(ask.resolution)} px, not {'x'.join(map(str, old))}."
+                )
 
     def _again(self, ask: _Ask) -> Traced | None:
         """Run what was followed at another resolution; None where it must be followed again."""

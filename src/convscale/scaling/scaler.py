@@ -36,6 +36,7 @@ from convscale.scaling.build import build, set_attributes
 from convscale.scaling.candidate import Candidate
 from convscale.scaling.control import Control
 from convscale.scaling.features import described
+from convscale.scaling.mapped import map_attributes
 from convscale.scaling.notes import notes_on
 from convscale.scaling.plan import Attribute, Plan
 from convscale.scaling.refining import refined_by
@@ -371,7 +372,10 @@ class Scaler:
         )
         told = found.variant.traced.told
         module, _ = build(self.blueprint.module if told is None else told.module, plan)
+        source = self.network if told is None else told.network
+        sizes = map_attributes(source.sizes, plan.depth, dict(module.named_modules()))
         plan = replace(plan, statistics=self._statistics(module, plan, found))
+        plan = replace(plan, attributes=(*plan.attributes, *sizes))
         counting = Counting()
         if record is not None:
             record.forget()
