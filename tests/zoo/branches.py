@@ -120,6 +120,26 @@ class Dense(nn.Module):
         return self.exit(self.norm(x).relu())
 
 
+class DenseStages(nn.Module):
+    """Dense blocks in sequences that stand in a sequence, each led by its transition."""
+
+    def __init__(self, k=1, d=1):
+        super().__init__()
+        growth, w = 16 * k, 32 * k
+        stages = [conv(3, w)]
+        for layers in (2 * d, 3 * d):
+            between = [linear_conv(w, 48 * k), nn.AvgPool2d(2)] if len(stages) > 1 else []
+            w = 48 * k if between else w
+            layers = [DenseLayer(w + i * growth, growth) for i in range(2 * layers)]
+            w += len(layers) * growth
+            stages.append(nn.Sequential(*between, *layers))
+        self.features = nn.Sequential(*stages)
+        self.norm, self.exit = nn.BatchNorm2d(w), head(w)
+
+    def forward(self, x):
+        return self.exit(self.norm(self.features(x)).relu())
+
+
 class Aggregated(nn.Module):
     """All layers of a stage are kept and joined once, at its end."""
 
@@ -177,6 +197,37 @@ def shuffle(k=1, d=1):
         nn.Sequential(Shuffle(a, b, 2), *[Shuffle(b, b, 1) for _ in range(2 * d - 1)]),
     ]
     return Chain(conv(3, 32 * k), stages, head(b))
+
+
+class UnequalShuffle(nn.Module):
+    """What it takes, or half of it, stands beside what is made of the rest; both are shuffled."""
+
+    def __init__(self, ins, outs, *, first=False):
+        super().__init__()
+        self.first = first
+        taken = ins if first else ins // 2
+        self.body = nn.Sequential(
+            conv(taken, outs // 2, 1),
+            linear_conv(outs // 2, outs // 2, 3, 1 + first),
+            conv(outs // 2, outs - taken, 1),
+        )
+        self.beside = linear_conv(ins, ins, 3, 2) if first else None
+
+    def forward(self, x):
+        kept, x = (x, x) if self.first else torch.chunk(x, 2, 1)
+        kept = kept if self.beside is None else self.beside(kept)
+        x = torch.cat((kept, self.body(x)), 1)
+        n, c, h, w = x.size()
+        return x.view(n, 2, c // 2, h, w).transpose(1, 2).contiguous().view(n, c, h, w)
+
+
+def unequal_shuffle(k=1, d=1):
+    a, b = 32 * k, 96 * k
+    stages = [
+        [UnequalShuffle(ins, outs, first=True)] + [UnequalShuffle(outs, outs) for _ in range(more)]
+        for ins, outs, more in ((a, b, 3 * d + d - 1), (b, 2 * b, 2 * d + d - 1))
+    ]
+    return Chain(conv(3, a), [nn.Sequential(*blocks) for blocks in stages], head(2 * b))
 
 
 def shuffled_stem(k=1, d=1):

@@ -15,6 +15,7 @@ from convscale.network.channels import Channels, Composition, Sizes
 from convscale.network.grids import Grid, completed
 from convscale.network.norms import is_roomy, nearestgcd
 from convscale.scaling.fillers import Filler, find_fillers
+from convscale.scaling.fragments import NO_FRAGMENTS, Fragments, find_fragments
 from convscale.scaling.sums import Steps, Sum, Width, reconciled
 
 # What a group width off its request costs, against a width that is off by the same ratio.
@@ -63,7 +64,7 @@ class WidthRule:
     groups becomes the nearest one that divides both. `sums` holds the widths that a layer puts
     out in parts, and `least` the steps by which parts can change at all; `fillers` are the groups
     that fill up a width, `grids` those that multiply others; `norms` the numbers of groups that
-    norms over a width have, which may change.
+    norms over a width have, which may change; `fragments` the groups that widths are cut into.
 
     Example:
         >>> thin, wide = Width(64), Width(128)
@@ -82,6 +83,7 @@ class WidthRule:
     fillers: tuple[tuple[Width, Filler], ...] = ()
     grids: tuple[Grid, ...] = ()
     norms: dict[Width, set[int]] = field(default_factory=dict)
+    fragments: Fragments = NO_FRAGMENTS
 
     def widths(self, factor: float, group_factor: float | None = None) -> Widths:
         """Return the new widths nearest to the old ones times a factor, and group widths.
@@ -193,6 +195,7 @@ class WidthRule:
             sizes[group] = widths.group_widths.get(width, width.base)
         for whole, filler in self.fillers:
             sizes[filler.group] = filler.size(widths.of[whole], sizes)
+        sizes = self.fragments.settled(sizes, widths.of)
         for inputs, outputs, group in self.irregular:
             ins, outs = (_size(place, sizes) for place in (inputs, outputs))
             groups = _size(inputs, base) / self.inner[group].base * widths.groups
@@ -282,6 +285,11 @@ def width_rule(
                 group_widths[whole].add(inner[group])
         else:
             irregular += [(inputs, outputs, group) for group, _ in composition]
+    fragments = find_fragments(
+        channels,
+        [split for split in channels.equal if not _heads(split)],
+        {group: width for group, (width, _) in natural.items()},
+    )
     norms: dict[Width, set[int]] = defaultdict(set)
     for composition, count in channels.normed:
         whole = _whole_width(composition, natural, channels)
@@ -294,11 +302,14 @@ def width_rule(
         natural,
         inner,
         tuple(irregular),
-        _sums(natural, channels, [*channels.produced, *same]),
+        tuple(
+            sorted({*_sums(natural, channels, [*channels.produced, *same]), *fragments.relations()})
+        ),
         {width: lcm(*times) for width, times in times_of.items()},
         filled,
         channels.grids,
         dict(norms),
+        fragments,
     )
 
 
