@@ -93,14 +93,25 @@ def _dense_stages(module: nn.Module, path: str, trace: Trace) -> Iterator[Stage]
 
 
 def _holds_dense(module: nn.Module, path: str, run: list[str], trace: Trace) -> bool:
-    """Tell whether siblings are sequences that a module calls by name, of dense blocks each."""
-    if isinstance(module, nn.Sequential | nn.ModuleList | nn.ModuleDict):
-        return False
+    """Tell whether siblings are no blocks, but hold dense blocks each.
+
+    Sequences do if they are called by name, or if the blocks inside take more and more; modules of
+    other classes if these blocks are not as many in each, as all blocks of a stage are built alike.
+    """
+    listed = isinstance(module, nn.Sequential | nn.ModuleList | nn.ModuleDict)
     parts = [(join(path, name), module.get_submodule(name)) for name in run]
-    return all(
-        type(part) is nn.Sequential and any(True for _ in _dense_stages(part, own, trace))
-        for own, part in parts
-    )
+    inside = [tuple(_dense_stages(part, own, trace)) for own, part in parts]
+    grown = [[stage.depth for stage in stages if _grows(stage, trace)] for stages in inside]
+    if type(parts[0][1]) is nn.Sequential:
+        return all(grown if listed else inside)
+    return all(grown) and any(depths != grown[0] for depths in grown)
+
+
+def _grows(stage: Stage, trace: Trace) -> bool:
+    """Tell whether the blocks of a stage take ever other widths, and more than the first."""
+    borders = [trace.borders.get(join(stage.container, name)) for name in stage.blocks]
+    widths = [border.input_shape[1] for border in borders if border is not None]
+    return len(widths) == len(borders) and len(set(widths)) > 2 and widths[0] < max(widths)
 
 
 def _adds_alike(left: nn.Module, right: nn.Module) -> bool:

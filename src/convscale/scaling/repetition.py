@@ -273,5 +273,5 @@ def _groups(block: nn.Module, shapes: dict[str, tuple[int, ...]]) -> dict[str, i
         if isinstance(part, nn.modules.conv._ConvNd) and part.groups > 1 and shape is not None:
             width = part.in_channels // part.groups
             out = part.out_channels // part.in_channels if width == 1 else 1
-            groups[path] = shape[0] // (out or 1) // width
+            groups[path] = max(1, shape[0] // (out or 1) // width)
     return groups
