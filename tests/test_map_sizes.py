@@ -146,6 +146,20 @@ class Laid(nn.Module):
         return self.last((q @ scores).reshape(b, c, self.side, self.side).mean((2, 3)))
 
 
+class Folded(nn.Module):
+    """Windows are taken out as a row, mixed, and laid back over a map of a size that is held."""
+
+    def __init__(self, side):
+        super().__init__()
+        self.stem, self.mix = conv(3, 8, 3, 2), nn.Conv1d(32, 32, 1)
+        self.out, self.last = nn.Fold((down(side), down(side)), 2, stride=2), nn.Linear(8, 10)
+
+    def forward(self, x):
+        x = self.stem(x)
+        x = x + self.out(self.mix(functional.unfold(x, 2, stride=2)))
+        return self.last(x.mean((2, 3)))
+
+
 class Halved(nn.Module):
     """The last window is one of those that halve a map, and its map is as small as it."""
 
@@ -192,6 +206,7 @@ NETS = {
     "fused": (Fused, 64, (2, 3), 2.0),
     "pyramid": (Pyramid, 32, (2, 3), 4.0),
     "laid": (Laid, 32, (2, 3), 4.0),
+    "folded": (Folded, 32, (2, 3), 4.0),
     "halved": (Halved, 32, (2, 3), 4.0),
     "signal": (Signal, 256, (2, 2), 2.0),
     "volume": (Volume, 16, (2, 1), 4.0),

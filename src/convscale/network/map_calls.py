@@ -21,6 +21,7 @@ SIZED = {
     **{f"adaptive_max_pool{n}d": (n, "output_size") for n in (1, 2, 3)},
     **dict.fromkeys(("interpolate", "upsample", "upsample_bilinear"), (0, "size")),
     "upsample_nearest": (0, "size"),
+    "fold": (2, "output_size"),
 }
 RESHAPES = frozenset(("view", "reshape", "expand"))
 CONVOLUTIONS = {f"conv{n}d": n for n in (1, 2, 3)}

@@ -37,7 +37,7 @@ from convscale.network.ties import tensors_in
 from convscale.quantities import Resolution, sides
 
 _Key = tuple[str, int]  # a module, and the number of its call of a function
-_MOST = 24  # runs in which sizes are tried one by one
+MOST_TRIED = 16  # runs in which sizes are tried one by one
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,8 @@ class BaseMaps:
 class Followed:
     """A network in which sizes of maps follow: the new values by their places, and the old ones.
 
-    `right` tells whether it runs so, and gives as many classes.
+    `right` tells whether it runs so, and gives as many classes; `tried` how many single sizes were
+    tried.
 
     Example:
         >>> Followed(nn.Identity(), {}, True).sizes
@@ -73,6 +74,7 @@ class Followed:
     module: nn.Module
     sizes: Mapping[Place, tuple[int, int]]
     right: bool
+    tried: int = 0
 
 
 class Sure(Observer):
@@ -132,7 +134,12 @@ def base_maps(
 
 
 def follow(
-    module: nn.Module, base: BaseMaps, resolution: Resolution, *, in_chans: int | None = None
+    module: nn.Module,
+    base: BaseMaps,
+    resolution: Resolution,
+    *,
+    in_chans: int | None = None,
+    tries: int = MOST_TRIED,
 ) -> Followed:
     """Give the sizes of maps that a network holds the values for another resolution.
 
@@ -145,6 +152,7 @@ def follow(
         base: What the base network's run shows.
         resolution: The other sides in px.
         in_chans: Input channels; read from the module if not given.
+        tries: How many single sizes are tried, each in a run.
 
     Example:
         >>> net = nn.Sequential(nn.Conv2d(3, 8, 1), nn.AvgPool2d(8), nn.Flatten()).to("meta")
@@ -162,29 +170,26 @@ def follow(
     if not now.right and resized:
         every = attempt(surely | resized, seen=True)
         now = every if every.right else now
-    if not now.right and held:
-        now = _one_by_one(attempt, now, held)
-    return _carried_out(module, now, resolution, in_chans, base)
-
-
-def _one_by_one(
-    attempt: Callable[..., _Attempt], now: _Attempt, held: Mapping[_Key, Call]
-) -> _Attempt:
-    """Let single sizes follow, the last that was named first, as long as more of it runs."""
     tried = 0
-    while not now.right and tried < _MOST:
-        named = [key for key in now.reached if key in held and key not in now.chosen]
-        for key in reversed(named):
+    if not now.right:
+        now, tried = _one_by_one(attempt, now, tries)
+    return _carried_out(module, now, resolution, in_chans, base, tried)
+
+
+def _one_by_one(attempt: Callable[..., _Attempt], now: _Attempt, most: int) -> tuple[_Attempt, int]:
+    """Let single sizes follow, the last that was named first, as long as more of it runs."""
+    tried, furthered = 0, True
+    while furthered and not now.right:
+        furthered = False
+        for key in reversed(now.movable):
+            if tried >= most:
+                break
             tried += 1
             then = attempt(now.chosen | {key})
             if then.right or len(then.shapes) > len(now.shapes):
-                now = then
+                now, furthered = then, True
                 break
-            if tried == _MOST:
-                return now
-        else:
-            return now
-    return now
+    return now, tried
 
 
 def _carried_out(
@@ -193,6 +198,7 @@ def _carried_out(
     resolution: Resolution,
     in_chans: int | None,
     base: BaseMaps,
+    tried: int,
 ) -> Followed:
     """Write the new values, and see whether the network runs with nothing else changed."""
     new = {place: pair for place, pair in now.found.items() if pair[0] != pair[1]}
@@ -200,7 +206,7 @@ def _carried_out(
     for place, (_, value) in new.items():
         set_place(changed, place, value)
     right = now.right and (not new or _Attempt(changed, resolution, in_chans, base).right)
-    return Followed(changed, new, right)
+    return Followed(changed, new, right, tried)
 
 
 def unmoved(
@@ -409,7 +415,7 @@ class _Attempt(_Runner):
         pairs = zip(sides(base.resolution), sides(resolution), strict=True)
         self._sides = tuple(pairs)
         self.read: dict[_Key, Shape] = {}
-        self.reached: list[_Key] = []  # calls, the one that fails too
+        self.movable: list[_Key] = []  # calls that were not chosen, and could name other sizes
         self._grown: dict[tuple[int, int], int] = {}
         self._areas: dict[int, int] = {}
         self._grow(sides(base.resolution), sides(resolution))
@@ -426,31 +432,35 @@ class _Attempt(_Runner):
     def before(
         self, key: _Key, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        call = self._base.calls.get(key)
-        self.reached.append(key)
-        slot = slot_of(name, args, kwargs)
-        if key not in self.chosen or call is None or slot is None or call.function != name:
+        call, slot = self._base.calls.get(key), slot_of(name, args, kwargs)
+        if call is None or slot is None or call.function != name or not call.held:
             return args, kwargs
-        count = len(call.sizes)
-        if name in RESHAPES:
-            asked = tuple(self._positions(size) for size in call.sizes)
-            return slot.put(args, kwargs, self._moved(slot.of(args, kwargs), asked))
-        now = tuple(args[0].shape[-count:])
-        wanted = tuple(
-            (now[at] if call.whole[at] else self._size(size, at - count))
-            if not call.spans or call.whole[at]
-            else None
-            for at, size in enumerate(call.sizes)
-        )
-        args, kwargs = slot.put(args, kwargs, self._moved(slot.of(args, kwargs), wanted))
+        given, wanted = slot.of(args, kwargs), self._wanted(call, tuple(args[0].shape))
+        if key not in self.chosen:
+            if _would_move(given, wanted):
+                self.movable.append(key)
+            return args, kwargs
+        args, kwargs = slot.put(args, kwargs, self._moved(given, wanted))
         stride = slot.stride
         if stride is not None and call.spans and (given := stride.of(args, kwargs)):
-            own = by_axis(given, count)
+            own = by_axis(given, len(call.sizes))
             if own is not None and all(
                 not whole or a == b for a, b, whole in zip(own, call.sizes, call.whole, strict=True)
             ):
                 args, kwargs = stride.put(args, kwargs, self._moved(given, wanted))
         return args, kwargs
+
+    def _wanted(self, call: Call, read: Shape) -> tuple[int | None, ...]:
+        """Return what the sizes of a call should be here; None of those of no map."""
+        if call.function in RESHAPES:
+            return tuple(self._positions(size) for size in call.sizes)
+        count = len(call.sizes)
+        if call.spans:
+            now = read[-count:]
+            return tuple(
+                size if whole else None for size, whole in zip(now, call.whole, strict=True)
+            )
+        return tuple(self._size(size, at - count) for at, size in enumerate(call.sizes))
 
     def after(
         self, key: _Key, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], made: Shape
@@ -505,3 +515,12 @@ class _Attempt(_Runner):
         old = next(int(leaf) for leaf in value.leaves() if leaf.place == solution.place)
         self.found[solution.place] = (old, solution.value)
         return size
+
+
+def _would_move(given: Any, wanted: tuple[int | None, ...]) -> bool:
+    """Tell whether a size that came from an attribute is not the one that is wanted."""
+    listed = list(given) if isinstance(given, list | tuple) else [given] * len(wanted)
+    return any(
+        size is not None and isinstance(own, Number) and not isinstance(own, Size) and own != size
+        for own, size in zip(listed, wanted, strict=False)
+    )

@@ -11,7 +11,15 @@ from typing import Any
 from torch import nn
 
 from convscale.network.copies import full_copy, meta_copy
-from convscale.network.map_sizes import BaseMaps, base_maps, cropped, follow, unmoved
+from convscale.network.map_sizes import (
+    MOST_TRIED,
+    BaseMaps,
+    Followed,
+    base_maps,
+    cropped,
+    follow,
+    unmoved,
+)
 from convscale.network.numbers import Place, set_place
 from convscale.network.probing import runs, with_input
 from convscale.network.resampling import Fates, carry, fates, grid_of, resample
@@ -97,6 +105,7 @@ class Sizing:
         self._trial = trial if resolution is None else resolution
         self._given = module
         self._told: dict[Resolution, Told | None] = {}
+        self._tries = 3 * MOST_TRIED  # of single sizes of maps, in vain, at all resolutions
 
     @cached_property
     def _module(self) -> nn.Module:
@@ -194,7 +203,7 @@ class Sizing:
         base, network = self._base_maps, told.network
         if base is None or not base.calls:
             return told
-        done = follow(told.module, base, resolution, in_chans=network.in_chans)
+        done = self._follow(told.module, base, resolution)
         if not done.right or not done.sizes:
             return told
         sizes = {place: new for place, (_, new) in done.sizes.items()}
@@ -205,12 +214,19 @@ class Sizing:
         moved = replace(network, build=build, sizes={**network.sizes, **sizes})
         return replace(told, network=moved, module=done.module, sizes=done.sizes)
 
+    def _follow(self, module: nn.Module, base: BaseMaps, resolution: Resolution) -> Followed:
+        """Let sizes of maps follow; single ones no more where many were tried in vain."""
+        chans, tries = self._network.in_chans, min(MOST_TRIED, self._tries)
+        done = follow(module, base, resolution, in_chans=chans, tries=tries)
+        self._tries -= 0 if done.right else done.tried
+        return done
+
     def _by_running(self, resolution: Resolution) -> Told | None:
         """Let sizes of maps and position tables follow that a run shows not to fit."""
         network, before, base, maps = self._network, self._resolution, self._base_maps, self._maps
         if before is None or base is None or (maps is None and not base.calls):
             return None
-        done = follow(self._module, base, resolution, in_chans=network.in_chans)
+        done = self._follow(self._module, base, resolution)
         moved: nn.Module | None = done.module
         if not done.right and maps is not None:
             moved = with_moved_tables(done.module, maps, resolution, in_chans=network.in_chans)
