@@ -19,6 +19,8 @@ from torch.nn.utils import parametrizations, prune
 import convscale as cs
 from convscale.errors import InputError
 from tests.networks import Contraption
+from tests.zoo import residual
+from tests.zoo.checks import shapes
 
 SIDE = 32
 BASES = {
@@ -272,3 +274,32 @@ def test_marks_of_a_profiler_are_no_work():
 def test_scaling_a_quantised_network_asks_for_the_float_one(quantised):
     with pytest.raises(InputError, match="quantised.* give the float network.$"):
         cs.scale(quantised(), strategy="w", factor=2, resolution=SIDE)
+
+
+class _StandIn:
+    """Passes for the module that it holds, and is none."""
+
+    def __init__(self, module):
+        self.__dict__["module"] = module
+
+    def __getattr__(self, name):
+        return getattr(self.__dict__["module"], name)
+
+    def __setattr__(self, name, value):
+        setattr(self.__dict__["module"], name, value)
+
+    def __call__(self, *args):
+        return self.module(*args)
+
+    def __reduce__(self):
+        return _StandIn, (self.module,)
+
+    @property
+    def __class__(self):
+        return type(self.module)
+
+
+def test_an_object_that_passes_for_a_module_is_scaled_as_that_module():
+    net = residual.of(residual.Basic)(1, 1)
+    scaled = cs.scale(_StandIn(net), strategy="w", factor=4.0, resolution=32, weights=False)
+    assert shapes(scaled.module) == shapes(residual.of(residual.Basic)(2, 1))

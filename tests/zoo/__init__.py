@@ -16,6 +16,7 @@ from tests.zoo import (
     attention,
     branches,
     habits,
+    held,
     lines,
     maps,
     others,
@@ -111,6 +112,10 @@ ZOO = {
     "spectral norm by a hook": Kind(habits.NormedBefore),
     "unfolded windows": Kind(habits.Windowed),
     "two answers": Kind(habits.TwoAnswers),
+    # held.py
+    "strides in a tensor": Kind(held.Anchored, deep=True),
+    "tensors of a class of their own": Kind(held.OwnTensors, deep=True),
+    "nothing beside some blocks": Kind(held.Gap, deep=True),
     # others.py
     "bare blocks": Kind(others.of(others.Bare), deep=True),
     "mirrored": Kind(others.of(others.Mirrored), deep=True),

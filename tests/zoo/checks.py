@@ -52,7 +52,8 @@ def check_added_blocks_matter(scaled, chans: int) -> int:
     """Perturbing any added block changes an output. Returns how many were perturbed."""
     module, x = full_copy(scaled.module).eval(), image(scaled.resolution, chans)
     before = outputs(module, x)
-    added, _ = changed_blocks(scaled)
+    held = {name for name, _ in (*module.named_modules(), *module.named_parameters())}
+    added = [path for path in changed_blocks(scaled)[0] if path[:-1] in held]  # a gap is nothing
     for path in added:
         with torch.no_grad(), perturbed(part_at(module, path[:-1])):
             after = outputs(module, x)

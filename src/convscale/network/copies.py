@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from convscale.errors import InputError
+from convscale.network.constants import hold_values
 from convscale.network.functions import is_own, own_copy
 from convscale.network.wrappers import check_readable
 
@@ -165,7 +166,8 @@ def _is_ordinary(kind: type[nn.Module]) -> bool:
     replaces it to mark what was copied.
     """
     return (
-        kind.__reduce_ex__ is object.__reduce_ex__
+        issubclass(kind, nn.Module)  # and no stand-in for one
+        and kind.__reduce_ex__ is object.__reduce_ex__
         and kind.__setstate__.__module__.startswith(
             ("torch.nn.modules.", "torch._dynamo.mutation_guard")
         )
@@ -213,6 +215,7 @@ def _as_meta(tensor: torch.Tensor) -> torch.Tensor:
     blank = blank_like(tensor)
     if isinstance(tensor, nn.Parameter):
         return nn.Parameter(blank, requires_grad=tensor.requires_grad)
+    hold_values(blank, tensor)
     return blank
 
 

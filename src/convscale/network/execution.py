@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from functools import cache
+from functools import cache, partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from convscale.errors import ConvscaleError
 from convscale.network.autocast import Autocast, as_on_gpu
+from convscale.network.constants import SILENT, Constants
 from convscale.network.copies import blank_like
 from convscale.network.dependence import dependence, place, without_meta
 
@@ -243,12 +244,17 @@ def _is_composite(func: Any) -> bool:
 
 class _Dispatch(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __init__(
-        self, observers: tuple[Observer, ...], stack: list[str], autocast: Autocast | None
+        self,
+        observers: tuple[Observer, ...],
+        stack: list[str],
+        autocast: Autocast | None,
+        constants: Constants | None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._observers = observers
         self._stack = stack
         self._autocast = autocast
+        self._constants = constants
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if _is_composite(func):
@@ -260,7 +266,11 @@ class _Dispatch(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 return args[0]
             operands = self._autocast.operands(func, args)
             args = self._autocast.seen(func, args)
-        output = _call(func, operands, kwargs or {})
+        if self._constants is None:
+            output = _call(func, operands, kwargs or {})
+        else:
+            call = partial(_call, func, operands, kwargs or {})
+            output = self._constants.call(func, operands, kwargs or {}, call)
         for observer in self._observers:
             observer.visit(func, args, kwargs or {}, output, self._stack[-1])
         return output
@@ -269,20 +279,30 @@ class _Dispatch(TorchDispatchMode):  # type: ignore[no-untyped-call]
 class _Functions(TorchFunctionMode):
     """Hand every call of a function of PyTorch, before it becomes operators, to a handler."""
 
-    def __init__(self, handle: Handle | None, stack: list[str], autocast: Autocast | None) -> None:
+    def __init__(
+        self,
+        handle: Handle | None,
+        stack: list[str],
+        autocast: Autocast | None,
+        constants: Constants | None,
+    ) -> None:
         super().__init__()
         self._handle = handle
         self._stack = stack
         self._autocast = autocast
+        self._constants = constants
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in SILENT and self._constants is not None:
+            return self._constants.make(func, args, kwargs or {})
         if self._autocast is None:
             return self._handled(func, args, kwargs or {})
         inner = None if self._handle is None else self._handled
         return self._autocast.call(func, args, kwargs or {}, inner)
 
     def _handled(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        assert self._handle is not None
+        if self._handle is None:
+            return func(*args, **kwargs)
         return self._handle(func, args, kwargs, self._stack[-1])
 
 
@@ -323,12 +343,13 @@ def run(
     stack = [""]
     given = dict(keywords or {})
     device = _device(module, (*inputs, *given.values()))
+    constants = Constants() if device.type == "meta" else None
     with _hooked(module, stack, observers), torch.no_grad(), torch.device(device):
         try:
             with (
                 as_on_gpu() if autocast else nullcontext(),
-                _Dispatch(observers, stack, autocast),
-                _Functions(handle, stack, autocast) if handle or autocast else nullcontext(),
+                _Dispatch(observers, stack, autocast, constants),
+                _Functions(handle, stack, autocast, constants),
             ):
                 return module(*inputs, **given)
         except ConvscaleError:

@@ -1,0 +1,82 @@
+"""What networks hold beside layers: strides in tensors, tensors of classes of their own, gaps."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from tests.zoo.parts import conv, head
+
+
+class Anchored(nn.Module):
+    """A detector that decodes: strides and steps are numbers out of tensors."""
+
+    def __init__(self, k, d):
+        super().__init__()
+        a, b = 32 * k, 64 * k
+        self.stem = conv(3, a, stride=2)
+        self.first = nn.Sequential(*[conv(a, a) for _ in range(2 * d)])
+        self.down = conv(a, b, stride=2)
+        self.second = nn.Sequential(*[conv(b, b) for _ in range(2 * d)])
+        self.heads = nn.ModuleList([nn.Conv2d(a, 5, 1), nn.Conv2d(b, 5, 1)])
+        self.strides = torch.tensor([2.0, 4.0])
+
+    def forward(self, x):
+        fine = self.first(self.stem(x))
+        found = []
+        for place, map_ in enumerate([fine, self.second(self.down(fine))]):
+            y = self.heads[place](map_)
+            dims = torch.arange(2, y.ndim).tolist()
+            y = y - y.mean(dims, keepdim=True)
+            across = torch.arange(y.shape[-1]).type_as(y) + 0.5
+            stride = torch.full((y.shape[-1],), self.strides[place])
+            box, score = y.split((4, 1), 1)
+            box = (box + across) * stride if self.strides[place] > 1 else box
+            found.append(torch.cat([box, score.sigmoid()], 1).flatten(2).type(x.type()))
+        return torch.cat(found, 2)
+
+
+class Tagged(torch.Tensor):
+    """A tensor that a library marks as its own."""
+
+
+class OwnTensors(nn.Module):
+    """Maps are tensors of a class of their own, and the result is one again."""
+
+    def __init__(self, k, d):
+        super().__init__()
+        w = 32 * k
+        self.stem = conv(3, w, stride=2)
+        self.blocks = nn.Sequential(*[conv(w, w) for _ in range(2 * d)])
+        self.last = nn.Conv2d(2 * w, 5, 1)
+
+    def forward(self, x):
+        x = self.stem(x.as_subclass(Tagged))
+        x = torch.cat([self.blocks(x), x], 1)
+        return self.last(x).as_subclass(torch.Tensor).as_subclass(Tagged)
+
+
+class Gap(nn.Module):
+    """A list beside the blocks, with nothing in it for those that need no projection."""
+
+    def __init__(self, k, d):
+        super().__init__()
+        w = 64 * k
+        widths = [w // 2, *[w] * (3 * d)]
+        self.stem = conv(3, widths[0], stride=2)
+        self.blocks, self.skips = nn.ModuleList(), nn.ModuleList()
+        before = widths[0]
+        for width in widths:
+            self.blocks.append(conv(before, width))
+            self.skips.append(None if width == w else nn.Conv2d(width, w, 1))
+            before = width
+        self.exit = head(w)
+
+    def forward(self, x):
+        x, total = self.stem(x), 0
+        for place, block in enumerate(self.blocks):
+            x = block(x)
+            skip = self.skips[place]
+            total = total + (x if skip is None else skip(x))
+        return self.exit(functional.relu(total))
