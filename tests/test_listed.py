@@ -10,6 +10,9 @@ from torch import nn
 from torch.nn import functional
 
 import convscale as cs
+from convscale.network.numbers import Place
+from convscale.network.pairs import counts_beside
+from convscale.network.stages import Stage
 from tests import checks
 
 
@@ -421,3 +424,11 @@ def test_blocks_are_added_and_not_linear_layers_inside_of_them():
     assert len(blocks) > 2
     assert all(len(branch) == 2 for block in blocks for branch in block.branches)
     checks.check_added_blocks_matter(scaled, 32)
+
+
+def test_lists_of_tensors_count_no_blocks():
+    stages = tuple(Stage(f"stages.{i}", ("0", "1"), "Conv2d", "1") for i in range(2))
+    net = nn.Module()
+    net.stages = nn.ModuleList(nn.Sequential(nn.Tanh(), nn.Tanh()) for _ in stages)
+    net.grids, net.depths = [torch.empty(0), torch.empty(0)], [2, 2]
+    assert counts_beside(net, stages[1], stages) == (Place("", "depths", 1),)

@@ -77,7 +77,8 @@ def _in_lists(module: nn.Module, stage: Stage, stages: tuple[Stage, ...]) -> Ite
         inside = [other for other in stages if not path or within(other.container, path)]
         depths = [other.depth for other in inside]
         for name, value in vars(module.get_submodule(path)).items():
-            if type(value) in (list, tuple) and len(depths) > 1 and list(value) == depths:
+            listed = type(value) in (list, tuple) and all(type(entry) is int for entry in value)
+            if listed and len(depths) > 1 and list(value) == depths:
                 yield Place(path, name, inside.index(stage))
 
 

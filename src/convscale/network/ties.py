@@ -69,6 +69,21 @@ class Ties:
         """Set the labels of a tensor, which is kept alive so that its identity stays its own."""
         self._labels[id(tensor)] = (tensor, labels)
 
+    def is_known(self, tensor: torch.Tensor) -> bool:
+        """Tell whether labels of a tensor, or none, were set."""
+        return id(tensor) in self._labels
+
+    def liken(self, tensor: torch.Tensor) -> torch.Tensor | None:
+        """Say of a tensor what is known of one that holds the same elements, and return that."""
+        for source, labels in reversed(self._labels.values()):
+            if is_alias(tensor, source):
+                self.set_labels(tensor, labels)
+                self.merge(tensor, self.merged(source))
+                self.pass_on_product([source], [tensor])
+                self.pass_on_table(source, [tensor])
+                return source
+        return None
+
     def mark_product(self, tensor: torch.Tensor) -> None:
         """Note that a tensor comes from a product of matrices, whose batch is its heads."""
         self._products[id(tensor)] = tensor
@@ -222,6 +237,20 @@ class Ties:
                     result[position] = label
                 return
         result.append(label)
+
+
+def is_alias(left: torch.Tensor, right: torch.Tensor) -> bool:
+    """Tell whether two tensors are the same elements, of the same shape.
+
+    Example:
+        >>> x = torch.zeros(2, 3)
+        >>> is_alias(x, x.detach()), is_alias(x, x.clone()), is_alias(x, x.view(3, 2))
+        (True, False, False)
+    """
+    if left.shape != right.shape or left.stride() != right.stride():
+        return False
+    one = left.untyped_storage()._cdata == right.untyped_storage()._cdata
+    return bool(one and left.storage_offset() == right.storage_offset())
 
 
 _PLAIN = frozenset((int, float, bool, str, type(None)))

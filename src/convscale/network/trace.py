@@ -37,6 +37,7 @@ from convscale.quantities import Resolution
 # Functions whose result has the channels of their input, whatever operators they are made of.
 _SHAPE = torch.Tensor.shape.__get__  # type: ignore[attr-defined]
 ELEMENTWISE = frozenset(("local_response_norm",))
+_PLAIN_TENSORS = (torch.Tensor, nn.Parameter)
 
 
 @dataclass(frozen=True)
@@ -220,8 +221,9 @@ class _Recorder(Observer):
     def handle(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], path: str) -> Any:
         """Make a call, and note the sizes that it names."""
         name = getattr(func, "__name__", "")
+        read = Read(name, self._read(args))
         if not self.aside:
-            self.reads.setdefault(path, []).append(Read(name, self._read(args)))
+            self.reads.setdefault(path, []).append(read)
         if name in ELEMENTWISE:
             self._paused = True  # its operators move channels about, and give them back
             output = func(*args, **kwargs)
@@ -233,6 +235,8 @@ class _Recorder(Observer):
         self._inside = name not in SHAPING  # of what it does in Python, arguments are not seen
         output = func(*args, **kwargs)
         self._inside = False
+        for made in tensors_in(output):
+            self.adopt(made)
         if name == "expand_as":
             self._repeat_as(output, args[1])
         if name in SHAPING:
@@ -243,11 +247,19 @@ class _Recorder(Observer):
                 self.shaped.setdefault(path, []).append(found)
         return output
 
+    def adopt(self, tensor: torch.Tensor, *, plain: bool = False) -> None:
+        """Take a tensor of a class of its own, made unseen, for the one that it was made of."""
+        if (plain or type(tensor) not in _PLAIN_TENSORS) and not self.ties.is_known(tensor):
+            source = self.ties.liken(tensor)
+            if source is not None:
+                self.scores.visit(self.ties, "alias", {"self": source}, tensor)
+
     def _read(self, args: Sequence[Any]) -> Labels:
         """Return the labels of maps among arguments; it is asked at every call."""
         found: Labels = ()
         for value in args:
             if isinstance(value, torch.Tensor):
+                self.adopt(value)
                 found += () if type(value) is nn.Parameter else self.ties.labels(value)
             elif type(value) in (list, tuple):
                 found += self._read(value)
@@ -367,6 +379,8 @@ def trace_module(
     results = tensors_in(output)
     if not results:
         raise UnscalableNetworkError(f"{type(module).__name__} returned no tensor.")
+    for tensor in results:
+        recorder.adopt(tensor, plain=True)
     ties.settle_merged(results)
     features = recorder.scores.settle(ties, results)
     embeddings = recorder.scores.embeddings

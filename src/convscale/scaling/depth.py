@@ -115,22 +115,32 @@ def apply_depth(module: nn.Module, edits: Iterable[DepthEdit]) -> None:
         for name in change.removed:
             remove(container, name, skipped=chained)
         copies = {
-            name: part_copy(blocks[position % len(blocks)])
+            name: None if block is None else part_copy(block)
             for position, name in enumerate(change.added)
+            for block in [blocks[position % len(blocks)]]
         }
         if chained and copies:
-            chain(container, change.after, copies)
+            chain(container, change.after, {n: b for n, b in copies.items() if b is not None})
         elif copies:
             place(container, change.after, copies)
 
 
-def _templates(module: nn.Module, change: DepthEdit) -> list[nn.Module]:
-    """Return the modules of the block to copy, taken before any other change is made."""
+def _templates(module: nn.Module, change: DepthEdit) -> list[nn.Module | None]:
+    """Return the modules of the block to copy, taken before any other change is made.
+
+    A list beside blocks has None for those that need nothing of it, and gets as much for a copy.
+    """
     if not change.added or isinstance(module.get_submodule(change.container), nn.ParameterList):
         return []
     if change.repetition is not None:
         return [repeatable(module, change.repetition)]
-    return [module.get_submodule(join(change.container, name)) for name in change.template]
+    return [_child(module, join(change.container, name)) for name in change.template]
+
+
+def _child(module: nn.Module, path: str) -> nn.Module | None:
+    """Return a module by its path, or the None that is registered there."""
+    parent, _, leaf = path.rpartition(".")
+    return module.get_submodule(parent)._modules[leaf]
 
 
 def _edit_parameters(found: nn.ParameterList, change: DepthEdit) -> None:
@@ -198,7 +208,7 @@ def remove(container: nn.Module, name: str, *, skipped: bool = False) -> None:
             vars(block)["followers"] = tuple(new if b is old else b for b in block.followers)
 
 
-def place(container: nn.Module, after: str, blocks: Mapping[str, nn.Module]) -> None:
+def place(container: nn.Module, after: str, blocks: Mapping[str, nn.Module | None]) -> None:
     """Insert blocks behind a child, in the order of execution.
 
     Example:

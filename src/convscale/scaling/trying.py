@@ -59,13 +59,17 @@ def idle_among(
     """
     gone = {join(one.container, name) for one in flat(edits) for name in one.removed}
 
+    def has_module(container: nn.Module, name: str) -> bool:
+        parent, _, leaf = name.rpartition(".")
+        return container.get_submodule(parent)._modules.get(leaf) is not None
+
     def is_idle(edit: DepthEdit) -> bool:
         lists = {one.container: module.get_submodule(one.container) for one in flat((edit,))}
         new = (
             (join(one.container, name), join(one.container, one.template[i % len(one.template)]))
             for one in flat((edit,))
             for i, name in enumerate(one.added)
-            if not isinstance(lists[one.container], nn.ParameterList)
+            if has_module(lists[one.container], one.template[i % len(one.template)])
         )
         added = [join(edit.container, name) for name in edit.added]
         around = {edit.container, *(path.rpartition(".")[0] for path in added)}
