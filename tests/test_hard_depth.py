@@ -6,6 +6,7 @@ import pytest
 import timm
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 import convscale as cs
 from convscale.errors import UnscalableNetworkError
@@ -13,6 +14,7 @@ from convscale.scaling.build import build
 from convscale.scaling.plan import Attribute, Plan
 from convscale.scaling.sums import Steps, Sum, Width, reconciled
 from tests import checks
+from tests.zoo.residual import sharing
 
 
 class Branch(nn.Module):
@@ -171,3 +173,21 @@ def test_blocks_behind_those_called_by_number_push_none_of_the_base_out(strategy
     assert checks.check_added_blocks_matter(scaled, scaled.resolution) > 0
     assert len(scaled.module.blocks) == 4
     assert all(p.grad is not None for p in scaled.module.parameters())
+
+
+@pytest.mark.parametrize(("strategy", "factor", "made"), [("d", 2.0, 2), ("d", 0.5, None)])
+def test_added_blocks_share_what_all_blocks_share(strategy, factor, made):
+    base = sharing()
+    scaled = cs.scale(base, strategy=strategy, factor=factor, resolution=32)
+    stages = scaled.module.stages
+    for stage in stages:
+        assert len({id(block.b[0]) for block in stage}) == 1
+        assert len({id(block.b[1]) for block in stage}) == len(stage)
+    if made is not None:
+        own = sum(p.numel() for p in sharing(1, made).parameters())
+        assert sum(p.numel() for p in scaled.module.parameters()) == own
+        assert scaled.achieved.params == own
+    with FlopCounterMode(display=False) as counter:
+        scaled.module.eval()(torch.zeros(1, 3, scaled.resolution, scaled.resolution))
+    assert scaled.achieved.flops == counter.get_total_flops() / 2
+    assert cs.scale(scaled.module, strategy="dWr", factor=2, resolution=32).ratio["flops"] > 1.8

@@ -57,6 +57,7 @@ ZOO = {
     "unequal chunks": Kind(residual.of(residual.Chunked), deep=True),
     "cross-stage": Kind(residual.cross_stage, deep=True),
     "darknet from a list": Kind(residual.Darknet, deep=True),
+    "convolutions that blocks share": Kind(residual.sharing, deep=True),
     "one block again and again": Kind(residual.Shared),
     # branches.py
     "inception with a second head": Kind(branches.Inception),

@@ -450,5 +450,24 @@ class Shared(nn.Module):
         return self.exit(x)
 
 
+class Sharing(Basic):
+    """A block whose second convolution is that of the stage's first."""
+
+    def __init__(self, ins, outs, stride, leader):
+        super().__init__(ins, outs, stride)
+        if leader is not None:
+            self.b = nn.Sequential(leader.b[0], nn.BatchNorm2d(outs))
+
+
+def sharing(k=1, d=1):
+    a, b = 32 * k, 64 * k
+    stages = []
+    for ins, outs, stride in ((a, a, 1), (a, b, 2)):
+        blocks = [Sharing(ins, outs, stride, None)]
+        blocks += [Sharing(outs, outs, 1, blocks[0]) for _ in range(2 * d - 1)]
+        stages.append(nn.Sequential(*blocks))
+    return Chain(conv(3, a), stages, head(b))
+
+
 def of(block):
     return lambda k=1, d=1: two_stages(block, k, d)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterable, Iterator
 from types import CellType
 from typing import Any
 
@@ -56,8 +56,12 @@ def without_foreign_hooks(copied: nn.Module) -> nn.Module:
     return copied
 
 
-def part_copy(part: nn.Module) -> nn.Module:
+def part_copy(part: nn.Module, shared: Iterable[nn.Module] = ()) -> nn.Module:
     """Copy a part of a network; what its hooks report to is the network's, and stays one.
+
+    Args:
+        part: The part.
+        shared: Modules in it that other parts have too: the copy has them as well, not copies.
 
     Example:
         >>> part_copy(nn.ReLU())
@@ -70,7 +74,30 @@ def part_copy(part: nn.Module) -> nn.Module:
         for hook in (*module._forward_hooks.values(), *module._forward_pre_hooks.values())
     ]
     memo = {id(owner): owner for owner in owners if owner not in inside}
+    memo |= {id(one): one for one in shared}
     return _cloned(part, memo)
+
+
+def shared_modules(module: nn.Module, part: nn.Module) -> tuple[nn.Module, ...]:
+    """Return the modules with weights in a part of a network that stand outside of it too.
+
+    Example:
+        >>> mix = nn.Conv2d(4, 4, 3)
+        >>> net = nn.Sequential(nn.Sequential(mix, nn.Tanh()), nn.Sequential(mix, nn.Tanh()))
+        >>> shared_modules(net, net[1])
+        (Conv2d(4, 4, kernel_size=(3, 3), stride=(1, 1)),)
+    """
+    inside = Counter(id(one) for _, one in part.named_modules(remove_duplicate=False))
+    every = Counter(
+        id(one) for _, one in module.named_modules(remove_duplicate=False) if id(one) in inside
+    )
+    return tuple(
+        one
+        for one in part.modules()
+        if one is not part
+        and every[id(one)] > inside[id(one)]
+        and any(True for _ in one.parameters())
+    )
 
 
 def hook_owner(hook: Any) -> object:

@@ -314,7 +314,7 @@ class Blueprint:
         if depths is None or (not edits and resolution == self.resolution):
             return self._run((), resolution)
         deepening, able = self._deepened, self._found.able
-        if deepening.exact(edits):
+        if deepening.exact(edits or deepening.one_more(able)):
             if self._planning is not None and self.runs_each_depth:
                 return self._planning.traced(depths, resolution)
             return self._run(edits, resolution)

@@ -8,6 +8,7 @@ from functools import cached_property
 
 from torch import nn
 
+from convscale.network.copies import shared_modules
 from convscale.network.pairs import counts_beside, entries, lists_beside
 from convscale.network.stages import Stage, join, keeps_shape
 from convscale.network.trace import Trace
@@ -41,18 +42,31 @@ class Deepening:
         self._module = module
         self._trace = trace
         self._known: dict[tuple[int, int], DepthEdit | None] = {}
+        self._sharing: dict[str, bool] = {}
 
     def exact(self, edits: tuple[DepthEdit, ...]) -> bool:
         """Tell whether what stands behind edits takes other widths, so that they are traced.
 
         Added blocks differ from the one before among dense blocks; a block that is removed may
-        have changed the width, as in pyramids.
+        have changed the width, as in pyramids. What blocks share is run once more or less.
         """
         borders = self._trace.borders
-        removed = (join(edit.container, name) for edit in edits for name in edit.removed)
-        return any(stage.mode == "dense" for stage in self.stages) or any(
-            path in borders and not keeps_shape(path, self._trace) for path in removed
+        removed = [join(edit.container, name) for edit in edits for name in edit.removed]
+        copied = {join(edit.container, name) for edit in edits for name in edit.template}
+        return (
+            any(stage.mode == "dense" for stage in self.stages)
+            or any(path in borders and not keeps_shape(path, self._trace) for path in removed)
+            or any(self._shares(path) for path in (*removed, *copied))
         )
+
+    def _shares(self, path: str) -> bool:
+        """Tell whether a block has modules that others have too."""
+        if path not in self._sharing:
+            block = self._module.get_submodule(path)
+            self._sharing[path] = isinstance(block, nn.Module) and bool(
+                shared_modules(self._module, block)
+            )
+        return self._sharing[path]
 
     def others(
         self, able: tuple[bool, ...], whole: tuple[bool, ...], idle: tuple[bool, ...]

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from convscale.network.copies import part_copy
+from convscale.network.copies import part_copy, shared_modules
 from convscale.network.numbers import set_place
 from convscale.network.pairs import entries, entry_copy, set_entries
 from convscale.network.stages import Stage, join
@@ -115,7 +115,7 @@ def apply_depth(module: nn.Module, edits: Iterable[DepthEdit]) -> None:
         for name in change.removed:
             remove(container, name, skipped=chained)
         copies = {
-            name: None if block is None else part_copy(block)
+            name: None if block is None else part_copy(block, shared_modules(module, block))
             for position, name in enumerate(change.added)
             for block in [blocks[position % len(blocks)]]
         }
