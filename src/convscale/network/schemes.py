@@ -60,9 +60,58 @@ def find_schemes(module: nn.Module, trace: Trace) -> Iterator[tuple[Stage, ...]]
         tuple(_numbered_stages(module, trace)),
         _called_stages(module, trace),
         _called_stages(module, trace, made=True),
+        tuple(_handing_on(module, stage) for stage in runs),
+        tuple(_handing_on(module, stage) for stage in flat),
         every,
     )
     yield from dict.fromkeys(stages for stages in schemes if stages)
+
+
+def further_schemes(module: nn.Module, trace: Trace) -> Iterator[tuple[Stage, ...]]:
+    """Yield sets of stages of which some may be deepened beside those of another set.
+
+    They are those that bend what they take, and neither dense nor made anew.
+
+    Example:
+        >>> from convscale.network import resolve_base, trace_module
+        >>> net = resolve_base("timm:vgg11").build("meta")
+        >>> [s.depth for s in next(further_schemes(net, trace_module(net, 64)))]
+        [1, 1, 2, 2, 2]
+    """
+    runs = find_stages(module, trace)
+    flat = tuple(stage for stage in _flat_stages(module, trace) if _bends(module, stage))
+    schemes = (
+        runs,
+        tuple(_handing_on(module, stage) for stage in runs),
+        flat,
+        tuple(_handing_on(module, stage) for stage in flat),
+        together(_listed_stages(module, trace), trace),
+        tuple(_numbered_stages(module, trace)),
+    )
+    yield from dict.fromkeys(stages for stages in schemes if stages)
+
+
+def _handing_on(module: nn.Module, stage: Stage) -> Stage:
+    """Return a stage whose blocks hand their output through added ones.
+
+    Blocks of a list, which the forward pass may read by their numbers, are named from the network:
+    the list is to hold no more than it does.
+    """
+    holder = module.get_submodule(stage.container)
+    if not stage.container or not isinstance(holder, nn.ModuleList | nn.Sequential):
+        return replace(stage, mode="chained")
+
+    def named(names: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(join(stage.container, name) for name in names)
+
+    return replace(
+        stage,
+        container="",
+        blocks=named(stage.blocks),
+        repeatable=None if stage.repeatable is None else join(stage.container, stage.repeatable),
+        mode="chained",
+        members=tuple(named(unit) for unit in stage.members),
+    )
 
 
 def _dense_stages(module: nn.Module, path: str, trace: Trace) -> Iterator[Stage]:

@@ -6,6 +6,7 @@ Depth counts all blocks of a stage, the first included.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -85,6 +86,35 @@ def within(path: str, module: str) -> bool:
     return path == module or path.startswith(f"{module}.")
 
 
+def overlap(stage: Stage, other: Stage) -> bool:
+    """Tell whether a block of a stage is one of another, or lies in it or around it.
+
+    Example:
+        >>> inner = Stage("layer1.0.body", ("0", "1"), "Conv2d", "1")
+        >>> overlap(inner, Stage("layer1", ("0", "1"), "Block", "1"))
+        True
+    """
+    return any(within(one, two) or within(two, one) for one in stage.paths for two in other.paths)
+
+
+def of_one_kernel(module: nn.Module, stage: Stage) -> bool:
+    """Tell whether the weights that the blocks of a stage share by name have kernels of one size.
+
+    Example:
+        >>> net = nn.Sequential(nn.Conv2d(8, 8, 3), nn.Conv2d(8, 8, 1))
+        >>> of_one_kernel(net, Stage("", ("0", "1"), "Conv2d", "1"))
+        False
+    """
+    sizes: dict[str, set[tuple[int, ...]]] = defaultdict(set)
+    for block in stage.blocks:
+        for place, name in enumerate(stage.modules(block)):
+            part = module.get_submodule(join(stage.container, name))
+            for own, weight in part.named_parameters():
+                if weight.ndim > 2:
+                    sizes[f"{place} {own}"].add(tuple(weight.shape[2:]))
+    return all(len(kernels) == 1 for kernels in sizes.values())
+
+
 def upwards(path: str) -> Iterator[str]:
     """Yield a path and those of the modules that it lies in, the innermost first.
 
@@ -112,7 +142,7 @@ def find_stages(module: nn.Module, trace: Trace) -> tuple[Stage, ...]:
     repeated = list(_search(module, "", trace))
     if not repeated:
         return lone_stages(module, trace)
-    return _in_order(_outermost(_singles(module, trace, repeated)), trace)
+    return in_order(_outermost(_singles(module, trace, repeated)), trace)
 
 
 def lone_stages(module: nn.Module, trace: Trace) -> tuple[Stage, ...]:
@@ -144,7 +174,7 @@ def together(stages: Iterable[Stage], trace: Trace) -> tuple[Stage, ...]:
         >>> together((), trace_module(nn.Conv2d(3, 3, 1), 8))
         ()
     """
-    return _in_order(_outermost(list(stages)), trace)
+    return in_order(_outermost(list(stages)), trace)
 
 
 def pyramid_stages(module: nn.Module, trace: Trace, path: str = "") -> Iterator[Stage]:
@@ -173,7 +203,15 @@ def pyramid_stages(module: nn.Module, trace: Trace, path: str = "") -> Iterator[
             yield from pyramid_stages(child, trace, join(path, name))
 
 
-def _in_order(stages: list[Stage], trace: Trace) -> tuple[Stage, ...]:
+def in_order(stages: Iterable[Stage], trace: Trace) -> tuple[Stage, ...]:
+    """Return stages in the order in which they run.
+
+    Example:
+        >>> from convscale.network.trace import trace_module
+        >>> in_order((), trace_module(nn.Conv2d(3, 3, 1), 8))
+        ()
+    """
+    stages = tuple(stages)
     order = {stage: trace.borders[join(stage.container, stage.blocks[0])].order for stage in stages}
     return tuple(sorted(stages, key=order.__getitem__))
 
@@ -190,14 +228,18 @@ def _search(module: nn.Module, path: str, trace: Trace) -> Iterator[Stage]:
 
 
 def _runs(module: nn.Module, path: str, trace: Trace) -> list[list[str]]:
-    """Return runs of two or more consecutive children of one class that feed each other."""
+    """Return runs of two or more children of one class that feed each other.
+
+    What has no weights may stand between them, if it passes on what it takes.
+    """
     runs: list[list[str]] = []
     previous: tuple[nn.Module, Border] | None = None
     for name, child in module.named_children():
         own = join(path, name)
         border = block_border(child, own, trace) or _bare_border(child, own, trace)
         if border is None:
-            previous = None
+            if any(True for _ in child.parameters()):
+                previous = None
             continue
         linked = (
             previous is not None

@@ -223,6 +223,11 @@ class Blueprint:
             for stage, able in zip(self.stages, self.repeatable, strict=True)
         )
 
+    @property
+    def repeated_share(self) -> float:
+        """The part of the flops that lies in the blocks of stages which can be deepened."""
+        return self._deepened.flops(self.deepenable) / max(1, self._runs.trace.flops)
+
     def is_frozen(self, stage: Stage) -> bool:
         """Tell whether any module of a stage is frozen."""
         if not self.control.freeze:

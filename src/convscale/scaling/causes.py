@@ -43,7 +43,7 @@ def cause_of(blueprint: Blueprint, strategy: Strategy, found: Candidate) -> str:
     positions = "maps or resolution round, or attention spans positions"
     steps = {
         **_wider(blueprint, strategy, found),
-        _deeper(blueprint, variant, asked.depth, more=grown > 1): grown,
+        _deeper(blueprint, variant, asked.depth, grown): grown,
         "the resolution is capped" if cap else positions: larger.complexity(own).flops
         / (before * asked.resolution ** len(sides(blueprint.resolution))),
     }
@@ -122,17 +122,22 @@ def _linear(base: Variant) -> str:
     return text if fixed < 0.01 else f"{text}, and {fixed:.0%} not at all"
 
 
-def _deeper(blueprint: Blueprint, variant: Variant, factor: float, *, more: bool) -> str:
-    """Say why flops do not follow a factor of depth: they grow more, or less."""
+def _deeper(blueprint: Blueprint, variant: Variant, factor: float, grown: float) -> str:
+    """Say why flops do not follow a factor of depth, but `grown` times it."""
     exact = variant.depths is None or all(
         abs(depth - stage.depth * factor) < 1e-6
         for depth, stage in zip(variant.depths, blueprint.stages, strict=True)
     )
-    if more and factor > 1:
+    if grown > 1 and factor > 1:
         dense = blueprint.runs_each_depth
         before = "dense blocks cost more the more stand before them"
         cause = before if dense else "added blocks cost more than others"
         return cause if exact else f"depths round to whole blocks, and {cause}"
+    share = blueprint.repeated_share
+    if exact and factor > 1 and grown * factor < 0.95 * (1 - share + share * factor):
+        cause = "added blocks cost less than the first of their stages"
+        outside = "what lies outside repeated blocks does not grow with depth"
+        return cause if (1 - share) * (factor - 1) < 0.05 * factor else f"{cause}, and {outside}"
     if exact:
         return "what lies outside repeated blocks does not grow with depth"
     return "depths round to whole blocks, and what lies outside blocks does not grow"

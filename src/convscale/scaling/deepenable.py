@@ -9,8 +9,8 @@ from torch import nn
 
 from convscale.errors import UnscalableNetworkError
 from convscale.network.pausing import collector_at_rest
-from convscale.network.schemes import find_schemes
-from convscale.network.stages import join
+from convscale.network.schemes import find_schemes, further_schemes
+from convscale.network.stages import Stage, in_order, join, of_one_kernel, overlap
 from convscale.quantities import Resolution
 from convscale.scaling.deepening import Deepening
 from convscale.scaling.plan import DepthEdit, flat
@@ -43,8 +43,8 @@ class Found:
         return tuple(more and less for more, less in zip(self.able, self.shrinking, strict=True))
 
 
-def _tried_by(trials: Trials, deepening: Deepening) -> Found:
-    able = trials.able(deepening)
+def _tried_by(trials: Trials, deepening: Deepening, *, dense: bool = False) -> Found:
+    able = trials.able(deepening, dense=dense)
     return Found(deepening, able, trials.shrinking(deepening, able), trials.refusals(deepening))
 
 
@@ -81,7 +81,8 @@ class Deepenable:
         """A set of stages, and which of them run with a block more.
 
         It is the first set in which these hold a third of the flops, else the one in which
-        they hold most.
+        they hold most; where much of the flops lies outside of them, or one does not run with a
+        block more, others are added that lie apart.
         """
         if self._found is None:
             self._found = self._tried()
@@ -92,13 +93,70 @@ class Deepenable:
         trace = self._runs.trace
         best, most = Found(Deepening(self._module, trace, ()), (), (), ()), -1
         trials = Trials(self._run, self._runs.check)
+        listed: dict[tuple[str, ...], Stage] = {}
         for stages in find_schemes(self._module, trace):
             for way in self._ways(Deepening(self._module, trace, stages), trials):
                 flops = way.deepening.flops(way.able)
                 if flops > most:
                     best, most = way, flops
+                listed |= {
+                    stage.paths: stage
+                    for stage, whole in zip(way.deepening.stages, way.whole, strict=True)
+                    if whole and stage.mode == "listed"
+                }
             if 3 * most >= trace.flops:
                 break
+        return self._joined(self._preferring(listed, best, trials), trials)
+
+    def _preferring(
+        self, listed: dict[tuple[str, ...], Stage], best: Found, trials: Trials
+    ) -> Found:
+        """Let stages hand nothing on whose blocks can be added to the list that holds them."""
+        stages = tuple(
+            listed.get(stage.paths, stage) if stage.mode == "chained" else stage
+            for stage in best.deepening.stages
+        )
+        if stages == best.deepening.stages:
+            return best
+        found = _tried_by(trials, Deepening(self._module, self._runs.trace, stages))
+        return found if found.able == best.able else best
+
+    def _joined(self, best: Found, trials: Trials) -> Found:
+        """Add stages that were found otherwise: an encoder's beside a decoder's.
+
+        Of what the best stages leave, they are tried where it is more than a fifth of the flops;
+        else in the place of stages that do not run with a block more.
+        """
+        trace = self._runs.trace
+        stages = best.deepening.stages
+        dense = any(stage.mode == "dense" for stage in stages)
+        if dense or not any(best.able):
+            return best
+        much = 5 * best.deepening.flops(best.able) < 4 * trace.flops
+        for others in further_schemes(self._module, trace):
+            able = [stage for stage, good in zip(stages, best.able, strict=True) if good]
+            failed = [stage for stage in stages if stage not in able]
+            beside = [
+                other
+                for other in others
+                if not any(overlap(other, stage) for stage in able)
+                and of_one_kernel(self._module, other)
+            ]
+            repeating = {(other.kind, other.mode) for other in beside if other.depth > 1}
+            apart = tuple(
+                other
+                for other in beside
+                if (much and (other.kind, other.mode) in repeating)
+                or any(other.paths == stage.paths for stage in failed)
+            )
+            good = trials.able(Deepening(self._module, trace, apart)) if apart else ()
+            new = [stage for stage, runs in zip(apart, good, strict=True) if runs]
+            kept = [stage for stage in failed if not any(overlap(stage, own) for own in new)]
+            if new:
+                joined = Deepening(self._module, trace, in_order((*able, *kept, *new), trace))
+                found = _tried_by(trials, joined)
+                if joined.flops(found.able) > best.deepening.flops(best.able):
+                    best, stages = found, joined.stages
         return best
 
     def _ways(self, deepening: Deepening, trials: Trials) -> Iterator[Found]:
@@ -107,7 +165,7 @@ class Deepenable:
         if not all(first.whole):
             idle = tuple(one is not None and one.idle for one in first.refusals)
             for other in deepening.others(first.able, first.whole, idle):
-                yield _tried_by(trials, other)
+                yield _tried_by(trials, other, dense=True)
 
     def _run(self, edits: tuple[DepthEdit, ...], deepening: Deepening) -> None:
         if self._expected == self._runs.resolution or not self._runs_there(edits, deepening):

@@ -141,6 +141,25 @@ class Deepening:
         deeper = self.edits(tuple(stage.depth + 1 for stage in self.stages))
         return tuple(edit if hope else None for edit, hope in zip(deeper, hopeful, strict=True))
 
+    def doubled(self, *, dense: bool) -> tuple[DepthEdit | None, ...]:
+        """For each stage whose blocks code other than a sequence's runs, the edit to twice them.
+
+        Args:
+            dense: Whether dense blocks are meant, too.
+        """
+        return tuple(
+            self._edit(index, 2 * stage.depth)
+            if alone and (dense or stage.mode != "dense") and self._is_read(stage)
+            else None
+            for index, (stage, alone) in enumerate(zip(self.stages, self.alone, strict=True))
+        )
+
+    def _is_read(self, stage: Stage) -> bool:
+        """Tell whether code other than a sequence's runs a stage's blocks from where they stand."""
+        holder = self._module.get_submodule(stage.container)
+        plain = isinstance(holder, nn.Sequential) and type(holder).forward is nn.Sequential.forward
+        return stage.mode != "chained" and not (plain and stage.container in self._trace.calls)
+
     def flops(self, chosen: tuple[bool, ...]) -> int:
         """Return the flops (multiply-adds) in the blocks of the chosen stages."""
         blocks = tuple(
@@ -166,9 +185,9 @@ class Deepening:
 
     def reads_blocks(self, stage: Stage) -> bool:
         """Tell whether code other than a sequence's runs a stage's blocks, of which one can go."""
-        holder = self._module.get_submodule(stage.container)
-        plain = isinstance(holder, nn.Sequential) and type(holder).forward is nn.Sequential.forward
-        if plain or stage.mode != "listed" or stage.members or stage.depth == 1:
+        if stage.mode != "listed" or not self._is_read(stage):
+            return False
+        if stage.members or stage.depth == 1:
             return False
         return keeps_shape(join(stage.container, stage.blocks[-1]), self._trace)
 
@@ -198,21 +217,26 @@ class Deepening:
         pairs = (pair(own, change, self._module.get_submodule(path), path) for path in stage.beside)
         return replace(change, paired=tuple(pairs))
 
-    def _outside(self, stage: Stage) -> str:
-        """Return what blocks are called that a block in a list hands its output through.
+    def _outside(self, stage: Stage) -> tuple[str, ...]:
+        """Return what modules are called that a block in a list hands its output through.
 
         The forward pass would run what is added to the list, too: what holds it holds them.
         """
         container = self._module.get_submodule(stage.container)
-        name = last = stage.modules(stage.blocks[-1])[-1]
         if stage.mode != "chained":
-            return ""
-        while "." in name:
-            parent, _, leaf = name.rpartition(".")
-            if not isinstance(container.get_submodule(parent), nn.ModuleList | nn.Sequential):
-                break
-            name = f"{parent}_{leaf}"
-        return "" if name == last else name
+            return ()
+        found: list[str] = []
+        for last in stage.modules(stage.blocks[-1]):
+            name = last
+            while "." in name:
+                parent, _, leaf = name.rpartition(".")
+                if not isinstance(container.get_submodule(parent), nn.ModuleList | nn.Sequential):
+                    break
+                name = f"{parent}_{leaf}"
+            if name == last:
+                return ()
+            found.append(name)
+        return tuple(found)
 
     def _taken(self, stage: Stage) -> frozenset[str]:
         """Return the names that stand beside the last block, as the stage writes them."""

@@ -20,7 +20,7 @@ def edit(
     repetition: Repetition | None,
     *,
     taken: frozenset[str] = frozenset(),
-    outside: str = "",
+    outside: tuple[str, ...] = (),
 ) -> DepthEdit | None:
     """Plan the change of one stage to a depth; None where it has that depth already.
 
@@ -29,8 +29,8 @@ def edit(
         depth: The new number of blocks, at least 1.
         repetition: How a repeatable block is made, for a stage that has none.
         taken: Names that the container has already.
-        outside: What added blocks are called where the list that holds the others is not to hold
-            them, a number apart.
+        outside: What the modules of added blocks are called where the list that holds the others
+            is not to hold them, a number apart.
 
     Example:
         >>> edit(Stage("layer1", ("0", "1"), "Block", "1"), 4, None).added
@@ -48,7 +48,7 @@ def edit(
     more = depth - stage.depth
     template = stage.modules(stage.repeatable or stage.blocks[-1])
     if outside:
-        added = tuple(f"{outside}_{step}" for step in range(1, more + 1))
+        added = tuple(f"{name}_{step}" for step in range(1, more + 1) for name in outside)
     elif len(template) == 1:
         added = next_names(last[-1], more, taken)
     elif _number(last) is not None:

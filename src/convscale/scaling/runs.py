@@ -7,6 +7,7 @@ where runs are (`reshaped`); one that makes others is followed too.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -196,8 +197,8 @@ class Runs:
         self._check_seen(models, self._seen(_Ask(models, self.resolution, deepening)))
 
     def _check_seen(self, models: tuple[DepthEdit, ...], seen: Run) -> None:
-        outputs = {path: output for path, (_, output) in seen.shapes.items()}
-        self._check_positions(seen.output_shapes, outputs, self.trace.features)
+        self._check_positions(seen.output_shapes, seen.shapes, self.trace.features)
+        self._check_inputs(models, seen.shapes)
         self._check_idle(models, seen.calls)
 
     def _made_for(
@@ -356,8 +357,12 @@ class Runs:
                 f"The network does not train at {format_resolution(ask.resolution)} px."
             )
         if ask.resolution == self.resolution:
-            outputs = {path: border.output_shape for path, border in trace.borders.items()}
-            self._check_positions(trace.output_shapes, outputs, trace.features)
+            shapes = {
+                path: (border.input_shape, border.output_shape)
+                for path, border in trace.borders.items()
+            }
+            self._check_positions(trace.output_shapes, shapes, trace.features)
+            self._check_inputs(ask.models, shapes)
         return _followed(trace, ask.models, ask.told, recorders)
 
     def _prepared(self, ask: _Ask) -> nn.Module:
@@ -384,7 +389,7 @@ class Runs:
     def _check_positions(
         self,
         output_shapes: tuple[Shape, ...],
-        outputs: Mapping[str, Shape],
+        shapes: Mapping[str, tuple[Shape, Shape]],
         features: tuple[int | None, ...],
     ) -> None:
         """Refuse added blocks that change the output, or the positions of any feature map."""
@@ -394,10 +399,25 @@ class Runs:
         ) != _kept_sizes(own.output_shapes, own.features):
             raise UnscalableNetworkError("The output changes its shape with the depth.")
         for path, border in own.borders.items():
-            other = outputs.get(path)
-            if other is not None and other[2:] != border.output_shape[2:]:
+            if path in shapes and shapes[path][1][2:] != border.output_shape[2:]:
                 raise UnscalableNetworkError(
                     f"A block that is added changes the resolution of {path or 'the network'}."
+                )
+
+    def _check_inputs(
+        self, models: tuple[DepthEdit, ...], shapes: Mapping[str, tuple[Shape, Shape]]
+    ) -> None:
+        """Refuse added blocks with which any module takes less than it did.
+
+        Among dense blocks each takes all that it took, and more. Less shows that the forward pass
+        reads blocks by their numbers, which tell others now.
+        """
+        if any(edit.removed for edit in flat(models)):
+            return
+        for path, border in self.trace.borders.items():
+            if path in shapes and math.prod(shapes[path][0]) < math.prod(border.input_shape):
+                raise UnscalableNetworkError(
+                    f"A block that is added takes channels from {path or 'the network'}."
                 )
 
     def _check_idle(self, models: tuple[DepthEdit, ...], calls: Mapping[str, int]) -> None:

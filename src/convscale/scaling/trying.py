@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -123,11 +124,52 @@ class Trials:
         self._failed: dict[DepthEdit, Refusal] = {}
         self._runs_on = True  # until a trial has failed
 
-    def able(self, deepening: Deepening) -> tuple[bool, ...]:
-        """Tell for each stage whether an added block runs: tried, not assumed."""
+    def able(self, deepening: Deepening, *, dense: bool = False) -> tuple[bool, ...]:
+        """Tell for each stage whether an added block runs: tried, not assumed.
+
+        Where the forward pass may read blocks by their numbers, one may pass for another: there
+        twice the blocks must run, too.
+
+        Args:
+            deepening: The stages.
+            dense: Whether that is asked of dense blocks, too.
+        """
         hopeful = [edit for edit in deepening.alone if edit is not None]
         good = self._good(tuple(e for e in hopeful if e not in self._failed), deepening)
+        good -= self._misread(good, deepening, deepening.doubled(dense=dense))
         return tuple(edit in good for edit in deepening.alone)
+
+    def _misread(
+        self,
+        good: set[DepthEdit],
+        deepening: Deepening,
+        twice: tuple[DepthEdit | None, ...],
+    ) -> set[DepthEdit]:
+        """Return of edits that run those in lists which do not run with twice the blocks."""
+        doubled: dict[str, dict[DepthEdit, DepthEdit]] = defaultdict(dict)
+        for alone, edit in zip(deepening.alone, twice, strict=True):
+            if edit is not None and alone is not None and alone in good:
+                doubled[alone.container][edit] = alone
+        every = tuple(edit for own in doubled.values() for edit in own)
+        if not every or self._refused(every, deepening) is None:
+            return set()
+        misread: set[DepthEdit] = set()
+        for own in doubled.values():
+            refusal = self._refused(tuple(own), deepening)
+            if refusal is not None:
+                self._failed |= dict.fromkeys(own.values(), refusal)
+                misread.update(own.values())
+        return misread
+
+    def _refused(self, edits: tuple[DepthEdit, ...], deepening: Deepening) -> Refusal | None:
+        """Return why edits do not run together; None where they do."""
+        try:
+            self._check(edits, deepening)
+        except IdleBlockError:
+            return Refusal(idle=True)
+        except ConvscaleError as error:
+            return Refusal(_reason(error))
+        return None
 
     def refusals(self, deepening: Deepening) -> tuple[Refusal | None, ...]:
         """Return for each stage why an added block does not run, where that was tried."""
