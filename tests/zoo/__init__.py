@@ -92,6 +92,8 @@ ZOO = {
     "multi-head module": Kind(attention.of(attention.MultiHead), deep=True),
     # maps.py
     "u-net": Kind(maps.UNet),
+    "rebuilt in training": Kind(maps.Rebuilt, deep=True),
+    "raised channel by channel": Kind(maps.RaisedByChannel, deep=True),
     "feature pyramid": Kind(maps.Pyramid),
     "atrous": Kind(maps.Atrous),
     "pooled pyramid": Kind(maps.PooledPyramid),

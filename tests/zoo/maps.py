@@ -47,6 +47,47 @@ class UNet(nn.Module):
         return self.last(x)
 
 
+class RaisedByChannel(nn.Module):
+    """A map that transposed convolutions enlarge, each channel alone; blocks before it."""
+
+    def __init__(self, k=1, d=1):
+        super().__init__()
+        a, b = 16 * k, 32 * k
+        self.stem = conv(3, a, 3, 2)
+        self.blocks = nn.Sequential(*[Basic(a, a, 1) for _ in range(2 * d)])
+        self.expand = nn.Conv2d(a, b, 1)
+        self.up = nn.ConvTranspose2d(b, b, 4, 2, 1, groups=b)
+        self.last = nn.Conv2d(b, 5, 1)
+
+    def forward(self, x):
+        return self.last(self.up(self.expand(self.blocks(self.stem(x)))).relu())
+
+
+class Rebuilt(nn.Module):
+    """In training it also rebuilds the image, from a code that attributes lay out as a map."""
+
+    def __init__(self, k=1, d=1):
+        super().__init__()
+        a = 32 * k
+        self.code, self.side = 16 * k, [8, 8]
+        self.stem = conv(3, a, 3, 4)
+        self.blocks = nn.Sequential(*[Basic(a, a, 1) for _ in range(2 * d)])
+        self.last = nn.Linear(a, 10)
+        self.squeeze = conv(a, self.code, 1)
+        self.into = nn.Linear(self.code * 64, 32 * k)
+        self.out_of = nn.Linear(32 * k, self.code * 64)
+        self.rebuild = nn.Sequential(nn.Conv2d(self.code, a, 1), nn.ReLU(), nn.Conv2d(a, 3, 1))
+
+    def forward(self, x):
+        x = self.blocks(self.stem(x))
+        scores = self.last(x.mean((2, 3)))
+        if not self.training:
+            return scores
+        code = self.into(self.squeeze(x).view(-1, self.into.in_features))
+        code = self.out_of(code).relu().view([-1, self.code] + self.side)  # noqa: RUF005
+        return scores, self.rebuild(code)
+
+
 class Pyramid(nn.Module):
     """A detector: lateral convolutions, sums from top to bottom, one head for all levels."""
 

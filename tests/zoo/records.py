@@ -53,7 +53,9 @@ NO_DEPTH = (
 )
 
 # Networks whose layers expect a map of one size.
-FIXED_SIDE = frozenset(("view of a computed size", "gray", "flattened clip", "joints"))
+FIXED_SIDE = frozenset(
+    ("view of a computed size", "gray", "flattened clip", "joints", "rebuilt in training")
+)
 
 # Networks that come out wrong, by what is asked of them.
 WRONG: dict[tuple[str, str], str] = {}

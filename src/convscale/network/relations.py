@@ -53,7 +53,7 @@ def convolution(ties: Ties, _func: Any, bound: dict[str, Any], output: Any) -> N
         tie_or_pin(ties, units, first)
         if groups > 1 and units is not None and weight.shape[1] > 1:
             ties.tie_groups(units, groups)
-        out = first if weight.shape[1] == 1 and groups > 1 else second
+        out = first if weight.shape[:2] == (groups, 1) else second
         if groups > 1 and weight.shape[1] > 1 and second is not None:
             out = np.tile(second, groups)
     elif groups == 1:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 from typing import Any, NamedTuple
 
@@ -123,8 +123,9 @@ class Trace:
     for each output the dimension of its channels where it is a feature map, whose channels
     scale, and None where it stays; `vectors` tells which outputs hold a number for each channel,
     and none for positions. `trains` tells that parts run in training only, and that a
-    training pass was followed too. `kept` lists the layers that an operator keeps at their width,
-    `embeddings` the outputs (from 0) that stay though other layers read them too. `script` lists
+    training pass was followed too; `trained` are the calls that name sizes there. `kept` lists the
+    layers that an operator keeps at their width, `embeddings` the outputs (from 0) that stay though
+    other layers read them too. `script` lists
     the operators that ran, each with its module, where a run at another resolution that calls the
     same ones says nothing new of channels; None where it may (see `rerun`).
 
@@ -153,6 +154,7 @@ class Trace:
     kept: tuple[Kept, ...] = ()
     embeddings: tuple[int, ...] = ()
     script: tuple[tuple[str, Any], ...] | None = None
+    trained: dict[str, list[Shaped | None]] = field(default_factory=dict)
 
     @property
     def flops(self) -> int:
@@ -176,6 +178,7 @@ class _Recorder(Observer):
         self.grouped: dict[str, tuple[Label, Label | None]] = {}
         self.adapted: dict[str, dict[str, Label]] = {}
         self.shaped: dict[str, list[Shaped | None]] = {}
+        self.trained: dict[str, list[Shaped | None]] = {}
         self.compared: dict[str, list[bool]] = {}
         self.reads: dict[str, list[Read]] = {}
         buffers = (buffer for buffer in module.buffers() if buffer.numel() > 1)
@@ -243,8 +246,8 @@ class _Recorder(Observer):
             self.ties.here = (path, name)
             found = shaped_call(self.ties, name, (*args, *kwargs.values()), output)
             self.ties.here = None
-            if not self.aside:
-                self.shaped.setdefault(path, []).append(found)
+            kept = self.trained if self.aside else self.shaped
+            kept.setdefault(path, []).append(found)
         return output
 
     def adopt(self, tensor: torch.Tensor, *, plain: bool = False) -> None:
@@ -293,10 +296,11 @@ class _Recorder(Observer):
         """Keep what a module's attributes must say: groups, and normalised widths."""
         if self.aside and (path in self.grouped or path in self.normalized):
             return
-        if operator == "convolution" and bound["groups"] > 1 and not bound["transposed"]:
+        if operator == "convolution" and bound["groups"] > 1:
+            weight = bound["weight"]
+            depthwise = weight.shape[:2] == (bound["groups"], 1)
             units = find_along(self.ties.labels(bound["input"]), 1, bound["input"].shape[1])
-            if units is not None:
-                weight = bound["weight"]
+            if units is not None and (depthwise or not bound["transposed"]):
                 width = find_along(self.ties.labels(weight), 1, weight.shape[1])
                 self.grouped[path] = (units, width)
         elif operator == "native_layer_norm":
@@ -414,6 +418,7 @@ def trace_module(
         kept=kept_layers(ties, channels, layers),
         embeddings=embeddings,
         script=tuple(recorder.script) if plain else None,
+        trained=recorder.trained,
     )
 
 

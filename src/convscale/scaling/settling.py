@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from convscale.network.channels import Sizes
-from convscale.network.execution import ForwardError, Observer, run
+from convscale.network.execution import ForwardError, Handle, Observer, run
 from convscale.network.feeding import Feed
 from convscale.network.inputs import ExampleInputs
 from convscale.network.numbers import Number, Place, Solution, install, set_place
@@ -73,6 +73,10 @@ def settle(
     inputs = feed.inputs(module)
     try:
         run(module, inputs.args, *watch, keywords=inputs.kwargs, handle=settler.handle)
+        if trace.trains:
+            pair = feed.inputs(module, batch=2)
+            handle = settler.in_training()
+            run(module, pair.args, keywords=pair.kwargs, handle=handle, training=True)
     except ForwardError as error:
         return Settlement(settler.found, error.reason, tuple(settler.literals), settler.last)
     return Settlement(settler.found, None, tuple(settler.literals), settler.last)
@@ -105,6 +109,7 @@ class _Settler:
         self._module = module
         self._trace = trace
         self._sizes = sizes
+        self._shaped = trace.shaped
         self._model_path = model_path
         self._calls: Counter[str] = Counter()
         self._comparisons: Counter[str] = Counter()
@@ -118,6 +123,19 @@ class _Settler:
         self._made: Counter[str] = Counter()
         self.last: tuple[str, int] | None = None
         install(module, self._compare)
+
+    def in_training(self) -> Handle:
+        """Return what makes the calls of a training pass, of which what is written out is left."""
+        self._shaped = self._trace.trained
+        self._calls.clear()
+        known = len(self.literals)
+
+        def handle(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], path: str) -> Any:
+            output = self.handle(func, args, kwargs, path)
+            del self.literals[known:]
+            return output
+
+        return handle
 
     def handle(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], path: str) -> Any:
         """Make a call; where it names sizes, make it with those that the widths ask for."""
@@ -164,7 +182,7 @@ class _Settler:
 
     def _next(self, path: str, name: str) -> Shaped | None:
         """Return the base network's call that corresponds to the next one here."""
-        calls = self._trace.shaped.get(self._model_path(path), [])
+        calls = self._shaped.get(self._model_path(path), [])
         position = self._calls[path]
         self._calls[path] += 1
         self._at = (self._model_path(path), position)
