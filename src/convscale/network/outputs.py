@@ -4,11 +4,13 @@ A network without a classifier puts out feature maps; a segmentation network put
 scores, one channel a class, which stay. Both are maps. Scores come straight from a layer with
 weights, resized or squashed at most, and nothing reads them; a feature map has been normalised,
 activated or added to others, or the network itself goes on with it and puts out no scores of as
-many channels.
+many channels. A sole map as large as the image, of a network that works on smaller ones, is what it
+answers for every pixel, whatever it came from.
 """
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -46,6 +48,7 @@ class Scores:
         self._scores: dict[int, torch.Tensor] = {}
         self._read: list[Label] = []
         self.embeddings: tuple[int, ...] = ()  # outputs that layers read too, and that stay
+        self._sides: list[tuple[int, ...]] = []  # of what convolutions read, the image first
 
     def visit(self, ties: Ties, operator: str, bound: dict[str, Any], output: Any) -> None:
         """See a call of an operator."""
@@ -58,6 +61,8 @@ class Scores:
         if operator in _WEIGHTED:
             left = next(bound[n] for n in ("input", "mat1", "batch1", "self") if n in bound)
             dim = 1 if operator == "convolution" else left.ndim - 1
+            if operator == "convolution":
+                self._sides.append(tuple(left.shape[2:]))
             units = find_along(ties.labels(left), dim, left.shape[dim])
             if units is not None:
                 self._read.append(units)
@@ -71,6 +76,12 @@ class Scores:
     def is_score(self, tensor: torch.Tensor) -> bool:
         """Tell whether a tensor came straight from a layer with weights."""
         return id(tensor) in self._scores
+
+    def _fills_image(self, tensor: torch.Tensor) -> bool:
+        """Tell whether a map is as large as the image, where convolutions read smaller ones."""
+        sides = tuple(tensor.shape[2:])
+        smaller = any(prod(sides) > prod(other) for other in self._sides)
+        return smaller and sides == self._sides[0]
 
     def settle(self, ties: Ties, results: list[torch.Tensor]) -> tuple[int | None, ...]:
         """Pin the outputs that are no feature maps.
@@ -91,6 +102,8 @@ class Scores:
             axis is None and bool(ties.labels(tensor)) and not self.is_score(tensor)
             for axis, tensor in zip(axes, results, strict=True)
         ]
+        if len(results) == 1 and self._fills_image(results[0]):
+            axes, unsure = [None], [False]
         if any(unsure) or any(flat):
             classes = find_classes(ties).of_unit
             read = distinct(classes[np.concatenate(self._read)]) if self._read else classes[:0]
