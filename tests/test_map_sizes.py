@@ -146,6 +146,20 @@ class Laid(nn.Module):
         return self.last((q @ scores).reshape(b, c, self.side, self.side).mean((2, 3)))
 
 
+class Windowed(nn.Module):
+    """A signal is cut into as many windows as an attribute says."""
+
+    def __init__(self, side):
+        super().__init__()
+        self.mix, self.parts = nn.Conv1d(2, 16, 3, padding=1), side // 50
+        self.last = nn.Linear(16, 4)
+
+    def forward(self, x):
+        x = self.mix(x)
+        x = x.view(len(x), 16, self.parts, 50).softmax(-1).mean(2)
+        return self.last(x.square().sum(-1))
+
+
 class Folded(nn.Module):
     """Windows are taken out as a row, mixed, and laid back over a map of a size that is held."""
 
@@ -206,6 +220,7 @@ NETS = {
     "fused": (Fused, 64, (2, 3), 2.0),
     "pyramid": (Pyramid, 32, (2, 3), 4.0),
     "laid": (Laid, 32, (2, 3), 4.0),
+    "windowed": (Windowed, 200, (2, 2), 1.5),
     "folded": (Folded, 32, (2, 3), 4.0),
     "halved": (Halved, 32, (2, 3), 4.0),
     "signal": (Signal, 256, (2, 2), 2.0),

@@ -151,7 +151,31 @@ def in_attributes(given: Any, whole: tuple[bool, ...]) -> bool:
     """
     listed = list(given) if isinstance(given, list | tuple) else [given]
     listed = listed * len(whole) if len(listed) == 1 else listed
-    known = [isinstance(one, Number) and not isinstance(one, Size) for one in listed]
+    known = [is_held(one) for one in listed]
     if any(whole):
         return all(is_known for is_known, own in zip(known, whole, strict=True) if own)
     return any(known)
+
+
+def is_held(size: Any) -> bool:
+    """Tell whether a size came from an attribute.
+
+    Example:
+        >>> is_held(7)
+        False
+    """
+    return isinstance(size, Number) and not isinstance(size, Size)
+
+
+def would_move(given: Any, wanted: tuple[int | None, ...]) -> bool:
+    """Tell whether a size that came from an attribute is not the one that is wanted.
+
+    Example:
+        >>> would_move((7, 7), (8, 8))
+        False
+    """
+    listed = list(given) if isinstance(given, list | tuple) else [given] * len(wanted)
+    return any(
+        size is not None and is_held(own) and own != size
+        for own, size in zip(listed, wanted, strict=False)
+    )

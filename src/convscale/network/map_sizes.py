@@ -29,10 +29,12 @@ from convscale.network.map_calls import (
     Shape,
     by_axis,
     in_attributes,
+    is_held,
     slot_of,
     spanned,
+    would_move,
 )
-from convscale.network.numbers import Number, Place, Size, install, set_place
+from convscale.network.numbers import Place, install, set_place
 from convscale.network.ties import tensors_in
 from convscale.quantities import Resolution, sides
 
@@ -346,7 +348,6 @@ class _Noted(_Runner):
     def __init__(self, module: nn.Module, resolution: Resolution, in_chans: int | None) -> None:
         super().__init__(module, resolution, in_chans)
         self.calls: dict[_Key, Call] = {}
-        self._positions: set[int] = set()  # sides of maps so far, and their products
         self.start()
 
     def after(
@@ -354,15 +355,13 @@ class _Noted(_Runner):
     ) -> None:
         slot = slot_of(name, args, kwargs)
         read = tuple(args[0].shape) if args and isinstance(args[0], torch.Tensor) else ()
-        if len(read) > 2:
-            self._positions.update({*read[2:], prod(read[2:])} - {1})
         if slot is not None and read:
             given = slot.of(args, kwargs)
             count = len(given) if name in RESHAPES else slot.axes or len(read) - 2
             sizes = by_axis(given, count)
             if sizes is not None:
                 whole = spanned(name, sizes, read, made)
-                named = name in RESHAPES and not self._positions.isdisjoint(sizes)
+                named = name in RESHAPES and any(map(is_held, given))
                 if name in SIZED or named or any(whole):
                     self._note(key, name, sizes, read, made, whole, in_attributes(given, whole))
         elif name in CONVOLUTIONS and len(args) > 1 and read:
@@ -435,9 +434,12 @@ class _Attempt(_Runner):
         call, slot = self._base.calls.get(key), slot_of(name, args, kwargs)
         if call is None or slot is None or call.function != name or not call.held:
             return args, kwargs
-        given, wanted = slot.of(args, kwargs), self._wanted(call, tuple(args[0].shape))
+        given = slot.of(args, kwargs)
+        wanted = self._wanted(call, tuple(args[0].shape))
+        if name in RESHAPES:
+            wanted = self._reshaped(call, given, args[0].numel())
         if key not in self.chosen:
-            if _would_move(given, wanted):
+            if would_move(given, wanted):
                 self.movable.append(key)
             return args, kwargs
         args, kwargs = slot.put(args, kwargs, self._moved(given, wanted))
@@ -451,9 +453,7 @@ class _Attempt(_Runner):
         return args, kwargs
 
     def _wanted(self, call: Call, read: Shape) -> tuple[int | None, ...]:
-        """Return what the sizes of a call should be here; None of those of no map."""
-        if call.function in RESHAPES:
-            return tuple(self._positions(size) for size in call.sizes)
+        """Return what the sizes of a call should be here; of a window what it sees."""
         count = len(call.sizes)
         if call.spans:
             now = read[-count:]
@@ -461,6 +461,27 @@ class _Attempt(_Runner):
                 size if whole else None for size, whole in zip(now, call.whole, strict=True)
             )
         return tuple(self._size(size, at - count) for at, size in enumerate(call.sizes))
+
+    def _reshaped(self, call: Call, given: Any, elements: int) -> tuple[int | None, ...]:
+        """Return the positions that a reshape should name: those of maps, or what is left.
+
+        Where an axis is cut (windows of a signal), no map is as long as its parts are many.
+        """
+        positions = tuple(self._positions(size) for size in call.sizes)
+        before = [
+            made if size < 0 else size for size, made in zip(call.sizes, call.made, strict=True)
+        ]
+        known = [
+            new if new is not None and is_held(own) else old
+            for old, new, own in zip(before, positions, given, strict=True)
+        ]
+        if call.function == "expand" or prod(known) == elements:
+            return positions
+        for at in reversed(range(1, len(before))):
+            rest = prod(before) // before[at] if before[at] else 0
+            if is_held(given[at]) and rest and elements % rest == 0:
+                return tuple(elements // rest if dim == at else None for dim in range(len(before)))
+        return positions
 
     def after(
         self, key: _Key, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], made: Shape
@@ -502,7 +523,7 @@ class _Attempt(_Runner):
         return self._placed(given, wanted[0]) if len(set(wanted)) == 1 else given
 
     def _placed(self, value: Any, size: int | None) -> Any:
-        if size is None or not isinstance(value, Number) or isinstance(value, Size):
+        if size is None or not is_held(value):
             return value
         now = {place: new for place, (_, new) in self.found.items()}
         if value.current(now) == size:
@@ -515,12 +536,3 @@ class _Attempt(_Runner):
         old = next(int(leaf) for leaf in value.leaves() if leaf.place == solution.place)
         self.found[solution.place] = (old, solution.value)
         return size
-
-
-def _would_move(given: Any, wanted: tuple[int | None, ...]) -> bool:
-    """Tell whether a size that came from an attribute is not the one that is wanted."""
-    listed = list(given) if isinstance(given, list | tuple) else [given] * len(wanted)
-    return any(
-        size is not None and isinstance(own, Number) and not isinstance(own, Size) and own != size
-        for own, size in zip(listed, wanted, strict=False)
-    )

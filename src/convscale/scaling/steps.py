@@ -6,7 +6,7 @@ from math import gcd
 
 from convscale.quantities import Resolution, like, sides
 
-_POWERS = (1, 2, 4, 8, 16, 32, 64)
+_POWERS = (1, 2, 4, 8, 16, 32, 64, 128)
 
 
 def steps_of(resolution: Resolution) -> tuple[int, ...]:
@@ -16,7 +16,7 @@ def steps_of(resolution: Resolution) -> tuple[int, ...]:
 
     Example:
         >>> steps_of(224), steps_of(32)
-        ((1, 2, 4, 8, 16, 32, 64, 112, 224), (1, 2, 4, 8, 16, 32))
+        ((1, 2, 4, 8, 16, 32, 64, 112, 128, 224), (1, 2, 4, 8, 16, 32))
     """
     own = gcd(*sides(resolution))
     powers = {step for step in _POWERS if step <= max(sides(resolution))}
