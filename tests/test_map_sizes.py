@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,6 +12,8 @@ from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 import convscale as cs
+from convscale.scaling import Scaler
+from convscale.scaling.resolving import resolve
 from tests.zoo.parts import conv, tensors
 
 
@@ -313,6 +316,26 @@ def test_sides_that_differ_follow_each_its_own():
     scaled = cs.scale(Pair(64, 32), strategy="r", factor=4.0, resolution=(64, 32))
     assert scaled.resolution == (128, 64)
     assert like_by_hand(scaled.module, Pair(128, 64), image((2, 3), (128, 64)))
+
+
+def test_sizes_follow_beside_inputs_that_are_given():
+    class Two(nn.Module):
+        def __init__(self, side):
+            super().__init__()
+            self.body, self.pool = conv(3, 16, 3, 2), nn.AvgPool2d(down(side))
+            self.other, self.last = nn.Linear(6, 16), nn.Linear(16, 10)
+
+        def forward(self, picture, facts):
+            return self.last(self.pool(self.body(picture)).flatten(1) + self.other(facts))
+
+    inputs = (torch.zeros(1, 3, 32, 32), torch.zeros(1, 6))
+    network = replace(resolve(Two(32)), inputs=inputs)
+    scaled = Scaler(network).scale("r", factor=4.0)
+    assert scaled.module.pool.kernel_size == 32
+    x = image((2, 3), 64), torch.randn(2, 6)
+    by_hand = Two(64)
+    by_hand.load_state_dict(scaled.module.state_dict())
+    assert torch.equal(scaled.module.eval()(*x), by_hand.eval()(*x))
 
 
 def test_an_exported_network_holds_the_new_sizes():

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any
 
@@ -19,7 +19,9 @@ from torch import nn
 
 from convscale.network.copies import meta_copy
 from convscale.network.execution import ForwardError, Observer, run
-from convscale.network.inputs import example_inputs
+from convscale.network.feeding import Feed
+from convscale.network.given import resized
+from convscale.network.inputs import ExampleInputs
 from convscale.network.map_calls import (
     CONVOLUTIONS,
     LARGE,
@@ -46,8 +48,8 @@ MOST_TRIED = 16  # runs in which sizes are tried one by one
 class BaseMaps:
     """What a run of the base network shows of its maps.
 
-    `calls` are those that name sizes, `shapes` what each call of a function gives, in the order in
-    which they ran; `outputs` the shapes of what the network gives.
+    `feed` is what it ran on; `calls` are those that name sizes, `shapes` what each call of a
+    function gives, in the order in which they ran; `outputs` the shapes of what the network gives.
 
     Example:
         >>> net = nn.Sequential(nn.Conv2d(3, 8, 1), nn.AvgPool2d(8)).to("meta")
@@ -56,9 +58,16 @@ class BaseMaps:
     """
 
     resolution: Resolution
+    feed: Feed
     calls: dict[_Key, Call]
     shapes: dict[_Key, Shape]
     outputs: tuple[Shape, ...]
+
+    def feed_at(self, resolution: Resolution) -> Feed:
+        """Return what the network is run on at another resolution."""
+        if self.feed.given is None:
+            return replace(self.feed, resolution=resolution)
+        return replace(self.feed, given=resized(self.feed.given, self.resolution, resolution))
 
 
 @dataclass(frozen=True)
@@ -120,7 +129,11 @@ class Sure(Observer):
 
 
 def base_maps(
-    module: nn.Module, resolution: Resolution, *, in_chans: int | None = None
+    module: nn.Module,
+    resolution: Resolution,
+    *,
+    in_chans: int | None = None,
+    given: ExampleInputs | None = None,
 ) -> BaseMaps | None:
     """Run a network, and note the sizes of maps that its calls name; None if it does not run.
 
@@ -128,11 +141,13 @@ def base_maps(
         module: The network, on the meta device.
         resolution: The sides in px.
         in_chans: Input channels; read from the module if not given.
+        given: What the user gives its forward pass, in place of one image.
     """
-    noted = _Noted(module, resolution, in_chans)
+    feed = Feed(None if given is not None else resolution, in_chans=in_chans, given=given)
+    noted = _Noted(module, feed, resolution)
     if noted.failed is not None:
         return None
-    return BaseMaps(resolution, noted.calls, noted.shapes, noted.outputs)
+    return BaseMaps(resolution, feed, noted.calls, noted.shapes, noted.outputs)
 
 
 def follow(
@@ -140,7 +155,6 @@ def follow(
     base: BaseMaps,
     resolution: Resolution,
     *,
-    in_chans: int | None = None,
     tries: int = MOST_TRIED,
 ) -> Followed:
     """Give the sizes of maps that a network holds the values for another resolution.
@@ -153,7 +167,6 @@ def follow(
         module: The network, on the meta device; it is not changed.
         base: What the base network's run shows.
         resolution: The other sides in px.
-        in_chans: Input channels; read from the module if not given.
         tries: How many single sizes are tried, each in a run.
 
     Example:
@@ -163,7 +176,7 @@ def follow(
     """
 
     def attempt(chosen: Iterable[_Key], seen: bool = False) -> _Attempt:
-        return _Attempt(module, resolution, in_chans, base, frozenset(chosen), seen)
+        return _Attempt(module, resolution, base, frozenset(chosen), seen)
 
     held = {key: call for key, call in base.calls.items() if call.held}
     surely = {key for key, call in held.items() if call.surely}
@@ -175,7 +188,7 @@ def follow(
     tried = 0
     if not now.right:
         now, tried = _one_by_one(attempt, now, tries)
-    return _carried_out(module, now, resolution, in_chans, base, tried)
+    return _carried_out(module, now, resolution, base, tried)
 
 
 def _one_by_one(attempt: Callable[..., _Attempt], now: _Attempt, most: int) -> tuple[_Attempt, int]:
@@ -198,7 +211,6 @@ def _carried_out(
     module: nn.Module,
     now: _Attempt,
     resolution: Resolution,
-    in_chans: int | None,
     base: BaseMaps,
     tried: int,
 ) -> Followed:
@@ -207,20 +219,17 @@ def _carried_out(
     changed = meta_copy(module)
     for place, (_, value) in new.items():
         set_place(changed, place, value)
-    right = now.right and (not new or _Attempt(changed, resolution, in_chans, base).right)
+    right = now.right and (not new or _Attempt(changed, resolution, base).right)
     return Followed(changed, new, right, tried)
 
 
-def unmoved(
-    module: nn.Module, base: BaseMaps, resolution: Resolution, *, in_chans: int | None = None
-) -> str:
+def unmoved(module: nn.Module, base: BaseMaps, resolution: Resolution) -> str:
     """Say which window sees a whole map in the base network, and not at another resolution.
 
     Args:
         module: The network, on the meta device.
         base: What the base network's run shows.
         resolution: The other sides in px.
-        in_chans: Input channels; read from the module if not given.
 
     Returns:
         A sentence, or nothing.
@@ -230,7 +239,7 @@ def unmoved(
         >>> unmoved(net, base_maps(net, 8), 12)
         'What does not follow is the window of conv2d in 0, 8x8 as its whole map: it is a weight.'
     """
-    attempt = _Attempt(module, resolution, in_chans, base)
+    attempt = _Attempt(module, resolution, base)
     for (path, position), shape in attempt.shapes.items():
         call = base.calls.get((path, position))
         if call is None or not call.spans or call.made == shape[-len(call.made) :]:
@@ -246,16 +255,13 @@ def unmoved(
     return ""
 
 
-def cropped(
-    module: nn.Module, base: BaseMaps, resolution: Resolution, *, in_chans: int | None = None
-) -> str:
+def cropped(module: nn.Module, base: BaseMaps, resolution: Resolution) -> str:
     """Say which size in the code should have followed: a window sees a part of its map now.
 
     Args:
         module: The network, on the meta device.
         base: What the base network's run shows.
         resolution: The other sides in px.
-        in_chans: Input channels; read from the module if not given.
 
     Returns:
         A sentence, or nothing.
@@ -267,7 +273,7 @@ def cropped(
         >>> cropped(Net(), base_maps(Net(), 8), 12)
         'The window of avg_pool2d in the network stays 8x8, as the code writes it out, in a map ...'
     """
-    attempt = _Attempt(module, resolution, in_chans, base)
+    attempt = _Attempt(module, resolution, base)
     for (path, position), read in attempt.read.items():
         call = base.calls[path, position]
         count = len(call.sizes)
@@ -295,8 +301,8 @@ class _Runner:
     """A run of a copy of a module whose integers keep their origin."""
 
     module: nn.Module
+    feed: Feed
     resolution: Resolution
-    in_chans: int | None
     failed: str | None = field(default=None, init=False)
     outputs: tuple[Shape, ...] = field(default=(), init=False)
     shapes: dict[_Key, Shape] = field(default_factory=dict, init=False)
@@ -305,9 +311,9 @@ class _Runner:
     def start(self) -> None:
         copied = meta_copy(self.module)
         install(copied)
-        inputs = example_inputs(copied, self.resolution, in_chans=self.in_chans)
+        inputs = self.feed.inputs(copied)
         try:
-            output = run(copied, inputs, handle=self.handle)
+            output = run(copied, inputs.args, keywords=inputs.kwargs, handle=self.handle)
         except ForwardError as error:
             self.failed = error.reason
             return
@@ -345,8 +351,8 @@ class _Runner:
 class _Noted(_Runner):
     """The base network's run: the calls that name sizes of maps."""
 
-    def __init__(self, module: nn.Module, resolution: Resolution, in_chans: int | None) -> None:
-        super().__init__(module, resolution, in_chans)
+    def __init__(self, module: nn.Module, feed: Feed, resolution: Resolution) -> None:
+        super().__init__(module, feed, resolution)
         self.calls: dict[_Key, Call] = {}
         self.start()
 
@@ -401,12 +407,11 @@ class _Attempt(_Runner):
         self,
         module: nn.Module,
         resolution: Resolution,
-        in_chans: int | None,
         base: BaseMaps,
         chosen: frozenset[_Key] = frozenset(),
         seen: bool = False,
     ) -> None:
-        super().__init__(module, resolution, in_chans)
+        super().__init__(module, base.feed_at(resolution), resolution)
         self.chosen = chosen
         self._seen = seen
         self.found: dict[Place, tuple[int, int]] = {}

@@ -84,6 +84,8 @@ class Sizing:
         trial: A resolution to find out with, where nothing tells it.
         module: The network on the meta device, if it was built already.
 
+    Where the network is given inputs of the user's, sizes of maps in it follow, and nothing else.
+
     Example:
         >>> from convscale.network.sources import from_timm
         >>> Sizing(from_timm("levit_conv_128s", {}), 224).bound
@@ -115,13 +117,19 @@ class Sizing:
     def _maps(self) -> Maps | None:
         if self._resolution is None:
             return None
-        return maps_of(self._module, self._resolution, in_chans=self._network.in_chans)
+        network = self._network
+        if network.inputs is not None:
+            return None
+        return maps_of(self._module, self._resolution, in_chans=network.in_chans)
 
     @cached_property
     def _base_maps(self) -> BaseMaps | None:
         if self._resolution is None:
             return None
-        return base_maps(self._module, self._resolution, in_chans=self._network.in_chans)
+        network = self._network
+        return base_maps(
+            self._module, self._resolution, in_chans=network.in_chans, given=network.inputs
+        )
 
     @cached_property
     def _found(self) -> tuple[_Form | None, bool]:
@@ -130,7 +138,8 @@ class Sizing:
         It takes a size if it builds the same layers at the doubled one; nothing but tables,
         and layers that see all positions at once, may have another shape there.
         """
-        if self._network.remake is None or self._trial is None:
+        network = self._network
+        if network.remake is None or self._trial is None or network.inputs is not None:
             return None, False
         doubled = like(self._trial, [2 * side for side in sides(self._trial)])
         for form in self._forms():
@@ -156,6 +165,11 @@ class Sizing:
     def _remade(self, form: _Form, resolution: Resolution) -> Network:
         assert self._network.remake is not None
         return self._network.remake.make(form.options(resolution))
+
+    @property
+    def given(self) -> bool:
+        """Whether the network is given inputs of the user's, whose size no constructor is told."""
+        return self._network.inputs is not None
 
     @property
     def bound(self) -> bool:
@@ -216,8 +230,7 @@ class Sizing:
 
     def _follow(self, module: nn.Module, base: BaseMaps, resolution: Resolution) -> Followed:
         """Let sizes of maps follow; single ones no more where many were tried in vain."""
-        chans, tries = self._network.in_chans, min(MOST_TRIED, self._tries)
-        done = follow(module, base, resolution, in_chans=chans, tries=tries)
+        done = follow(module, base, resolution, tries=min(MOST_TRIED, self._tries))
         self._tries -= 0 if done.right else done.tried
         return done
 
@@ -260,14 +273,14 @@ class Sizing:
         base = self._base_maps
         if base is None or not base.calls:
             return ""
-        return unmoved(self._module, base, resolution, in_chans=self._network.in_chans)
+        return unmoved(self._module, base, resolution)
 
     def cropped(self, resolution: Resolution) -> str:
         """Say which size in the code should have followed to a resolution; or nothing."""
         base = self._base_maps
         if base is None or not any(call.surely and not call.held for call in base.calls.values()):
             return ""
-        return cropped(self._module, base, resolution, in_chans=self._network.in_chans)
+        return cropped(self._module, base, resolution)
 
 
 def _with_places(module: nn.Module, sizes: Mapping[Place, int]) -> nn.Module:

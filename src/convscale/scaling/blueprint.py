@@ -432,7 +432,8 @@ class Blueprint:
                     failed.append(resolution)
                 else:
                     return self._finer(depths, candidate, factor, step), step
-        told = self._runs.sizing is None or self._runs.sizing.bound
+        sizing = self._runs.sizing
+        told = sizing is None or sizing.bound or sizing.given
         other = "" if told else "; or give a factory that takes the size as img_size"
         raise UnscalableNetworkError(
             f"The resolution cannot be scaled by {factor:.3g}: {problem} {self._why(failed)}"

@@ -130,7 +130,7 @@ class Scaler:
                 in_chans=network.in_chans,
                 given=network.inputs,
                 width_multiple=width_multiple,
-                sizing=None if network.inputs else Sizing(network, self._size, module=module),
+                sizing=Sizing(network, self._size, module=module),
                 watch=(counting,),
                 records=records,
             )
