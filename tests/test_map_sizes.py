@@ -398,14 +398,15 @@ class Written(nn.Module):
         return self.last(functional.avg_pool2d(self.body(x), 16).flatten(1))
 
 
+@pytest.mark.parametrize("factor", [4.0, 0.25])
 @pytest.mark.parametrize("last", [nn.Identity(), nn.Linear(10, 10)])
-def test_a_window_in_the_code_is_named_where_it_keeps_the_resolution(last):
+def test_a_window_in_the_code_is_named_where_it_keeps_the_resolution(last, factor):
     with pytest.raises(
         cs.UnscalableNetworkError,
         match=r"What does not follow is the window of avg_pool2d in the network, 16x16 as its "
         r"whole map: the code writes it out; take it from the map's shape, or from an attribute\. ",
     ):
-        cs.scale(Written(last), strategy="r", factor=4.0, resolution=32)
+        cs.scale(Written(last), strategy="r", factor=factor, resolution=32)
 
 
 def test_a_window_in_the_code_is_noted_where_it_sees_a_part_of_its_map():

@@ -326,6 +326,30 @@ def test_a_wide_step_says_so_where_the_base_is_the_nearest():
     assert cs.scale("halonet26t", strategy="r", factor=4.0, weights=False).resolution == 512
 
 
+def test_a_network_that_halves_its_maps_often_takes_a_step_of_as_many_pixels():
+    class Halving(nn.Module):
+        """Seven times down, and up again by twice the side: all maps must be even."""
+
+        def __init__(self):
+            super().__init__()
+            self.down = nn.ModuleList(nn.Conv2d(3 if i == 0 else 8, 8, 3, 2, 1) for i in range(7))
+            self.last = nn.Conv2d(8, 5, 1)
+
+        def forward(self, x):
+            maps = []
+            for layer in self.down:
+                x = layer(x).relu()
+                maps.append(x)
+            for other in reversed(maps[:-1]):
+                x = functional.interpolate(x, scale_factor=2) + other
+            return self.last(x)
+
+    for factor, side in ((1.6, 768), (1.2, 640)):
+        scaled = cs.scale(Halving(), strategy="r", factor=factor, resolution=640, weights=False)
+        assert scaled.resolution == side
+        assert any(f"{side} px, the nearest on a step of 128 px" in note for note in scaled.notes)
+
+
 def test_code_that_calls_others_at_another_resolution_is_refused_by_its_module():
     """ConViT makes its relative positions anew where their number has changed."""
     with pytest.raises(UnscalableNetworkError, match=r"--freeze 'blocks\.0\.attn'"):

@@ -240,8 +240,9 @@ def unmoved(module: nn.Module, base: BaseMaps, resolution: Resolution) -> str:
         'What does not follow is the window of conv2d in 0, 8x8 as its whole map: it is a weight.'
     """
     attempt = _Attempt(module, resolution, base)
-    for (path, position), shape in attempt.shapes.items():
+    for path, position in (*attempt.shapes, *attempt.failing):
         call = base.calls.get((path, position))
+        shape = attempt.shapes.get((path, position), ())  # none where the map is the smaller one
         if call is None or not call.spans or call.made == shape[-len(call.made) :]:
             continue
         window, where = _times(call.sizes), path or "the network"
@@ -306,6 +307,7 @@ class _Runner:
     failed: str | None = field(default=None, init=False)
     outputs: tuple[Shape, ...] = field(default=(), init=False)
     shapes: dict[_Key, Shape] = field(default_factory=dict, init=False)
+    failing: tuple[_Key, ...] = field(default=(), init=False)  # the call at work
     _calls_of: Counter[str] = field(default_factory=Counter, init=False)
 
     def start(self) -> None:
@@ -328,7 +330,9 @@ class _Runner:
         if name in RESHAPES and len(args) > 1 and isinstance(args[1], int):
             args = (args[0], args[1:])
         args, kwargs = self.before(key, name, args, kwargs)
+        self.failing = (key,)
         output = func(*args, **kwargs)
+        self.failing = ()
         made = output[0] if isinstance(output, tuple) and output else output
         if isinstance(made, torch.Tensor):
             self.shapes[key] = tuple(made.shape)
