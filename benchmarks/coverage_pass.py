@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import log
 from typing import Any
 
 import torch
@@ -93,7 +94,10 @@ def _real_pass(scaled: ScaledNetwork, resolution: Resolution) -> None:
 
 
 def _base_overflows(scaled: ScaledNetwork, resolution: Resolution) -> bool:
-    """Tell whether gradients of the base are near the end of what float32 holds, or beyond it."""
+    """Tell whether gradients of the base, deepened, are near the end of what float32 holds.
+
+    They grow by a factor with each block, so that their logarithm grows as the depth does.
+    """
     assert scaled.source is not None
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -103,7 +107,8 @@ def _base_overflows(scaled: ScaledNetwork, resolution: Resolution) -> bool:
         except FaultError:
             return True
     gradients = [p.grad for p in base.parameters() if p.grad is not None]
-    return max(float(gradient.abs().max()) for gradient in gradients) > _HUGE
+    most = max(float(gradient.abs().max()) for gradient in gradients)
+    return most > 1 and log(most) * max(1, scaled.factors.depth) > log(_HUGE)
 
 
 def _running(scaled: ScaledNetwork) -> Iterator[tuple[Resolution, int]]:
