@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import timm
 import torch
@@ -14,6 +16,8 @@ from convscale.scaling.build import build
 from convscale.scaling.plan import Attribute, Plan
 from convscale.scaling.sums import Steps, Sum, Width, reconciled
 from tests import checks
+from tests.zoo import checks as zoo_checks
+from tests.zoo import held
 from tests.zoo.residual import sharing
 
 
@@ -191,3 +195,22 @@ def test_added_blocks_share_what_all_blocks_share(strategy, factor, made):
         scaled.module.eval()(torch.zeros(1, 3, scaled.resolution, scaled.resolution))
     assert scaled.achieved.flops == counter.get_total_flops() / 2
     assert cs.scale(scaled.module, strategy="dWr", factor=2, resolution=32).ratio["flops"] > 1.8
+
+
+@pytest.mark.parametrize(
+    ("strategy", "factor", "blocks"), [("dw", 4, 4), ("d", 4, 8), ("w", 4, 2), ("dWr", 4, 2)]
+)
+def test_blocks_beside_a_map_that_is_put_together_go_from_one_width_to_the_other(
+    strategy, factor, blocks
+):
+    scaled = cs.scale(held.Crossed(1, 1), strategy=strategy, factor=factor, resolution=32)
+    shapes = zoo_checks.shapes(scaled.module)
+    width = shapes["stem.0.weight"][0]
+    path = [(s[0], s[1]) for n, s in shapes.items() if n.startswith("join.path") and len(s) == 4]
+    joined = shapes["up.weight"][0] // 4 + 3
+    assert shapes["up.weight"][:2] == (4 * (joined - 3), width)
+    assert len(path) == blocks
+    assert path[0][1] == path[-1][0] == joined
+    assert all(before[0] == after[1] for before, after in itertools.pairwise(path))
+    assert checks.torch_flops(scaled.module, scaled.resolution) == scaled.achieved.flops
+    zoo_checks.check_runs_and_trains(scaled.module, scaled.resolution, 3)

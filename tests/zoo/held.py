@@ -80,3 +80,30 @@ class Gap(nn.Module):
             skip = self.skips[place]
             total = total + (x if skip is None else skip(x))
         return self.exit(functional.relu(total))
+
+
+class _Joined(nn.Module):
+    """Two convolutions beside a map that is put together: what they put out is as wide."""
+
+    def __init__(self, w, d):
+        super().__init__()
+        self.path = nn.Sequential(*[conv(w, w) for _ in range(2 * d)])
+
+    def forward(self, x):
+        return x + self.path(x)
+
+
+class Crossed(nn.Module):
+    """The image joins a map that was shuffled out of four times as many channels."""
+
+    def __init__(self, k, d):
+        super().__init__()
+        w = 16 * k
+        self.stem, self.up = conv(3, w, stride=2), nn.Conv2d(w, 4 * w, 1)
+        self.shuffle, self.join = nn.PixelShuffle(2), _Joined(w + 3, d)
+        self.last = nn.Conv2d(w + 3, 5, 1)
+
+    def forward(self, x):
+        y = self.shuffle(self.up(self.stem(x)))
+        y = functional.interpolate(y, x.shape[-2:]) if y.shape[-2:] != x.shape[-2:] else y
+        return self.last(self.join(torch.cat([y, x], 1)))

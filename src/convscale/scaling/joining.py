@@ -1,7 +1,8 @@
-"""Widths on both sides of a made block that a run holds and a variant does not.
+"""Widths on both sides of a block that a run holds and a variant does not.
 
-A made block takes one width and may put out another. Where it does not stand, what it would read
-goes to what would read it, so that both have one width.
+An added block takes one width and may put out another: one that was made for it, or one that is put
+together from parts of other widths. Where it does not stand, what it would read goes to what would
+read it, so that both have one width; so have both where it stands several times.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ def joints(
     edits: tuple[DepthEdit, ...],
     channels: Channels,
 ) -> tuple[Joint, ...]:
-    """Return the groups that are as large as others where made blocks of a run do not stand.
+    """Return the groups that are as large as others where blocks of a run do not stand.
 
     Of the two sides the one that fewer tensors have follows the other, unless it is fixed.
 
@@ -82,14 +83,20 @@ def _pairs(
     edits: tuple[DepthEdit, ...],
     channels: Channels,
 ) -> Iterator[tuple[Composition, Composition]]:
-    """Yield what made blocks read and put out that do not stand in the variant."""
-    stands = {(edit.container, edit.after) for edit in flat(edits) if edit.added}
+    """Yield what blocks read and put out that do not stand in the variant."""
+    stands = {
+        (edit.container, edit.after)
+        for edit in flat(edits)
+        if edit.added and (edit.repetition is not None or edit.more < 2)
+    }  # several copies of a block read each other
     for edit in flat(models):
-        if edit.repetition is None or (edit.container, edit.after) in stands:
+        if edit.mode == "dense" or (edit.container, edit.after) in stands:
             continue
         for name in edit.added:
             border = trace.borders.get(join(edit.container, name))
             if border is None or border.input_units is None or border.output_units is None:
+                continue
+            if edit.repetition is None and border.input_shape != border.output_shape:
                 continue
             units = (border.input_units, border.output_units)
             before, after = (channels.composition(own) for own in units)

@@ -325,6 +325,8 @@ class Runs:
             return None  # what is not recorded here tells nothing of the calls there
         if not copies or ask.deepening.exact(ask.models):
             return None
+        if not all(_is_one_width(known.trace, block) for block in copies.values()):
+            return None
         seen = self._seen(ask)
         if ask.resolution == self.resolution:
             self._check_seen(ask.models, seen)
@@ -464,6 +466,19 @@ def _copies(models: tuple[DepthEdit, ...]) -> dict[str, str]:
         for edit in edits
         for position, name in enumerate(edit.added)
     }
+
+
+def _is_one_width(trace: Trace, block: str) -> bool:
+    """Tell whether what a block takes and what it puts out grow alike.
+
+    They are the same channels, or each is the width of a layer; what is put together may differ.
+    """
+    border = trace.borders.get(block)
+    if border is None or border.input_units is None or border.output_units is None:
+        return True
+    sides = (border.input_units, border.output_units)
+    before, after = (trace.channels.composition(units) for units in sides)
+    return before == after or all(len(side) == 1 == side[0][1] for side in (before, after))
 
 
 def _kept_sizes(shapes: tuple[Shape, ...], features: tuple[int | None, ...]) -> list[Shape]:
