@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from torch import nn
 
@@ -118,6 +119,8 @@ ZOO = {
     # held.py
     "strides in a tensor": Kind(held.Anchored, deep=True),
     "tensors of a class of their own": Kind(held.OwnTensors, deep=True),
+    "recurrent": Kind(held.Recurrent, deep=True),
+    "gated recurrent": Kind(partial(held.Recurrent, kind=nn.GRU), deep=True),
     "nothing beside some blocks": Kind(held.Gap, deep=True),
     # others.py
     "bare blocks": Kind(others.of(others.Bare), deep=True),

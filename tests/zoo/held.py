@@ -107,3 +107,24 @@ class Crossed(nn.Module):
         y = self.shuffle(self.up(self.stem(x)))
         y = functional.interpolate(y, x.shape[-2:]) if y.shape[-2:] != x.shape[-2:] else y
         return self.last(self.join(torch.cat([y, x], 1)))
+
+
+class Recurrent(nn.Module):
+    """Columns of a map are read one after the other; the state begins as wide as a number says.
+
+    That is the layer's own, or one beside it.
+    """
+
+    def __init__(self, k, d, kind=nn.LSTM):
+        super().__init__()
+        w, self.width = 32 * k, 0 if kind is nn.LSTM else 16 * k
+        self.stem = conv(3, w, stride=2)
+        self.blocks = nn.Sequential(*[conv(w, w) for _ in range(2 * d)])
+        self.read = kind(w, 16 * k, num_layers=2, bidirectional=True, batch_first=True)
+        self.last = nn.Linear(32 * k, 10)
+
+    def forward(self, x):
+        y = self.blocks(self.stem(x)).mean(2).transpose(1, 2)
+        state = torch.zeros(4, len(x), self.width) if self.width else None
+        y, _ = self.read(y, state)
+        return self.last(y[:, -1])

@@ -85,6 +85,7 @@ def shaped_call(ties: Ties, function: str, args: Sequence[Any], output: Any) -> 
             both = ties.fill(output.shape[0])
             ties.set_labels(output, (vector(both, 0, 2), vector(both, 1, 2)))
             ties.mark_product(output)
+        _fill(ties, args, output)
         known = [along_dimension(ties, output, dim) for dim in range(output.ndim)]
         return Shaped(function, tuple(output.shape), tuple(known))
     if function in NORMS and isinstance(output, torch.Tensor):
@@ -109,6 +110,23 @@ def shaped_call(ties: Ties, function: str, args: Sequence[Any], output: Any) -> 
     if function in TILES and isinstance(output, torch.Tensor):
         return _tiled(ties, function, args, output)
     return None
+
+
+def _fill(ties: Ties, args: Sequence[Any], output: torch.Tensor) -> None:
+    """Let constants be as many along a dimension as an attribute says, of which there are any.
+
+    So the state that a recurrent layer begins with is as wide as the layer.
+    """
+    args = args[1:] if isinstance(args[0], torch.Tensor) else args
+    given = args[0] if isinstance(args[0], list | tuple) else args[: output.ndim]
+    if len(given) != output.ndim or ties.labels(output):
+        return
+    own = [
+        vector(ties.fill(int(size)), dim, output.ndim)
+        for dim, size in enumerate(given)
+        if isinstance(size, Number) and size.place is not None and size > 1
+    ]
+    ties.set_labels(output, tuple(own))
 
 
 def cut(ties: Ties, x: torch.Tensor, output: torch.Tensor) -> None:

@@ -117,5 +117,18 @@ def follow(part: nn.Module, path: str = "") -> None:
         part.num_channels = weight.shape[0]
     elif isinstance(part, nn.LayerNorm) and weight is not None:
         part.normalized_shape = tuple(weight.shape)
+    elif isinstance(part, nn.RNNBase):
+        _follow_recurrent(part)
     elif isinstance(part, nn.Embedding) and weight is not None:
         part.num_embeddings, part.embedding_dim = weight.shape
+
+
+def _follow_recurrent(part: nn.RNNBase) -> None:
+    """Set the widths that a recurrent layer checks its input and its state by."""
+    taken, kept = part._parameters.get("weight_ih_l0"), part._parameters.get("weight_hh_l0")
+    if taken is None or kept is None:
+        return
+    gates = {"LSTM": 4, "GRU": 3}.get(part.mode, 1)
+    part.input_size, part.hidden_size = taken.shape[1], kept.shape[0] // gates
+    if part.proj_size:
+        part.proj_size = kept.shape[1]
