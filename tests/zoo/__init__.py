@@ -121,6 +121,7 @@ ZOO = {
     "tensors of a class of their own": Kind(held.OwnTensors, deep=True),
     "recurrent": Kind(held.Recurrent, deep=True),
     "gated recurrent": Kind(partial(held.Recurrent, kind=nn.GRU), deep=True),
+    "complex numbers": Kind(held.Spectral, deep=True),
     "nothing beside some blocks": Kind(held.Gap, deep=True),
     # others.py
     "bare blocks": Kind(others.of(others.Bare), deep=True),

@@ -128,3 +128,33 @@ class Recurrent(nn.Module):
         state = torch.zeros(4, len(x), self.width) if self.width else None
         y, _ = self.read(y, state)
         return self.last(y[:, -1])
+
+
+class _ComplexConv(nn.Module):
+    """A kernel of complex numbers, as two of real ones."""
+
+    def __init__(self, ins, outs):
+        super().__init__()
+        self.real, self.imag = (nn.Conv2d(ins, outs, 3, 1, 1) for _ in range(2))
+
+    def forward(self, z):
+        real = self.real(z.real) - self.imag(z.imag)
+        return torch.view_as_complex(torch.stack([real, self.real(z.imag) + self.imag(z.real)], -1))
+
+
+class Spectral(nn.Module):
+    """Complex maps: the image's spectrum, complex kernels, and a filter of frequencies."""
+
+    def __init__(self, k, d):
+        super().__init__()
+        w = 16 * k
+        self.stem = _ComplexConv(3, w)
+        self.blocks = nn.Sequential(*[_ComplexConv(w, w) for _ in range(2 * d)])
+        self.mix, self.last = nn.Conv2d(2 * w, w, 1), nn.Conv2d(w, 4, 1)
+        self.filter = nn.Parameter(torch.ones(w, 1, 1))
+
+    def forward(self, x):
+        y = torch.view_as_real(self.blocks(self.stem(torch.fft.fft2(x))))
+        y = self.mix(torch.cat([y[..., 0], y[..., 1]], 1))
+        z = torch.fft.rfft2(y, norm="ortho") * self.filter
+        return self.last(y + torch.fft.irfft2(z, s=y.shape[-2:], norm="ortho"))

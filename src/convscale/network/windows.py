@@ -1,4 +1,4 @@
-"""Operators that lay positions out as channels, or channels as positions."""
+"""Operators that lay positions out as channels, or channels as positions; spectra."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from convscale.network.labels import vector
+from convscale.network.labels import varying, vector
 from convscale.network.ties import Ties, channel_units
 
 
@@ -54,10 +54,44 @@ def _unpool(ties: Ties, _func: Any, bound: dict[str, Any], output: Any) -> None:
     ties.set_labels(output, ties.joined([ties.labels(x), ties.labels(bound["indices"])], x.ndim))
 
 
+def _as_complex(ties: Ties, _func: Any, bound: dict[str, Any], output: Any) -> None:
+    """Take the two entries of the last dimension for one number: what they are of is one, too."""
+    x, kept = bound["self"], []
+    for label in ties.labels(x):
+        first = label[..., 0]
+        if varying(label) == {x.ndim - 1}:
+            ties.pin(label)
+        else:
+            ties.tie(first[..., None], label)
+            kept.append(first)
+    ties.set_labels(output, tuple(kept))
+
+
+def _as_real(ties: Ties, _func: Any, bound: dict[str, Any], output: Any) -> None:
+    """Part numbers into two entries, along a dimension behind the others."""
+    labels = ties.labels(bound["self"])
+    ties.set_labels(output, tuple(label[..., None] for label in labels))
+
+
+def _spectrum(ties: Ties, _func: Any, bound: dict[str, Any], output: Any) -> None:
+    """Mix what lies along some dimensions; channels along others stay what they are."""
+    x, kept = bound["self"], []
+    mixed = {dim % x.ndim for dim in bound["dim"]}
+    for label in ties.labels(x):
+        if varying(label) & mixed:
+            ties.pin(label)
+        else:
+            kept.append(label)
+    ties.set_labels(output, tuple(kept))
+
+
 WINDOWS: dict[str, Callable[[Ties, Any, dict[str, Any], Any], None]] = {
     "pixel_shuffle": _pixel_shuffle,
     "pixel_unshuffle": _pixel_unshuffle,
     "im2col": _im2col,
     "col2im": _col2im,
+    "view_as_complex": _as_complex,
+    "view_as_real": _as_real,
+    **dict.fromkeys(("_fft_r2c", "_fft_c2c", "_fft_c2r"), _spectrum),
     **dict.fromkeys(("max_unpool2d", "max_unpool3d"), _unpool),
 }
