@@ -74,7 +74,52 @@ def rows(d=1):
     return Tapped(nn.Sequential(*layers[:-1]), taps[:-1], widths, 2 * d - 2)
 
 
-KINDS = {"blocks": blocks, "rows": rows}
+class Timed(nn.Module):
+    """A residual block that takes the embedding of a time beside the map."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.a, self.b, self.time = conv(width, width), conv(width, width), nn.Linear(8, width)
+
+    def forward(self, x, time):
+        return x + self.b(self.a(x) + self.time(time)[:, :, None, None])
+
+
+class Level(nn.Module):
+    """Two blocks called by name, with the same time, and what is kept from between them."""
+
+    def __init__(self, width, deeper):
+        super().__init__()
+        self.block1, self.block2 = Timed(width), Timed(width)
+        self.more = nn.ModuleList(Timed(width) for _ in range(deeper))
+
+    def forward(self, x, time):
+        x = kept = self.block1(x, time)
+        x = self.block2(x, time)
+        for block in self.more:
+            x = block(x, time)
+        return x, kept
+
+
+class Denoiser(nn.Module):
+    """Two levels down, one up; the time is the same for all images."""
+
+    def __init__(self, d=1):
+        super().__init__()
+        self.stem, self.embed = conv(3, 16), nn.Linear(1, 8)
+        self.high, self.down = Level(16, 2 * d - 2), nn.Conv2d(16, 32, 3, 2, 1)
+        self.low, self.up = Level(32, 2 * d - 2), nn.ConvTranspose2d(32, 16, 2, 2)
+        self.last = nn.Conv2d(32 + 32, 3, 1)
+
+    def forward(self, x):
+        time = self.embed(torch.ones(x.shape[0], 1, device=x.device)).relu()
+        high, first = self.high(self.stem(x), time)
+        low, second = self.low(self.down(high), time)
+        kept = (first, high, self.up(second), self.up(low))
+        return self.last(torch.cat(kept, dim=1))
+
+
+KINDS = {"denoiser": Denoiser, "blocks": blocks, "rows": rows}
 
 
 def in_order(module, x):

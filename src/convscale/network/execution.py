@@ -64,6 +64,26 @@ class ForwardError(Exception):
         return f"{self._who} {does}" + (f" ({self._line})" if self._line else "")
 
 
+def passed(inputs: tuple[Any, ...], output: Any) -> tuple[torch.Tensor, torch.Tensor] | None:
+    """Return what a module makes of what: the map that it takes first, and the one it gives first.
+
+    None where it takes several maps, or none. What it takes beside one has fewer axes, as the
+    embedding of a time has.
+
+    Example:
+        >>> x, time = torch.zeros(1, 4, 8, 8), torch.zeros(1, 16)
+        >>> passed((x, time), x)[0] is x, passed((x, x), x)
+        (True, None)
+    """
+    given = [value for value in inputs if isinstance(value, torch.Tensor)]
+    if isinstance(output, tuple) and output:  # what comes beside the feature map
+        output = output[0]
+    if not given or not isinstance(output, torch.Tensor) or output.ndim < 2:
+        return None
+    beside = all(other.ndim < min(given[0].ndim, output.ndim) for other in given[1:])
+    return (given[0], output) if beside else None
+
+
 class Observer:
     """What sees a run: every operator, and every border of a module; does nothing by itself.
 

@@ -12,11 +12,10 @@ from dataclasses import replace
 from math import prod
 from typing import Any
 
-import torch
 from torch import nn
 
 from convscale.network.contractions import RULES, rule_of
-from convscale.network.execution import Observer, run
+from convscale.network.execution import Observer, passed, run
 from convscale.network.feeding import Feed
 from convscale.network.keeping import Kept
 from convscale.network.labels import Label
@@ -81,11 +80,8 @@ class Run(Observer):
         """See a module after it ran, and note the shapes at its border."""
         del module
         self.calls[path] = self.calls.get(path, 0) + 1
-        given = [value for value in inputs if isinstance(value, torch.Tensor)]
-        if isinstance(output, tuple) and output:
-            output = output[0]
-        if len(given) == 1 and isinstance(output, torch.Tensor) and output.ndim > 1:
-            self.shapes[path] = (tuple(given[0].shape), tuple(output.shape))
+        if (ends := passed(inputs, output)) is not None:
+            self.shapes[path] = (tuple(ends[0].shape), tuple(ends[1].shape))
 
     def _compare(self, number: Number, question: str, other: Any, answer: bool) -> bool:
         del question, other

@@ -15,7 +15,7 @@ from convscale.errors import UnscalableNetworkError
 from convscale.network.adapters import adapter_of, tie_adapted
 from convscale.network.channels import Channels, find_channels
 from convscale.network.contractions import Contraction, Extent
-from convscale.network.execution import ForwardError, Observer, run
+from convscale.network.execution import ForwardError, Observer, passed, run
 from convscale.network.feeding import Feed
 from convscale.network.inputs import ExampleInputs, Inputs, first_image
 from convscale.network.keeping import Kept, kept_layers
@@ -321,12 +321,9 @@ class _Recorder(Observer):
         if self.aside:
             return
         self.calls[path] = self.calls.get(path, 0) + 1
-        given = [value for value in inputs if isinstance(value, torch.Tensor)]
-        if isinstance(output, tuple) and output:  # what comes beside the feature map
-            output = output[0]
-        if len(given) != 1 or not isinstance(output, torch.Tensor) or output.ndim < 2:
+        if (ends := passed(inputs, output)) is None:
             return
-        x = given[0]
+        x, output = ends
         self._left += 1
         self.borders[path] = Border(
             path,

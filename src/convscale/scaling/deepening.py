@@ -145,14 +145,19 @@ class Deepening:
         """For each stage whose blocks code other than a sequence's runs, the edit to twice them.
 
         Args:
-            dense: Whether dense blocks are meant, too.
+            dense: Whether dense blocks of other modules than lists are meant, too.
         """
         return tuple(
             self._edit(index, 2 * stage.depth)
-            if alone and (dense or stage.mode != "dense") and self._is_read(stage)
+            if alone and self._is_read(stage) and (dense or not self._is_dense(stage))
             else None
             for index, (stage, alone) in enumerate(zip(self.stages, self.alone, strict=True))
         )
+
+    def _is_dense(self, stage: Stage) -> bool:
+        """Tell whether a module runs dense blocks that is more than a list of them."""
+        holder = self._module.get_submodule(stage.container)
+        return stage.mode == "dense" and not isinstance(holder, nn.ModuleList)
 
     def _is_read(self, stage: Stage) -> bool:
         """Tell whether code other than a sequence's runs a stage's blocks from where they stand."""

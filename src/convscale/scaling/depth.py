@@ -270,14 +270,17 @@ def _hand_on(first: nn.Module, followers: tuple[nn.Module, ...]) -> None:
 
 
 class _Chain(nn.Module):
-    """A block whose output runs through others that stand beside it."""
+    """A block whose output runs through others that stand beside it.
+
+    They take what else the block was given, such as the embedding of a time.
+    """
 
     followers: tuple[nn.Module, ...]
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         output = super().forward(*args, **kwargs)
         for block in self.followers:
-            output = block(output)
+            output = block(output, *args[1:], **kwargs)
         return output
 
 
