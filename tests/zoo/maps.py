@@ -63,6 +63,16 @@ class RaisedByChannel(nn.Module):
         return self.last(self.up(self.expand(self.blocks(self.stem(x)))).relu())
 
 
+class Drawn(Basic):
+    """A block that some images skip in training: a number is drawn for each of them."""
+
+    def forward(self, x):
+        y = super().forward(x)
+        if not self.training:
+            return y
+        return x + (y - x) * x.new_empty((x.shape[0], 1, 1, 1)).bernoulli_(0.9).div_(0.9)
+
+
 class Rebuilt(nn.Module):
     """In training it also rebuilds the image, from a code that attributes lay out as a map."""
 
@@ -71,7 +81,7 @@ class Rebuilt(nn.Module):
         a = 32 * k
         self.code, self.side = 16 * k, [8, 8]
         self.stem = conv(3, a, 3, 4)
-        self.blocks = nn.Sequential(*[Basic(a, a, 1) for _ in range(2 * d)])
+        self.blocks = nn.Sequential(*[Drawn(a, a, 1) for _ in range(2 * d)])
         self.last = nn.Linear(a, 10)
         self.squeeze = conv(a, self.code, 1)
         self.into = nn.Linear(self.code * 64, 32 * k)

@@ -24,6 +24,7 @@ from convscale.network.labels import (
     viewed,
 )
 from convscale.network.products import ATTENTION
+from convscale.network.shaping import FILLS
 from convscale.network.ties import Ties, channel_units, tensors_in, tie_or_pin
 from convscale.network.windows import WINDOWS
 
@@ -558,7 +559,7 @@ RULES: dict[str, Rule] = {
     "gather": _gather,
     "index_select": _index_select,
     "glu": _gated,
-    **dict.fromkeys(("zeros", "ones", "full", "new_zeros", "new_ones", "new_full"), _constant),
+    **dict.fromkeys(FILLS - {"eye"}, _constant),
     "index": _index,
     **dict.fromkeys(("mm", "addmm", "bmm", "baddbmm"), _mm),
     **dict.fromkeys(("mv", "dot", "vdot"), _mv),
