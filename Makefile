@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 GARMENTS := /usr/share/datasets/fashion-mnist/train-images-idx3-ubyte.gz
 
-.PHONY: help install demo test lint types verify coverage counting memory runtime-study ordering agreement profiles selection fashion-mnist training-speed resuming adaptation clean
+.PHONY: help install demo test lint types verify coverage zoos counting memory runtime-study ordering agreement profiles selection fashion-mnist training-speed resuming adaptation clean
 
 help:             ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -41,6 +41,11 @@ verify: $(STAMP)  ## train the whole matrix one step, and export many networks t
 
 coverage: $(STAMP) ## scale all networks of the list and write docs/coverage.md (hours; resumable)
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.coverage $(ARGS)
+
+zoos: $(STAMP)    ## scale the networks of another library: docs/other-libraries.md (half an hour; resumable)
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[zoos]'
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.coverage --zoo pytorchcv \
+	  --cases w:2,w:0.5,d:2,d:0.5,r:2,dWr:2,dwr:0.5 --output docs/other-libraries.md $(ARGS)
 
 counting: $(STAMP) ## what a count costs beside a forward pass and other counters (5 min)
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[bench]'

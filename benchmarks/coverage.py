@@ -25,10 +25,12 @@ from benchmarks.coverage_rows import (
     write_rows,
 )
 from benchmarks.coverage_run import Limits, Task, run_tasks
+from benchmarks.zoos import ZOOS, zoo_names
 from convscale.cli.progress import progress
 
 ROOT = Path(__file__).parent.parent
 LIST = ROOT.parent / "shared" / "golden" / "timm_conv_architectures.txt"
+_LIBRARIES = ("torch", "timm", "torchvision")
 TRANSFORMERS = ("vit", "swin", "maxvit")  # more than half of their flops are in attention
 
 
@@ -70,6 +72,9 @@ def tasks(
 
 def main(
     networks: Annotated[Path | None, typer.Option(help="A file of names, one a line.")] = None,
+    zoo: Annotated[
+        str | None, typer.Option(help="Networks of another library, as modules: pytorchcv.")
+    ] = None,
     sample: Annotated[int, typer.Option(min=1, help="Take every n-th network only.")] = 1,
     wanted: Annotated[
         str, typer.Option("--cases", help="Strategies (all factors) or STRATEGY:FACTOR, by commas.")
@@ -83,10 +88,7 @@ def main(
     output: Annotated[Path | None, typer.Option(help="The page to write.")] = None,
 ) -> None:
     """Scale many networks by many strategies and factors, and write a page on what happened."""
-    if networks is None and not LIST.exists():
-        sys.exit(f"There is no list of architectures at {LIST}. Give one: --networks FILE.")
-    names = all_names(LIST) if networks is None else networks.read_text().split()
-    names = names[::sample]
+    names = _names(networks, zoo)[::sample]
     try:
         chosen = tuple(cases(wanted.split(",")))
     except ValueError as error:
@@ -102,14 +104,31 @@ def main(
             report(done, len(left))
     keys = {(name, *case) for name in names for case in chosen}
     rows = [row for row in read_rows(store, code) if row.key in keys]
-    whole = networks is None and sample == 1 and chosen == tuple(cases(STRATEGIES))
+    whole = networks is None and zoo is None and sample == 1 and chosen == tuple(cases(STRATEGIES))
     target = output or (ROOT / "docs" / "coverage.md" if whole else folder / "sample.md")
-    target.write_text(page(sorted(rows, key=lambda row: row.key), _title(names, chosen, sample)))
+    title = _title(names, chosen, sample, ("torch", zoo) if zoo else _LIBRARIES)
+    about = {"heading": "Networks of another library", "target": "zoos"} if zoo else {}
+    target.write_text(page(sorted(rows, key=lambda row: row.key), title, **about))
     print(f"{len(rows)} rows; the page is {target}.")
 
 
-def _title(names: Sequence[str], chosen: Sequence[Case], sample: int) -> str:
-    versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "timm", "torchvision"))
+def _names(networks: Path | None, zoo: str | None) -> list[str]:
+    """Return the names of a file, of another library, or of the whole list."""
+    if zoo is not None and (zoo not in ZOOS or networks is not None):
+        sys.exit(f"--zoo {zoo} is not known. Write {' or '.join(ZOOS)}, without --networks.")
+    if zoo is not None:
+        return zoo_names(zoo)
+    if networks is not None:
+        return networks.read_text().split()
+    if not LIST.exists():
+        sys.exit(f"There is no list of architectures at {LIST}. Give one: --networks FILE.")
+    return all_names(LIST)
+
+
+def _title(
+    names: Sequence[str], chosen: Sequence[Case], sample: int, libraries: Sequence[str]
+) -> str:
+    versions = ", ".join(f"{name} {version(name)}" for name in libraries)
     part = "" if sample == 1 else f", one in {sample} of the list"
     by_strategy: dict[str, list[str]] = {}
     for strategy, factor in sorted(chosen, key=lambda case: case[1]):

@@ -14,10 +14,10 @@ from torch import nn
 
 from benchmarks.coverage_pass import check_pass
 from benchmarks.coverage_rows import Case, Row
+from benchmarks.zoos import base_of
 from convscale.complexity.complexity import LayerCount
 from convscale.complexity.tally import Counting
 from convscale.errors import ConvscaleError
-from convscale.network import resolve_base
 from convscale.network.copies import meta_copy
 from convscale.network.execution import run
 from convscale.network.inputs import example_inputs
@@ -32,7 +32,7 @@ def check_network(name: str, cases: Iterable[Case], *, with_pass: bool = False) 
     """Yield a row for each strategy and factor; the network is traced once for all of them.
 
     Args:
-        name: The network's name.
+        name: The network's name, one of another library's too.
         cases: Strategies and factors.
         with_pass: Whether scaled networks are run forward and backward too.
 
@@ -43,12 +43,13 @@ def check_network(name: str, cases: Iterable[Case], *, with_pass: bool = False) 
     cases = tuple(cases)
     started = time.process_time()
     try:
-        network = resolve_base(name)
+        network, resolution = base_of(name)
         module = network.build("meta")
         built = time.process_time()
-        scaler = Scaler(replace(network, build=partial(_built, network, module)))
+        network = replace(network, build=partial(_built, network, module))
+        scaler = Scaler(network, resolution=resolution)
         traced = time.process_time()
-        outputs, layers = _observed(module, scaler.resolution, network.in_chans)
+        outputs, layers = _observed(module, scaler.resolution, scaler.network.in_chans)
     except Exception as error:  # noqa: BLE001 - a row, whatever it was
         yield from (_failed(name, case, error) for case in cases)
         return

@@ -13,9 +13,9 @@ from benchmarks.coverage_rows import FACTORS, OUTCOMES, STRATEGIES, Row
 
 Key = TypeVar("Key", bound=Hashable)
 
-INTRODUCTION = """# Coverage
+INTRODUCTION = """# {heading}
 
-Written by `make coverage`; do not edit. Networks are scaled on the meta device, without weights,
+Written by `make {target}`; do not edit. Networks are scaled on the meta device, without weights,
 at their own default resolution. A network is scaled *right* if
 
 - its output has the base's shape, and the flops of the closed form are those that are counted;
@@ -31,18 +31,27 @@ which they run: outputs and gradients are finite. Where training would need more
 pass is made on the meta device, which tells shapes only. Those that failed are *wrong* above."""
 
 
-def page(rows: Sequence[Row], title: str) -> str:
+def page(
+    rows: Sequence[Row], title: str, *, heading: str = "Coverage", target: str = "coverage"
+) -> str:
     """Return the page as Markdown.
 
     Args:
         rows: All rows of the study.
         title: A line on what was run, and with what.
+        heading: The heading of the page.
+        target: The target of the Makefile that writes it.
 
     Example:
         >>> "| w ×2 | 1 | 100.0 % |" in page([Row("net", "w", 2.0, "right", ratio=2.0)], "")
         True
     """
-    parts = [INTRODUCTION, title, "## Networks scaled", _outcomes(rows)]
+    parts = [
+        INTRODUCTION.format(heading=heading, target=target),
+        title,
+        "## Networks scaled",
+        _outcomes(rows),
+    ]
     for name, group in _by(rows, lambda row: row.network.split(":")[0]).items():
         parts += [f"Of {name}, at all factors:", _strategies(group)]
     if any(row.passed for row in rows):
