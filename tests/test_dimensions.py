@@ -252,7 +252,7 @@ def test_linear_layers_that_take_an_image_flattened_are_no_vectors():
 
 
 @pytest.mark.parametrize("cell", [nn.LSTM, nn.GRU])
-def test_widths_of_recurrent_layers_stay_and_their_input_follows(cell):
+def test_recurrent_layers_are_as_wide_as_the_rest_unless_they_are_frozen(cell):
     class Recurrent(nn.Module):
         def __init__(self):
             super().__init__()
@@ -262,13 +262,19 @@ def test_widths_of_recurrent_layers_stay_and_their_input_follows(cell):
         def forward(self, x):
             return self.exit(self.cell(self.conv(x).transpose(1, 2))[0][:, -1])
 
-    scaled = cs.scale(Recurrent(), strategy="w", factor=4, resolution=256)
-    module = scaled.module
-    assert (module.cell.input_size, module.cell.hidden_size) == (64, 24)
-    assert module.cell.weight_ih_l0.shape[1] == 64
-    assert module.cell._flat_weights[0] is module.cell.weight_ih_l0
-    assert bool(module(torch.randn(2, 1, 256)).isfinite().all())
-    assert any(note.startswith("Widths kept of cell") for note in scaled.notes)
+    base = Recurrent()
+    for freeze, width in (((), 48), (("cell",), 24)):
+        scaled = cs.scale(base, strategy="w", factor=4, resolution=256, freeze=freeze)
+        module = scaled.module
+        assert (module.cell.input_size, module.cell.hidden_size) == (
+            64 if not freeze else 32,
+            width,
+        )
+        assert module.cell.weight_ih_l0.shape[1] == module.cell.input_size
+        assert module.cell.weight_hh_l0.shape[1] == module.exit.in_features == width
+        assert module.cell._flat_weights[0] is module.cell.weight_ih_l0
+        assert bool(module(torch.randn(2, 1, 256)).isfinite().all())
+        assert freeze or not any(note.startswith("Widths kept of") for note in scaled.notes)
 
 
 # The forms of a resolution

@@ -122,6 +122,7 @@ ZOO = {
     "recurrent": Kind(held.Recurrent, deep=True),
     "gated recurrent": Kind(partial(held.Recurrent, kind=nn.GRU), deep=True),
     "complex numbers": Kind(held.Spectral, deep=True),
+    "spectral norm of groups": Kind(held.GroupedDiscriminator),
     "nothing beside some blocks": Kind(held.Gap, deep=True),
     # others.py
     "bare blocks": Kind(others.of(others.Bare), deep=True),

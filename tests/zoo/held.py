@@ -158,3 +158,23 @@ class Spectral(nn.Module):
         y = self.mix(torch.cat([y[..., 0], y[..., 1]], 1))
         z = torch.fft.rfft2(y, norm="ortho") * self.filter
         return self.last(y + torch.fft.irfft2(z, s=y.shape[-2:], norm="ortho"))
+
+
+class GroupedDiscriminator(nn.Module):
+    """Spectral norm of grouped kernels that are longer than their groups are wide."""
+
+    def __init__(self, k, d):
+        super().__init__()
+        w, normed = 32 * k, nn.utils.parametrizations.spectral_norm
+        self.layers = nn.Sequential(
+            normed(nn.Conv2d(3, w, 3, 1, 1)),
+            nn.LeakyReLU(0.1),
+            normed(nn.Conv2d(w, w, (9, 1), 2, (4, 0), groups=4)),
+            nn.LeakyReLU(0.1),
+            normed(nn.Conv2d(w, 2 * w, (9, 1), 2, (4, 0), groups=4)),
+            nn.LeakyReLU(0.1),
+        )
+        self.last = nn.Conv2d(2 * w, 1, 3, 1, 1)
+
+    def forward(self, x):
+        return self.last(self.layers(x))

@@ -14,6 +14,7 @@ FLAT = frozenset(
         "weight norm",
         "spectral norm",
         "spectral norm by a hook",
+        "spectral norm of groups",
         "dynamic convolution",
         "unfolded windows",
         "blurred",

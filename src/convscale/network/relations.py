@@ -250,8 +250,15 @@ def _norm(ties: Ties, _func: Any, bound: dict[str, Any], output: Any) -> None:
 def _reshape(ties: Ties, _func: Any, bound: dict[str, Any], output: Any) -> None:
     x = bound["self"]
     known = (*ties.labels(x), *ties.merged(x))
-    labels = [reshaped(label, x.shape, output.shape) for label in known]
-    labels = sorted((label for label in labels if varying(label)), key=lambda own: -_spread(own))
+    windowed = ties.is_table(x) and x.ndim > 2  # channels stand before windows beside them
+    made = [
+        (windowed and min(varying(label), default=0) > 1, reshaped(label, x.shape, output.shape))
+        for label in known
+    ]
+    made = sorted(
+        (own for own in made if varying(own[1])), key=lambda own: (own[0], -_spread(own[1]))
+    )
+    labels = [label for _, label in made]
     lone = [
         not any(varying(label) & varying(other) for other in labels if other is not label)
         for label in labels
