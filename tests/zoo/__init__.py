@@ -66,6 +66,7 @@ ZOO = {
     "fire": Kind(branches.Fires),
     "dense": Kind(branches.Dense),
     "dense stages in a sequence": Kind(branches.DenseStages, deep=True),
+    "dense, of masked kernels": Kind(branches.masked_dense, deep=True),
     "aggregated once": Kind(branches.Aggregated),
     "channel shuffle": Kind(branches.shuffle, deep=True),
     "shuffled stem": Kind(branches.shuffled_stem, deep=True),

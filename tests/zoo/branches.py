@@ -120,6 +120,28 @@ class Dense(nn.Module):
         return self.exit(self.norm(x).relu())
 
 
+class Masked(nn.Conv2d):
+    """A convolution whose kernel is standardised, and masked by a tensor of its shape."""
+
+    def __init__(self, ins, outs, *args, **options):
+        super().__init__(ins, outs, *args, **options)
+        self.register_parameter("mask", nn.Parameter(torch.rand_like(self.weight)))
+
+    def forward(self, x):
+        centred = self.weight - self.weight.mean((1, 2, 3), keepdim=True)
+        kernel = centred / (centred.pow(2).mean((1, 2, 3), keepdim=True) + 1e-5).sqrt()
+        return functional.conv2d(
+            input=x, weight=kernel * self.mask, bias=self.bias, padding=self.padding
+        )
+
+
+def masked_dense(k=1, d=1):
+    net = DenseStages(k, d)
+    for layer in [part for part in net.modules() if type(part) is DenseLayer]:
+        layer.mix = Masked(layer.mix.in_channels, layer.mix.out_channels, 3, padding=1)
+    return net
+
+
 class DenseStages(nn.Module):
     """Dense blocks in sequences that stand in a sequence, each led by its transition."""
 

@@ -17,6 +17,9 @@ from convscale.scaling.resizing import follow
 
 _CONVOLUTIONS = frozenset(("conv1d", "conv2d", "conv3d"))
 _TRANSPOSED = frozenset(("conv_transpose1d", "conv_transpose2d", "conv_transpose3d"))
+# What a convolution takes, in order, and what it does where that is not given.
+_ORDER = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
+_DEFAULTS = {"stride": 1, "padding": 0, "dilation": 1, "groups": 1}
 # Position of the normalised tensors among the arguments, by function.
 _NORMS = {
     "batch_norm": (1, 2, 3, 4),
@@ -46,6 +49,18 @@ def adapt(module: nn.Module, inputs: Inputs) -> None:
             part.normalized_shape = tuple(part.weight.shape)
 
 
+def _placed(
+    name: str, given: list[Any], kwargs: dict[str, Any]
+) -> tuple[list[Any], dict[str, Any]]:
+    """Return the arguments of a convolution by position, as far as they are given by name."""
+    order = _ORDER if name in _CONVOLUTIONS else _ORDER[:3] if name == "linear" else ()
+    named = [key for key in order if key in kwargs]
+    for position, key in enumerate(order[: order.index(named[-1]) + 1] if named else ()):
+        if position >= len(given):
+            given.append(kwargs.get(key, _DEFAULTS.get(key)))
+    return given, {key: value for key, value in kwargs.items() if key not in named}
+
+
 class _Adapter:
     def __init__(self, module: nn.Module) -> None:
         self._module = module
@@ -60,7 +75,7 @@ class _Adapter:
     def handle(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], path: str) -> Any:
         """Make a call with weights that fit its input."""
         name = getattr(func, "__name__", "")
-        given = list(args)
+        given, kwargs = _placed(name, list(args), kwargs)
         if len(given) > 1 and isinstance(given[1], torch.Tensor) and name in _CONVOLUTIONS:
             given = self._convolved(given, path)
         elif len(given) > 1 and isinstance(given[1], torch.Tensor) and name in _TRANSPOSED:
@@ -77,7 +92,7 @@ class _Adapter:
         x, weight = given[0], given[1]
         groups = given[6] if len(given) > 6 else 1
         if groups == 1 or weight.shape[1] > 1:
-            given[1] = self._fitting(weight, 1, x.shape[1] // groups)
+            given[1] = self._computed(weight, 1, x.shape[1] // groups, path)
         elif x.shape[1] != groups:  # depthwise: each input channel makes as many as before
             out = weight.shape[0] // groups * x.shape[1]
             given[1] = self._fitting(weight, 0, out)
@@ -85,6 +100,24 @@ class _Adapter:
                 given[2] = self._fitting(given[2], 0, out)
             given[6] = self._module.get_submodule(path).groups = x.shape[1]
         return given
+
+    def _computed(self, tensor: torch.Tensor, dim: int, size: int, path: str) -> torch.Tensor:
+        """Return a weight that fits; what it is computed from is what has its shape in the layer.
+
+        So do weights that are standardised, or masked by another tensor.
+        """
+        if id(tensor) in self._places or tensor.shape[dim] in (1, size):
+            return self._fitting(tensor, dim, size)
+        part = self._module.get_submodule(path)
+        own = [
+            one
+            for one in (*part._parameters.values(), *part._buffers.values())
+            if one is not None and one.shape == tensor.shape
+        ]
+        for one in own:
+            self._fitting(one, dim, size)
+        shape = [size if d == dim else n for d, n in enumerate(tensor.shape)]
+        return torch.empty(shape, dtype=tensor.dtype, device=tensor.device) if own else tensor
 
     def _normed(
         self, name: str, given: list[Any], kwargs: dict[str, Any]
