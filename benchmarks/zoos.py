@@ -33,6 +33,7 @@ _SIDES: dict[str, Resolution] = {
     "fcn": 480,
     "pspnet": 480,
     "pose": 256,
+    "bninception": 224,
     "polynet": 331,
     "pnasnet": 331,
     "inception": 299,
