@@ -45,7 +45,7 @@ coverage: $(STAMP) ## scale all networks of the list and write docs/coverage.md 
 zoos: $(STAMP)    ## scale the networks of another library: docs/other-libraries.md (half an hour; resumable)
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[zoos]'
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.coverage --zoo pytorchcv \
-	  --cases w:2,w:0.5,d:2,d:0.5,r:2,dWr:2,dwr:0.5 --output docs/other-libraries.md $(ARGS)
+	  --cases w:2,d:2,dWr:2,dwr:0.5 --output docs/other-libraries.md $(ARGS)
 
 counting: $(STAMP) ## what a count costs beside a forward pass and other counters (5 min)
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[bench]'

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from importlib import import_module
 from types import ModuleType
+from typing import Any
 
 import torch
 from torch import nn
@@ -22,24 +23,6 @@ ZOOS = {"pytorchcv": "pytorchcv.model_provider"}
 _AGAIN = ("_cifar100", "_svhn", "_cub")
 _NO_IMAGES = ("quartznet", "jasper", "raft", "propainter")
 _HUGE = ("542", "1001", "1202")
-# The sides (px) of what networks are made for, by what their names hold.
-_SIDES: dict[str, Resolution] = {
-    "cifar": 32,
-    "cityscapes": (1024, 2048),
-    "celebamask": (640, 480),
-    "lwopenpose": 368,
-    "centernet": 512,
-    "deeplab": 480,
-    "fcn": 480,
-    "pspnet": 480,
-    "pose": 256,
-    "bninception": 224,
-    "polynet": 331,
-    "pnasnet": 331,
-    "inception": 299,
-    "xception": 299,
-    "nasnet_6": 331,
-}
 
 
 def zoo_names(zoo: str) -> list[str]:
@@ -57,16 +40,6 @@ def zoo_names(zoo: str) -> list[str]:
     ]
 
 
-def side_of(name: str) -> Resolution:
-    """Return the sides that a network is made for, in px.
-
-    Example:
-        >>> side_of("pytorchcv:resnet20_cifar10"), side_of("pytorchcv:resnet18")
-        (32, 224)
-    """
-    return next((side for part, side in _SIDES.items() if part in name), 224)
-
-
 def base_of(name: str) -> tuple[Network, Resolution | None]:
     """Return a network to scale, and its resolution where it does not tell it itself.
 
@@ -80,8 +53,10 @@ def base_of(name: str) -> tuple[Network, Resolution | None]:
     zoo, _, own = name.partition(":")
     if zoo not in ZOOS:
         return resolve_base(name), None
-    network = resolve_base(_made(_library(zoo), own))
-    return replace(network, name=name), side_of(name)
+    module = _made(_library(zoo), own)
+    sides: Any = getattr(module, "in_size", (224, 224))  # most networks of the library say it
+    side: Resolution = sides[0] if sides[0] == sides[1] else tuple(sides)
+    return replace(resolve_base(module), name=name), side
 
 
 def _library(zoo: str) -> ModuleType:
