@@ -62,9 +62,12 @@ class Variant:
         sizes = self.rule.sizes(self.channels.sizes, widths)
         if self.gone is not None:
             sizes[self.gone] = 0
-        for _ in self.joints:  # one may follow another
+        for _ in self.joints:  # one may follow another; what a round leaves as it is stays
+            before = [sizes[joint.group] for joint in self.joints]
             for joint in self.joints:
                 sizes[joint.group] = joint.size(sizes)
+            if before == [sizes[joint.group] for joint in self.joints]:
+                break
         return sizes
 
     def complexity(self, widths: Widths) -> Complexity:
