@@ -78,25 +78,35 @@ def part_copy(part: nn.Module, shared: Iterable[nn.Module] = ()) -> nn.Module:
     return _cloned(part, memo)
 
 
-def shared_modules(module: nn.Module, part: nn.Module) -> tuple[nn.Module, ...]:
+def places(module: nn.Module) -> Counter[nn.Module]:
+    """Return in how many places of a network each of its modules stands.
+
+    Example:
+        >>> mix = nn.Tanh()
+        >>> places(nn.Sequential(mix, mix))[mix]
+        2
+    """
+    return Counter(one for _, one in module.named_modules(remove_duplicate=False))
+
+
+def shared_modules(every: Counter[nn.Module], part: nn.Module) -> tuple[nn.Module, ...]:
     """Return the modules with weights in a part of a network that stand outside of it too.
+
+    Args:
+        every: How often each module of the network stands in it (`places`).
+        part: The part.
 
     Example:
         >>> mix = nn.Conv2d(4, 4, 3)
         >>> net = nn.Sequential(nn.Sequential(mix, nn.Tanh()), nn.Sequential(mix, nn.Tanh()))
-        >>> shared_modules(net, net[1])
+        >>> shared_modules(places(net), net[1])
         (Conv2d(4, 4, kernel_size=(3, 3), stride=(1, 1)),)
     """
-    inside = Counter(id(one) for _, one in part.named_modules(remove_duplicate=False))
-    every = Counter(
-        id(one) for _, one in module.named_modules(remove_duplicate=False) if id(one) in inside
-    )
+    inside = places(part)
     return tuple(
         one
         for one in part.modules()
-        if one is not part
-        and every[id(one)] > inside[id(one)]
-        and any(True for _ in one.parameters())
+        if one is not part and every[one] > inside[one] and any(True for _ in one.parameters())
     )
 
 

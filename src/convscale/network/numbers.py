@@ -247,6 +247,9 @@ def install(module: nn.Module, watch: Watch | None = None) -> None:
         for name, value in list(vars(part).items()):
             if type(value) in _OTHERS or name.startswith("_") or isinstance(value, Number):
                 continue
+            if type(value) is int:  # as most are
+                vars(part)[name] = Number.at(value, Place(path, name, None), watch)
+                continue
             found = _numbered(value, path, name, watch)
             if found is not value:
                 vars(part)[name] = found

@@ -43,13 +43,14 @@ def check_readable(module: nn.Module) -> None:
         >>> check_readable(nn.Conv2d(3, 8, 3))
     """
     for path, part in module.named_modules():
-        what = f"Its part {path}, a {type(part).__name__}," if path else f"A {type(part).__name__}"
         if isinstance(part, torch.jit.ScriptModule):
             what = f"Its part {path} is scripted: it" if path else "A scripted module"
             raise InputError(f"{what} cannot be traced. Give the nn.Module it was made from.")
         tensors = (*part._parameters.values(), *part._buffers.values())
         spread = any(type(tensor).__name__ == "DTensor" for tensor in tensors)
-        if spread or _SHARDED & {kind.__name__ for kind in type(part).__mro__}:
+        if spread or any(kind.__name__ in _SHARDED for kind in type(part).__mro__):
+            own = type(part).__name__
+            what = f"Its part {path}, a {own}," if path else f"A {own}"
             raise InputError(
                 f"{what} has its parameters spread over processes. Give the module as it was "
                 "before it was sharded."

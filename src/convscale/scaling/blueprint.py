@@ -21,7 +21,7 @@ from convscale.scaling.control import Control
 from convscale.scaling.deepenable import Deepenable, Found
 from convscale.scaling.deepening import Deepening
 from convscale.scaling.deepest import Deepest, without
-from convscale.scaling.joining import joints
+from convscale.scaling.joining import Joint, Joints, find_joints, open_joints
 from convscale.scaling.parts import held, shares
 from convscale.scaling.plan import DepthEdit
 from convscale.scaling.runs import Runs
@@ -71,7 +71,7 @@ class Blueprint:
         self.module = module
         self.resolution = resolution
         self.width_multiple = width_multiple
-        self._rules: dict[int, tuple[Channels, WidthRule]] = {}
+        self._rules: dict[int, tuple[Channels, WidthRule, tuple[Joint, ...]]] = {}
         self._plans: Blueprint | None = None
         self._planning: Deepest | None = None
         self.control = Control()
@@ -294,7 +294,7 @@ class Blueprint:
         edits = () if depths is None else self._deepened.edits(depths)
         times = times_of(edits, traced.edits)
         terms, tensors = traced.form.weights(times)
-        channels, rule = self._rule(traced)
+        channels, rule, found = self._rule(traced)
         dense = traced.edits != edits and self._deepened.exact(edits)
         away = frozenset(path for path, often in times.items() if not often) if dense else None
         return Variant(
@@ -307,7 +307,7 @@ class Blueprint:
             terms,
             tensors,
             without(traced.trace, away) if away else None,
-            () if dense else joints(traced.trace, traced.edits, edits, channels),
+            Joints() if dense else open_joints(found, edits),
         )
 
     def _shown(self, depths: tuple[int, ...] | None, resolution: Resolution) -> Traced:
@@ -352,8 +352,8 @@ class Blueprint:
             self._plans.forget(most)
         self._rules = {own: rule for own, rule in self._rules.items() if own in kept}
 
-    def _rule(self, traced: Traced) -> tuple[Channels, WidthRule]:
-        """Return the channels and the widths of a run, under the control."""
+    def _rule(self, traced: Traced) -> tuple[Channels, WidthRule, tuple[Joint, ...]]:
+        """Return the channels, widths and joints of a run, under the control."""
         traced = traced.like or traced
         if id(traced) not in self._rules:
             trace, control = traced.trace, self.control
@@ -361,7 +361,8 @@ class Blueprint:
             channels = held(trace, control, stages, traced.edits)
             factors = shares(trace, control, stages, traced.edits)
             rule = width_rule(channels, width_multiple=self.width_multiple, shares=factors)
-            self._rules[id(traced)] = (channels, rule)
+            found = find_joints(trace, traced.edits, channels)
+            self._rules[id(traced)] = (channels, rule, found)
         return self._rules[id(traced)]
 
     def _finer(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import cached_property
 
 from torch import nn
 
-from convscale.network.copies import shared_modules
+from convscale.network.copies import places, shared_modules
 from convscale.network.pairs import counts_beside, entries, lists_beside
 from convscale.network.stages import Stage, join, keeps_shape
 from convscale.network.trace import Trace
@@ -59,12 +60,16 @@ class Deepening:
             or any(self._shares(path) for path in (*removed, *copied))
         )
 
+    @cached_property
+    def _places(self) -> Counter[nn.Module]:
+        return places(self._module)
+
     def _shares(self, path: str) -> bool:
         """Tell whether a block has modules that others have too."""
         if path not in self._sharing:
             block = self._module.get_submodule(path)
             self._sharing[path] = isinstance(block, nn.Module) and bool(
-                shared_modules(self._module, block)
+                shared_modules(self._places, block)
             )
         return self._sharing[path]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from convscale.network.copies import part_copy, shared_modules
+from convscale.network.copies import part_copy, places, shared_modules
 from convscale.network.numbers import set_place
 from convscale.network.pairs import entries, entry_copy, set_entries
 from convscale.network.stages import Stage, join
@@ -101,6 +101,7 @@ def apply_depth(module: nn.Module, edits: Iterable[DepthEdit]) -> None:
         '1.0.bias'
     """
     pending = list(flat(edits))
+    every = places(module)
     templates = [_templates(module, change) for change in pending]
     for change, blocks in zip(pending, templates, strict=True):
         for count in change.counts:
@@ -115,7 +116,7 @@ def apply_depth(module: nn.Module, edits: Iterable[DepthEdit]) -> None:
         for name in change.removed:
             remove(container, name, skipped=chained)
         copies = {
-            name: None if block is None else part_copy(block, shared_modules(module, block))
+            name: None if block is None else part_copy(block, shared_modules(every, block))
             for position, name in enumerate(change.added)
             for block in [blocks[position % len(blocks)]]
         }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -17,7 +17,7 @@ from convscale.network.stages import join, within
 from convscale.network.trace import Trace, size_of
 from convscale.quantities import Resolution
 from convscale.scaling.closed_form import ClosedForm, Weights
-from convscale.scaling.joining import Joint
+from convscale.scaling.joining import Joints
 from convscale.scaling.plan import Attribute, DepthEdit, Plan, flat
 from convscale.scaling.widths import WidthRule, Widths
 
@@ -50,7 +50,7 @@ class Variant:
     term_weights: Weights
     tensor_weights: Weights
     gone: npt.NDArray[np.bool_] | None = None
-    joints: tuple[Joint, ...] = ()
+    joints: Joints = field(default_factory=Joints)
 
     @property
     def trace(self) -> Trace:
@@ -62,13 +62,7 @@ class Variant:
         sizes = self.rule.sizes(self.channels.sizes, widths)
         if self.gone is not None:
             sizes[self.gone] = 0
-        for _ in self.joints:  # one may follow another; what a round leaves as it is stays
-            before = [sizes[joint.group] for joint in self.joints]
-            for joint in self.joints:
-                sizes[joint.group] = joint.size(sizes)
-            if before == [sizes[joint.group] for joint in self.joints]:
-                break
-        return sizes
+        return self.joints.settled(sizes)
 
     def complexity(self, widths: Widths) -> Complexity:
         """Return flops, params and acts for new widths in closed form, nothing being run."""
