@@ -71,7 +71,8 @@ class Blueprint:
         self.module = module
         self.resolution = resolution
         self.width_multiple = width_multiple
-        self._rules: dict[int, tuple[Channels, WidthRule, tuple[Joint, ...]]] = {}
+        self._rules: dict[int, tuple[Channels, WidthRule]] = {}
+        self._joined: dict[int, tuple[Joint, ...]] = {}
         self._plans: Blueprint | None = None
         self._planning: Deepest | None = None
         self.control = Control()
@@ -96,7 +97,7 @@ class Blueprint:
         if self._plans is None:
             deepening, able = self._found.deepening, self._found.able  # once for both
             twin = copy(self)
-            twin._rules = {}
+            twin._rules, twin._joined = {}, {}
             twin._planning = Deepest(
                 deepening.depths,
                 able,
@@ -131,7 +132,7 @@ class Blueprint:
         if control.keep or control.stage_depth or control.stage_width:
             self._check_stages(control)
         twin = copy(self)
-        twin._rules = {}
+        twin._rules, twin._joined = {}, {}
         twin.control = control
         return twin
 
@@ -294,7 +295,7 @@ class Blueprint:
         edits = () if depths is None else self._deepened.edits(depths)
         times = times_of(edits, traced.edits)
         terms, tensors = traced.form.weights(times)
-        channels, rule, found = self._rule(traced)
+        channels, rule = self._rule(traced)
         dense = traced.edits != edits and self._deepened.exact(edits)
         away = frozenset(path for path, often in times.items() if not often) if dense else None
         return Variant(
@@ -307,7 +308,7 @@ class Blueprint:
             terms,
             tensors,
             without(traced.trace, away) if away else None,
-            Joints() if dense else open_joints(found, edits),
+            Joints() if dense else self._joints(traced, edits),
         )
 
     def _shown(self, depths: tuple[int, ...] | None, resolution: Resolution) -> Traced:
@@ -351,9 +352,10 @@ class Blueprint:
         if self._plans is not None:
             self._plans.forget(most)
         self._rules = {own: rule for own, rule in self._rules.items() if own in kept}
+        self._joined = {own: found for own, found in self._joined.items() if own in kept}
 
-    def _rule(self, traced: Traced) -> tuple[Channels, WidthRule, tuple[Joint, ...]]:
-        """Return the channels, widths and joints of a run, under the control."""
+    def _rule(self, traced: Traced) -> tuple[Channels, WidthRule]:
+        """Return the channels and the widths of a run, under the control."""
         traced = traced.like or traced
         if id(traced) not in self._rules:
             trace, control = traced.trace, self.control
@@ -361,9 +363,19 @@ class Blueprint:
             channels = held(trace, control, stages, traced.edits)
             factors = shares(trace, control, stages, traced.edits)
             rule = width_rule(channels, width_multiple=self.width_multiple, shares=factors)
-            found = find_joints(trace, traced.edits, channels)
-            self._rules[id(traced)] = (channels, rule, found)
+            self._rules[id(traced)] = (channels, rule)
         return self._rules[id(traced)]
+
+    def _joints(self, traced: Traced, edits: tuple[DepthEdit, ...]) -> Joints:
+        """Return the groups that are as large as others where blocks of a run do not stand."""
+        if traced.edits == edits:
+            return Joints()
+        traced = traced.like or traced
+        if id(traced) not in self._joined:
+            channels, _ = self._rule(traced)
+            found = find_joints(traced.trace, traced.edits, self.stages, channels)
+            self._joined[id(traced)] = found
+        return open_joints(self._joined[id(traced)], edits)
 
     def _finer(
         self, depths: tuple[int, ...] | None, found: Resolution, factor: float, step: int

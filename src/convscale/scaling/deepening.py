@@ -14,6 +14,7 @@ from convscale.network.pairs import counts_beside, entries, lists_beside
 from convscale.network.stages import Stage, join, keeps_shape
 from convscale.network.trace import Trace
 from convscale.scaling.depth import edit, pair
+from convscale.scaling.joining import paired
 from convscale.scaling.plan import DepthEdit
 from convscale.scaling.repetition import MadeBlock, make_repeatable
 from convscale.scaling.resizing import resize
@@ -44,21 +45,35 @@ class Deepening:
         self._trace = trace
         self._known: dict[tuple[int, int], DepthEdit | None] = {}
         self._sharing: dict[str, bool] = {}
+        self._keeping: dict[str, bool] = {}
 
     def exact(self, edits: tuple[DepthEdit, ...]) -> bool:
         """Tell whether what stands behind edits takes other widths, so that they are traced.
 
         Added blocks differ from the one before among dense blocks; a block that is removed may
-        have changed the width, as in pyramids. What blocks share is run once more or less.
+        have changed the width, as in pyramids, or have put its own together from parts that none
+        of what it reads has the size of. What blocks share is run once more or less.
         """
         borders = self._trace.borders
         removed = [join(edit.container, name) for edit in edits for name in edit.removed]
         copied = {join(edit.container, name) for edit in edits for name in edit.template}
         return (
             any(stage.mode == "dense" for stage in self.stages)
-            or any(path in borders and not keeps_shape(path, self._trace) for path in removed)
+            or any(path in borders and not self._keeps(path) for path in removed)
             or any(self._shares(path) for path in (*removed, *copied))
         )
+
+    def _keeps(self, path: str) -> bool:
+        """Tell whether what a block puts out can stay as large as what it reads."""
+        if path not in self._keeping:
+            trace, border = self._trace, self._trace.borders[path]
+            keeps = keeps_shape(path, trace)
+            if keeps and border.input_units is not None and border.output_units is not None:
+                units = (border.input_units, border.output_units)
+                before, after = (trace.channels.composition(own) for own in units)
+                keeps = before == after or bool(paired(before, after, trace.channels))
+            self._keeping[path] = keeps
+        return self._keeping[path]
 
     @cached_property
     def _places(self) -> Counter[nn.Module]:
@@ -201,9 +216,20 @@ class Deepening:
             return False
         return keeps_shape(join(stage.container, stage.blocks[-1]), self._trace)
 
-    def one_less(self, chosen: tuple[bool, ...]) -> tuple[DepthEdit, ...]:
-        """Return the edits that take one block away from each chosen stage."""
-        return self.edits(tuple(s.depth - c for s, c in zip(self.stages, chosen, strict=True)))
+    def skips_shapes(self, stage: Stage) -> bool:
+        """Tell whether code names a stage's blocks, of which some change the shape of a tensor.
+
+        Without one, the others read what it would have changed.
+        """
+        borders = self._trace.borders
+        paths = (join(stage.container, name) for b in stage.blocks[1:] for name in stage.modules(b))
+        return stage.mode == "chained" and any(
+            path in borders and not keeps_shape(path, self._trace) for path in paths
+        )
+
+    def less(self, index: int, depth: int) -> DepthEdit | None:
+        """Return the edit that takes blocks of one stage away; None where it has no more."""
+        return self._edit(index, depth)
 
     def edits(self, depths: tuple[int, ...]) -> tuple[DepthEdit, ...]:
         """Return the edits that give the stages new depths."""

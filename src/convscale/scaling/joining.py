@@ -1,6 +1,6 @@
 """Widths on both sides of a block that a run holds and a variant does not.
 
-An added block takes one width and may put out another: one that was made for it, or one that is put
+A block takes one width and may put out another: one that was made for it, or one that is put
 together from parts of other widths. Where it does not stand, what it would read goes to what would
 read it, so that both have one width; so have both where it stands several times.
 """
@@ -16,23 +16,29 @@ import numpy as np
 import numpy.typing as npt
 
 from convscale.network.channels import Channels, Composition, Sizes
-from convscale.network.stages import join
+from convscale.network.stages import Stage, join
 from convscale.network.trace import Trace
 from convscale.scaling.plan import DepthEdit, flat
 
-Place = tuple[str, str]  # a container, and after what of it
+_Block = tuple[str, str, bool]
+Sides = tuple[Composition, Composition]
 
 
 @dataclass(frozen=True)
 class Joint:
     """A group that stands `times` for others, and has their size, where a block does not stand.
 
+    Of a block that is the base network's own, `name` is its first module's; of one that a run has
+    besides, that of the block which it is added after.
+
     Example:
-        >>> Joint(("layer1", "2"), 0, 2, ((1, 1), (2, 3))).times
+        >>> Joint("layer1", "2", True, 0, 2, ((1, 1), (2, 3))).times
         2
     """
 
-    place: Place
+    container: str
+    name: str
+    own: bool
     group: int
     times: int
     like: Composition
@@ -43,7 +49,7 @@ class Joints:
     """The groups that are as large as others in a variant.
 
     Example:
-        >>> found = Joints((Joint(("layer1", "2"), 0, 2, ((1, 1), (2, 3))),))
+        >>> found = Joints((Joint("layer1", "2", True, 0, 2, ((1, 1), (2, 3))),))
         >>> found.settled(np.array([0, 8, 4])).tolist()
         [10, 8, 4]
     """
@@ -79,15 +85,17 @@ class Joints:
 
 
 def find_joints(
-    trace: Trace, models: tuple[DepthEdit, ...], channels: Channels
+    trace: Trace, models: tuple[DepthEdit, ...], stages: tuple[Stage, ...], channels: Channels
 ) -> tuple[Joint, ...]:
     """Return the groups that are as large as others where blocks of a run do not stand.
 
-    Of the two sides the one that fewer tensors have follows the other, unless it is fixed.
+    Of the two sides the one that fewer tensors have follows the other, unless it is fixed. Where
+    both are put together from several groups, those of one size are paired.
 
     Args:
         trace: The run.
         models: What made it from the base network.
+        stages: The stages, whose blocks may be taken away.
         channels: The channels of the run, under the control.
 
     Example:
@@ -95,16 +103,17 @@ def find_joints(
         >>> from convscale.scaling.blueprint import Blueprint
         >>> net = Blueprint(resolve_base("timm:fastvit_sa12").build("meta"), 256)
         >>> found = net.variant((1, 3, 2, 2, 6, 2), 256)  # no block more in the first stage
-        >>> joints = find_joints(found.trace, found.traced.edits, found.channels)
+        >>> joints = find_joints(found.trace, found.traced.edits, net.stages, found.channels)
         >>> len(open_joints(joints, found.edits).all)
         1
     """
-    pairs = [
-        pair
-        for pair in _pairs(trace, models, channels)
-        if pair[1] != pair[2] and 1 in map(len, pair[1:])
+    sides = [*_added(trace, models, channels), *_own(trace, stages, channels)]
+    differ = [
+        (block, pairs)
+        for block, before, after in sides
+        if (pairs := paired(before, after, channels))
     ]
-    if not pairs:
+    if not differ:
         return ()
     uses = Counter(
         group
@@ -113,11 +122,15 @@ def find_joints(
         if units is not None
         for group, _ in channels.composition(units)
     )
-    return tuple(_joint(*pair, uses, channels) for pair in pairs)
+    return tuple(
+        Joint(*block, *_following(*pair, uses, channels))
+        for block, pairs in differ
+        for pair in pairs
+    )
 
 
 def open_joints(found: Iterable[Joint], edits: tuple[DepthEdit, ...]) -> Joints:
-    """Return those whose block does not stand in a variant, or several times.
+    """Return those whose block does not stand in a variant, or stands there several times.
 
     Args:
         found: Those of a run.
@@ -125,41 +138,106 @@ def open_joints(found: Iterable[Joint], edits: tuple[DepthEdit, ...]) -> Joints:
 
     Example:
         >>> more = DepthEdit("layer1", added=("2",), after="1", template=("0",))
-        >>> open_joints((Joint(("layer1", "1"), 0, 1, ((1, 1),)),), (more,)).all
+        >>> open_joints((Joint("layer1", "1", False, 0, 1, ((1, 1),)),), (more,)).all
         ()
     """
+    every = tuple(flat(edits))
+    gone = {(edit.container, name, True) for edit in every for name in edit.removed}
     stands = {
-        (edit.container, edit.after)
-        for edit in flat(edits)
+        (edit.container, edit.after, False)
+        for edit in every
         if edit.added and (edit.repetition is not None or edit.more < 2)
     }  # several copies of a block read each other
-    return Joints(tuple(joint for joint in found if joint.place not in stands))
+    return Joints(
+        tuple(
+            joint
+            for joint in found
+            for key in [(joint.container, joint.name, joint.own)]
+            if (key in gone if joint.own else key not in stands)
+        )
+    )
 
 
-def _pairs(
+def paired(before: Composition, after: Composition, channels: Channels) -> tuple[Sides, ...]:
+    """Return what must be of one size on two sides that are; nothing where they are the same.
+
+    Nothing either where no groups of both can be paired: then no group can follow.
+
+    Example:
+        >>> sizes = np.array([8, 4, 4, 8])
+        >>> channels = Channels(sizes, np.zeros(4, bool), np.zeros(24, int), ())
+        >>> paired(((0, 1), (1, 1)), ((2, 1), (3, 1)), channels)
+        ((((1, 1),), ((2, 1),)), (((0, 1),), ((3, 1),)))
+    """
+    if before == after:
+        return ()
+    if 1 in (len(before), len(after)):
+        return ((before, after),)
+
+    def by_size(side: Composition) -> list[tuple[int, tuple[int, int]]]:
+        return sorted((int(channels.sizes[group]) * times, (group, times)) for group, times in side)
+
+    if len(before) != len(after):
+        return ()
+    pairs = list(zip(by_size(before), by_size(after), strict=True))
+    if any(left[0] != right[0] for left, right in pairs):
+        return ()
+    return tuple(((left[1],), (right[1],)) for left, right in pairs if left[1] != right[1])
+
+
+def _added(
     trace: Trace, models: tuple[DepthEdit, ...], channels: Channels
-) -> Iterator[tuple[Place, Composition, Composition]]:
-    """Yield the places of blocks of a run with what they read and put out."""
+) -> Iterator[tuple[_Block, Composition, Composition]]:
+    """Yield the blocks that a run has besides the base network's, with what they read and give."""
     for edit in flat(models):
         if edit.mode == "dense":
             continue
         for name in edit.added:
-            border = trace.borders.get(join(edit.container, name))
-            if border is None or border.input_units is None or border.output_units is None:
-                continue
-            if edit.repetition is None and border.input_shape != border.output_shape:
-                continue
-            units = (border.input_units, border.output_units)
-            before, after = (channels.composition(own) for own in units)
-            yield (edit.container, edit.after), before, after
+            sides = _sides(
+                trace, edit.container, (name,), channels, any_shape=edit.repetition is not None
+            )
+            if sides is not None:
+                yield (edit.container, edit.after, False), *sides
 
 
-def _joint(
-    place: Place, before: Composition, after: Composition, uses: Counter[int], channels: Channels
-) -> Joint:
+def _own(
+    trace: Trace, stages: tuple[Stage, ...], channels: Channels
+) -> Iterator[tuple[_Block, Composition, Composition]]:
+    """Yield the blocks of the base network that can be taken away, likewise."""
+    for stage in stages:
+        for block in stage.blocks if stage.mode != "dense" else ():
+            names = stage.modules(block)
+            sides = _sides(trace, stage.container, names, channels)
+            if sides is not None:
+                yield (stage.container, names[0], True), *sides
+
+
+def _sides(
+    trace: Trace,
+    container: str,
+    names: tuple[str, ...],
+    channels: Channels,
+    *,
+    any_shape: bool = False,
+) -> Sides | None:
+    """Return what the modules of a block read and give; None where these have other shapes."""
+    ends = [trace.borders.get(join(container, name)) for name in (names[0], names[-1])]
+    first, last = ends
+    if first is None or last is None or first.input_units is None or last.output_units is None:
+        return None
+    if first.input_shape != last.output_shape and not any_shape:
+        return None
+    return channels.composition(first.input_units), channels.composition(last.output_units)
+
+
+def _following(
+    before: Composition, after: Composition, uses: Counter[int], channels: Channels
+) -> tuple[int, int, Composition]:
+    """Return the group that follows, how often it stands, and what it follows."""
+
     def follows(side: Composition) -> tuple[bool, bool, int]:
         group = side[0][0]
         return len(side) == 1, not channels.fixed[group], -uses[group]
 
     own, other = (before, after) if follows(before) >= follows(after) else (after, before)
-    return Joint(place, *own[0], other)
+    return (*own[0], other)

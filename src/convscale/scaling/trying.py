@@ -10,7 +10,7 @@ from torch import nn
 
 from convscale.errors import ConvscaleError, UnscalableNetworkError
 from convscale.network.execution import ForwardError
-from convscale.network.stages import join, within
+from convscale.network.stages import Stage, join, within
 from convscale.scaling.deepening import Deepening
 from convscale.scaling.plan import DepthEdit, flat
 
@@ -178,14 +178,15 @@ class Trials:
     def shrinking(self, deepening: Deepening, able: tuple[bool, ...]) -> tuple[bool, ...]:
         """Tell for each stage that can be deepened whether it runs with a block less.
 
-        It is tried where the forward pass may read the blocks by their numbers; a sequence, and
-        stages whose blocks change the shape, are taken to.
+        It is tried where the forward pass may read the blocks by their numbers, and, with one
+        block left, where it names them and some change the shape; a sequence, and stages whose
+        blocks all keep the shape, are taken to.
         """
         tried = {
             edit: index
             for index, stage in enumerate(deepening.stages)
-            if able[index] and deepening.reads_blocks(stage)
-            for edit in deepening.one_less(tuple(i == index for i in range(len(able))))
+            for least in _tried_depth(deepening, stage)
+            if able[index] and (edit := deepening.less(index, least)) is not None
         }
         good = self._good(tuple(e for e in tried if e not in self._failed), deepening, self._check)
         bad = {index for edit, index in tried.items() if edit not in good}
@@ -213,6 +214,13 @@ class Trials:
             left, right = _parted(edits, error.__cause__)
             return self._good(left, deepening, run) | self._good(right, deepening, run)
         return set(edits)
+
+
+def _tried_depth(deepening: Deepening, stage: Stage) -> tuple[int, ...]:
+    """Return at which depth a stage is tried with less; nothing if it is taken to run so."""
+    if deepening.reads_blocks(stage):
+        return (stage.depth - 1,)
+    return (1,) if deepening.skips_shapes(stage) else ()
 
 
 def _parted(

@@ -1,0 +1,129 @@
+"""Networks whose blocks are taken away where widths differ on both sides, or shapes."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+from torch import nn
+
+import convscale as cs
+from tests import checks
+from tests.zoo.parts import conv, head
+
+
+class Widening(nn.Module):
+    """Two convolutions, called by name, and a shortcut that zeros fill up."""
+
+    def __init__(self, ins, outs):
+        super().__init__()
+        self.conv1, self.conv2 = conv(ins, outs), conv(outs, outs)
+        self.more = outs - ins
+
+    def forward(self, x):
+        zeros = x.new_zeros(len(x), self.more, *x.shape[2:])
+        return torch.cat([x, zeros], dim=1) + self.conv2(self.conv1(x))
+
+
+def pyramid():
+    """Each unit is a little wider than the one before: its last convolution keeps the width."""
+    widths = [16 + 7 * step // 2 for step in range(9)]
+    units = [Widening(a, b) for a, b in itertools.pairwise(widths)]
+    return nn.Sequential(conv(3, 16), *units, *head(widths[-1]))
+
+
+class Parts(nn.Module):
+    """Three branches side by side."""
+
+    def __init__(self, ins, *outs):
+        super().__init__()
+        self.branch1, self.branch2, self.branch3 = (conv(ins, own) for own in outs)
+
+    def forward(self, x):
+        return torch.cat([self.branch1(x), self.branch2(x), self.branch3(x)], dim=1)
+
+
+class Sums(nn.Module):
+    """Blocks called by name; those of a stage have other parts, which sum to the same."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = conv(3, 24)
+        self.part1, self.part2 = Parts(24, 20, 36, 24), Parts(80, 28, 28, 24)
+        self.part3, self.part4 = Parts(80, 12, 44, 24), Parts(80, 20, 20, 40)
+        self.head = nn.Linear(80, 10)
+
+    def forward(self, x):
+        x = self.part4(self.part3(self.part2(self.part1(self.stem(x)))))
+        return self.head(x.mean((2, 3)))
+
+
+class Normed(nn.Module):
+    """A convolution and its norm."""
+
+    def __init__(self, ins, outs, stride=1):
+        super().__init__()
+        self.conv = nn.Conv2d(ins, outs, 3, stride, 1, bias=False)
+        self.norm = nn.BatchNorm2d(outs)
+
+    def forward(self, x):
+        return self.norm(self.conv(x)).relu()
+
+
+class Halved(nn.Module):
+    """A pool and a convolution."""
+
+    def __init__(self, ins, outs):
+        super().__init__()
+        self.pool, self.conv = nn.AvgPool2d(2), Normed(ins, outs)
+
+    def forward(self, x):
+        return self.conv(self.pool(x))
+
+
+class Projected(nn.Module):
+    """The shortcut is a convolution like the others, which runs after them."""
+
+    def __init__(self, ins, outs):
+        super().__init__()
+        self.conv1, self.conv2 = Normed(ins, 2 * outs, 2), Normed(2 * outs, outs)
+        self.shortcut = Halved(ins, outs)
+
+    def forward(self, x):
+        more = self.conv2(self.conv1(x))
+        return self.shortcut(x) + more
+
+
+def projected():
+    """As they run one after the other, the convolutions look like one stage."""
+    return nn.Sequential(Normed(3, 16), Projected(16, 32), Projected(32, 64), *head(64))
+
+
+@pytest.mark.parametrize("factor", [0.7, 0.6, 0.5, 0.4, 0.3])
+@pytest.mark.parametrize("strategy", ["dw", "dwr", "dWr"])
+@pytest.mark.parametrize("make", [pyramid, Sums])
+def test_what_a_missing_block_read_fits_what_reads_it(make, strategy, factor):
+    scaled = cs.scale(make(), strategy=strategy, factor=factor, resolution=32)
+    side = scaled.resolution
+    assert checks.torch_flops(scaled.module, side) == scaled.achieved.flops
+    assert sum(p.numel() for p in scaled.module.parameters()) == scaled.achieved.params
+    checks.check_runs_forward_and_backward(scaled.module, side)
+
+
+def test_blocks_are_missing_where_that_is_tried():
+    added, removed = checks.changed_blocks(
+        cs.scale(Sums(), strategy="dwr", factor=0.3, resolution=32, weights=False)
+    )
+    assert removed
+    assert not added
+
+
+@pytest.mark.parametrize(("strategy", "factor"), [("d", 0.5), ("dwr", 0.25)])
+def test_a_convolution_without_which_the_rest_does_not_run_stays(strategy, factor):
+    base = projected()
+    scaled = cs.scale(base, strategy=strategy, factor=factor, resolution=32)
+    assert any(note.startswith("Depth not reduced") for note in scaled.notes)
+    checks.check_state_dict_keys(base, scaled)
+    checks.check_runs_forward_and_backward(scaled.module, scaled.resolution)
+    assert checks.torch_flops(scaled.module, scaled.resolution) == scaled.achieved.flops
