@@ -443,3 +443,25 @@ def test_rows_of_positions_may_become_longer():
 
     scaled = cs.scale(Rows(), strategy="r", factor=4.0, resolution=32)
     assert outputs(scaled.module, image((2, 3), 64))[0].shape == (2, 32 * 32)
+
+
+def test_a_window_read_off_the_map_is_none_that_the_code_writes_out():
+    class Read(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body, self.last = (
+                nn.Sequential(conv(3, 16, 3, 2), conv(16, 32, 3, 2)),
+                nn.Linear(32, 10),
+            )
+
+        def forward(self, x):
+            x = self.body(x)
+            return self.last(functional.avg_pool2d(x, x.size()[3])[:, :, 0, 0])
+
+    class Written(Read):
+        def forward(self, x):
+            return self.last(functional.avg_pool2d(self.body(x), 8)[:, :, 0, 0])
+
+    assert cs.scale(Read(), strategy="r", factor=2.0, resolution=32).notes == ()
+    (note,) = cs.scale(Written(), strategy="r", factor=2.0, resolution=32).notes
+    assert note.endswith("stays 8x8, as the code writes it out, in a map of 12x12.")

@@ -132,6 +132,21 @@ def _owners(hook: Any) -> Iterator[object]:
             yield cell.cell_contents
 
 
+def _reported_to(module: nn.Module) -> list[object]:
+    """Return the lists and dictionaries in attributes that hooks close over."""
+    parts = [part for part in module.modules() if part._forward_hooks or part._forward_pre_hooks]
+    if not parts:
+        return []
+    own = {id(value) for part in module.modules() for value in vars(part).values()}
+    return [
+        owner
+        for part in parts
+        for hook in (*part._forward_hooks.values(), *part._forward_pre_hooks.values())
+        for owner in _owners(hook)
+        if isinstance(owner, list | dict | set) and id(owner) in own
+    ]
+
+
 def full_copy(module: nn.Module) -> nn.Module:
     """Copy a module with its weights, mode, dtype and device.
 
@@ -165,6 +180,8 @@ def _copy(module: nn.Module, memo: dict[int, Any], *, readable: bool = False) ->
     if not readable:
         check_readable(module)
     try:
+        for held in _reported_to(module):
+            _value(held, memo)  # a copy's hooks report to the copy's own, whichever comes first
         return _cloned(module, memo)
     except Exception as error:
         raise InputError(

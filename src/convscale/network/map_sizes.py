@@ -280,7 +280,8 @@ def cropped(module: nn.Module, base: BaseMaps, resolution: Resolution) -> str:
         count = len(call.sizes)
         now, made = read[-count:], attempt.shapes[path, position][-count:]
         larger = any(a > b for a, b in zip(now, call.read, strict=True))
-        if call.surely and not call.held and larger and made == call.made:
+        stays = attempt.named.get((path, position)) == call.sizes and made == call.made
+        if call.surely and not call.held and larger and stays:
             size, where = _times(call.sizes), path or "the network"
             if call.as_image:
                 return (
@@ -423,6 +424,7 @@ class _Attempt(_Runner):
         pairs = zip(sides(base.resolution), sides(resolution), strict=True)
         self._sides = tuple(pairs)
         self.read: dict[_Key, Shape] = {}
+        self.named: dict[_Key, Shape | None] = {}  # the sizes that calls name
         self.movable: list[_Key] = []  # calls that were not chosen, and could name other sizes
         self._grown: dict[tuple[int, int], int] = {}
         self._areas: dict[int, int] = {}
@@ -495,9 +497,12 @@ class _Attempt(_Runner):
     def after(
         self, key: _Key, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], made: Shape
     ) -> None:
-        del name, kwargs
-        if key in self._base.calls:
+        call = self._base.calls.get(key)
+        if call is not None:
             self.read[key] = tuple(args[0].shape)
+            slot = slot_of(name, args, kwargs)
+            given = None if slot is None else slot.of(args, kwargs)
+            self.named[key] = by_axis(given, len(call.sizes))
         old = self._base.shapes.get(key, ())
         if len(old) == len(made) > 2 and old[:2] == made[:2]:
             self._grow(old[2:], made[2:])

@@ -377,7 +377,9 @@ def _reduction(ties: Ties, func: Any, bound: dict[str, Any], output: Any) -> Non
     x = bound["self"]
     dims = bound.get("dim")
     outputs = tensors_in(output)
-    if "keepdim" not in bound:  # two operands (elementwise), or everything is reduced
+    if "keepdim" not in bound and all(made.ndim == 0 for made in outputs):
+        return  # everything is reduced: one number has no channels
+    if "keepdim" not in bound:  # two operands (elementwise)
         by_shape(ties, func, bound, output)
         return
     chosen = range(x.ndim) if dims in (None, []) else ([dims] if isinstance(dims, int) else dims)

@@ -69,7 +69,7 @@ def notes_on(
         notes += _uneven(blueprint)
         notes += _norms(found)
         notes += _fixed(blueprint)
-        notes += _outputs(blueprint)
+        notes += _outputs(blueprint, found)
         notes += _embeddings(blueprint)
     notes += _miss(blueprint, strategy, found, requested)
     return tuple(notes)
@@ -174,8 +174,15 @@ def dims_note(strategy: Strategy) -> tuple[str, ...]:
     return (f"The network has {count}: the law is {strategy.law}.",)
 
 
-def _outputs(blueprint: Blueprint) -> list[str]:
+def _outputs(blueprint: Blueprint, found: Candidate) -> list[str]:
     """Say which outputs are feature maps: their channels scale, those of scores would not."""
+    trace, channels = found.variant.trace, found.variant.channels
+    border = trace.borders.get("") if len(trace.output_shapes) == 1 else None
+    units = None if border is None else border.output_units
+    sizes = found.variant.sizes(found.widths)
+    stays = units is not None and channels.size(units, sizes) == len(units)
+    if found.factors.width == 1 or stays:
+        return []
     trace = blueprint.trace
     maps = [
         f"output {position} of {shape[axis]} channels"

@@ -44,6 +44,7 @@ from convscale.scaling.scaled import ScaledNetwork
 from convscale.scaling.search import candidate_at, check_axes, expect, nearer, solve
 from convscale.scaling.settling import Settlement, settle
 from convscale.scaling.statistics import statistics_of
+from convscale.scaling.weights import Redraw
 from convscale.strategy import Step, Strategy, parse_strategy, without
 
 Refine = Callable[[ScaledNetwork], float]
@@ -336,6 +337,8 @@ class Scaler:
             module, more = _weighted(source, plan, seed=seed)
             achieved = self._checked(module, found)
             notes = (*notes, *more)
+        else:
+            self._check_buffers(source, plan)
         origin = source.origin
         return ScaledNetwork(
             network=self.network.name,
@@ -407,6 +410,21 @@ class Scaler:
         if found.variant.trace.trains:
             self._check_training(module, found)
         return plan, module, achieved
+
+    def _check_buffers(self, source: Network, plan: Plan) -> None:
+        """Refuse what would be refused with weights: buffers whose new values nothing tells."""
+        own = self.blueprint.module
+        resized = {
+            name: plan.shapes[name]
+            for name, buffer in own.named_buffers()
+            if name not in plan.statistics
+            and plan.shapes.get(name, tuple(buffer.shape)) != tuple(buffer.shape)
+            and not isinstance(own.get_submodule(name.rpartition(".")[0]), _NORMS)
+        }
+        if resized:
+            buffers = dict(source.build("cpu").named_buffers())
+            for name, shape in resized.items():
+                Redraw(0)(name, buffers[name], shape)
 
     def _statistics(self, module: nn.Module, plan: Plan, found: Candidate) -> tuple[str, ...]:
         """Return the buffers, but those of norms, that training changes, if any is resized."""
