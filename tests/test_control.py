@@ -131,6 +131,52 @@ def test_frozen_modules_keep_their_tensors_and_others_grow(name, pattern, prefix
     checks.check_runs_forward_and_backward(scaled.module, 64)
 
 
+@pytest.mark.parametrize(
+    ("name", "stem"),
+    [
+        ("timm:vovnet39a", ("stem.",)),
+        ("timm:hgnet_tiny", ("stem.",)),
+        ("timm:fastvit_t8", ("stem.",)),
+        ("timm:vgg16", ("features.0.",)),
+        ("torchvision:alexnet", ("features.0.",)),
+    ],
+)
+def test_a_stem_whose_layers_look_like_a_stage_is_kept_too(name, stem):
+    scaled = cs.scale(name, strategy="w", factor=4.0, keep=("stem",), weights=False)
+    before, after = shapes(resolve_base(name).build("meta")), shapes(scaled.module)
+    kept = [key for key in before if key.startswith(stem)]
+    assert kept
+    assert all(after[key] == before[key] for key in kept)
+    grown = [key for key in before if len(before[key]) == 4 and after[key][0] > before[key][0]]
+    assert len(grown) >= 4
+    assert "Widths kept as asked: those of stem" in scaled.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "pattern", "frozen"),
+    [
+        ("timm:resnet50", "*.downsample", ".downsample."),
+        ("timm:resnet50", "*.conv2", ".conv2."),
+        ("timm:efficientnet_b0", "*.se", ".se."),
+    ],
+)
+def test_blocks_are_added_around_modules_that_are_frozen_in_them(name, pattern, frozen):
+    scaled = cs.scale(name, strategy="dw", factor=4.0, freeze=[pattern])
+    before, after = shapes(resolve_base(name).build("cpu")), shapes(scaled.module)
+    kept = [key for key in before if frozen in key]
+    assert len(kept) > 4
+    assert all(after[key] == before[key] for key in kept)
+    assert len(after) > len(before)
+    checks.check_runs_forward_and_backward(scaled.module, 64)
+
+
+def test_no_block_goes_that_holds_a_frozen_module():
+    scaled = cs.scale("timm:resnet18", strategy="d", factor=0.5, freeze=["layer2.1.conv2"])
+    assert {"layer2.1.conv2.weight", "layer2.0.conv2.weight"} <= shapes(scaled.module).keys()
+    assert "layer1.1.conv2.weight" not in shapes(scaled.module)
+    assert "Depth not reduced, as blocks hold frozen modules: layer2." in scaled.notes
+
+
 def test_a_budget_is_met_around_what_is_kept():
     scaled = cs.scale(
         "timm:resnet50", strategy="dWr", flops=12e9, keep=("stem",), freeze=("layer1",),

@@ -231,3 +231,45 @@ def test_the_document_lists_what_the_code_adds():
         assert f"| `{name}`: {convention.source} |" in text
         for edge in convention.edges:
             assert f"| {edge.what} | {edge.amount} |" in text
+
+
+@pytest.mark.parametrize(
+    ("name", "metric", "budget", "convention"),
+    [
+        ("timm:resnet50", "flops", 8e9, "torch"),
+        ("timm:efficientnet_b0", "flops", 1e9, "fvcore"),
+        ("torchvision:squeezenet1_0", "acts", 10e6, "pycls"),
+    ],
+)
+def test_a_budget_is_met_in_the_convention_that_it_is_counted_in(name, metric, budget, convention):
+    scaled = cs.scale(
+        name, strategy="dWr", **{metric: budget}, convention=convention, strict=True, weights=False
+    )
+    assert getattr(scaled.achieved, metric) == pytest.approx(budget, rel=0.01)
+    assert scaled.requested == {metric: budget}
+    again = cs.count(scaled.module, resolution=scaled.resolution, convention=convention)
+    assert getattr(again, metric) == getattr(scaled.achieved, metric)
+    if (convention, metric) == ("torch", "flops"):
+        with FlopCounterMode(display=False) as counter:
+            scaled.module.eval()(torch.zeros(1, 3, *[scaled.resolution] * 2, device="meta"))
+        assert counter.get_total_flops() == scaled.achieved.flops
+
+
+def test_weights_come_with_the_network_that_was_found_in_a_convention():
+    options = {"strategy": "w", "flops": 6e9, "convention": "torch"}
+    scaled = cs.scale("timm:resnet18", **options)
+    bare = cs.scale("timm:resnet18", **options, weights=False)
+    assert scaled.achieved == bare.achieved
+    assert scaled.notes == bare.notes
+    assert next(scaled.module.parameters()).device.type == "cpu"
+
+
+def test_a_budget_between_two_depths_is_missed_in_its_convention():
+    """A block of ResNet-18 has an eighth of its flops: 1 or 2 more come to 1.13 or 1.25 times."""
+    flops = 1.2 * cs.count("timm:resnet18", convention="torch").flops
+    options = {"strategy": "d", "flops": flops, "convention": "torch", "weights": False}
+    scaled = cs.scale("timm:resnet18", **options)
+    assert scaled.achieved.flops / flops == pytest.approx(1.25 / 1.2, rel=0.01)
+    assert scaled.notes[-1].startswith("The nearest network misses the budget of ")
+    with pytest.raises(cs.BudgetError, match=r"flops in the convention torch, not "):
+        cs.scale("timm:resnet18", **options, strict=True)

@@ -19,7 +19,7 @@ from convscale.scaling.latency import memory_beside, scale_to_latency, timing_of
 from convscale.scaling.memory import budget_of
 from convscale.scaling.predicting import predict
 from convscale.scaling.recipe import Recipe
-from convscale.scaling.recounting import recounted
+from convscale.scaling.recounting import recounted, solved
 from convscale.scaling.resolving import count, count_conventions, resolve, with_inputs
 from convscale.scaling.scaled import ScaledNetwork
 from convscale.scaling.scaler import Scaler
@@ -177,7 +177,8 @@ def scale(
     elif budget is not None:
         found = scale_within(recipe.at, rule, budget, strict=strict, weights=weights)
     else:
-        found = recipe.made(targets, weights=weights, final=True)
+        found = solved(recipe, targets, rules, weights=weights)
+        return found if timing is None else with_latency(found, base, timing)
     if timing is not None and timing.limit_ms is None:
         found = with_latency(found, base, timing)
     return recounted(found, base, convention, rules)

@@ -15,7 +15,7 @@ from convscale.network.execution import Observer
 from convscale.network.grids import completed
 from convscale.network.inputs import ExampleInputs
 from convscale.network.sizing import Sizing
-from convscale.network.stages import Stage, join
+from convscale.network.stages import Stage
 from convscale.quantities import Resolution, format_resolution, like, sides
 from convscale.scaling.control import Control
 from convscale.scaling.deepenable import Deepenable, Found
@@ -192,9 +192,15 @@ class Blueprint:
 
     @property
     def least_depths(self) -> tuple[int, ...]:
-        """For each stage the depth that it keeps at least: its own, where all blocks are read."""
+        """For each stage the depth that it keeps at least: its own, where all blocks are read.
+
+        So it is where modules in its blocks are frozen.
+        """
         found = zip(self.stages, self._found.shrinking, strict=True)
-        return tuple(1 if shrinks else stage.depth for stage, shrinks in found)
+        return tuple(
+            1 if shrinks and not self.holds_frozen(stage) else stage.depth
+            for stage, shrinks in found
+        )
 
     @property
     def hopeful(self) -> tuple[bool, ...]:
@@ -230,17 +236,20 @@ class Blueprint:
         return self._deepened.flops(self.deepenable) / max(1, self._runs.trace.flops)
 
     def is_frozen(self, stage: Stage) -> bool:
-        """Tell whether any module of a stage is frozen."""
+        """Tell whether a stage is frozen, or any of its blocks: then its depth stays."""
+        return any(self.control.freezes(path) for path in stage.paths)
+
+    def holds_frozen(self, stage: Stage) -> bool:
+        """Tell whether any module in the blocks of a stage is frozen: then none goes."""
         if not self.control.freeze:
             return False
-        modules = [
+        parts = set(stage.paths).difference(stage.entries)
+        inside = (
             name
-            for block in stage.blocks
-            for name in stage.modules(block)
-            if (path := join(stage.container, name))
+            for path in parts
             for name, _ in self.module.get_submodule(path).named_modules(prefix=path)
-        ]
-        return any(self.control.freezes(name) for name in (*modules, *stage.entries))
+        )
+        return any(self.control.freezes(name) for name in (*inside, *stage.entries))
 
     def depths_at(self, factor: float) -> tuple[float, ...]:
         """Return the depths that a factor asks for, before they are rounded."""

@@ -85,13 +85,18 @@ def _not_reduced(blueprint: Blueprint, found: Candidate) -> list[str]:
         strict=True,
     )
     held = [
-        stage.name
-        for stage, able, least, depth in asked
-        if able and depth <= least - 0.5 and least > 1
+        stage for stage, able, least, depth in asked if able and depth <= least - 0.5 and least > 1
     ]
-    if not held:
-        return []
-    return [f"Depth not reduced, since the network does not run with a block less: {_few(held)}."]
+    frozen = [stage.name for stage in held if blueprint.holds_frozen(stage)]
+    others = [stage.name for stage in held if stage.name not in frozen]
+    told = []
+    if frozen:
+        told.append(f"Depth not reduced, as blocks hold frozen modules: {_few(frozen)}.")
+    if others:
+        told.append(
+            f"Depth not reduced, since the network does not run with a block less: {_few(others)}."
+        )
+    return told
 
 
 def _one_of_several(blueprint: Blueprint, found: Candidate) -> list[str]:

@@ -12,6 +12,8 @@ from convscale.network.trace import Term, Trace
 from convscale.scaling.control import Control
 from convscale.scaling.plan import DepthEdit, flat
 
+_LITTLE = 0.25  # of the flops: what holds more is no stem
+
 
 class Parts:
     """The parts of a traced network: stem, stages, head.
@@ -43,8 +45,17 @@ class Parts:
 
     @property
     def stem(self) -> tuple[Term, ...]:
-        """The calls before the first stage."""
-        return self._terms[: self._first]
+        """The calls before the first stage.
+
+        Where the first layer is one of a stage, those in the network's child that holds it, or it
+        alone where much of the network lies there.
+        """
+        if self._first or not self._terms:
+            return self._terms[: self._first]
+        child = f"{self._terms[0].path.partition('.')[0]}."
+        inside = tuple(term for term in self._terms if f"{term.path}.".startswith(child))
+        little = sum(t.flops for t in inside) < _LITTLE * sum(t.flops for t in self._terms)
+        return inside if little else self._terms[:1]
 
     @property
     def head(self) -> tuple[Term, ...]:
