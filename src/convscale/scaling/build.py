@@ -54,7 +54,7 @@ def build(base: nn.Module, plan: Plan, *, seed: int = 0) -> tuple[nn.Module, tup
     apply_depth(module, plan.depth)
     present = _tensors(module)
     shapes = {name: shape for name, shape in plan.shapes.items() if name in present}
-    redraw = Redraw(seed)
+    redraw = Redraw(seed, plan.unscaled)
 
     def fill(name: str, old: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
         path, _, leaf = name.rpartition(".")

@@ -265,6 +265,18 @@ def _held(blueprint: Blueprint, strategy: Strategy) -> list[str]:
     return notes
 
 
+def doubts(scales: tuple[str, ...]) -> tuple[str, ...]:
+    """Say which floats stay, though they may be computed from widths.
+
+    Example:
+        >>> doubts(("body.scale (0.125, beside 64)",))[0]
+        'Attributes kept that may be computed from widths: body.scale (0.125, beside 64).'
+    """
+    if not scales:
+        return ()
+    return (f"Attributes kept that may be computed from widths: {_few(list(scales))}.",)
+
+
 def _headless(blueprint: Blueprint, strategy: Strategy) -> bool:
     """Tell whether a strategy says something of the head, where there is none of its own."""
     rules, trace = strategy.rules, blueprint.trace

@@ -105,7 +105,8 @@ class Plan:
     """The depth edits, then the new shape of every tensor and the attributes that follow.
 
     `descriptions` are what the network says about itself and no forward pass reads; `statistics`
-    the buffers of layers other than norms that the network changes while it trains.
+    the buffers of layers other than norms that the network changes while it trains; `unscaled` the
+    weights that an attribute multiplies which follows their fan-in, so that their values need not.
 
     Example:
         >>> Plan(shapes={"fc.weight": (10, 128)}).as_document()["shapes"]
@@ -119,6 +120,7 @@ class Plan:
     attributes: tuple[Attribute, ...] = ()
     descriptions: tuple[Description, ...] = ()
     statistics: tuple[str, ...] = ()
+    unscaled: tuple[str, ...] = ()
 
     def as_document(self) -> dict[str, Any]:
         """Return the plan as JSON values."""
@@ -140,6 +142,7 @@ class Plan:
                 attributes=tuple(_attribute(entry) for entry in document.get("attributes", ())),
                 descriptions=tuple(map(_description, document.get("descriptions", ()))),
                 statistics=tuple(map(str, document.get("statistics", ()))),
+                unscaled=tuple(map(str, document.get("unscaled", ()))),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise InputError(

@@ -37,7 +37,7 @@ from convscale.scaling.candidate import Candidate
 from convscale.scaling.control import Control
 from convscale.scaling.features import described
 from convscale.scaling.mapped import map_attributes
-from convscale.scaling.notes import notes_on
+from convscale.scaling.notes import doubts, notes_on
 from convscale.scaling.plan import Attribute, Plan
 from convscale.scaling.refining import refined_by
 from convscale.scaling.scaled import ScaledNetwork
@@ -330,7 +330,8 @@ class Scaler:
         weights: bool,
         record: LateRecorder | None = None,
     ) -> ScaledNetwork:
-        plan, module, achieved = self._settled(found, record)
+        plan, module, achieved, more = self._settled(found, record)
+        notes = (*notes, *more)
         told = found.variant.traced.told
         source = self.network if told is None else told.network
         if weights:
@@ -363,11 +364,11 @@ class Scaler:
     @collector_at_rest()
     def _settled(
         self, found: Candidate, record: LateRecorder | None = None
-    ) -> tuple[Plan, nn.Module, Complexity]:
+    ) -> tuple[Plan, nn.Module, Complexity, tuple[str, ...]]:
         """Complete the plan by the attributes that must follow the widths.
 
         Returns:
-            The plan, the module on the meta device, and what it counts.
+            The plan, the module on the meta device, what it counts, and notes for the user.
         """
         plan = replace(
             found.variant.plan(found.widths),
@@ -390,26 +391,31 @@ class Scaler:
             in_chans=self.network.in_chans,
             given=self._given(found.variant.resolution),
             model_path=found.variant.model_path,
+            base=self.blueprint.module,
             watch=(counting,) if record is None else (counting, record),
+        )
+        attributes = tuple(
+            Attribute(place.module, place.attribute, place.index, value)
+            for place, value in {**settlement.found, **settlement.scales}.items()
+        )
+        set_attributes(module, attributes)
+        plan = replace(
+            plan,
+            attributes=(*plan.attributes, *attributes),
+            unscaled=settlement.unscaled,
         )
         if not settlement.found and settlement.failure is None:  # it ran as it is
             achieved = self._agreed(counting.count(copied, 0), found)
         else:
-            attributes = tuple(
-                Attribute(place.module, place.attribute, place.index, value)
-                for place, value in settlement.found.items()
-            )
             if record is not None:
                 record.forget()
-            set_attributes(module, attributes)
-            plan = replace(plan, attributes=(*plan.attributes, *attributes))
             try:
                 achieved = self._checked(module, found)
             except UnscalableNetworkError as error:
                 raise _WrittenError(str(error), settlement) from error
         if found.variant.trace.trains:
             self._check_training(module, found)
-        return plan, module, achieved
+        return plan, module, achieved, doubts(settlement.doubtful)
 
     def _check_buffers(self, source: Network, plan: Plan) -> None:
         """Refuse what would be refused with weights: buffers whose new values nothing tells."""

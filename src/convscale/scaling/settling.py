@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -34,6 +34,7 @@ from convscale.network.shaping import (
 )
 from convscale.network.trace import Trace
 from convscale.quantities import Resolution
+from convscale.scaling.scales import Scales
 
 _CONVOLUTIONS = frozenset(("conv1d", "conv2d", "conv3d"))
 
@@ -47,6 +48,7 @@ def settle(
     in_chans: int | None = None,
     given: ExampleInputs | None = None,
     model_path: Callable[[str], str],
+    base: nn.Module | None = None,
     watch: tuple[Observer, ...] = (),
 ) -> Settlement:
     """Return the attributes that must change, and their values; the module gets them.
@@ -59,16 +61,19 @@ def settle(
         in_chans: Input channels; read from the module if not given.
         given: What the forward pass takes at the resolution, in place of one image.
         model_path: Maps a module's path to that of its model in the trace (added blocks).
+        base: The base network, whose layers tell which floats follow; the module if not given.
         watch: Others who see the run.
 
     Example:
         >>> from convscale.network import trace_module
         >>> trace = trace_module(nn.Conv2d(3, 8, 1), 8)
         >>> net = nn.Conv2d(3, 8, 1, device="meta")
-        >>> settle(net, trace, trace.channels.sizes, 8, in_chans=3, model_path=str)
-        Settlement(found={}, failure=None, literals=(), last=('', 0))
+        >>> found = settle(net, trace, trace.channels.sizes, 8, in_chans=3, model_path=str)
+        >>> found.found, found.failure, found.last
+        ({}, None, ('', 0))
     """
-    settler = _Settler(module, trace, sizes, model_path)
+    scales = Scales(module, trace, sizes, model_path, module if base is None else base)
+    settler = _Settler(module, trace, sizes, model_path, scales)
     feed = Feed(None if given is not None else resolution, in_chans=in_chans, given=given)
     inputs = feed.inputs(module)
     try:
@@ -79,7 +84,15 @@ def settle(
             run(module, pair.args, keywords=pair.kwargs, handle=handle, training=True)
     except ForwardError as error:
         return Settlement(settler.found, error.reason, tuple(settler.literals), settler.last)
-    return Settlement(settler.found, None, tuple(settler.literals), settler.last)
+    return Settlement(
+        settler.found,
+        None,
+        tuple(settler.literals),
+        settler.last,
+        {place: value for place, value in scales.found.items() if place not in settler.found},
+        scales.doubtful,
+        scales.unscaled,
+    )
 
 
 @dataclass(frozen=True)
@@ -88,7 +101,9 @@ class Settlement:
 
     Of these the path of a module (in the trace), the number of its call that names sizes, and
     which of the sizes it is. `last` is the last call of a function that was made, the one that
-    failed if one did: the path of a module (in the trace), and the number of its call.
+    failed if one did: the path of a module (in the trace), and the number of its call. `scales` are
+    floats that follow the widths and no size reads, `doubtful` those that stay, though they may be
+    computed from widths, `unscaled` the weights that such a float multiplies by their fan-in.
 
     Example:
         >>> Settlement({}, None).failure is None
@@ -99,12 +114,21 @@ class Settlement:
     failure: str | None
     literals: tuple[tuple[str, int, int], ...] = ()
     last: tuple[str, int] | None = None
+    scales: dict[Place, float] = field(default_factory=dict)
+    doubtful: tuple[str, ...] = ()
+    unscaled: tuple[str, ...] = ()
 
 
 class _Settler:
     def __init__(
-        self, module: nn.Module, trace: Trace, sizes: Sizes, model_path: Callable[[str], str]
+        self,
+        module: nn.Module,
+        trace: Trace,
+        sizes: Sizes,
+        model_path: Callable[[str], str],
+        scales: Scales,
     ) -> None:
+        self._scales = scales
         self.found: dict[Place, int | float] = {}
         self._module = module
         self._trace = trace
@@ -142,6 +166,7 @@ class _Settler:
         name = getattr(func, "__name__", "")
         self.last = (self._model_path(path), self._made[path])
         self._made[path] += 1
+        self._scales.see(name, args, kwargs)
         if name in _CONVOLUTIONS:
             args, kwargs = self._regroup(args, kwargs)
         if name not in SHAPING:

@@ -22,13 +22,18 @@ class Redraw:
     times (base fan-in / new fan-in)^(1/2), which keeps the scale of a layer's output and the
     shape of the distribution, whichever it was.
 
+    Args:
+        seed: Seed of the random numbers.
+        unscaled: Names of the tensors whose values are not multiplied.
+
     Example:
         >>> draw = Redraw(seed=0)
         >>> float(draw("scale", torch.ones(4), (6,)).sum())
         6.0
     """
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, unscaled: Iterable[str] = ()) -> None:
+        self._unscaled = frozenset(unscaled)
         self._generator = torch.Generator().manual_seed(seed)
 
     def __call__(self, name: str, old: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
@@ -44,15 +49,15 @@ class Redraw:
                 return self._direction(old, shape)
             if not old.is_floating_point() or not isinstance(old, nn.Parameter):
                 return _tiled(name, old, shape)
-            return self._drawn(old.detach(), shape)
+            return self._drawn(old.detach(), shape, scaled=name not in self._unscaled)
 
     def _direction(self, old: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
         new = torch.randn(shape, generator=self._generator)
         return torch.nn.functional.normalize(new, dim=0).to(old)
 
-    def _drawn(self, old: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
+    def _drawn(self, old: torch.Tensor, shape: tuple[int, ...], *, scaled: bool) -> torch.Tensor:
         pool = old.reshape(-1)
-        scale = (_fan_in(tuple(old.shape)) / _fan_in(shape)) ** 0.5
+        scale = (_fan_in(tuple(old.shape)) / _fan_in(shape)) ** 0.5 if scaled else 1.0
         new = torch.empty(prod(shape), dtype=old.dtype, device=old.device)
         for start in range(0, new.numel(), _CHUNK):
             count = min(_CHUNK, new.numel() - start)
