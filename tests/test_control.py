@@ -170,6 +170,29 @@ def test_blocks_are_added_around_modules_that_are_frozen_in_them(name, pattern, 
     checks.check_runs_forward_and_backward(scaled.module, 64)
 
 
+def test_a_text_alone_is_one_name():
+    options = {"strategy": "w", "factor": 4.0, "weights": False}
+    for one in ({"keep": "stem"}, {"freeze": "layer1"}):
+        many = {name: [value] for name, value in one.items()}
+        alone, listed = (cs.scale("timm:resnet18", **options, **kept) for kept in (one, many))
+        assert alone.achieved == listed.achieved
+        assert alone.notes == listed.notes
+
+
+def test_widths_that_are_smaller_than_two_multiples_are_named():
+    scaled = cs.scale("timm:resnet50", strategy="w", factor=2.0, width_multiple=64, weights=False)
+    assert scaled.module.conv1.out_channels % 64
+    assert all(
+        layer.out_channels % 64 == 0
+        for layer in scaled.module.modules()
+        if isinstance(layer, nn.Conv2d) and layer.out_channels >= 128
+    )
+    assert scaled.notes[0] == (
+        "Widths of which the multiple 64 is more than half come on smaller steps, lest they miss "
+        "what is asked for: 64."
+    )
+
+
 def test_no_block_goes_that_holds_a_frozen_module():
     scaled = cs.scale("timm:resnet18", strategy="d", factor=0.5, freeze=["layer2.1.conv2"])
     assert {"layer2.1.conv2.weight", "layer2.0.conv2.weight"} <= shapes(scaled.module).keys()

@@ -317,7 +317,7 @@ WidthMultiple = Annotated[
     typer.Option(
         "--width-multiple",
         metavar="N",
-        help="Widths keep it as far as the base's are multiples of it.",
+        help="Widths keep it as far as the base's are multiples of it, twice at least.",
     ),
 ]
 Keep = Annotated[

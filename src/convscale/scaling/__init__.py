@@ -13,7 +13,7 @@ from convscale.network.naming import NetworkLike
 from convscale.network.products import OwnRule
 from convscale.prediction.store import ProfileLike
 from convscale.quantities import Resolution
-from convscale.scaling.asking import check_rounding, split_keep, target_of
+from convscale.scaling.asking import check_rounding, each, split_keep, target_of
 from convscale.scaling.family import is_by_rule
 from convscale.scaling.latency import memory_beside, scale_to_latency, timing_of, with_latency
 from convscale.scaling.memory import budget_of
@@ -132,7 +132,7 @@ def scale(
         True
     """
     chosen = parse_strategy(strategy) if isinstance(strategy, str) else strategy
-    keep, freeze = tuple(keep), tuple(freeze)
+    keep, freeze = each(keep), each(freeze)
     stage_depth, stage_width = tuple(stage_depth), tuple(stage_width)
     axes, control = split_keep(keep, freeze, stage_depth, stage_width)
     timing = timing_of(profile, latency, batch_size)

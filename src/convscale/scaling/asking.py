@@ -32,7 +32,7 @@ def split_keep(
         >>> split_keep(("r", "stem"))[0]
         ('r',)
     """
-    names = tuple(keep)
+    names = each(keep)
     for name in names:
         if name not in (*AXES, *PARTS):
             raise InputError(
@@ -51,7 +51,17 @@ def split_keep(
                 f"The axis {axis} cannot be kept where stages have factors of their own for it. "
                 f"Leave out --keep {axis}, or {option}."
             )
-    return axes, Control(parts, tuple(freeze), stage_depth, stage_width)
+    return axes, Control(parts, each(freeze), stage_depth, stage_width)
+
+
+def each(names: Iterable[str]) -> tuple[str, ...]:
+    """Return names; a text alone is one of them.
+
+    Example:
+        >>> each("stem"), each(["stem", "head"])
+        (('stem',), ('stem', 'head'))
+    """
+    return (names,) if isinstance(names, str) else tuple(names)
 
 
 def one_target(

@@ -66,7 +66,7 @@ def notes_on(
         listed = ", ".join(f"{op} in {path or 'the network'}" for path, op in _first(blueprint))
         notes.append(f"Widths kept around operators that were not understood: {listed}.")
     if strategy.width:
-        notes += _uneven(blueprint)
+        notes += _uneven(blueprint, found)
         notes += _norms(found)
         notes += _fixed(blueprint)
         notes += _outputs(blueprint, found)
@@ -285,14 +285,30 @@ def _headless(blueprint: Blueprint, strategy: Strategy) -> bool:
     return bool(head_groups(trace)) and not own_head(trace, Parts(trace, blueprint.stages))
 
 
-def _uneven(blueprint: Blueprint) -> list[str]:
+def _uneven(blueprint: Blueprint, found: Candidate) -> list[str]:
     """Tell which widths do not keep a multiple that was asked for, as the base's do not."""
     multiple = blueprint.width_multiple
-    odd = sorted({width.base for width in blueprint.base().rule.multiples if width.base % multiple})
-    if multiple == DEFAULT_MULTIPLE or not odd:
+    own = {width.base for width in blueprint.base().rule.multiples if width.base % multiple}
+    small = {
+        width.base
+        for width, size in found.widths.of.items()
+        if size % multiple and width.base < 2 * multiple
+    } - own
+    if multiple == DEFAULT_MULTIPLE or not (own or small):
         return []
-    listed = _few([str(width) for width in odd])
-    return [f"Widths keep the multiple {multiple} as far as the base's do; these do not: {listed}."]
+    told = []
+    if own:
+        listed = _few([str(width) for width in sorted(own)])
+        told.append(
+            f"Widths keep the multiple {multiple} as far as the base's do; these do not: {listed}."
+        )
+    if small:
+        listed = _few([str(width) for width in sorted(small)])
+        told.append(
+            f"Widths of which the multiple {multiple} is more than half come on smaller steps, "
+            f"lest they miss what is asked for: {listed}."
+        )
+    return told
 
 
 def _norms(found: Candidate) -> list[str]:
