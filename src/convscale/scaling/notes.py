@@ -14,7 +14,13 @@ from convscale.scaling.candidate import Candidate
 from convscale.scaling.causes import capped, cause_of, times
 from convscale.scaling.following import head_groups, own_head
 from convscale.scaling.parts import Parts, bound_layers
-from convscale.scaling.search import SMALLEST, candidate_at, kept_stages, written
+from convscale.scaling.search import (
+    SMALLEST,
+    candidate_at,
+    kept_stages,
+    unread_stages,
+    written,
+)
 from convscale.strategy import Step, Strategy
 from convscale.strategy.step import from_other_side
 
@@ -47,8 +53,8 @@ def notes_on(
     notes: list[str] = _held(blueprint, strategy)
     if strategy.resolution and not isinstance(strategy, Step):
         notes += dims_note(strategy)
-    if found.factors.depth != 1 and (kept := kept_stages(blueprint)):
-        notes.append(f"Depth kept, no repeatable block: {', '.join(kept)}.")
+    if found.factors.depth != 1:
+        notes += _not_deepened(blueprint)
     notes += _not_reduced(blueprint, found)
     notes += _one_of_several(blueprint, found)
     if found.step > 1:
@@ -73,6 +79,19 @@ def notes_on(
         notes += _embeddings(blueprint)
     notes += _miss(blueprint, strategy, found, requested)
     return tuple(notes)
+
+
+def _not_deepened(blueprint: Blueprint) -> list[str]:
+    """Say which stages keep their depth, and whether for their blocks or for what is read."""
+    unread = unread_stages(blueprint)
+    lacking = [name for name in kept_stages(blueprint) if name not in unread]
+    notes = []
+    if lacking:
+        notes.append(f"Depth kept, no repeatable block: {', '.join(lacking)}.")
+    if unread:
+        listed = ", ".join(unread)
+        notes.append(f"Depth kept, as what a block more puts out would reach no output: {listed}.")
+    return notes
 
 
 def _not_reduced(blueprint: Blueprint, found: Candidate) -> list[str]:

@@ -27,6 +27,7 @@ from convscale.network.likewise import Copies
 from convscale.network.lookups import Lookups
 from convscale.network.map_sizes import Sure
 from convscale.network.pausing import collector_at_rest
+from convscale.network.reaching import Reach
 from convscale.network.repeats import without_repeats
 from convscale.network.rerun import Run, again
 from convscale.network.sizing import Sizing, Told
@@ -41,7 +42,7 @@ from convscale.scaling.deepening import Deepening
 from convscale.scaling.depth import apply_depth
 from convscale.scaling.plan import DepthEdit, flat
 from convscale.scaling.telling import shows_alike, traced_likewise
-from convscale.scaling.trying import IdleBlockError, idle_among
+from convscale.scaling.trying import IdleBlockError, added_paths, idle_among, unread_among
 from convscale.scaling.variant import Traced
 
 Shape = tuple[int, ...]
@@ -194,7 +195,9 @@ class Runs:
             raise refused
 
     def _check(self, models: tuple[DepthEdit, ...], deepening: Deepening) -> None:
-        self._check_seen(models, self._seen(_Ask(models, self.resolution, deepening)))
+        reach = Reach(added_paths(models))
+        self._check_seen(models, self._seen(_Ask(models, self.resolution, deepening), (reach,)))
+        _check_read(models, reach)
 
     def _check_seen(self, models: tuple[DepthEdit, ...], seen: Run) -> None:
         self._check_positions(seen.output_shapes, seen.shapes, self.trace.features)
@@ -327,9 +330,11 @@ class Runs:
             return None
         if not all(_is_one_width(known.trace, block) for block in copies.values()):
             return None
-        seen = self._seen(ask)
+        reach = Reach(added_paths(ask.models))
+        seen = self._seen(ask, (reach,))
         if ask.resolution == self.resolution:
             self._check_seen(ask.models, seen)
+        _check_read(ask.models, reach)
         rest = without_repeats(seen, copies)
         trace = None if rest is None else again(known.trace, ask.resolution, rest)
         if trace is None:
@@ -346,13 +351,15 @@ class Runs:
     def _follow(self, ask: _Ask) -> Traced:
         """Run the network and follow its channels."""
         recorders = self._recorders()
+        reach = Reach(added_paths(ask.models))
+        watch = (reach, *recorders) if ask.models else recorders
         with _saying(ask.resolution):
             trace = trace_module(
                 self._prepared(ask),
                 ask.resolution,
                 in_chans=self._in_chans,
                 given=self._given_at(ask.resolution),
-                watch=(Lookups(self._lookups), *recorders),
+                watch=(Lookups(self._lookups), *watch),
             )
         if self.trace.trains and not trace.trains:
             raise UnscalableNetworkError(
@@ -365,6 +372,7 @@ class Runs:
             }
             self._check_positions(trace.output_shapes, shapes, trace.features)
             self._check_inputs(ask.models, shapes)
+        _check_read(ask.models, reach)
         return _followed(trace, ask.models, ask.told, recorders)
 
     def _prepared(self, ask: _Ask) -> nn.Module:
@@ -432,6 +440,13 @@ class Runs:
         for path in lost:
             if not f"{path}.".startswith(gone):
                 raise UnscalableNetworkError(f"With it {path or 'the network'} is not run.")
+
+
+def _check_read(models: tuple[DepthEdit, ...], reach: Reach) -> None:
+    """Refuse added blocks of which nothing reaches an output: they would change none."""
+    unread = unread_among(models, reach.lost)
+    if unread:
+        raise IdleBlockError(unread, unread=True)
 
 
 @contextmanager

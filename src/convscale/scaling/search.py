@@ -148,6 +148,8 @@ def _no_depth(blueprint: Blueprint) -> str:
             "shape of what it takes, and no block like it keeps it"
         )
     refusals = [one for one in blueprint.refusals if one is not None]
+    if refusals and all(one.unread for one in refusals):
+        return f"what its last blocks put out reaches no output (at {', '.join(stages[:3])})"
     if all(one.idle for one in refusals):
         return (
             f"its forward pass runs no block that is added (at {', '.join(stages[:3])}): it must "
@@ -367,4 +369,21 @@ def kept_stages(blueprint: Blueprint) -> list[str]:
         join(stage.container, stage.blocks[0])
         for stage, able in zip(blueprint.stages, blueprint.repeatable, strict=True)
         if not able
+    ]
+
+
+def unread_stages(blueprint: Blueprint) -> list[str]:
+    """Return those of them in which a block more runs, and changes no output.
+
+    Example:
+        >>> from convscale.network import resolve_base
+        >>> unread_stages(Blueprint(resolve_base("timm:resnet18").build("meta"), 224))
+        []
+    """
+    return [
+        join(stage.container, stage.blocks[0])
+        for stage, able, refusal in zip(
+            blueprint.stages, blueprint.repeatable, blueprint.refusals, strict=True
+        )
+        if not able and refusal is not None and refusal.unread
     ]

@@ -20,17 +20,24 @@ Run = Callable[[tuple[DepthEdit, ...], Deepening], object]
 class IdleBlockError(UnscalableNetworkError):
     """Say that added blocks are not executed as the others, and which edits added them.
 
+    Args:
+        edits: The edits.
+        unread: Whether they are executed, but nothing that they compute reaches an output.
+
     Example:
         >>> IdleBlockError((DepthEdit("", added=("3",)),)).line[:43]
         'A block added to the network is not execute'
     """
 
-    def __init__(self, edits: tuple[DepthEdit, ...]) -> None:
-        self.edits = edits
+    def __init__(self, edits: tuple[DepthEdit, ...], *, unread: bool = False) -> None:
+        self.edits, self.unread = edits, unread
+        block = f"A block added to {edits[0].container or 'the network'}"
         super().__init__(
-            f"A block added to {edits[0].container or 'the network'} is not executed as the "
-            "others. "
-            "Let its forward pass iterate over the blocks."
+            f"What {block[0].lower()}{block[1:]} puts out reaches no output. Let the forward pass "
+            "read what the last block puts out."
+            if unread
+            else f"{block} is not executed as the others. Let its forward pass iterate over the "
+            "blocks."
         )
 
 
@@ -83,9 +90,36 @@ def idle_among(
     return tuple(edit for edit in edits if is_idle(edit))
 
 
+def unread_among(edits: tuple[DepthEdit, ...], lost: frozenset[str]) -> tuple[DepthEdit, ...]:
+    """Return the edits of whose added blocks some compute what reaches no output.
+
+    Args:
+        edits: The edits that were made together.
+        lost: The modules of which nothing reaches one.
+
+    Example:
+        >>> more = DepthEdit("blocks", added=("1",), after="0", template=("0",))
+        >>> unread_among((more,), frozenset({"blocks.1"})) == (more,)
+        True
+    """
+    return tuple(edit for edit in edits if not lost.isdisjoint(added_paths((edit,))))
+
+
+def added_paths(edits: tuple[DepthEdit, ...]) -> tuple[str, ...]:
+    """Return the paths of what edits add, in lists beside the blocks too.
+
+    Example:
+        >>> added_paths((DepthEdit("blocks", added=("1",), after="0", template=("0",)),))
+        ('blocks.1',)
+    """
+    return tuple(join(edit.container, name) for edit in flat(edits) for name in edit.added)
+
+
 @dataclass(frozen=True)
 class Refusal:
     """Why a network does not run with a block more or less: it is not run, or another reason.
+
+    `unread` tells of a block that is run, but is as good as none: it changes no output.
 
     Example:
         >>> Refusal(idle=True).reason
@@ -94,6 +128,7 @@ class Refusal:
 
     reason: str = ""
     idle: bool = False
+    unread: bool = False
 
 
 def _reason(error: ConvscaleError) -> str:
@@ -165,8 +200,8 @@ class Trials:
         """Return why edits do not run together; None where they do."""
         try:
             self._check(edits, deepening)
-        except IdleBlockError:
-            return Refusal(idle=True)
+        except IdleBlockError as error:
+            return Refusal(idle=True, unread=error.unread)
         except ConvscaleError as error:
             return Refusal(_reason(error))
         return None
@@ -203,7 +238,7 @@ class Trials:
         except IdleBlockError as error:
             self._runs_on = False
             idle = set(error.edits)
-            self._failed |= dict.fromkeys(idle, Refusal(idle=True))
+            self._failed |= dict.fromkeys(idle, Refusal(idle=True, unread=error.unread))
             rest = tuple(edit for edit in edits if edit not in idle)
             return self._good(rest, deepening, run)
         except ConvscaleError as error:
