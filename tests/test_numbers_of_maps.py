@@ -131,3 +131,11 @@ def test_what_cannot_get_weights_is_refused_without_them_too():
         with pytest.raises(cs.UnscalableNetworkError, match="^The buffer 'table' differs along"):
             cs.scale(Placed(), strategy="w", factor=4.0, resolution=16, weights=weights)
     assert cs.scale(Placed(), strategy="r", factor=4.0, resolution=16, weights=False).notes == ()
+
+
+def test_a_prelu_says_how_many_parameters_it_has():
+    net = nn.Sequential(
+        nn.Conv2d(3, 32, 3), nn.PReLU(32), nn.Conv2d(32, 32, 3), nn.PReLU(), *head(32)
+    )
+    scaled = cs.scale(net, strategy="w", factor=4.0, resolution=16).module
+    assert [scaled[index].num_parameters for index in (1, 3)] == [64, 1]

@@ -117,6 +117,8 @@ def follow(part: nn.Module, path: str = "") -> None:
         part.num_channels = weight.shape[0]
     elif isinstance(part, nn.LayerNorm) and weight is not None:
         part.normalized_shape = tuple(weight.shape)
+    elif isinstance(part, nn.PReLU):
+        part.num_parameters = part.weight.shape[0]
     elif isinstance(part, nn.RNNBase):
         _follow_recurrent(part)
     elif isinstance(part, nn.Embedding) and weight is not None:
