@@ -10,6 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
+from torch.nn import functional as F
 
 import convscale as cs
 from convscale.network.numbers import Number, Place
@@ -194,3 +195,44 @@ def test_a_number_is_solved_for_the_place_it_came_from(heads, width, factor, add
     solution = number.solved(heads * width * factor + add, frozenset({places[0]}))
     assert solution is not None
     assert (solution.place, solution.value) == (places[1], width * factor)
+
+
+class LastNorm(nn.Module):
+    """Norms channels that lie last, by a width that an attribute tells, and adds their numbers."""
+
+    def __init__(self, shape) -> None:
+        super().__init__()
+        self.entry, self.exit = nn.Conv2d(3, 64, 3, padding=1), nn.Linear(64, 10)
+        self.shape, self.width, self.listed, self.normed = shape, 64, [64], (64,)
+        self.gain, self.shift = nn.Parameter(torch.ones(64)), nn.Parameter(torch.zeros(64))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.entry(x).permute(0, 2, 3, 1)
+        y = F.layer_norm(y, self.shape(self, y), self.gain, self.shift)
+        return self.exit((y + torch.arange(self.width).sin()).mean((1, 2)))
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        lambda net, _: (net.width,),
+        lambda net, _: net.listed,
+        lambda net, _: net.normed,
+        lambda net, _: net.gain.shape,
+        lambda _, y: y.shape[-1:],
+    ],
+    ids=["a number", "a list", "a tuple", "a weight's", "the map's"],
+)
+@pytest.mark.parametrize("factor", [0.25, 4.0])
+def test_the_width_that_a_layer_norm_is_told_follows(shape, factor):
+    scaled = cs.scale(LastNorm(shape), strategy="w", factor=factor, resolution=16)
+    assert scaled.module.entry.out_channels == 64 * factor**0.5
+    checks.check_runs_forward_and_backward(scaled.module, 16)
+
+
+def test_a_layer_norm_of_a_width_that_is_written_out_keeps_it_and_a_note_says_so():
+    base = nn.Sequential(LastNorm(lambda *_: (64,)), nn.Linear(10, 64), nn.Linear(64, 10))
+    scaled = cs.scale(base, strategy="w", factor=4.0, resolution=16)
+    assert scaled.module[0].entry.out_channels == 64
+    assert scaled.module[1].out_features == 128
+    assert any("writes their sizes out" in note and "layer_norm" in note for note in scaled.notes)

@@ -21,6 +21,15 @@ def test_drawn_weights_keep_the_distribution_rescaled_by_fan_in():
     assert float(new.mean()) == pytest.approx(0, abs=1e-3)
 
 
+def test_complex_parameters_are_drawn_too():
+    old = nn.Parameter(torch.rand(16, 16, 4, dtype=torch.complex64) - (0.5 + 0.5j))
+    new = Redraw(0)("kernel", old, (64, 64, 4))
+    assert new.dtype == torch.complex64
+    assert float(new.abs().std()) == pytest.approx(float(old.detach().abs().std()) / 2, rel=0.1)
+    pool = set(torch.view_as_real(old.detach() / 2).flatten().tolist())
+    assert set(torch.view_as_real(new)[0, 0].flatten().tolist()) <= pool
+
+
 def test_constants_stay_constant():
     new = Redraw(0)("norm.weight", nn.Parameter(torch.full((8,), 1e-6)), (12,))
     assert torch.equal(new, torch.full((12,), 1e-6))

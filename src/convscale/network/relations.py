@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from convscale.network.indexing import gather, index_select, taken
 from convscale.network.labels import (
     Label,
     Labels,
@@ -155,29 +156,6 @@ def _mm(ties: Ties, _func: Any, bound: dict[str, Any], output: Any) -> None:
     if "mat1" in bound or "batch1" in bound:  # addmm and baddbmm add self
         operands = [ties.labels(output), ties.labels(bound["self"])]
         ties.set_labels(output, ties.joined(operands, output.ndim))
-
-
-def _index_select(ties: Ties, _func: Any, bound: dict[str, Any], output: Any) -> None:
-    """Take some entries along one dimension: channels in an order that is written down stay."""
-    x, dim = bound["self"], bound["dim"] % max(1, bound["self"].ndim)
-    for label in ties.labels(x):
-        if dim in varying(label):
-            ties.pin(label)
-    whole = x.shape == output.shape
-    ties.set_labels(output, tuple(lb for lb in ties.labels(x) if whole or dim not in varying(lb)))
-
-
-def _gather(ties: Ties, _func: Any, bound: dict[str, Any], output: Any) -> None:
-    """Take entries along one dimension; the channels along others stay what they are."""
-    x, dim = bound["self"], bound["dim"] % max(1, output.ndim)
-    kept = []
-    for label in ties.labels(x):
-        whole = all(x.shape[d] == output.shape[d] for d in varying(label))
-        if dim in varying(label) or not whole:
-            ties.pin(label)
-        else:
-            kept.append(label)
-    ties.set_labels(output, tuple(kept))
 
 
 def like_convolution(ties: Ties, bound: dict[str, Any], output: Any) -> bool:
@@ -467,10 +445,13 @@ def _index(ties: Ties, func: Any, bound: dict[str, Any], output: Any) -> None:
             if varying(label) & set(positions):
                 ties.drop(label)
     labels = [label for label in ties.labels(x) if not ties.is_dropped(label)]
-    if len(positions) != 1 or any(positions[0] in varying(label) for label in labels):
+    if len(positions) != 1:
         by_shape(ties, func, bound, output)
         return
     dim, index = positions[0], indices[positions[0]]
+    if any(dim in varying(label) for label in labels):
+        taken(ties, dim, index, bound, output)
+        return
     ties.set_labels(
         output,
         tuple(
@@ -478,6 +459,15 @@ def _index(ties: Ties, func: Any, bound: dict[str, Any], output: Any) -> None:
             for label in labels
         ),
     )
+
+
+def _index_put(ties: Ties, func: Any, bound: dict[str, Any], output: Any) -> None:
+    """Write entries by an index: channels whose numbers are written down stay."""
+    positions = {dim for dim, index in enumerate(bound["indices"]) if index is not None}
+    for label in ties.labels(bound["self"]):
+        if varying(label) & positions:
+            ties.pin(label)
+    by_shape(ties, func, bound, output)
 
 
 def by_shape(ties: Ties, _func: Any, bound: dict[str, Any], output: Any) -> bool:
@@ -565,11 +555,13 @@ RULES: dict[str, Rule] = {
     "stack": _cat,
     "embedding": _embedding,
     "constant_pad_nd": _pad,
-    "gather": _gather,
-    "index_select": _index_select,
+    "gather": gather,
+    "index_select": index_select,
     "glu": _gated,
     **dict.fromkeys(FILLS - {"eye"}, _constant),
     "index": _index,
+    "index_put": _index_put,
+    "index_put_": _index_put,
     **dict.fromkeys(("mm", "addmm", "bmm", "baddbmm"), _mm),
     **dict.fromkeys(("mv", "dot", "vdot"), _mv),
     **WINDOWS,

@@ -21,11 +21,13 @@ READS, WRITES = frozenset(("__getitem__",)), frozenset(("__setitem__",))
 SLICES = READS | WRITES
 PADS = frozenset(("pad",))
 _CONSTANTS = ("zeros", "ones", "full", "empty")  # the last for what is drawn into it
-FILLS = frozenset((*_CONSTANTS, *(f"new_{name}" for name in _CONSTANTS), "eye"))
+RANGES = frozenset(("arange", "randperm"))
+FILLS = frozenset((*_CONSTANTS, *(f"new_{name}" for name in _CONSTANTS), "eye")) | RANGES
 TILES = frozenset(("repeat",))
 NARROWS = frozenset(("narrow",))
 NORMS = frozenset(("group_norm",))
-SHAPING = NORMS | RESHAPES | SPLITS | SLICES | PADS | TILES | FILLS | NARROWS
+ENDS = frozenset(("layer_norm", "rms_norm"))  # told the last dimensions of what they norm
+SHAPING = ENDS | NORMS | RESHAPES | SPLITS | SLICES | PADS | TILES | FILLS | NARROWS
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,8 @@ def shaped_call(ties: Ties, function: str, args: Sequence[Any], output: Any) -> 
             both = ties.fill(output.shape[0])
             ties.set_labels(output, (vector(both, 0, 2), vector(both, 1, 2)))
             ties.mark_product(output)
+        if function in RANGES and not (isinstance(args[0], int) and int(args[0]) == len(output)):
+            return None  # from one number to another
         _fill(ties, args, output)
         known = [along_dimension(ties, output, dim) for dim in range(output.ndim)]
         return Shaped(function, tuple(output.shape), tuple(known))
@@ -96,6 +100,8 @@ def shaped_call(ties: Ties, function: str, args: Sequence[Any], output: Any) -> 
             ties.name_norm(units, place)
         follows = units is not None and (place is not None or len(units) == args[1])
         return Shaped(function, (int(args[1]),), (units if follows else None,))
+    if function in ENDS and isinstance(output, torch.Tensor):
+        return _ends(ties, function, args, output)
     if function in RESHAPES and isinstance(output, torch.Tensor):
         return _reshaped(ties, function, args, output)
     if function in SPLITS and isinstance(output, list | tuple) and len(output) > 1:
@@ -113,6 +119,15 @@ def shaped_call(ties: Ties, function: str, args: Sequence[Any], output: Any) -> 
     return None
 
 
+def _ends(ties: Ties, function: str, args: Sequence[Any], output: torch.Tensor) -> Shaped | None:
+    """Note a norm of the last dimensions: the sizes that it is told, and what they count."""
+    if not isinstance(args[1], list | tuple):
+        return None
+    first = output.ndim - len(args[1])
+    known = [along_dimension(ties, output, dim) for dim in range(first, output.ndim)]
+    return Shaped(function, tuple(int(size) for size in args[1]), tuple(known))
+
+
 def _fill(ties: Ties, args: Sequence[Any], output: torch.Tensor) -> None:
     """Let constants be as many along a dimension as an attribute says, of which there are any.
 
@@ -127,6 +142,8 @@ def _fill(ties: Ties, args: Sequence[Any], output: torch.Tensor) -> None:
         for dim, size in enumerate(given)
         if isinstance(size, Number) and size.place is not None and size > 1
     ]
+    if output.ndim == 1 and isinstance(given[0], Size) and given[0].units is not None:
+        own = [given[0].units.reshape(-1)]  # a number for each channel
     ties.set_labels(output, tuple(own))
 
 

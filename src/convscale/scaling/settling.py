@@ -21,6 +21,7 @@ from convscale.network.feeding import Feed
 from convscale.network.inputs import ExampleInputs
 from convscale.network.numbers import Number, Place, Solution, install, set_place
 from convscale.network.shaping import (
+    ENDS,
     FILLS,
     NARROWS,
     NORMS,
@@ -185,7 +186,7 @@ class _Settler:
             args = (*args[:1], *(self._corrected(n, wanted[0], 0) for n in args[1:2]), *args[2:])
         elif name in FILLS:
             args = self._filled(args, wanted)
-        elif name in PADS:
+        elif name in PADS or name in ENDS:
             args, kwargs = self._listed(args, kwargs, wanted)
         elif name != "chunk":
             args, kwargs = self._split(args, kwargs, wanted)

@@ -47,7 +47,8 @@ class Redraw:
                 )
             if not isinstance(old, nn.Parameter) and is_direction(old):
                 return self._direction(old, shape)
-            if not old.is_floating_point() or not isinstance(old, nn.Parameter):
+            real = old.is_floating_point() or old.is_complex()
+            if not real or not isinstance(old, nn.Parameter):
                 return _tiled(name, old, shape)
             return self._drawn(old.detach(), shape, scaled=name not in self._unscaled)
 
