@@ -13,6 +13,7 @@ from convscale.scaling.blueprint import DEFAULT_MULTIPLE, Blueprint
 from convscale.scaling.candidate import Candidate
 from convscale.scaling.causes import capped, cause_of, times
 from convscale.scaling.following import head_groups, own_head
+from convscale.scaling.kinds import alternating
 from convscale.scaling.parts import Parts, bound_layers
 from convscale.scaling.search import (
     SMALLEST,
@@ -119,7 +120,10 @@ def _not_reduced(blueprint: Blueprint, found: Candidate) -> list[str]:
 
 
 def _one_of_several(blueprint: Blueprint, found: Candidate) -> list[str]:
-    """Say which added blocks have the kernels or the dilation of one block, and others others."""
+    """Say which added blocks are one of the kinds that differ in a stage.
+
+    They differ in kernels and dilations, or in attributes by which blocks take turns.
+    """
     told = []
     for stage, depth in zip(blueprint.stages, found.variant.depths or (), strict=False):
         if depth <= stage.depth or stage.repeatable is None:
@@ -136,6 +140,7 @@ def _one_of_several(blueprint: Blueprint, found: Candidate) -> list[str]:
             for (path, what), value in model.items()
             if other.get((path, what), value) != value
         }
+        differ |= {name for _, name in alternating(blueprint.module, stage, blueprint.stages)}
         if differ:
             block = join(stage.container, stage.repeatable)
             told.append(f"{block} ({' and '.join(sorted(differ))})")
