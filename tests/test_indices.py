@@ -90,3 +90,75 @@ def test_a_depthwise_convolution_behind_an_index_stays():
     depthwise = scaled.module[2]
     assert (depthwise.in_channels, depthwise.out_channels, depthwise.groups) == (96, 96, 96)
     checks.check_runs_forward_and_backward(scaled.module, 16)
+
+
+class Sliced(nn.Module):
+    """Rolls parts of the channels along the rows, each by as many as its number."""
+
+    def __init__(self, cut) -> None:
+        super().__init__()
+        self.cut, self.width = cut, 16
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        parts = self.cut(self, x)
+        self.sizes = [part.shape[1] for part in parts]
+        return torch.cat([part.roll(at, 2) for at, part in enumerate(parts)], 1)
+
+
+def quarters(net, x):
+    return x[:, :16], x[:, 16:32], x[:, 32:48], x[:, 48:]
+
+
+def from_behind(net, x):
+    return x[:, :-48], x[:, -48:-32], x[:, -32:-16], x[:, -16:]
+
+
+def by_attribute(net, x):
+    at = net.width
+    return x[:, :at], x[:, at : 2 * at], x[:, 2 * at : 3 * at], x[:, 3 * at :]
+
+
+def sliced(cut) -> nn.Sequential:
+    """Return a network in which two maps are cut into parts."""
+    head = (nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 10))
+    layers = (Sliced(cut), nn.Conv2d(64, 48, 1), nn.Conv2d(48, 64, 1), Sliced(cut))
+    return nn.Sequential(nn.Conv2d(3, 64, 3), *layers, *head)
+
+
+@pytest.mark.parametrize("cut", [quarters, from_behind])
+@pytest.mark.parametrize("factor", [0.25, 4.0])
+def test_equal_parts_whose_sizes_are_written_out_stay_and_a_note_says_so(cut, factor):
+    scaled = cs.scale(sliced(cut), strategy="w", factor=factor, resolution=16)
+    scaled.module(torch.zeros(1, 3, 16, 16))
+    assert scaled.module[1].sizes == scaled.module[4].sizes == [16, 16, 16, 16]
+    assert scaled.module[2].out_channels == 48 * factor**0.5
+    assert scaled.notes[0] == (
+        "Widths kept of 0, 3: the code writes their sizes out (a slice in 1, a slice in 4)."
+    )
+
+
+@pytest.mark.parametrize("factor", [0.25, 4.0])
+def test_a_first_part_whose_size_is_written_out_stays_and_the_rest_follows(factor):
+    base = sliced(lambda net, x: (x[:, :16], x[:, 16:]))
+    scaled = cs.scale(base, strategy="w", factor=factor, resolution=16)
+    scaled.module(torch.zeros(1, 3, 16, 16))
+    assert scaled.module[1].sizes == [16, 48 * factor**0.5]
+    assert "a slice in 1" in scaled.notes[0]
+
+
+@pytest.mark.parametrize("factor", [0.25, 4.0])
+def test_parts_whose_sizes_an_attribute_tells_follow(factor):
+    scaled = cs.scale(sliced(by_attribute), strategy="w", factor=factor, resolution=16)
+    scaled.module(torch.zeros(1, 3, 16, 16))
+    assert scaled.module[1].sizes == [16 * factor**0.5] * 4
+    assert not any("Widths kept" in note for note in scaled.notes)
+
+
+def test_slices_that_the_code_writes_out_stay_where_only_depth_is_scaled():
+    block = nn.Sequential(nn.Conv2d(64, 64, 1), Sliced(quarters), nn.ReLU())
+    twin = nn.Sequential(nn.Conv2d(64, 64, 1), Sliced(quarters), nn.ReLU())
+    stage = nn.Sequential(block, twin)
+    net = nn.Sequential(nn.Conv2d(3, 64, 3), stage, nn.Conv2d(64, 10, 1))
+    scaled = cs.scale(net, strategy="d", factor=2.0, resolution=16)
+    assert len(scaled.module[1]) == 4
+    assert not any("writes" in note for note in scaled.notes)

@@ -210,6 +210,7 @@ class Scaler:
                     found,
                     requested,
                     (*notes, *said),
+                    control=control,
                     seed=seed,
                     weights=weights,
                     record=record,
@@ -279,7 +280,9 @@ class Scaler:
                 blueprint,
                 rule,
                 found,
-                lambda near: miss(self._made(rule, near, requested, (), seed=0, weights=False)),
+                lambda near: miss(
+                    self._made(rule, near, requested, (), control=control, seed=0, weights=False)
+                ),
             )
         if strict and target != "factor" and abs(found.value(target) / value - 1) > 0.03:
             raise BudgetError(
@@ -326,11 +329,12 @@ class Scaler:
         requested: dict[str, float],
         notes: tuple[str, ...],
         *,
+        control: Control,
         seed: int,
         weights: bool,
         record: LateRecorder | None = None,
     ) -> ScaledNetwork:
-        plan, module, achieved, more = self._settled(found, record)
+        plan, module, achieved, more = self._settled(found, control, record)
         notes = (*notes, *more)
         told = found.variant.traced.told
         source = self.network if told is None else told.network
@@ -363,7 +367,7 @@ class Scaler:
 
     @collector_at_rest()
     def _settled(
-        self, found: Candidate, record: LateRecorder | None = None
+        self, found: Candidate, control: Control, record: LateRecorder | None = None
     ) -> tuple[Plan, nn.Module, Complexity, tuple[str, ...]]:
         """Complete the plan by the attributes that must follow the widths.
 
@@ -404,6 +408,9 @@ class Scaler:
             attributes=(*plan.attributes, *attributes),
             unscaled=settlement.unscaled,
         )
+        if unsaid := set(settlement.slices) - set(control.literals):  # it may run even so
+            message = f"{self.network.name} slices channels by numbers in its code."
+            raise _WrittenError(message, replace(settlement, literals=tuple(sorted(unsaid))))
         if not settlement.found and settlement.failure is None:  # it ran as it is
             achieved = self._agreed(counting.count(copied, 0), found)
         else:

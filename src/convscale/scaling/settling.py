@@ -36,6 +36,7 @@ from convscale.network.shaping import (
 from convscale.network.trace import Trace
 from convscale.quantities import Resolution
 from convscale.scaling.scales import Scales
+from convscale.scaling.slices import Slices
 
 _CONVOLUTIONS = frozenset(("conv1d", "conv2d", "conv3d"))
 
@@ -84,7 +85,8 @@ def settle(
             handle = settler.in_training()
             run(module, pair.args, keywords=pair.kwargs, handle=handle, training=True)
     except ForwardError as error:
-        return Settlement(settler.found, error.reason, tuple(settler.literals), settler.last)
+        literals = (*settler.literals, *settler.slices)
+        return Settlement(settler.found, error.reason, literals, settler.last)
     return Settlement(
         settler.found,
         None,
@@ -93,6 +95,7 @@ def settle(
         {place: value for place, value in scales.found.items() if place not in settler.found},
         scales.doubtful,
         scales.unscaled,
+        settler.slices,
     )
 
 
@@ -105,6 +108,8 @@ class Settlement:
     failed if one did: the path of a module (in the trace), and the number of its call. `scales` are
     floats that follow the widths and no size reads, `doubtful` those that stay, though they may be
     computed from widths, `unscaled` the weights that such a float multiplies by their fan-in.
+    `slices` are sizes that the code writes out, by which slices take other channels than the widths
+    ask for.
 
     Example:
         >>> Settlement({}, None).failure is None
@@ -118,6 +123,7 @@ class Settlement:
     scales: dict[Place, float] = field(default_factory=dict)
     doubtful: tuple[str, ...] = ()
     unscaled: tuple[str, ...] = ()
+    slices: tuple[tuple[str, int, int], ...] = ()
 
 
 class _Settler:
@@ -144,10 +150,16 @@ class _Settler:
             if model_path(path) in trace.grouped
         }
         self.literals: list[tuple[str, int, int]] = []
+        self._slices = Slices(trace)
         self._at = ("", 0)
         self._made: Counter[str] = Counter()
         self.last: tuple[str, int] | None = None
         install(module, self._compare)
+
+    @property
+    def slices(self) -> tuple[tuple[str, int, int], ...]:
+        """The sizes by which slices take other channels than the widths ask for."""
+        return self._slices.written()
 
     def in_training(self) -> Handle:
         """Return what makes the calls of a training pass, of which what is written out is left."""
@@ -233,11 +245,14 @@ class _Settler:
         if 2 * len(named) != len(wanted):
             return args
         new = {}
-        for place, (_, entry) in enumerate(named):
+        for place, (dim, entry) in enumerate(named):
             before, taken = wanted[2 * place : 2 * place + 2]
             start = self._corrected(entry.start, before, 2 * place)
             stop = self._corrected(entry.stop, before + taken, 2 * place + 1)
             new[id(entry)] = slice(start, stop)
+            begin, end, _ = new[id(entry)].indices(args[0].shape[dim])
+            moved = (begin, max(0, end - begin)) != (before, taken)
+            self._slices.note(args[0], self._at, place, entry, moved)
         changed = tuple(new.get(id(entry), entry) for entry in index)
         return (args[0], changed if isinstance(args[1], tuple) else changed[0], *args[2:])
 
