@@ -218,3 +218,59 @@ def test_a_factor_that_a_network_of_another_size_meets_is_not_out_of_reach():
     assert halved.ratio["flops"] < 0.25
     [note] = [one for one in halved.notes if one.startswith("Flops grow")]
     assert "which is missed by far" in note
+
+
+class Compared(nn.Module):
+    """A convolution that runs on 64 channels only."""
+
+    def __init__(self):
+        super().__init__()
+        self.entry, self.more = nn.Conv2d(3, 64, 3, 2, 1), nn.Conv2d(64, 64, 1)
+        self.last, self.exit = nn.Conv2d(64, 64, 1), nn.Linear(64, 10)
+
+    def forward(self, x):
+        x = self.entry(x)
+        if x.shape[1] == 64:
+            x = x + self.more(x)
+        return self.exit(self.last(x).mean((2, 3)))
+
+
+def test_a_layer_that_the_scaled_network_leaves_out_is_named_with_what_is_counted():
+    """Of 88 channels the maps of 16 x 16 are counted without `more`, and were planned with it."""
+    ran, more, width = 256 * 27 * 88 + 256 * 88**2 + 880, 256 * 88**2, 88 * 256
+    figures = (
+        f"has {ran:,} flops and {2 * width + 10:,} acts, "
+        f"not {ran + more:,} and {3 * width + 10:,} as planned: more does not run any "
+        "more, as where the code compares the width with a number. Keep the widths there "
+        "(--freeze 'more'), or use a strategy without w."
+    )
+    with pytest.raises(cs.UnscalableNetworkError) as refused:
+        cs.scale(Compared(), strategy="w", factor=2, resolution=32, weights=False)
+    assert figures in str(refused.value)
+    kept = cs.scale(Compared(), strategy="w", factor=2, resolution=32, freeze=["more"])
+    assert kept.module.more.weight.shape == (64, 64, 1, 1)
+    assert kept.module.last.weight.shape == (88, 64, 1, 1)
+
+
+class Encoded(nn.Module):
+    """No block keeps its shape, and a classifier sees all positions: neither d nor r can follow."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Conv2d(3, 8, 4, 2, 1), nn.ReLU(), nn.Conv2d(8, 16, 4, 2, 1))
+        self.exit = nn.Linear(16 * 64, 10)
+
+    def forward(self, x):
+        return self.exit(self.layers(x).flatten(1))
+
+
+@pytest.mark.parametrize("strategy", ["d", "w", "r", "dWr", "d1_w8_g8_r1"])
+def test_by_factor_one_every_network_is_itself(strategy):
+    base = Encoded()
+    same = cs.scale(base, strategy=strategy, factor=1, resolution=32)
+    before, after = base.state_dict(), same.module.state_dict()
+    assert list(before) == list(after)
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert same.notes == ()
+    with pytest.raises(cs.UnscalableNetworkError, match="scales depth"):
+        cs.scale(base, strategy="d", factor=2, resolution=32)

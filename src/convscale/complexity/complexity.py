@@ -35,6 +35,19 @@ class Complexity:
         return {name: getattr(self, name) for name in METRICS}
 
 
+def differing(got: Complexity, other: Complexity) -> str:
+    """Write the metrics in which a complexity is not another.
+
+    Example:
+        >>> differing(Complexity(71_977_840, 10, 5), Complexity(73_960_304, 10, 8))
+        '71,977,840 flops and 5 acts, not 73,960,304 and 8'
+    """
+    pairs = [(n, one, other.as_dict()[n]) for n, one in got.as_dict().items()]
+    pairs = [pair for pair in pairs if pair[1] != pair[2]]
+    mine = " and ".join(f"{one:,} {name}" for name, one, _ in pairs)
+    return f"{mine}, not {' and '.join(f'{two:,}' for _, _, two in pairs)}"
+
+
 @dataclass(frozen=True)
 class LayerCount:
     """What one module executed itself, its submodules left out.

@@ -9,7 +9,7 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from convscale.complexity.complexity import Complexity, Count
+from convscale.complexity.complexity import Complexity, Count, differing
 from convscale.complexity.counting import count_module
 from convscale.complexity.recording import LateRecorder
 from convscale.complexity.tally import Counting
@@ -45,7 +45,7 @@ from convscale.scaling.search import candidate_at, check_axes, expect, nearer, s
 from convscale.scaling.settling import Settlement, settle
 from convscale.scaling.statistics import statistics_of
 from convscale.scaling.weights import Redraw
-from convscale.strategy import Step, Strategy, parse_strategy, without
+from convscale.strategy import Factors, Step, Strategy, parse_strategy, without
 
 Refine = Callable[[ScaledNetwork], float]
 _NORMS = nn.modules.batchnorm._NormBase
@@ -249,7 +249,7 @@ class Scaler:
         if isinstance(rule, Step):
             value, control = rule.scale, self._by_entry(rule, control)
         blueprint = self.blueprint.planning().under(control)
-        check_axes(blueprint, rule)
+        check_axes(blueprint, rule, value)
         return nearer(blueprint, rule, candidate_at(blueprint, rule, value))
 
     @collector_at_rest()
@@ -268,7 +268,7 @@ class Scaler:
         blueprint = self.blueprint.under(control)
         if target in ("factor", "flops"):
             expect(blueprint, rule, value if target == "factor" else value / self.base.flops)
-        check_axes(blueprint, rule)
+        check_axes(blueprint, rule, value if target == "factor" else None)
         if target == "factor":
             found = nearer(blueprint, rule, candidate_at(blueprint, rule, value))
         else:
@@ -520,11 +520,10 @@ class Scaler:
         """Return what was counted if it is what was planned."""
         got = Complexity(counted.flops, counted.params, counted.acts)
         if got != found.complexity:
-            where = _first_difference(counted, found)
+            where, runs = _first_difference(counted, found)
             raise UnscalableNetworkError(
-                f"{self.network.name} counts {got}, but {found.complexity} was planned: what "
-                f"{where or 'it'} does changes with the widths. Keep the widths there "
-                f"(--freeze {where or 'PATTERN'!r}), or use a strategy without w."
+                f"{self.network.name} has {differing(got, found.complexity)} as planned: "
+                f"{_otherwise(found.factors, where, runs=runs)}"
             )
         return got
 
@@ -561,19 +560,31 @@ def with_weights(scaled: ScaledNetwork, *, seed: int = 0) -> ScaledNetwork:
     got = Complexity(counted.flops, counted.params, counted.acts)
     if got != scaled.achieved:
         raise UnscalableNetworkError(
-            f"{scaled.network} counts {got} with weights, but {scaled.achieved} without. Use a "
-            "strategy without w."
+            f"With weights {scaled.network} has {differing(got, scaled.achieved)} as without. Use "
+            "a strategy without w."
         )
     return replace(scaled, module=module, notes=(*scaled.notes, *notes))
 
 
-def _first_difference(counted: Count, found: Candidate) -> str:
-    """Return the first module whose flops are not those that were planned."""
+def _first_difference(counted: Count, found: Candidate) -> tuple[str, bool]:
+    """Return the first module whose flops are not those that were planned, and whether it runs."""
     variant, planned = found.variant, defaultdict[str, float](float)
     flops, _, _ = variant.traced.form.parts(variant.sizes(found.widths))
     for path, own in zip(variant.traced.form.term_paths, flops, strict=True):
         planned[path] += own
     for layer in counted.layers:
         if abs(planned.get(variant.model_path(layer.path), 0.0) - layer.flops) > 0.5:
-            return layer.path
-    return ""
+            return layer.path, layer.flops > 0
+    return "", True
+
+
+def _otherwise(factors: Factors, where: str, *, runs: bool) -> str:
+    """Say what was planned otherwise than it is, and how to go on."""
+    axes = {name: getattr(factors, name) for name in ("depth", "width", "resolution")}
+    changed = [name for name, factor in axes.items() if factor != 1]
+    what, letters = " and ".join(changed), " or ".join(name[0] for name in changed)
+    does = f"what {where or 'it'} does changes with the {what}"
+    if not runs:
+        does = f"{where} does not run any more, as where the code compares the {what} with a number"
+    stays = f"Keep the widths there (--freeze {where or 'PATTERN'!r}), or use"
+    return f"{does}. {stays if factors.width != 1 else 'Use'} a strategy without {letters}."

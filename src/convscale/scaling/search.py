@@ -111,8 +111,13 @@ def _capped(factor: float, side: int, strategy: Strategy) -> float:
     return factor if cap is None else max(min(factor, cap / side), min(factor, 1.0))
 
 
-def check_axes(blueprint: Blueprint, strategy: Strategy) -> None:
+def check_axes(blueprint: Blueprint, strategy: Strategy, factor: float | None = None) -> None:
     """Refuse a strategy whose axis the network does not have.
+
+    Args:
+        blueprint: The base network.
+        strategy: The strategy.
+        factor: The factor, where one is given: by one that changes no axis, none is needed.
 
     Raises:
         UnscalableNetworkError: If no stage can be deepened, or no width can change.
@@ -124,6 +129,8 @@ def check_axes(blueprint: Blueprint, strategy: Strategy) -> None:
         >>> check_axes(vgg, parse_strategy("w")) is None
         True
     """
+    if factor is not None and strategy.factors(factor) == Factors(1.0, 1.0, 1.0, 1.0):
+        return
     if strategy.depth and not any(blueprint.deepenable):
         raise UnscalableNetworkError(
             f"Strategy {strategy.name!r} scales depth, but {_no_depth(blueprint)}. "
