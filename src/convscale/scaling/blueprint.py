@@ -231,9 +231,14 @@ class Blueprint:
         )
 
     @property
-    def repeated_share(self) -> float:
-        """The part of the flops that lies in the blocks of stages which can be deepened."""
-        return self._deepened.flops(self.deepenable) / max(1, self._runs.trace.flops)
+    def repeated_shares(self) -> tuple[float, ...]:
+        """For each stage the part of the flops in its blocks; 0 where it cannot be deepened."""
+        stages, whole = range(len(self.stages)), max(1, self._runs.trace.flops)
+        able = self.deepenable
+        return tuple(
+            self._deepened.flops(tuple(able[one] and one == own for one in stages)) / whole
+            for own in stages
+        )
 
     def is_frozen(self, stage: Stage) -> bool:
         """Tell whether a stage is frozen, or any of its blocks: then its depth stays."""

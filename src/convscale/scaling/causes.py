@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import log
+
 from convscale.quantities import sides
 from convscale.scaling.blueprint import Blueprint
 from convscale.scaling.candidate import Candidate
@@ -13,6 +15,7 @@ from convscale.scaling.widths import Widths
 from convscale.strategy import Strategy
 
 _SOME = 0.05  # the share of the flops from which layers that keep their width are named
+_LITTLE = 0.02  # the logarithm of what takes flops off, up to which it is not named
 _LEAST = 0.5  # the share of the widths that are at their least, from which these are the cause
 
 
@@ -123,24 +126,48 @@ def _linear(base: Variant) -> str:
 
 
 def _deeper(blueprint: Blueprint, variant: Variant, factor: float, grown: float) -> str:
-    """Say why flops do not follow a factor of depth, but `grown` times it."""
-    exact = variant.depths is None or all(
-        abs(depth - stage.depth * factor) < 1e-6
-        for depth, stage in zip(variant.depths, blueprint.stages, strict=True)
+    """Say why flops do not follow a factor of depth, but `grown` times it.
+
+    What takes them off is told apart by three steps: what stands outside of blocks keeps its flops,
+    stages have whole blocks, and blocks that are added or taken away are not the mean of their
+    stage. Those that go the other way than the whole are no cause.
+    """
+    shares, own = blueprint.repeated_shares, tuple(stage.depth for stage in blueprint.stages)
+    depths, inside = variant.depths or own, sum(shares)
+    stages = zip(shares, depths, own, strict=True)
+    outside = 1 - inside + inside * factor
+    even = 1 - inside + sum(share * new / old for share, new, old in stages)
+    steps = {
+        _of_blocks(factor, grown, dense=blueprint.runs_each_depth): grown * factor / even,
+        _of_rounding(blueprint, depths, factor): even / outside,
+        f"what lies outside repeated blocks does not {'grow' if factor > 1 else 'shrink'} with "
+        "depth": outside / factor,
+    }
+    along = {text: abs(log(part)) for text, part in steps.items() if (part > 1) == (grown > 1)}
+    told = [text for text, part in along.items() if part > _LITTLE]
+    return ", and ".join(told or [max(along, key=along.__getitem__)])
+
+
+def _of_blocks(factor: float, grown: float, *, dense: bool) -> str:
+    """Say how the blocks that are added or taken away differ, if they are the cause."""
+    if factor > 1:
+        if grown < 1:
+            return "added blocks cost less than the first of their stages"
+        more = "dense blocks cost more the more stand before them"
+        return more if dense else "added blocks cost more than others"
+    return f"blocks that are taken away cost {'less' if grown > 1 else 'more'} than those that stay"
+
+
+def _of_rounding(blueprint: Blueprint, depths: tuple[int, ...], factor: float) -> str:
+    """Say why stages have other depths than was asked for."""
+    held = any(
+        1 < least == depth and asked <= least - 0.5
+        for least, depth, asked in zip(
+            blueprint.least_depths, depths, blueprint.depths_at(factor), strict=True
+        )
     )
-    if grown > 1 and factor > 1:
-        dense = blueprint.runs_each_depth
-        before = "dense blocks cost more the more stand before them"
-        cause = before if dense else "added blocks cost more than others"
-        return cause if exact else f"depths round to whole blocks, and {cause}"
-    share = blueprint.repeated_share
-    if exact and factor > 1 and grown * factor < 0.95 * (1 - share + share * factor):
-        cause = "added blocks cost less than the first of their stages"
-        outside = "what lies outside repeated blocks does not grow with depth"
-        return cause if (1 - share) * (factor - 1) < 0.05 * factor else f"{cause}, and {outside}"
-    if exact:
-        return "what lies outside repeated blocks does not grow with depth"
-    return "depths round to whole blocks, and what lies outside blocks does not grow"
+    rounds = "depths round to whole blocks"
+    return f"{rounds}, or stay where one less does not run" if held else rounds
 
 
 def _shares(base: Variant) -> tuple[float, float, float]:
