@@ -415,7 +415,8 @@ def test_a_multiple_that_the_base_does_not_keep_is_kept_as_far_as_it_does_and_no
 
 
 def test_a_sequence_whose_layers_all_change_the_shape_is_told_so():
-    net = nn.Sequential(nn.Conv2d(3, 16, 3), nn.ReLU(), nn.Conv2d(16, 32, 3), nn.ReLU())
+    layers = (nn.ConvTranspose2d(3, 16, 2, 2), nn.ReLU(), nn.ConvTranspose2d(16, 32, 2, 2))
+    net = nn.Sequential(*layers, nn.ReLU())
     with pytest.raises(cs.UnscalableNetworkError, match="none of its blocks can be repeated"):
         cs.scale(net, strategy="d", factor=2, resolution=32)
 

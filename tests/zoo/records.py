@@ -5,31 +5,15 @@ from __future__ import annotations
 # Networks without blocks that can be repeated: depth is refused with a sentence that says so.
 FLAT = frozenset(
     (
-        "factorised kernels",
-        "mixture of experts",
-        "auto-encoder",
-        "anchors",
-        "flattened, two wide layers",
         "view of a computed size",
         "weight norm",
-        "spectral norm",
-        "spectral norm by a hook",
-        "spectral norm of groups",
-        "dynamic convolution",
-        "unfolded windows",
-        "blurred",
         "gray",
-        "conditional on shape",
-        "a layer at three places",
-        "cut by attributes",
         "coordinates as channels",
         "parameters of its own",
-        "one dimension",
         "three dimensions",
         "raw audio",
         "without channels",
         "spectrum",
-        "gated linear units",
         "points",
         "repeated input",
         "slow and fast",
@@ -40,9 +24,6 @@ FLAT = frozenset(
         "channels as depth",
         "wavelets",
         "aligned points",
-        "channels as images",
-        "kernels in rows",
-        "watched by hooks",
     )
 )
 NO_DEPTH = (

@@ -404,7 +404,8 @@ def _hooked(module: nn.Module, stack: list[str], observers: tuple[Observer, ...]
                 for observer in observers:
                     observer.leave(path, part, inputs, output)
 
-        handles.append(part.register_forward_pre_hook(enter))
+        # what its own hooks compute before it runs, such as its weight, belongs to the module
+        handles.append(part.register_forward_pre_hook(enter, prepend=True))
         handles.append(part.register_forward_hook(leave))
     try:
         yield

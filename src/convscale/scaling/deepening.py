@@ -145,7 +145,7 @@ class Deepening:
         """Repeatable blocks made for stages that have none, by the path of the last block."""
         found: dict[str, MadeBlock] = {}
         for stage in self.stages:
-            if stage.repeatable is None and not stage.members:
+            if stage.repeatable is None:
                 block = make_repeatable(self._module, self._trace, stage, self.stages)
                 if block is not None:
                     found[join(stage.container, stage.blocks[-1])] = block
@@ -285,7 +285,7 @@ class Deepening:
         for change in edits:
             if change.repetition is not None and change.added:
                 made = self.made[change.repetition.source]
-                for name in change.added:
+                for name in change.made:
                     block = module.get_submodule(join(change.container, name))
                     present = {key: shape for key, shape in made.shapes.items() if _has(block, key)}
                     groups = {path: n for path, n in made.groups.items() if _has(block, path)}

@@ -133,9 +133,14 @@ def _templates(module: nn.Module, change: DepthEdit) -> list[nn.Module | None]:
     """
     if not change.added or isinstance(module.get_submodule(change.container), nn.ParameterList):
         return []
-    if change.repetition is not None:
-        return [repeatable(module, change.repetition)]
-    return [_child(module, join(change.container, name)) for name in change.template]
+    paths = [join(change.container, name) for name in change.template]
+    made = change.repetition
+    return [
+        repeatable(module, made)
+        if made is not None and made.source == path
+        else _child(module, path)
+        for path in paths
+    ]
 
 
 def _child(module: nn.Module, path: str) -> nn.Module | None:
@@ -298,6 +303,8 @@ def repeatable(module: nn.Module, made: Repetition) -> nn.Module:
         layer = block.get_submodule(path)
         stride = layer.stride
         layer.stride = tuple(1 for _ in stride) if isinstance(stride, tuple) else 1  # type: ignore[assignment]
+    for path in made.padded:
+        block.get_submodule(path).padding = "same"  # type: ignore[assignment]
     for name, value in made.flags:
         setattr(block, name, value)
     if made.model is not None:

@@ -75,11 +75,9 @@ def _copied(module: nn.Module, variant: Variant) -> Iterator[tuple[str, str]]:
         made = change.repetition
         for position, name in enumerate(change.added):
             block = join(change.container, name)
-            if made is None:
-                template = change.template[position % len(change.template)]
-                pairs = [(join(change.container, template), block)]
-            else:
-                pairs = [(made.source, block)]
+            original = join(change.container, change.template[position % len(change.template)])
+            pairs = [(original, block)]
+            if made is not None and made.source == original:
                 pairs += [(join(made.model or "", b), join(block, b)) for b in made.borrowed]
             lent = tuple(original for _, original in pairs[1:])
             for first, second in pairs:

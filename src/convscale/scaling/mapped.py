@@ -37,10 +37,7 @@ def map_attributes(
 
 def _copies(path: str, edits: tuple[DepthEdit, ...]) -> Iterator[str]:
     for edit in edits:
-        made = edit.repetition
         for position, name in enumerate(edit.added):
             model = join(edit.container, edit.template[position % len(edit.template)])
-            if made is not None:
-                model = made.source
             if within(path, model):
                 yield join(edit.container, name) + path.removeprefix(model)

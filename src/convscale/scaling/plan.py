@@ -8,6 +8,7 @@ from typing import Any
 
 from convscale.errors import InputError
 from convscale.network.numbers import Index, Place
+from convscale.network.stages import join
 
 
 @dataclass(frozen=True)
@@ -15,7 +16,8 @@ class Repetition:
     """How a stage's repeatable block is made where the stage has none.
 
     It is a copy of the block `source` with its strides set to 1, attributes and
-    parameterless submodules borrowed from the repeated block `model` of another stage.
+    parameterless submodules borrowed from the repeated block `model` of another stage. The
+    convolutions `padded` get as much padding as keeps the sides of a map.
 
     Example:
         >>> Repetition("blocks.6.0", None).unstrided
@@ -27,6 +29,7 @@ class Repetition:
     unstrided: tuple[str, ...] = ()
     flags: tuple[tuple[str, int | bool], ...] = ()
     borrowed: tuple[str, ...] = ()
+    padded: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,18 @@ class DepthEdit:
     paired: tuple[DepthEdit, ...] = ()
     counts: tuple[Place, ...] = ()
     more: int = 0
+
+    @property
+    def made(self) -> tuple[str, ...]:
+        """The added modules that are made, among those of their blocks that are copies."""
+        if self.repetition is None:
+            return ()
+        period = len(self.template)
+        return tuple(
+            name
+            for position, name in enumerate(self.added)
+            if join(self.container, self.template[position % period]) == self.repetition.source
+        )
 
 
 def flat(edits: Iterable[DepthEdit]) -> Iterator[DepthEdit]:
@@ -200,6 +215,7 @@ def _depth_edit(document: dict[str, Any]) -> DepthEdit:
             unstrided=tuple(map(str, made["unstrided"])),
             flags=tuple((str(name), _flag(value)) for name, value in made["flags"]),
             borrowed=tuple(map(str, made["borrowed"])),
+            padded=tuple(map(str, made.get("padded", ()))),
         ),
         paired=tuple(map(_depth_edit, document.get("paired", ()))),
         counts=tuple(map(_place, document.get("counts", ()))),

@@ -1,10 +1,12 @@
 """Make a repeatable block for a stage that has only a block which changes the tensor's shape.
 
 The block is a copy of the stage's own: strides become 1, and its input takes the width of its
-output. Inner widths keep the proportion that a repeated block of the same class has elsewhere,
-else the proportion to the input where all first blocks of that class have it. Flags that every
-repeated block carries (a shortcut that is on), and submodules without weights where a repeated
-block has them (an identity for a projection), are borrowed from that block.
+output; convolutions that would make maps smaller then are padded. Of modules in a row (a
+convolution, its norm, its activation) the first is made, and the others are copies. Inner widths
+keep the proportion that a repeated block of the same class has elsewhere, else the proportion to
+the input where all first blocks of that class have it. Flags that every repeated block carries (a
+shortcut that is on), and submodules without weights where a repeated block has them (an identity
+for a projection), are borrowed from that block.
 """
 
 from __future__ import annotations
@@ -65,9 +67,9 @@ def make_repeatable(
         >>> make_repeatable(net, trace, stages[-1], stages).shapes["conv_pw.weight"]
         (1920, 320, 1, 1)
     """
-    source = join(stage.container, stage.blocks[-1])
+    source = join(stage.container, stage.modules(stage.blocks[-1])[0])
     border = trace.borders[source]
-    if border.input_units is None or border.output_units is None:
+    if not _rest_keeps(trace, stage) or border.input_units is None or border.output_units is None:
         return None
     models = _models(stage, stages)
     same = [path for path, kind in models if kind == stage.kind]
@@ -86,11 +88,22 @@ def make_repeatable(
         model,
         [join(other.container, other.blocks[0]) for other in stages if other.kind == stage.kind],
     ).all()
-    for flags in (repetition.flags, (*repetition.flags, *_widths(block, border))):
-        made = _made(module, replace(repetition, flags=flags), shapes, border.output_shape)
-        if made is not None:
-            return made
+    for padded in ((), _unpadded(block)):
+        for flags in (repetition.flags, (*repetition.flags, *_widths(block, border))):
+            way = replace(repetition, flags=flags, padded=padded)
+            made = _made(module, way, shapes, border.output_shape)
+            if made is not None:
+                return made
     return None
+
+
+def _rest_keeps(trace: Trace, stage: Stage) -> bool:
+    """Tell whether of a block's modules in a row only the first changes the shape."""
+    borders = [
+        trace.borders.get(join(stage.container, name))
+        for name in stage.modules(stage.blocks[-1])[1:]
+    ]
+    return all(one is not None and one.input_shape == one.output_shape for one in borders)
 
 
 def _widths(block: nn.Module, border: Border) -> tuple[tuple[str, int], ...]:
@@ -161,6 +174,23 @@ def _unstrided(block: nn.Module) -> tuple[str, ...]:
         path
         for path, part in block.named_modules()
         if isinstance(part, _STRIDED) and part.stride not in (1, (1,), (1, 1), (1, 1, 1))
+    )
+
+
+def _unpadded(block: nn.Module) -> tuple[str, ...]:
+    """Return the convolutions that, without a stride, do not keep the sides of a map."""
+    return tuple(
+        path
+        for path, part in block.named_modules()
+        if isinstance(part, nn.Conv1d | nn.Conv2d | nn.Conv3d)
+        and not isinstance(part.padding, str)
+        and part.padding_mode == "zeros"
+        and any(
+            2 * pad != dilation * (kernel - 1)
+            for pad, dilation, kernel in zip(
+                part.padding, part.dilation, part.kernel_size, strict=True
+            )
+        )
     )
 
 
