@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 import convscale as cs
+from tests import checks
 
 
 def scaled(*counts: int) -> list[int]:
@@ -107,3 +108,56 @@ def test_a_number_of_groups_that_nothing_can_change_stays(net):
     assert half.first.out_channels % groups == half.second.out_channels % groups == 0
     x = torch.randn(1, 3, 16, 16)
     assert half(x).shape == net(x).shape
+
+
+class Joining(nn.Module):
+    """A block that norms, in groups, the map that it takes and the one that it makes."""
+
+    def __init__(self, ins: int, outs: int, groups: int) -> None:
+        super().__init__()
+        self.before, self.first = nn.GroupNorm(groups, ins), nn.Conv2d(ins, outs, 3, padding=1)
+        self.between, self.second = nn.GroupNorm(groups, outs), nn.Conv2d(outs, outs, 3, padding=1)
+        self.skip = nn.Conv2d(ins, outs, 1)
+
+    def forward(self, x):
+        y = self.first(self.before(x).relu())
+        return self.skip(x) + self.second(self.between(y).relu())
+
+
+class Ladder(nn.Module):
+    """Goes down in two steps and up again, beside maps of other widths that are norms' too."""
+
+    def __init__(self, groups: int = 8) -> None:
+        super().__init__()
+        self.stem, self.thin = nn.Conv2d(3, 32, 3, padding=1), Joining(32, 32, groups)
+        self.wide, self.deep = Joining(32, 64, groups), Joining(64, 128, groups)
+        self.up, self.over = Joining(128 + 64, 64, groups), Joining(64 + 32, 32, groups)
+        self.twice = Joining(32 + 32, 32, groups)
+        self.head = nn.Conv2d(32, 3, 1)
+
+    def forward(self, x):
+        stem = self.stem(x)
+        thin = self.thin(stem)
+        wide = self.wide(thin)
+        y = self.up(torch.cat([self.deep(wide), wide], 1))
+        y = self.over(torch.cat([y, thin], 1))
+        return self.head(self.twice(torch.cat([y, stem], 1)))
+
+
+@pytest.mark.parametrize("factor", [0.25, 0.5, 2.0, 4.0])
+def test_equal_widths_stay_equal_around_norms_over_concatenations(factor):
+    base = Ladder()
+    scaled = cs.scale(base, strategy="w", factor=factor, resolution=16)
+    checks.check_equal_widths_stay_equal(base, scaled.module)
+    checks.check_runs_forward_and_backward(scaled.module, 16)
+    module = scaled.module
+    for own, width in ((module.stem, 32), (module.wide.first, 64), (module.deep.first, 128)):
+        assert own.out_channels % 8 == 0
+        assert abs(own.out_channels - width * scaled.factors.width) <= 4  # the nearest multiple
+    assert {m.num_groups for m in module.modules() if isinstance(m, nn.GroupNorm)} == {8}
+
+
+def test_widths_in_a_concatenation_are_multiples_of_the_groups_over_it():
+    module = cs.scale(Ladder(32), strategy="w", factor=2.0, resolution=16, weights=False).module
+    assert module.up.before.num_groups == module.over.before.num_groups == 32
+    assert module.deep.first.out_channels % 32 == module.wide.first.out_channels % 32 == 0

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from convscale.network.classes import Classes, find_classes
 from convscale.network.grids import Grid, meet, pin_lost
 from convscale.network.labels import Label, distinct
-from convscale.network.norms import groups_at, several_of, split_norms
+from convscale.network.norms import Norm, groups_at, several_of, split_norms
 from convscale.network.ties import Ties
 
 Sizes = npt.NDArray[np.int64] | npt.NDArray[np.float64]
@@ -38,7 +38,8 @@ class Channels:
     `filling` the groups of constants that the network pads its channels with; `classes`
     what is tied; `grids` the groups whose size is a product of others; `normed` the compositions
     that are normed in groups whose number may follow, and that number; `several` the numbers of
-    groups that some norm has over more channels.
+    groups that some norm has over more channels; `steps` the numbers of groups that must divide
+    channel groups, by these, as a norm spans several of them.
 
     Example:
         >>> group_of_unit, sizes = np.array([0, 0, 0]), np.array([3])
@@ -61,6 +62,7 @@ class Channels:
     grids: tuple[Grid, ...] = ()
     normed: tuple[tuple[Composition, int], ...] = ()
     several: frozenset[int] = frozenset()
+    steps: tuple[tuple[int, int], ...] = ()
     _known: dict[int, tuple[Label, Composition]] = field(default_factory=dict, repr=False)
     _alike: dict[int, Composition] = field(default_factory=dict, repr=False)
 
@@ -185,27 +187,60 @@ def find_channels(ties: Ties, places: Sequence[Label], axes: Sequence[Label] = (
 def _settled(ties: Ties, places: Sequence[Label]) -> Channels:
     """Return the channel groups once the groups of norms are such as the widths can keep.
 
-    A norm over a width of its own may have another number of groups. Of all others (a
-    concatenation, a width that heads cut) each group grows, and their number stays.
+    A norm over a width of its own may have another number of groups. Of all others the number
+    stays: it divides into each width of a concatenation, where it does so in the base network, and
+    elsewhere (a width that heads cut) each group grows.
     """
     several = several_of(ties.norms)
-    strict, free = split_norms(ties.norms)
+    strict, free = split_norms([norm for norm in ties.norms if _counts(norm, several)])
+    parted: list[Norm] = []
     while True:
         for norm in strict:
-            if not norm.alone or norm.groups in several:
-                ties.tie_groups(norm.units, norm.groups)
+            ties.tie_groups(norm.units, norm.groups)
         channels = _from_classes(ties, places)
         own = [_is_own(norm.units, channels) for norm in free]
-        strict = [norm for norm, is_own in zip(free, own, strict=True) if not is_own]
+        others = [*parted, *(norm for norm, is_own in zip(free, own, strict=True) if not is_own)]
         free = [norm for norm, is_own in zip(free, own, strict=True) if is_own]
+        whole = _wholes(channels, places) if others else frozenset()
+        divided = [_is_parted(norm, channels, whole) for norm in others]
+        parted = [norm for norm, is_divided in zip(others, divided, strict=True) if is_divided]
+        strict = [norm for norm, is_divided in zip(others, divided, strict=True) if not is_divided]
         if not strict:
             break
     normed = (
         (channels.composition(norm.units), norm.groups)
         for norm in free
-        if channels.scalable(norm.units) and (not norm.alone or norm.groups in several)
+        if channels.scalable(norm.units)
     )
-    return replace(channels, normed=tuple(dict.fromkeys(normed)), several=several)
+    steps = (
+        (group, norm.groups) for norm in parted for group, _ in channels.composition(norm.units)
+    )
+    return replace(
+        channels,
+        normed=tuple(dict.fromkeys(normed)),
+        several=several,
+        steps=tuple(sorted(set(steps))),
+    )
+
+
+def _counts(norm: Norm, several: frozenset[int]) -> bool:
+    """Tell whether the number of groups of a norm is more than that of its channels."""
+    return not norm.alone or norm.groups in several
+
+
+def _wholes(channels: Channels, places: Sequence[Label]) -> frozenset[int]:
+    """Return the channel groups that are all of some place, or stay."""
+    alone = {channels.composition(units) for units in places}
+    groups = range(len(channels.sizes))
+    return frozenset(own for own in groups if channels.fixed[own] or ((own, 1),) in alone)
+
+
+def _is_parted(norm: Norm, channels: Channels, whole: frozenset[int]) -> bool:
+    """Tell whether a norm spans a concatenation of widths that its groups each divide into."""
+    return all(
+        group in whole and int(channels.sizes[group]) % norm.groups == 0
+        for group, _ in channels.composition(norm.units)
+    )
 
 
 def _is_own(units: Label, channels: Channels) -> bool:

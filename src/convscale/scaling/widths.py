@@ -266,6 +266,10 @@ def width_rule(
     times_of: dict[Width, set[int]] = defaultdict(set)
     for width, times in natural.values():
         times_of[width].add(times if isinstance(times, int) else 1)
+    for group, groups in channels.steps:
+        if group in natural:
+            width, times = natural[group]
+            times_of[width].add(groups * (times if isinstance(times, int) else 1))
     filled = tuple(
         (Width(filler.whole, (shares or {}).get(filler.group, 1.0)), filler) for filler in fillers
     )
