@@ -127,3 +127,67 @@ def test_a_convolution_without_which_the_rest_does_not_run_stays(strategy, facto
     checks.check_state_dict_keys(base, scaled)
     checks.check_runs_forward_and_backward(scaled.module, scaled.resolution)
     assert checks.torch_flops(scaled.module, scaled.resolution) == scaled.achieved.flops
+
+
+class Residual(nn.Module):
+    """Two convolutions and a shortcut, which is one where the width changes."""
+
+    def __init__(self, ins, outs):
+        super().__init__()
+        self.first, self.second = (nn.Conv2d(own, outs, 3, 1, 1) for own in (ins, outs))
+        self.short = nn.Identity() if ins == outs else nn.Conv2d(ins, outs, 1)
+
+    def forward(self, x):
+        return self.short(x) + self.second(self.first(x).relu())
+
+
+class Popped(nn.Module):
+    """What each module on the way down puts out is kept in a list, which the way up pops."""
+
+    def __init__(self, multiples, width=32):
+        super().__init__()
+        self.entry, self.down, self.up = conv(3, width), nn.ModuleList(), nn.ModuleList()
+        kept, now = [width], width
+        for level, multiple in enumerate(multiples):
+            for own in (width * multiple,) * 2:
+                self.down.append(Residual(now, own))
+                kept.append(now := own)
+            if level < len(multiples) - 1:
+                self.down.append(nn.Conv2d(now, now, 3, 2, 1))
+                kept.append(now)
+        self.middle = nn.ModuleList([Residual(now, now), Residual(now, now)])
+        for level, multiple in reversed(list(enumerate(multiples))):
+            for own in (width * multiple,) * 3:
+                self.up.append(Residual(now + kept.pop(), own))
+                now = own
+            if level:
+                self.up.append(nn.Upsample(scale_factor=2))
+        self.exit = nn.Conv2d(now, 3, 3, 1, 1)
+
+    def forward(self, x):
+        x = self.entry(x)
+        kept = [x]
+        for part in self.down:
+            x = part(x)
+            kept.append(x)
+        for part in self.middle:
+            x = part(x)
+        for part in self.up:
+            joined = isinstance(part, Residual)
+            x = part(torch.cat([x, kept.pop()], 1) if joined else x)
+        assert not kept
+        return self.exit(x)
+
+
+@pytest.mark.parametrize("multiples", [(1, 1, 1), (1, 2, 4)])
+@pytest.mark.parametrize(("strategy", "factor"), [("d", 0.5), ("dwr", 0.5), ("d", 0.25)])
+def test_blocks_that_the_way_back_needs_stay_and_others_go(multiples, strategy, factor):
+    base = Popped(multiples)
+    scaled = cs.scale(base, strategy=strategy, factor=factor, resolution=32)
+    checks.check_state_dict_keys(base, scaled)
+    checks.check_runs_forward_and_backward(scaled.module, scaled.resolution)
+    assert scaled.achieved.flops == checks.torch_flops(scaled.module, scaled.resolution)
+    assert scaled.ratio["flops"] < 1
+    _, removed = checks.changed_blocks(scaled)
+    assert removed
+    assert any(note.startswith("Depth not reduced") for note in scaled.notes)

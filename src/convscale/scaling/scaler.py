@@ -585,6 +585,7 @@ def _otherwise(factors: Factors, where: str, *, runs: bool) -> str:
     what, letters = " and ".join(changed), " or ".join(name[0] for name in changed)
     does = f"what {where or 'it'} does changes with the {what}"
     if not runs:
-        does = f"{where} does not run any more, as where the code compares the {what} with a number"
+        does = f"{where} does not run any more, as where the code compares "
+        does += f"{f'the {what}' if len(changed) == 1 else 'a size'} with a number"
     stays = f"Keep the widths there (--freeze {where or 'PATTERN'!r}), or use"
     return f"{does}. {stays if factors.width != 1 else 'Use'} a strategy without {letters}."
