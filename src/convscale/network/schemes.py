@@ -63,6 +63,9 @@ def find_schemes(module: nn.Module, trace: Trace) -> Iterator[tuple[Stage, ...]]
         tuple(_handing_on(module, stage) for stage in runs),
         tuple(_handing_on(module, stage) for stage in flat),
         every,
+        tuple(replace(stage, makes=True) for stage in flat),
+        tuple(replace(_handing_on(module, stage), makes=True) for stage in flat),
+        tuple(replace(stage, makes=True) for stage in every),
     )
     yield from dict.fromkeys(stages for stages in schemes if stages)
 

@@ -28,7 +28,8 @@ class Stage:
     likewise, what follows taking its input widths from the tensor that arrives; `chained`
     behind the last block, for containers that call blocks by name. `beside` holds the lists that
     get an entry with every block, `entries` the paths of these, and `counts` the attributes that
-    count the blocks.
+    count the blocks. `makes` tells that a block is made of siblings in a row where none keeps the
+    shape.
 
     Example:
         >>> Stage("layer1", ("0", "1", "2"), "Bottleneck", "2").depth
@@ -44,6 +45,7 @@ class Stage:
     beside: tuple[str, ...] = ()
     entries: tuple[str, ...] = ()
     counts: tuple[Place, ...] = ()
+    makes: bool = False
 
     @property
     def depth(self) -> int:

@@ -95,6 +95,8 @@ class Deepenable:
         trials = Trials(self._run, self._runs.check)
         listed: dict[tuple[str, ...], Stage] = {}
         for stages in find_schemes(self._module, trace):
+            if most > 0 and any(stage.makes for stage in stages):
+                break  # a row of layers gets a made block only where no block can be repeated
             for way in self._ways(Deepening(self._module, trace, stages), trials):
                 flops = way.deepening.flops(way.able)
                 if flops > most:

@@ -145,7 +145,7 @@ class Deepening:
         """Repeatable blocks made for stages that have none, by the path of the last block."""
         found: dict[str, MadeBlock] = {}
         for stage in self.stages:
-            if stage.repeatable is None:
+            if stage.repeatable is None and (stage.makes or not stage.members):
                 block = make_repeatable(self._module, self._trace, stage, self.stages)
                 if block is not None:
                     found[join(stage.container, stage.blocks[-1])] = block
