@@ -77,6 +77,17 @@ class Heads(nn.Module):
         return x + y.transpose(1, 2).reshape(b, c, h, w)
 
 
+class Roots(Heads):
+    """Attention that keeps the width of a head for the root alone, which the run takes."""
+
+    def __init__(self, width: int, heads: int, root) -> None:
+        super().__init__(width, heads, fused=False)
+        self.width, self.head_width, self.root = width, width // heads, root
+
+    def __getattribute__(self, name: str):
+        return self.root(self) if name == "scale" else super().__getattribute__(name)
+
+
 def around(*layers: nn.Module, width: int = 64, stem: nn.Module | None = None) -> nn.Sequential:
     """Return a network of some layers."""
     head = (nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, 10))
@@ -133,6 +144,30 @@ def test_the_scale_of_attention_follows_heads_whose_width_no_attribute_tells(fus
     assert module.heads == 4
     assert module.out.in_features == 64 * sqrt(factor)
     assert module.scale == pytest.approx((module.out.in_features / 4) ** -0.5, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("attribute", "whole", "root"),
+    [
+        ("head_width", 16, lambda net: net.head_width**-0.5),
+        ("head_width", 16, lambda net: 1 / sqrt(net.head_width)),
+        ("width", 64, lambda net: (net.width // net.heads) ** -0.5),
+    ],
+)
+def test_a_width_that_only_a_root_is_taken_of_follows(attribute, whole, root, tmp_path):
+    base = around(Roots(64, 4, root))
+    scaled = cs.scale(base, strategy="w", factor=4.0, resolution=32)
+    assert scaled.module[1].heads == 4
+    assert getattr(scaled.module[1], attribute) == 2 * whole
+    assert scaled.module[1].scale == pytest.approx(32**-0.5)
+    loaded = cs.load(scaled.save(tmp_path / "net"), base=base)
+    assert getattr(loaded.module[1], attribute) == 2 * whole
+
+
+def test_a_number_of_which_no_root_is_taken_stays():
+    base = around(Heads(64, 4, fused=False))
+    base[1].seed = 16  # as wide as a head is
+    assert cs.scale(base, **_WIDER).module[1].seed == 16
 
 
 def test_shares_of_residuals_stay():

@@ -20,6 +20,7 @@ from torch import nn
 from convscale.network.functions import held_numbers, hold_number
 from convscale.network.holders import Keys, replaced, with_entry
 
+FLOAT = "float"  # a question that is none: a float is made of a number
 # Asked where a forward pass branches on a number: number, question (== or %), other, answer.
 Index = int | str | Keys | None
 Watch = Callable[["Number", str, Any, bool], bool]
@@ -99,6 +100,19 @@ class Number(int):
 
     def __mod__(self, other: Any) -> Any:
         return other.__rmod__(self) if isinstance(other, Number) else int.__mod__(self, other)
+
+    def __float__(self) -> float:
+        if self.watch is not None:
+            self.watch(self, FLOAT, None, True)
+        return int.__float__(self)
+
+    def __pow__(self, other: Any, *modulus: Any) -> Any:
+        if isinstance(other, float) or (isinstance(other, int) and int(other) < 0):
+            return float(self) ** other  # a root, or what it is divided by
+        return int.__pow__(self, other, *modulus)
+
+    def __rtruediv__(self, other: Any) -> Any:
+        return other / float(self)
 
     def __eq__(self, other: object) -> bool:
         equal = int.__eq__(self, other) if isinstance(other, int) else False

@@ -19,7 +19,7 @@ from convscale.network.execution import Observer, passed, run
 from convscale.network.feeding import Feed
 from convscale.network.keeping import Kept
 from convscale.network.labels import Label
-from convscale.network.numbers import Number, install
+from convscale.network.numbers import FLOAT, Number, install
 from convscale.network.products import Product, bind, contractions, name_of
 from convscale.network.shaping import SHAPING, Shaped, shaped_call
 from convscale.network.ties import Ties, tensors_in
@@ -84,8 +84,8 @@ class Run(Observer):
             self.shapes[path] = (tuple(ends[0].shape), tuple(ends[1].shape))
 
     def _compare(self, number: Number, question: str, other: Any, answer: bool) -> bool:
-        del question, other
-        if number.place is not None:
+        del other
+        if question != FLOAT and number.place is not None:
             self.compared.setdefault(number.place.module, []).append(answer)
         return answer
 

@@ -20,7 +20,7 @@ from convscale.network.feeding import Feed
 from convscale.network.inputs import ExampleInputs, Inputs, first_image
 from convscale.network.keeping import Kept, kept_layers
 from convscale.network.labels import Label, Labels, distinct, find_along, varying, vector
-from convscale.network.numbers import Number, Size, install
+from convscale.network.numbers import FLOAT, Number, Size, install
 from convscale.network.outputs import Scores
 from convscale.network.products import bind, contractions, is_free
 from convscale.network.relations import (
@@ -287,8 +287,8 @@ class _Recorder(Observer):
         return size if units is None or size < 2 else Size.of(size, units)
 
     def _compare(self, number: Number, question: str, other: Any, answer: bool) -> bool:
-        del question, other
-        if number.place is not None and not self.aside:
+        del other
+        if question != FLOAT and number.place is not None and not self.aside:
             self.compared.setdefault(number.place.module, []).append(answer)
         return answer
 

@@ -84,9 +84,10 @@ class Scales:
         self._certain: set[Place] = set()  # what follows even so
         self._falling: set[Place] = set()
         self._weights: dict[str, set[Place]] = defaultdict(set)
+        self._sizes, self._model_path = _Sizes(trace, sizes), model_path
         places = _floats(module)
         if places:
-            self._find(places, _Sizes(trace, sizes), model_path, _floats(base))
+            self._find(places, self._sizes, model_path, _floats(base))
         mark(module, (*self._sure, *self._doubtful))
         self._names = {id(weight): name for name, weight in module.named_parameters()}
 
@@ -99,6 +100,18 @@ class Scales:
         for weight in weights:
             if weight.ndim > 1 and id(weight) in self._names:
                 self._weights[self._names[id(weight)]] |= places
+
+    def between(self, path: str, size: int) -> int | None:
+        """Return what becomes of the size that a product of two maps in a module sums over.
+
+        Args:
+            path: The module.
+            size: The size in the base network; None is returned where no such product has it.
+        """
+        for kind, own in self._sizes.at(self._model_path(path)).items():
+            if kind[:2] == ("product", "") and own.between and own.before == size > _LEAST:
+                return round(own.after)
+        return None
 
     @property
     def found(self) -> dict[Place, float]:

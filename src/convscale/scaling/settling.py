@@ -19,7 +19,7 @@ from convscale.network.channels import Sizes
 from convscale.network.execution import ForwardError, Handle, Observer, run
 from convscale.network.feeding import Feed
 from convscale.network.inputs import ExampleInputs
-from convscale.network.numbers import Number, Place, Solution, install, set_place
+from convscale.network.numbers import FLOAT, Number, Place, Solution, install, set_place
 from convscale.network.shaping import (
     ENDS,
     FILLS,
@@ -92,7 +92,7 @@ def settle(
         None,
         tuple(settler.literals),
         settler.last,
-        {place: value for place, value in scales.found.items() if place not in settler.found},
+        settler.scales(),
         scales.doubtful,
         scales.unscaled,
         settler.slices,
@@ -120,7 +120,7 @@ class Settlement:
     failure: str | None
     literals: tuple[tuple[str, int, int], ...] = ()
     last: tuple[str, int] | None = None
-    scales: dict[Place, float] = field(default_factory=dict)
+    scales: dict[Place, int | float] = field(default_factory=dict)
     doubtful: tuple[str, ...] = ()
     unscaled: tuple[str, ...] = ()
     slices: tuple[tuple[str, int, int], ...] = ()
@@ -151,6 +151,7 @@ class _Settler:
         }
         self.literals: list[tuple[str, int, int]] = []
         self._slices = Slices(trace)
+        self._floated: list[Number] = []  # numbers that a float was made of
         self._at = ("", 0)
         self._made: Counter[str] = Counter()
         self.last: tuple[str, int] | None = None
@@ -160,6 +161,19 @@ class _Settler:
     def slices(self) -> tuple[tuple[str, int, int], ...]:
         """The sizes by which slices take other channels than the widths ask for."""
         return self._slices.written()
+
+    def scales(self) -> dict[Place, int | float]:
+        """Return the new values of numbers that no size reads, but products with tensors do."""
+        values = {**self._scales.found, **self.found}
+        for number in self._floated:
+            place = next((leaf.place for leaf in number.leaves() if leaf.place is not None), None)
+            size = None if place is None else self._scales.between(place.module, int(number))
+            if size is None or number.current(values) == size:
+                continue
+            solution = number.solved(size, frozenset(self._settled), values)
+            if solution is not None:
+                values[solution.place] = solution.value
+        return {place: value for place, value in values.items() if place not in self.found}
 
     def in_training(self) -> Handle:
         """Return what makes the calls of a training pass, of which what is written out is left."""
@@ -338,7 +352,9 @@ class _Settler:
 
         Where it found one to divide a size, it will: the reshape behind tells to what it changes.
         """
-        if number.place is None:
+        if question == FLOAT:
+            self._floated.append(number)
+        if number.place is None or question == FLOAT:
             return answer
         path = number.place.module
         outcomes = self._trace.compared.get(self._model_path(path), [])
