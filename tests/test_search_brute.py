@@ -146,7 +146,8 @@ def test_widths_of_a_traced_network_are_multiples_of_what_was_asked():
 def test_a_network_without_an_axis_is_searched_along_the_others():
     from torch import nn
 
-    layers = [nn.Conv2d(3, 16, 3, stride=2), nn.ReLU(), nn.Conv2d(16, 32, 5), nn.ReLU()]
+    up = [nn.ConvTranspose2d(a, b, 2, 2) for a, b in ((3, 16), (16, 32))]
+    layers = [up[0], nn.ReLU(), up[1], nn.ReLU()]
     net = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 10))
     flops = 2 * cs.count(net, resolution=32).flops
     found = cs.select(net, limits=[f"flops<={flops}"], resolution=32, strategies=["d", "w"])

@@ -180,8 +180,10 @@ def test_the_labels_name_the_networks_again():
 
 
 def test_what_cannot_be_scaled_is_noted_where_something_can():
-    # Its one convolution cannot be repeated, since it changes the number of channels.
-    net = nn.Sequential(nn.Conv2d(3, 16, 3), nn.ReLU(), nn.Flatten(), nn.Linear(16 * 36, 10))
+    # Its one layer cannot be repeated: even without its stride it would change the sides.
+    net = nn.Sequential(
+        nn.ConvTranspose2d(3, 16, 2, 2), nn.ReLU(), nn.Flatten(), nn.Linear(4096, 10)
+    )
     found = compare([TwoStages(), net], strategies=["w", "d"], factors=[2.0], resolution=8)
     assert ("module:TwoStages", "d") in {(row.network, row.strategy) for row in found.rows}
     assert ("module:Sequential", "d") not in {(row.network, row.strategy) for row in found.rows}
@@ -189,7 +191,9 @@ def test_what_cannot_be_scaled_is_noted_where_something_can():
 
 
 def test_what_cannot_be_scaled_at_all_is_an_error():
-    net = nn.Sequential(nn.Conv2d(3, 16, 3), nn.ReLU(), nn.Flatten(), nn.Linear(16 * 36, 10))
+    net = nn.Sequential(
+        nn.ConvTranspose2d(3, 16, 2, 2), nn.ReLU(), nn.Flatten(), nn.Linear(4096, 10)
+    )
     with pytest.raises(UnscalableNetworkError):
         compare([net], strategies=["d"], factors=[2.0], resolution=8)
 

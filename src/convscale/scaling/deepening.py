@@ -14,7 +14,7 @@ from convscale.network.pairs import counts_beside, entries, lists_beside
 from convscale.network.stages import Stage, join, keeps_shape
 from convscale.network.trace import Trace
 from convscale.scaling.depth import edit, pair
-from convscale.scaling.joining import paired
+from convscale.scaling.joining import can_meet
 from convscale.scaling.plan import DepthEdit
 from convscale.scaling.repetition import MadeBlock, make_repeatable
 from convscale.scaling.resizing import resize
@@ -71,7 +71,7 @@ class Deepening:
             if keeps and border.input_units is not None and border.output_units is not None:
                 units = (border.input_units, border.output_units)
                 before, after = (trace.channels.composition(own) for own in units)
-                keeps = before == after or bool(paired(before, after, trace.channels))
+                keeps = can_meet(before, after, trace.channels)
             self._keeping[path] = keeps
         return self._keeping[path]
 

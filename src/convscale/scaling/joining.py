@@ -185,6 +185,20 @@ def paired(before: Composition, after: Composition, channels: Channels) -> tuple
     return tuple(((left[1],), (right[1],)) for left, right in pairs if left[1] != right[1])
 
 
+def can_meet(before: Composition, after: Composition, channels: Channels) -> bool:
+    """Tell whether two sides of one size stay so, whatever the widths.
+
+    So do shuffled channels, of which both have some: the whole has a width of its own.
+
+    Example:
+        >>> channels = Channels(np.array([8, 4, 4]), np.zeros(3, bool), np.zeros(16, int), ())
+        >>> can_meet(((1, 1), (2, 1)), ((0, 1),), channels)
+        True
+    """
+    shared = {group for group, _ in before} & {group for group, _ in after}
+    return bool(shared or paired(before, after, channels))
+
+
 def _added(
     trace: Trace, models: tuple[DepthEdit, ...], channels: Channels
 ) -> Iterator[tuple[_Block, Composition, Composition]]:

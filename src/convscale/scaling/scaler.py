@@ -343,7 +343,9 @@ class Scaler:
             achieved = self._checked(module, found)
             notes = (*notes, *more)
         else:
-            self._check_buffers(source, plan)
+            self._check_buffers(
+                source, plan, self.blueprint.module if told is None else told.module
+            )
         origin = source.origin
         return ScaledNetwork(
             network=self.network.name,
@@ -424,9 +426,14 @@ class Scaler:
             self._check_training(module, found)
         return plan, module, achieved, doubts(settlement.doubtful)
 
-    def _check_buffers(self, source: Network, plan: Plan) -> None:
-        """Refuse what would be refused with weights: buffers whose new values nothing tells."""
-        own = self.blueprint.module
+    def _check_buffers(self, source: Network, plan: Plan, own: nn.Module) -> None:
+        """Refuse what would be refused with weights: buffers whose new values nothing tells.
+
+        Args:
+            source: What is scaled.
+            plan: How.
+            own: What is scaled, without weights.
+        """
         resized = {
             name: plan.shapes[name]
             for name, buffer in own.named_buffers()
