@@ -191,3 +191,13 @@ def test_blocks_that_the_way_back_needs_stay_and_others_go(multiples, strategy, 
     _, removed = checks.changed_blocks(scaled)
     assert removed
     assert any(note.startswith("Depth not reduced") for note in scaled.notes)
+
+
+@pytest.mark.parametrize(("strategy", "factor"), [("d", 0.5), ("dw", 0.3)])
+def test_shuffled_channels_are_as_many_without_a_block(strategy, factor):
+    """Parts of equal size in what two shuffles give are not the same parts."""
+    scaled = cs.scale(
+        "torchvision:shufflenet_v2_x1_0", strategy=strategy, factor=factor, weights=False
+    )
+    assert checks.changed_blocks(scaled)[1]
+    assert checks.torch_flops(scaled.module, scaled.resolution) == scaled.achieved.flops

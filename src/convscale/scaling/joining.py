@@ -177,8 +177,8 @@ def paired(before: Composition, after: Composition, channels: Channels) -> tuple
     def by_size(side: Composition) -> list[tuple[int, tuple[int, int]]]:
         return sorted((int(channels.sizes[group]) * times, (group, times)) for group, times in side)
 
-    if len(before) != len(after):
-        return ()
+    if len(before) != len(after) or _shared(before, after):
+        return ()  # shuffled channels: the whole has a width of its own
     pairs = list(zip(by_size(before), by_size(after), strict=True))
     if any(left[0] != right[0] for left, right in pairs):
         return ()
@@ -195,8 +195,11 @@ def can_meet(before: Composition, after: Composition, channels: Channels) -> boo
         >>> can_meet(((1, 1), (2, 1)), ((0, 1),), channels)
         True
     """
-    shared = {group for group, _ in before} & {group for group, _ in after}
-    return bool(shared or paired(before, after, channels))
+    return _shared(before, after) or bool(paired(before, after, channels))
+
+
+def _shared(before: Composition, after: Composition) -> bool:
+    return not {group for group, _ in before}.isdisjoint(group for group, _ in after)
 
 
 def _added(
