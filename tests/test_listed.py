@@ -14,6 +14,7 @@ from convscale.network.numbers import Place
 from convscale.network.pairs import counts_beside
 from convscale.network.stages import Stage
 from tests import checks
+from tests.zoo.parts import Step
 
 
 class Listed(nn.Module):
@@ -120,16 +121,6 @@ def test_branches_in_a_list_that_take_one_tensor_are_no_depth():
 
     with pytest.raises(cs.UnscalableNetworkError, match="no stage of blocks"):
         cs.scale(Summed((3, 32, 32, 32)), strategy="d", factor=2, resolution=32)
-
-
-class Step(nn.Module):
-    def __init__(self, ins, outs, stride=1):
-        super().__init__()
-        self.conv = nn.Conv2d(ins, outs, 3, stride, 1, bias=False)
-        self.norm = nn.BatchNorm2d(outs)
-
-    def forward(self, x):
-        return self.norm(self.conv(x)).relu()
 
 
 class Mirrored(nn.Module):

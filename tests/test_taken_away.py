@@ -10,7 +10,7 @@ from torch import nn
 
 import convscale as cs
 from tests import checks
-from tests.zoo.parts import conv, head
+from tests.zoo.parts import Step, conv, head
 
 
 class Widening(nn.Module):
@@ -59,24 +59,12 @@ class Sums(nn.Module):
         return self.head(x.mean((2, 3)))
 
 
-class Normed(nn.Module):
-    """A convolution and its norm."""
-
-    def __init__(self, ins, outs, stride=1):
-        super().__init__()
-        self.conv = nn.Conv2d(ins, outs, 3, stride, 1, bias=False)
-        self.norm = nn.BatchNorm2d(outs)
-
-    def forward(self, x):
-        return self.norm(self.conv(x)).relu()
-
-
 class Halved(nn.Module):
     """A pool and a convolution."""
 
     def __init__(self, ins, outs):
         super().__init__()
-        self.pool, self.conv = nn.AvgPool2d(2), Normed(ins, outs)
+        self.pool, self.conv = nn.AvgPool2d(2), Step(ins, outs)
 
     def forward(self, x):
         return self.conv(self.pool(x))
@@ -87,7 +75,7 @@ class Projected(nn.Module):
 
     def __init__(self, ins, outs):
         super().__init__()
-        self.conv1, self.conv2 = Normed(ins, 2 * outs, 2), Normed(2 * outs, outs)
+        self.conv1, self.conv2 = Step(ins, 2 * outs, 2), Step(2 * outs, outs)
         self.shortcut = Halved(ins, outs)
 
     def forward(self, x):
@@ -97,7 +85,7 @@ class Projected(nn.Module):
 
 def projected():
     """As they run one after the other, the convolutions look like one stage."""
-    return nn.Sequential(Normed(3, 16), Projected(16, 32), Projected(32, 64), *head(64))
+    return nn.Sequential(Step(3, 16), Projected(16, 32), Projected(32, 64), *head(64))
 
 
 @pytest.mark.parametrize("factor", [0.7, 0.6, 0.5, 0.4, 0.3])

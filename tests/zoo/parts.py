@@ -30,6 +30,18 @@ def head(width: int, classes: int = 10) -> nn.Sequential:
     return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, classes))
 
 
+class Step(nn.Module):
+    """A convolution, its norm and its activation, as one module of its own class."""
+
+    def __init__(self, ins: int, outs: int, stride: int = 1) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(ins, outs, 3, stride, 1, bias=False)
+        self.norm = nn.BatchNorm2d(outs)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return nn.functional.relu(self.norm(self.conv(x)))
+
+
 class Chain(nn.Module):
     """A stem, stages and a head, one after the other."""
 
