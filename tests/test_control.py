@@ -277,6 +277,26 @@ def test_the_command_line_takes_factors_of_stages_without_a_target(capsys):
 
 
 @pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        (
+            "--stage-depth=1,b,1,1",
+            "Cannot read 'b' as an entry of the depth factors of stages. Write 1,1,3,1.",
+        ),
+        (
+            "--stage-width=1,x,1,1",
+            "Cannot read 'x' as an entry of the width factors of stages. Write 1,1,2,2.",
+        ),
+    ],
+)
+def test_a_list_of_factors_that_cannot_be_read_is_told_what_a_list_looks_like(
+    capsys, option, message
+):
+    assert run(["scale", "timm:resnet18", "--strategy", "dWr", option]) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
     ("axis", "factors"),
     [("w", {"stage_width": (1, 1, 2, 1)}), ("d", {"stage_depth": (1, 1, 2, 1)})],
 )

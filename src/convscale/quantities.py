@@ -22,8 +22,15 @@ _NUMBER = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?)([kmgt]?)", re.IG
 _BYTES = re.compile(r"(\d+\.?\d*|\.\d+)\s*(?:([kmgt]?)(i?)b)?", re.IGNORECASE)
 
 
-def parse_number(text: str, *, what: str = "number") -> float:
+def parse_number(
+    text: str, *, what: str = "number", write: str = "1600000000, 1.6e9 or 1.6G"
+) -> float:
     """Read a positive number with an optional suffix K, M, G or T (powers of 1000).
+
+    Args:
+        text: The number as it was written.
+        what: The noun of the error, such as ``"flops"``.
+        write: What the error tells to write in place of a text that cannot be read.
 
     Raises:
         InputError: If the text is no number, or the number is not positive and finite.
@@ -37,7 +44,7 @@ def parse_number(text: str, *, what: str = "number") -> float:
         word = text.strip().lower().lstrip("+-")
         if word in ("nan", "inf", "infinity"):
             raise InputError(f"The {what} is {text}; it must be positive and finite.")
-        raise InputError(f"Cannot read {text!r} as {_one(what)}. Write 1600000000, 1.6e9 or 1.6G.")
+        raise InputError(f"Cannot read {text!r} as {_one(what)}. Write {write}.")
     value = float(match[1]) * _SUFFIX[match[2].upper()]
     return check_positive(value, what=what)
 

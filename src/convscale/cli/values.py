@@ -148,7 +148,8 @@ def numbers(text: str | None, *, what: str, example: str) -> tuple[float, ...]:
         (1.0, 1.0, 3.0, 1.0)
     """
     entries = () if text is None else listed(text, what=what, example=example)
-    return tuple(parse_number(entry, what=f"entry of the {what}") for entry in entries)
+    entry = f"entry of the {what}"
+    return tuple(parse_number(each, what=entry, write=example) for each in entries)
 
 
 def watts(text: str) -> float:
