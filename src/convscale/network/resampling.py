@@ -7,8 +7,10 @@ the new constructor's.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from math import isqrt, log, prod
+from itertools import product
+from math import ceil, floor, isqrt, log, prod
 
 import torch
 from torch import nn
@@ -131,9 +133,8 @@ def grid_of(
         Grid(axes=(1, 2), before=(13, 13), after=(19, 19), prefix=0)
     """
     axes = tuple(dim for dim, (a, b) in enumerate(zip(old, new, strict=True)) if a != b)
-    if len(axes) == 2:
-        first, second = axes
-        return Grid(axes, (old[first], old[second]), (new[first], new[second]))
+    if len(axes) == 2 or len(axes) == len(sides(before)) > 1:
+        return Grid(axes, tuple(old[dim] for dim in axes), tuple(new[dim] for dim in axes))
     if len(axes) != 1:
         return None
     sizes = old[axes[0]], new[axes[0]]
@@ -152,10 +153,49 @@ def _flattened(
 ) -> Grid | None:
     """Return the grid whose positions are written in a row along an axis."""
     for prefix in PREFIXES:
-        grids = _rectangle(sizes[0] - prefix, before), _rectangle(sizes[1] - prefix, after)
-        if grids[0] is not None and grids[1] is not None:
-            return Grid((axis,), grids[0], grids[1], prefix)
+        grids = _grids(sizes[0] - prefix, sizes[1] - prefix, before, after)
+        if grids is not None:
+            return Grid((axis,), *grids, prefix)
     return None
+
+
+def _grids(
+    old: int, new: int, before: Resolution, after: Resolution
+) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
+    """Return two grids of so many positions, shaped like the images or grown as their sides do."""
+    if len(sides(before)) > 2:
+        return _boxes(old, new, sides(before), sides(after))
+    grids = _rectangle(old, before), _rectangle(new, after)
+    return None if grids[0] is None or grids[1] is None else (grids[0], grids[1])
+
+
+def _boxes(
+    old: int, new: int, before: tuple[int, ...], after: tuple[int, ...]
+) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
+    """Return grids of more than two axes, each of a stride of its own; equal sides stay equal."""
+    found = []
+    for box in _factors(old, len(before)):
+        grown = [size * b / a for size, a, b in zip(box, before, after, strict=True)]
+        near = [sorted({floor(size + 1e-9), ceil(size - 1e-9)}) for size in grown]
+        for moved in product(*near):
+            alike = len(set(zip(before, after, box, moved, strict=True))) == len(
+                set(zip(before, after, strict=True))
+            )
+            if prod(moved) == new and alike:
+                off = sum(abs(log(a / b)) for a, b in zip(moved, grown, strict=True))
+                found.append((off, box, moved))
+    return min(found)[1:] if found else None
+
+
+def _factors(count: int, axes: int) -> Iterator[tuple[int, ...]]:
+    """Yield the sides of all grids of so many positions."""
+    if axes == 1:
+        yield (count,)
+        return
+    for size in range(1, count + 1):
+        if count % size == 0:
+            for rest in _factors(count // size, axes - 1):
+                yield (size, *rest)
 
 
 def _rectangle(count: int, resolution: Resolution) -> tuple[int, int] | None:
@@ -182,9 +222,7 @@ def resample(table: torch.Tensor, grid: Grid) -> torch.Tensor:
     rest = rows.shape[len(grid.axes) :]
     if len(grid.axes) == 1:
         kept, rows = rows[: grid.prefix], rows[grid.prefix :]
-    flat = rows.reshape(*_plane(grid.before), -1).permute(2, 0, 1)[None]
-    new = interpolate(flat, size=_plane(grid.after), mode="bicubic", antialias=True)
-    new = new[0].permute(1, 2, 0)
+    new = _interpolated(rows.reshape(*grid.before, -1), grid.after)
     if len(grid.axes) == 1:
         new = torch.cat((kept, new.reshape(-1, *rest)))
     else:
@@ -192,8 +230,14 @@ def resample(table: torch.Tensor, grid: Grid) -> torch.Tensor:
     return new.movedim(tuple(range(len(grid.axes))), grid.axes).to(table.dtype)
 
 
-def _plane(grid: tuple[int, ...]) -> tuple[int, int]:
-    return (grid[0], grid[1]) if len(grid) == 2 else (1, grid[0])
+def _interpolated(rows: torch.Tensor, after: tuple[int, ...]) -> torch.Tensor:
+    """Resample all axes but the last, one after another, which is what bicubic does to planes."""
+    for dim, size in enumerate(after):
+        lines = rows.movedim(dim, -1)
+        flat = lines.reshape(1, -1, 1, lines.shape[-1])
+        flat = interpolate(flat, size=(1, size), mode="bicubic", antialias=True)
+        rows = flat.reshape(*lines.shape[:-1], size).movedim(-1, dim)
+    return rows
 
 
 def carry(base: nn.Module, told: nn.Module, found: Fates) -> nn.Module:

@@ -84,7 +84,8 @@ class Sizing:
         trial: A resolution to find out with, where nothing tells it.
         module: The network on the meta device, if it was built already.
 
-    Where the network is given inputs of the user's, sizes of maps in it follow, and nothing else.
+    Where the network is given inputs of the user's, its constructor is told nothing; sizes of maps
+    and position tables in it follow.
 
     Example:
         >>> from convscale.network.sources import from_timm
@@ -115,12 +116,8 @@ class Sizing:
 
     @cached_property
     def _maps(self) -> Maps | None:
-        if self._resolution is None:
-            return None
-        network = self._network
-        if network.inputs is not None:
-            return None
-        return maps_of(self._module, self._resolution, in_chans=network.in_chans)
+        base = self._base_maps
+        return None if base is None else maps_of(self._module, base.feed)
 
     @cached_property
     def _base_maps(self) -> BaseMaps | None:
@@ -241,8 +238,8 @@ class Sizing:
             return None
         done = self._follow(self._module, base, resolution)
         moved: nn.Module | None = done.module
-        if not done.right and maps is not None:
-            moved = with_moved_tables(done.module, maps, resolution, in_chans=network.in_chans)
+        if maps is not None and (maps.lookups or not done.right):  # lookups fail for no shape
+            moved = with_moved_tables(done.module, maps, base.feed_at(resolution))
         elif not done.right:
             return None
         found = None if moved is None else fates(self._module, moved, (before, resolution))

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from itertools import combinations
+from itertools import combinations, islice
+from math import prod
 from typing import Any
 
 import torch
@@ -17,14 +18,15 @@ from torch import nn
 
 from convscale.network.copies import meta_copy
 from convscale.network.execution import ForwardError, Observer, run
-from convscale.network.inputs import example_inputs
+from convscale.network.feeding import Feed
 from convscale.network.lookups import Lookups
 from convscale.network.resampling import PREFIXES, holds_tables
-from convscale.quantities import Resolution
 
 _Shape = tuple[int, ...]
 _Shapes = dict[str, list[_Shape]]
+_Change = dict[str, _Shape]  # other shapes of tables, by their names
 _MOST = 200  # tables
+_MOST_JOINED = 24  # changes of several tables that are tried at one place
 
 
 @dataclass(frozen=True)
@@ -64,62 +66,46 @@ class _Watch(Observer):
 
 
 class _Attempt:
-    """One run of a module at a resolution: how far it came, and where it failed."""
+    """One run of a module: how far it came, and where it failed."""
 
-    def __init__(
-        self,
-        module: nn.Module,
-        resolution: Resolution,
-        in_chans: int | None,
-        known: set[str] | None = None,
-    ) -> None:
+    def __init__(self, module: nn.Module, feed: Feed, known: set[str] | None = None) -> None:
         self.watch = _Watch()
         self.lookups = Lookups(known)
         self.failed: str | None = None
         copied = meta_copy(module)
+        given = feed.inputs(copied)
         try:
-            run(
-                copied,
-                example_inputs(copied, resolution, in_chans=in_chans),
-                self.watch,
-                self.lookups,
-            )
+            run(copied, given.args, self.watch, self.lookups, keywords=given.kwargs)
         except ForwardError as error:
             self.failed = error.path
 
 
-def maps_of(
-    module: nn.Module, resolution: Resolution, *, in_chans: int | None = None
-) -> Maps | None:
+def maps_of(module: nn.Module, feed: Feed) -> Maps | None:
     """Return the maps of a network; None where it does not run, or nothing may be a table.
 
     Args:
         module: The network, on the meta device.
-        resolution: The sides in px.
-        in_chans: Input channels; read from the module if not given.
+        feed: What it runs on.
 
     Example:
-        >>> maps_of(nn.Conv2d(3, 8, 3, device="meta"), 8) is None
+        >>> maps_of(nn.Conv2d(3, 8, 3, device="meta"), Feed(8)) is None
         True
     """
     if not any(holds_tables(p) and (p._parameters or p._buffers) for p in module.modules()):
         return None
-    attempt = _Attempt(module, resolution, in_chans)
+    attempt = _Attempt(module, feed)
     if attempt.failed is not None:
         return None
     return Maps(attempt.watch.shapes, attempt.lookups.positions)
 
 
-def with_moved_tables(
-    module: nn.Module, maps: Maps, resolution: Resolution, *, in_chans: int | None = None
-) -> nn.Module | None:
-    """Return a copy whose position tables have the size for which it runs at a resolution.
+def with_moved_tables(module: nn.Module, maps: Maps, feed: Feed) -> nn.Module | None:
+    """Return a copy whose position tables have the size for which it runs on other inputs.
 
     Args:
         module: The network, on the meta device.
         maps: Its maps at a resolution at which it runs.
-        resolution: The other, in px.
-        in_chans: Input channels; read from the module if not given.
+        feed: What it shall run on, at another resolution.
 
     Returns:
         The copy, None if it does not run so.
@@ -133,15 +119,15 @@ def with_moved_tables(
         ...     def forward(self, x):
         ...         return self.stem(x) + self.table
         >>> net = Net().to("meta")
-        >>> with_moved_tables(net, maps_of(net, 64), 96).table.shape
+        >>> with_moved_tables(net, maps_of(net, Feed(64)), Feed(96)).table.shape
         torch.Size([1, 8, 24, 24])
     """
-    moved, now = meta_copy(module), _Attempt(module, resolution, in_chans, maps.lookups)
+    moved, now = meta_copy(module), _Attempt(module, feed, maps.lookups)
     for _ in range(_MOST):
         if now.failed is None:
             return moved
         grown = _grown(maps.shapes, now.watch.shapes)
-        attempt = partial(_Attempt, resolution=resolution, in_chans=in_chans, known=maps.lookups)
+        attempt = partial(_Attempt, feed=feed, known=maps.lookups)
         found = _furthered(moved, now, grown, attempt)
         if found is None:
             break
@@ -150,21 +136,22 @@ def with_moved_tables(
 
 
 def _grown(before: _Shapes, after: _Shapes) -> dict[_Shape, _Shape]:
-    """Return what the sizes over positions have become: rectangles, rows, and sides."""
+    """Return what the sizes over positions have become: grids, rows of their entries, and sides."""
     found: dict[_Shape, _Shape] = {}
     for path, shapes in after.items():
         for old, new in zip(before.get(path, ()), shapes, strict=False):
             if len(old) != len(new):
                 continue
             axes = [dim for dim, (a, b) in enumerate(zip(old, new, strict=True)) if a != b]
-            if len(axes) in (1, 2):
+            if len(axes) in (1, 2, 3):
                 found[tuple(old[dim] for dim in axes)] = tuple(new[dim] for dim in axes)
     for old, new in list(found.items()):
-        if len(old) == 2:
+        if len(old) > 1:
             for prefix in PREFIXES:
-                found.setdefault((old[0] * old[1] + prefix,), (new[0] * new[1] + prefix,))
-            for a, b in zip(old, new, strict=True):
-                found.setdefault((a,), (b,))
+                found.setdefault((prod(old) + prefix,), (prod(new) + prefix,))
+        for count in range(1, len(old)):
+            for some in combinations(range(len(old)), count):
+                found.setdefault(tuple(old[dim] for dim in some), tuple(new[dim] for dim in some))
     return found
 
 
@@ -174,16 +161,47 @@ def _furthered(
     grown: dict[_Shape, _Shape],
     attempt: Callable[[nn.Module], _Attempt],
 ) -> tuple[nn.Module, _Attempt] | None:
-    """Give a table in the module that failed another size, so that more operators run."""
+    """Give tables in the module that failed other sizes, so that more operators run.
+
+    One table at first; then several, each over a side of its own, which make one by broadcasting.
+    """
     assert now.failed is not None
+    level: list[_Change] = []
     for name in _tables(module, now.failed):
         for shape in _resized(tuple(table_of(module, name).shape), grown):
-            changed = meta_copy(module)
-            reshaped(changed, {name: torch.empty(shape, device="meta")})
-            then = attempt(changed)
-            if then.failed is None or then.watch.operators > now.watch.operators:
+            change = {name: shape}
+            changed, then = _changed(module, change, attempt)
+            if _is_further(then, now):
                 return changed, then
+            if then.watch.operators == now.watch.operators:
+                level.append(change)
+    for change in islice(_joined(level), _MOST_JOINED):
+        changed, then = _changed(module, change, attempt)
+        if _is_further(then, now):
+            return changed, then
     return None
+
+
+def _changed(
+    module: nn.Module, change: _Change, attempt: Callable[[nn.Module], _Attempt]
+) -> tuple[nn.Module, _Attempt]:
+    changed = meta_copy(module)
+    blank = {name: torch.empty(shape, device="meta") for name, shape in change.items()}
+    reshaped(changed, blank)
+    return changed, attempt(changed)
+
+
+def _is_further(then: _Attempt, now: _Attempt) -> bool:
+    return then.failed is None or then.watch.operators > now.watch.operators
+
+
+def _joined(changes: list[_Change]) -> Iterator[_Change]:
+    """Yield changes of two tables at once, and then of three: those of height, width and time."""
+    for count in (2, 3):
+        for some in combinations(changes, count):
+            joined = {name: shape for change in some for name, shape in change.items()}
+            if len(joined) == count:
+                yield joined
 
 
 def _tables(module: nn.Module, path: str) -> Iterator[str]:
@@ -201,8 +219,8 @@ def _tables(module: nn.Module, path: str) -> Iterator[str]:
 
 
 def _resized(shape: _Shape, grown: dict[_Shape, _Shape]) -> Iterator[_Shape]:
-    """Yield the shapes that a table may have now, over two axes first, and the last ones first."""
-    for count in (2, 1):
+    """Yield the shapes that a table may have now, over most axes first, and the last ones first."""
+    for count in (3, 2, 1):
         for axes in reversed(list(combinations(range(len(shape)), count))):
             new = grown.get(tuple(shape[dim] for dim in axes))
             if new is not None:
