@@ -35,6 +35,7 @@ class Channels:
     compositions of parts that must be of one size; `axes` those of all axes of weights; `same`
     pairs of compositions of one size, as the code reads it off one and gives it to the other;
     `chunked` the first and the last part of so many that a chunk of unequal parts gives;
+    `divided` what the code takes parts of that it computes by division, and by what it divides;
     `filling` the groups of constants that the network pads its channels with; `classes`
     what is tied; `grids` the groups whose size is a product of others; `normed` the compositions
     that are normed in groups whose number may follow, and that number; `several` the numbers of
@@ -57,6 +58,7 @@ class Channels:
     axes: tuple[Composition, ...] = ()
     same: tuple[tuple[Composition, Composition], ...] = ()
     chunked: tuple[tuple[Composition, Composition, int], ...] = ()
+    divided: tuple[tuple[Composition, int], ...] = ()
     filling: frozenset[int] = frozenset()
     classes: Classes | None = field(default=None, repr=False)
     grids: tuple[Grid, ...] = ()
@@ -168,6 +170,7 @@ def find_channels(ties: Ties, places: Sequence[Label], axes: Sequence[Label] = (
         (channels.composition(first), channels.composition(last), count)
         for first, last, count in ties.chunked
     ]
+    divided = dict.fromkeys((channels.composition(units), count) for units, count in ties.divided)
     same = dict.fromkeys((channels.composition(x), channels.composition(y)) for x, y in ties.same)
     return replace(
         channels,
@@ -177,6 +180,7 @@ def find_channels(ties: Ties, places: Sequence[Label], axes: Sequence[Label] = (
         axes=tuple(known),
         same=tuple(pair for pair in same if pair[0] != pair[1]),
         chunked=tuple(dict.fromkeys(chunked)),
+        divided=tuple(divided),
         filling=frozenset(
             group for units in ties.filling for group, _ in channels.composition(units)
         ),

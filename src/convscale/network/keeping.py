@@ -64,3 +64,30 @@ def kept_layers(
                 _, where, name = ties.reasons[first]
                 found.append(Kept(path, flops, name, where))
     return tuple(found)
+
+
+def not_understood(
+    ties: Ties, channels: Channels, operators: Iterable[tuple[str, str]]
+) -> tuple[tuple[str, str], ...]:
+    """Return of operators without a rule those that keep channels which a layer puts out.
+
+    Others keep what would stay without them: the rows and columns of a learned map.
+
+    Args:
+        ties: The ties of the run.
+        channels: The channels found from them.
+        operators: Module and operator of each call whose shapes did not tell its channels.
+
+    Example:
+        >>> not_understood(Ties(), Channels(np.ones(1), np.ones(1, bool), np.zeros(1, int), ()), ())
+        ()
+    """
+    found = dict.fromkeys(operators)
+    if channels.classes is None or not found:
+        return tuple(found)
+    classes = channels.classes.of_unit
+    growing = np.zeros(channels.classes.count, dtype=bool)
+    for units in ties.produced:
+        growing[classes[units]] = True
+    keeping = {(path, name) for units, path, name in ties.reasons if growing[classes[units]].any()}
+    return tuple(call for call in found if call in keeping)

@@ -143,6 +143,21 @@ class Number(int):
             if isinstance(part, Number):
                 yield from part.leaves()
 
+    def divisors(self, whole: int) -> Iterator[int]:
+        """Yield what a size as large as a whole was divided by to make this number.
+
+        Example:
+            >>> quarter = Size.of(64, None) // 4
+            >>> list((3 * quarter).divisors(64)), list(quarter.divisors(32))
+            ([4], [])
+        """
+        operator, *operands = self.parts or ("",)
+        if operator == "//" and int(operands[0]) == whole:
+            yield int(operands[1])
+        for part in operands:
+            if isinstance(part, Number):
+                yield from part.divisors(whole)
+
     def current(self, values: Mapping[Place, float]) -> int:
         """Return what this number would be with new values of its places."""
         if self.place is not None:
@@ -284,7 +299,7 @@ def _numbered(value: Any, path: str, name: str, watch: Watch | None) -> Any:
     return value if type(value) in (bool, float, str) else replaced(value, number)
 
 
-def set_place(module: nn.Module, place: Place, value: int | float) -> None:
+def set_place(module: nn.Module, place: Place, value: Any) -> None:
     """Write a value to a place in a module of our own.
 
     Example:

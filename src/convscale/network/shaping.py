@@ -110,7 +110,8 @@ def shaped_call(ties: Ties, function: str, args: Sequence[Any], output: Any) -> 
         return _sliced(ties, function, args)
     if function in NARROWS and isinstance(args[2], int):
         x, dim, start, length = args
-        index = (*((slice(None),) * (dim % x.ndim)), slice(int(start), int(start) + int(length)))
+        stop = start + (length if isinstance(length, int) else int(length))
+        index = (*((slice(None),) * (dim % x.ndim)), slice(start, stop))
         return _sliced(ties, function, (x, index))
     if function in PADS and isinstance(output, torch.Tensor):
         return _padded(ties, function, args, output)
@@ -320,9 +321,21 @@ def _sliced(ties: Ties, function: str, args: Sequence[Any]) -> Shaped | None:
             ties.equal.append([units[: len(units) // 2], units[len(units) // 2 :]])  # halves
         elif units is not None and 0 < (at := start or stop) < len(units):
             ties.cut.append(units[:at])
+        _divide(ties, (entry.start, entry.stop), units)
         before = None if units is None or start == 0 else units[:start]
         dims += [before, None if units is None or stop <= start else units[start:stop]]
     return Shaped(function, tuple(sizes), tuple(dims)) if sizes else None
+
+
+def _divide(ties: Ties, numbers: Sequence[Any], units: Label | None) -> None:
+    """Note parts of an axis that the code computes from its size: quarters stay quarters."""
+    if units is None:
+        return
+    for number in numbers:
+        if isinstance(number, Number):
+            ties.divided += [
+                (units, by) for by in number.divisors(len(units)) if by and len(units) % by == 0
+            ]
 
 
 def slice_dimensions(index: Sequence[Any], ndim: int) -> list[tuple[int, slice]]:
@@ -382,6 +395,9 @@ def _parted(ties: Ties, function: str, args: Sequence[Any], output: Sequence[Any
     if dim is None:
         return None
     found = [next((lb for lb in ties.labels(part) if varying(lb) == {dim}), None) for part in parts]
+    whole = next((lb for lb in ties.labels(x) if varying(lb) == {dim}), None)
+    if function != "chunk" and isinstance(args[1], list | tuple):
+        _divide(ties, args[1], None if whole is None else whole.reshape(-1))
     equal = len({part.shape[dim] for part in parts}) == 1
     by_number = function == "chunk" or not isinstance(args[1], list | tuple)
     if equal and by_number:  # one size for all parts: they stay of equal size

@@ -18,7 +18,7 @@ from convscale.network.contractions import Contraction, Extent
 from convscale.network.execution import ForwardError, Observer, passed, run
 from convscale.network.feeding import Feed
 from convscale.network.inputs import ExampleInputs, Inputs, first_image
-from convscale.network.keeping import Kept, kept_layers
+from convscale.network.keeping import Kept, kept_layers, not_understood
 from convscale.network.labels import Label, Labels, distinct, find_along, varying, vector
 from convscale.network.numbers import FLOAT, Number, Size, install
 from convscale.network.outputs import Scores
@@ -403,7 +403,7 @@ def trace_module(
             for axis, tensor in zip(features, results, strict=True)
         ),
         vectors=tuple(_is_vector(ties, tensor) for tensor in results),
-        opaque=tuple(dict.fromkeys(recorder.opaque)),
+        opaque=not_understood(ties, channels, recorder.opaque),
         normalized=recorder.normalized,
         grouped=recorder.grouped,
         adapted=recorder.adapted,
@@ -574,6 +574,7 @@ def _places(recorder: _Recorder) -> list[Label]:
             places += [units for units in call.dims if units is not None]
     places += [units for pair in recorder.ties.same for units in pair]
     places += [units for *ends, _ in recorder.ties.chunked for units in ends]
+    places += [units for units, _ in recorder.ties.divided]
     for border in recorder.borders.values():
         places += [u for u in (border.input_units, border.output_units) if u is not None]
     return places

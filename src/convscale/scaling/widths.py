@@ -257,6 +257,7 @@ def width_rule(
     }
     _meet(known, channels)
     _equalise(known, channels)
+    parts = _divide(known, channels)
     _proportion(known, channels)
     _narrow(known, channels)
     natural = {
@@ -270,6 +271,8 @@ def width_rule(
         if group in natural:
             width, times = natural[group]
             times_of[width].add(groups * (times if isinstance(times, int) else 1))
+    for group, count in parts.items():
+        times_of[natural[group][0]].add(count)
     filled = tuple(
         (Width(filler.whole, (shares or {}).get(filler.group, 1.0)), filler) for filler in fillers
     )
@@ -404,6 +407,29 @@ def _narrow(natural: dict[int, tuple[int, float]], channels: Channels) -> None:
         if any(channels.fixed[group] for group in groups):
             for group in groups:
                 natural.pop(group, None)  # what is of the size of something fixed stays
+
+
+def _divide(natural: dict[int, tuple[int, float]], channels: Channels) -> dict[int, int]:
+    """Let parts whose size the code computes from a width stand for it, and say by what it divides.
+
+    A width that a layer puts out is divided; its parts, a quarter and the rest, are as much of it
+    as they were. So is what is joined to such a part in a place that is as wide.
+    """
+    found: dict[int, int] = {}
+    produced = set(channels.produced)
+    wholes = [(_size(whole, channels.sizes), whole, by) for whole, by in channels.divided]
+    for width, whole, count in sorted(wholes, reverse=True):  # of several the narrowest
+        if whole not in produced or not natural.keys() >= dict(whole).keys():
+            continue
+        parts = set(dict(whole))
+        for place in channels.axes:
+            if not parts.isdisjoint(dict(place)) and _size(place, channels.sizes) == width:
+                parts |= dict(place).keys() & natural.keys()
+        for group in parts:
+            size = int(channels.sizes[group])
+            natural[group] = (width, width // size if width % size == 0 else width / size)
+            found[group] = lcm(count, found.get(group, 1))
+    return found
 
 
 def _proportion(natural: dict[int, tuple[int, float]], channels: Channels) -> None:
