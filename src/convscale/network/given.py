@@ -11,23 +11,29 @@ from torch.utils import _pytree as pytree
 
 from convscale.errors import InputError
 from convscale.input_sizes import InputSize
+from convscale.network.copies import meta_copy
+from convscale.network.execution import ForwardError, run
 from convscale.network.inputs import (
     ExampleInputs,
+    Inputs,
     arguments,
     convolution_inputs,
     given_inputs,
     image_sides,
 )
-from convscale.quantities import Resolution, sides
+from convscale.network.ties import tensors_in
+from convscale.quantities import Resolution, like, sides
 
 
 def given_sides(module: nn.Module, example: ExampleInputs) -> Resolution:
     """Return the sides (px) of inputs that are given: of the first image, or the first sequence.
 
-    Where no input is an image, the last axes of the first that has enough of them are its sides.
+    Where no input is an image, the last axes of the first that has enough of them are its sides;
+    where none has, as with the vector that a generator takes, the sides are those of the first
+    image that the network puts out.
 
     Raises:
-        InputError: If none has as many axes as a convolution of the network works on.
+        InputError: If it puts out none, or does not run.
 
     Example:
         >>> net = nn.Sequential(nn.Embedding(50, 8), nn.Conv1d(20, 4, 1))
@@ -42,10 +48,45 @@ def given_sides(module: nn.Module, example: ExampleInputs) -> Resolution:
         for tensor in inputs.tensors:
             if tensor.ndim > dims:
                 return tuple(tensor.shape[-dims:])
+    made = _output_sides(module, inputs)
+    if made is not None:
+        return made
     raise InputError(
         f"None of the inputs has the sides of an image ({', '.join(inputs.shapes)}). Give one that "
         "has, such as --input-size 3x224x224."
     )
+
+
+def _output_sides(module: nn.Module, inputs: Inputs) -> Resolution | None:
+    """Return the sides of the first image that a network puts out, None where there is none."""
+    module = meta_copy(module)
+    blank = pytree.tree_map_only(
+        torch.Tensor, lambda tensor: tensor.to("meta"), (inputs.args, inputs.kwargs)
+    )
+    try:
+        output = run(module, blank[0], keywords=blank[1])
+    except ForwardError:
+        return None
+    return image_sides(module, Inputs(tuple(tensors_in(output))))
+
+
+def grows(module: nn.Module, example: ExampleInputs, own: Resolution) -> bool:
+    """Tell whether inputs are others at other sides: a vector stays as it is.
+
+    Args:
+        module: The network.
+        example: The inputs.
+        own: The sides (px).
+
+    Example:
+        >>> grows(nn.Conv2d(3, 8, 3), InputSize((3, 64, 64)), 64)
+        True
+        >>> grows(nn.Conv2d(3, 8, 3), InputSize((128,)), 64)
+        False
+    """
+    larger = resized(example, own, like(own, [2 * side for side in sides(own)]))
+    before, after = (given_inputs(module, one).shapes for one in (example, larger))
+    return before != after
 
 
 def resized(example: ExampleInputs, before: Resolution, after: Resolution) -> ExampleInputs:

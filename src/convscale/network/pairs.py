@@ -15,6 +15,7 @@ from torch import nn
 from convscale.network.numbers import Place
 from convscale.network.stages import Stage, join, upwards, within
 
+_PLAIN = (bool, int, float, str, tuple)
 _LISTS = (nn.ParameterList, nn.ModuleList, nn.ModuleDict)
 
 
@@ -43,10 +44,11 @@ def lists_beside(module: nn.Module, stage: Stage) -> tuple[str, ...]:
 def counts_beside(
     module: nn.Module, stage: Stage, stages: tuple[Stage, ...] = ()
 ) -> tuple[Place, ...]:
-    """Return the attributes around a stage that may count its blocks.
+    """Return the attributes around a stage that may count its blocks, or list something of each.
 
     They are of the module that holds the blocks and, where that is a list, of the one around it; or
-    lists of any module around, with the depth of each stage inside.
+    lists of any module around, with the depth of each stage inside. What lists something of each
+    block (how far apart a convolution reads) has as many entries as the list of blocks.
 
     Args:
         module: The network.
@@ -66,9 +68,16 @@ def counts_beside(
     single = (
         Place(owner, name, None)
         for name, value in vars(module.get_submodule(owner)).items()
-        if type(value) is int and value in sizes
+        if (type(value) is int and value in sizes) or (listed and _lists(value, max(sizes)))
     )
     return (*single, *_in_lists(module, stage, stages))
+
+
+def _lists(value: Any, count: int) -> bool:
+    """Tell whether an attribute lists plain values, as many as asked."""
+    if type(value) not in (list, tuple) or len(value) != count:
+        return False
+    return all(type(entry) in _PLAIN for entry in value)
 
 
 def _in_lists(module: nn.Module, stage: Stage, stages: tuple[Stage, ...]) -> Iterator[Place]:

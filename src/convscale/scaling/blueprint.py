@@ -423,6 +423,11 @@ class Blueprint:
         why = self._runs.unfollowed(failed[0])
         return nor + (f"{why} " if why else "")
 
+    @property
+    def sided(self) -> bool:
+        """Whether what the network is run on grows with the resolution: a vector does not."""
+        return self._runs.sided
+
     def cropped(self, resolution: Resolution) -> str:
         """Say which size in the code should have followed to a resolution; or nothing."""
         return self._runs.cropped(resolution)

@@ -102,27 +102,52 @@ class Deepening:
             whole: Whether it runs with a block less, too.
             idle: Whether a block more is not run.
         """
-        few = 2 * self.flops(able) < self._trace.flops
+        lists = self._listed(whole, tuple(range(len(self.stages))))
+        yield from self._other(lists, able, idle)
+        repeating = sorted(range(len(self.stages)), key=lambda i: self.stages[i].repeatable is None)
+        others = self._listed(whole, tuple(repeating))
+        if others != lists:
+            yield from self._other(others, able, idle)
+
+    def _listed(self, whole: tuple[bool, ...], order: tuple[int, ...]) -> dict[int, Stage]:
+        """Return the stages with the lists beside them; a list beside one has no stage of its own.
+
+        Args:
+            whole: For each stage, whether it runs with a block more and with one less.
+            order: In which order stages get the lists beside them.
+        """
         own = {s.container for s, good in zip(self.stages, whole, strict=True) if good}
         taken: set[str] = set()
-        new: list[Stage] = []
-        listed: list[Stage] = []
-        for stage, more, good in zip(self.stages, able, whole, strict=True):
+        found: dict[int, Stage] = {}
+        for index in order:
+            stage = self.stages[index]
             if stage.container in taken:
                 continue  # its blocks are beside another's
-            if not good and stage.mode != "chained":
+            if not whole[index] and stage.mode != "chained":
                 lists = lists_beside(self._module, stage)
                 stage = self._with_lists(stage, tuple(path for path in lists if path not in own))
                 taken.update(stage.beside)
-            listed.append(stage)
-            dense = few and not more and not stage.beside and stage.repeatable is not None
-            new.append(replace(stage, mode="dense") if dense and stage.mode != "chained" else stage)
-        if tuple(new) != self.stages:
-            yield Deepening(self._module, self._trace, tuple(new))
+            found[index] = stage
+        return dict(sorted(found.items()))
+
+    def _other(
+        self, listed: dict[int, Stage], able: tuple[bool, ...], idle: tuple[bool, ...]
+    ) -> Iterator[Deepening]:
+        """Yield the ways to deepen stages, by their numbers, with the lists beside them."""
+        few = 2 * self.flops(able) < self._trace.flops
+
+        def widened(index: int, stage: Stage) -> Stage:
+            dense = few and not able[index] and not stage.beside and stage.repeatable is not None
+            return replace(stage, mode="dense") if dense and stage.mode != "chained" else stage
+
+        new = tuple(widened(index, stage) for index, stage in listed.items())
+        if new != self.stages:
+            yield Deepening(self._module, self._trace, new)
+        stages = tuple(listed.values())
         waiting = {stage.blocks for stage, none in zip(self.stages, idle, strict=True) if none}
         counts = {
-            stage: counts_beside(self._module, stage, tuple(listed))
-            for stage in listed
+            stage: counts_beside(self._module, stage, stages)
+            for stage in stages
             if stage.blocks in waiting and stage.mode != "chained"
         }
         for name in dict.fromkeys(place.attribute for own in counts.values() for place in own):
@@ -131,7 +156,7 @@ class Deepening:
                     stage,
                     counts=tuple(p for p in counts.get(stage, ()) if p.attribute == name),
                 )
-                for stage in listed
+                for stage in stages
             )
             yield Deepening(self._module, self._trace, tuple(counted))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from torch import nn
@@ -107,7 +107,9 @@ def apply_depth(module: nn.Module, edits: Iterable[DepthEdit]) -> None:
         for count in change.counts:
             held = getattr(module.get_submodule(count.module), count.attribute)
             now = held[count.index] if isinstance(count.index, int) else held
-            set_place(module, count, now + change.more)
+            names = list(module.get_submodule(change.container)._modules)
+            new = now + change.more if isinstance(now, int) else _listed(now, names, change)
+            set_place(module, count, new)
         container = module.get_submodule(change.container)
         if isinstance(container, nn.ParameterList):
             _edit_parameters(container, change)
@@ -124,6 +126,17 @@ def apply_depth(module: nn.Module, edits: Iterable[DepthEdit]) -> None:
             chain(container, change.after, {n: b for n, b in copies.items() if b is not None})
         elif copies:
             place(container, change.after, copies)
+
+
+def _listed(values: Sequence[Any], names: list[str], change: DepthEdit) -> Sequence[Any]:
+    """Return what an attribute lists of each block; copies have what their models have."""
+    own = dict(zip(names, values, strict=True))
+    more = [own[change.template[i % len(change.template)]] for i in range(len(change.added))]
+    found: list[Any] = []
+    for name, value in own.items():
+        found += [value] if name not in change.removed else []
+        found += more if name == change.after else []
+    return tuple(found) if isinstance(values, tuple) else found
 
 
 def _templates(module: nn.Module, change: DepthEdit) -> list[nn.Module | None]:

@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from torch import nn
 
@@ -21,7 +22,7 @@ from convscale.errors import UnscalableNetworkError
 from convscale.network.copies import meta_copy
 from convscale.network.execution import ForwardError, Observer
 from convscale.network.feeding import Feed
-from convscale.network.given import resized
+from convscale.network.given import grows, resized
 from convscale.network.inputs import ExampleInputs
 from convscale.network.likewise import Copies
 from convscale.network.lookups import Lookups
@@ -42,7 +43,13 @@ from convscale.scaling.deepening import Deepening
 from convscale.scaling.depth import apply_depth
 from convscale.scaling.plan import DepthEdit, flat
 from convscale.scaling.telling import shows_alike, traced_likewise
-from convscale.scaling.trying import IdleBlockError, added_paths, idle_among, unread_among
+from convscale.scaling.trying import (
+    IdleBlockError,
+    added_paths,
+    idle_among,
+    model_paths,
+    unread_among,
+)
 from convscale.scaling.variant import Traced
 
 Shape = tuple[int, ...]
@@ -197,7 +204,7 @@ class Runs:
     def _check(self, models: tuple[DepthEdit, ...], deepening: Deepening) -> None:
         reach = Reach(added_paths(models))
         self._check_seen(models, self._seen(_Ask(models, self.resolution, deepening), (reach,)))
-        _check_read(models, reach)
+        self._check_read(models, reach)
 
     def _check_seen(self, models: tuple[DepthEdit, ...], seen: Run) -> None:
         self._check_positions(seen.output_shapes, seen.shapes, self.trace.features)
@@ -334,7 +341,7 @@ class Runs:
         seen = self._seen(ask, (reach,))
         if ask.resolution == self.resolution:
             self._check_seen(ask.models, seen)
-        _check_read(ask.models, reach)
+        self._check_read(ask.models, reach)
         rest = without_repeats(seen, copies)
         trace = None if rest is None else again(known.trace, ask.resolution, rest)
         if trace is None:
@@ -372,7 +379,7 @@ class Runs:
             }
             self._check_positions(trace.output_shapes, shapes, trace.features)
             self._check_inputs(ask.models, shapes)
-        _check_read(ask.models, reach)
+        self._check_read(ask.models, reach)
         return _followed(trace, ask.models, ask.told, recorders)
 
     def _prepared(self, ask: _Ask) -> nn.Module:
@@ -390,6 +397,12 @@ class Runs:
         """Return what the network is run on at a resolution."""
         given = self._given_at(resolution)
         return Feed(None if given is not None else resolution, in_chans=self._in_chans, given=given)
+
+    @cached_property
+    def sided(self) -> bool:
+        """Whether what the network is run on grows with the resolution."""
+        given = self._given
+        return given is None or grows(self.module, given, self.resolution)
 
     def _given_at(self, resolution: Resolution) -> ExampleInputs | None:
         """Return the inputs given, at a resolution."""
@@ -441,12 +454,15 @@ class Runs:
             if not f"{path}.".startswith(gone):
                 raise UnscalableNetworkError(f"With it {path or 'the network'} is not run.")
 
-
-def _check_read(models: tuple[DepthEdit, ...], reach: Reach) -> None:
-    """Refuse added blocks of which nothing reaches an output: they would change none."""
-    unread = unread_among(models, reach.lost)
-    if unread:
-        raise IdleBlockError(unread, unread=True)
+    def _check_read(self, models: tuple[DepthEdit, ...], reach: Reach) -> None:
+        """Refuse added blocks of which nothing reaches an output: they would change none."""
+        if not unread_among(models, reach.lost):
+            return
+        before = Reach(model_paths(models))
+        Run(meta_copy(self.module), self._feed(self.resolution), (before,))
+        unread = unread_among(models, reach.lost, before.lost)
+        if unread:
+            raise IdleBlockError(unread, unread=True)
 
 
 @contextmanager

@@ -120,7 +120,8 @@ def check_axes(blueprint: Blueprint, strategy: Strategy, factor: float | None = 
         factor: The factor, where one is given: by one that changes no axis, none is needed.
 
     Raises:
-        UnscalableNetworkError: If no stage can be deepened, or no width can change.
+        UnscalableNetworkError: If no stage can be deepened, no width can change, or no input has
+            the sides of an image.
 
     Example:
         >>> from convscale.network import resolve_base
@@ -140,6 +141,11 @@ def check_axes(blueprint: Blueprint, strategy: Strategy, factor: float | None = 
         raise UnscalableNetworkError(
             f"Strategy {strategy.name!r} scales width, but {_no_width(blueprint)}. "
             f"{_instead(strategy, 'w')}"
+        )
+    if strategy.resolution and not blueprint.sided:
+        raise UnscalableNetworkError(
+            f"Strategy {strategy.name!r} scales resolution, but no input of the network has the "
+            f"sides of an image. {_instead(strategy, 'r')}"
         )
 
 

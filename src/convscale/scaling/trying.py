@@ -90,19 +90,45 @@ def idle_among(
     return tuple(edit for edit in edits if is_idle(edit))
 
 
-def unread_among(edits: tuple[DepthEdit, ...], lost: frozenset[str]) -> tuple[DepthEdit, ...]:
+def unread_among(
+    edits: tuple[DepthEdit, ...], lost: frozenset[str], before: frozenset[str] = frozenset()
+) -> tuple[DepthEdit, ...]:
     """Return the edits of whose added blocks some compute what reaches no output.
+
+    A module that is a copy of one of which nothing did so before may do as little, if other parts
+    of its block do more: the last of layers side by side, which feed the next block.
 
     Args:
         edits: The edits that were made together.
         lost: The modules of which nothing reaches one.
+        before: Those of the network without the edits.
 
     Example:
         >>> more = DepthEdit("blocks", added=("1",), after="0", template=("0",))
         >>> unread_among((more,), frozenset({"blocks.1"})) == (more,)
         True
     """
-    return tuple(edit for edit in edits if not lost.isdisjoint(added_paths((edit,))))
+
+    def is_unread(edit: DepthEdit) -> bool:
+        models = dict(zip(added_paths((edit,)), model_paths((edit,)), strict=True))
+        own = models.keys() & lost
+        return bool(own) and (own == models.keys() or any(models[one] not in before for one in own))
+
+    return tuple(edit for edit in edits if is_unread(edit))
+
+
+def model_paths(edits: tuple[DepthEdit, ...]) -> tuple[str, ...]:
+    """Return the paths of what the added blocks are copies of, as `added_paths` lists these.
+
+    Example:
+        >>> model_paths((DepthEdit("blocks", added=("1", "2"), after="0", template=("0",)),))
+        ('blocks.0', 'blocks.0')
+    """
+    return tuple(
+        join(edit.container, edit.template[place % len(edit.template)])
+        for edit in flat(edits)
+        for place in range(len(edit.added))
+    )
 
 
 def added_paths(edits: tuple[DepthEdit, ...]) -> tuple[str, ...]:
