@@ -15,6 +15,7 @@ from torch import nn
 from convscale.errors import InputError
 from convscale.network.constants import hold_values
 from convscale.network.functions import is_own, own_copy
+from convscale.network.walking import has_weights, walk
 from convscale.network.wrappers import check_readable
 
 _PLAIN = frozenset((int, float, bool, str, type(None)))
@@ -46,10 +47,10 @@ def without_foreign_hooks(copied: nn.Module) -> nn.Module:
         >>> without_foreign_hooks(full_copy(net))(torch.zeros(1))
         tensor([0.])
     """
-    if not any(part._forward_hooks for part in copied.modules()):
+    if not any(part._forward_hooks for _, part in walk(copied)):
         return copied
-    owned = {id(value) for part in copied.modules() for value in (part, *vars(part).values())}
-    for part in copied.modules():
+    owned = {id(value) for _, part in walk(copied) for value in (part, *vars(part).values())}
+    for _, part in walk(copied):
         for key, hook in list(part._forward_hooks.items()):
             if not any(id(owner) in owned for owner in _owners(hook)):
                 del part._forward_hooks[key]
@@ -67,7 +68,7 @@ def part_copy(part: nn.Module, shared: Iterable[nn.Module] = ()) -> nn.Module:
         >>> part_copy(nn.ReLU())
         ReLU()
     """
-    inside = set(part.modules())
+    inside = {one for _, one in walk(part)}
     owners = [
         hook_owner(hook)
         for module in inside
@@ -105,8 +106,8 @@ def shared_modules(every: Counter[nn.Module], part: nn.Module) -> tuple[nn.Modul
     inside = places(part)
     return tuple(
         one
-        for one in part.modules()
-        if one is not part and every[one] > inside[one] and any(True for _ in one.parameters())
+        for _, one in walk(part)
+        if one is not part and every[one] > inside[one] and has_weights(one)
     )
 
 
@@ -134,10 +135,10 @@ def _owners(hook: Any) -> Iterator[object]:
 
 def _reported_to(module: nn.Module) -> list[object]:
     """Return the lists and dictionaries in attributes that hooks close over."""
-    parts = [part for part in module.modules() if part._forward_hooks or part._forward_pre_hooks]
+    parts = [part for _, part in walk(module) if part._forward_hooks or part._forward_pre_hooks]
     if not parts:
         return []
-    own = {id(value) for part in module.modules() for value in vars(part).values()}
+    own = {id(value) for _, part in walk(module) for value in vars(part).values()}
     return [
         owner
         for part in parts
@@ -287,7 +288,7 @@ def blank_like(tensor: torch.Tensor) -> torch.Tensor:
 
 def _tensors(module: nn.Module) -> Iterator[torch.Tensor]:
     """Yield every tensor that a submodule holds: registered, or in a plain attribute."""
-    for part in module.modules():
+    for _, part in walk(module):
         yield from (p for p in part._parameters.values() if p is not None)
         yield from (b for b in part._buffers.values() if b is not None)
         for name, value in vars(part).items():

@@ -18,6 +18,7 @@ from convscale.network.autocast import Autocast, as_on_gpu
 from convscale.network.constants import SILENT, Constants
 from convscale.network.copies import blank_like
 from convscale.network.dependence import dependence, place, without_meta
+from convscale.network.walking import walk
 
 if TYPE_CHECKING:
     from convscale.network.ties import Ties
@@ -388,8 +389,8 @@ def _device(module: nn.Module, values: tuple[Any, ...]) -> torch.device:
 
 @contextmanager
 def _hooked(module: nn.Module, stack: list[str], observers: tuple[Observer, ...]) -> Iterator[None]:
-    handles = []
-    for path, part in module.named_modules():
+    parts = walk(module)
+    for path, part in parts:
 
         def enter(part: nn.Module, inputs: tuple[Any, ...], path: str = path) -> None:
             stack.append(path)
@@ -404,11 +405,22 @@ def _hooked(module: nn.Module, stack: list[str], observers: tuple[Observer, ...]
                 for observer in observers:
                     observer.leave(path, part, inputs, output)
 
-        # what its own hooks compute before it runs, such as its weight, belongs to the module
-        handles.append(part.register_forward_pre_hook(enter, prepend=True))
-        handles.append(part.register_forward_hook(leave))
+        _hook(part, enter, leave)
     try:
         yield
     finally:
-        for handle in handles:
-            handle.remove()
+        for _, part in parts:
+            part._forward_pre_hooks.pop(_KEY, None)
+            part._forward_hooks.pop(_KEY, None)
+
+
+# Hooks of ours are registered without handles, of which a network has thousands.
+_KEY: Any = "convscale"
+
+
+def _hook(part: nn.Module, enter: Callable[..., None], leave: Callable[..., None]) -> None:
+    """Register hooks: what its own compute before it runs, as its weight, belongs to the module."""
+    before: Any = part._forward_pre_hooks
+    before[_KEY] = enter
+    before.move_to_end(_KEY, last=False)
+    part._forward_hooks[_KEY] = leave

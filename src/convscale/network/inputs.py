@@ -13,6 +13,7 @@ from torch.utils import _pytree as pytree
 from convscale.errors import InputError
 from convscale.input_sizes import InputSize
 from convscale.network.copies import blank_like
+from convscale.network.walking import walk
 from convscale.quantities import Resolution, sides
 
 # A tensor, an InputSize in place of one, a tuple of inputs, or a dictionary of keyword arguments;
@@ -68,7 +69,7 @@ def input_channels(module: nn.Module) -> int:
         >>> input_channels(nn.Sequential(nn.ReLU(), nn.Conv2d(1, 8, 3)))
         1
     """
-    for part in module.modules():
+    for _, part in walk(module):
         if isinstance(part, nn.modules.conv._ConvNd):
             return part.in_channels
     return 3
@@ -84,7 +85,7 @@ def convolution_inputs(module: nn.Module) -> dict[int, int]:
         {3: 1}
     """
     found: dict[int, int] = {}
-    for part in module.modules():
+    for _, part in walk(module):
         if isinstance(part, nn.modules.conv._ConvNd):
             found.setdefault(len(part.kernel_size), part.in_channels)
     return found

@@ -19,6 +19,7 @@ from torch import nn
 
 from convscale.network.functions import held_numbers, hold_number
 from convscale.network.holders import Keys, replaced, with_entry
+from convscale.network.walking import walk
 
 FLOAT = "float"  # a question that is none: a float is made of a number
 # Asked where a forward pass branches on a number: number, question (== or %), other, answer.
@@ -272,7 +273,7 @@ def install(module: nn.Module, watch: Watch | None = None) -> None:
         >>> net.out_channels.place.attribute
         'out_channels'
     """
-    for path, part in module.named_modules():
+    for path, part in walk(module):
         for name, value in list(vars(part).items()):
             if type(value) in _OTHERS or name.startswith("_") or isinstance(value, Number):
                 continue

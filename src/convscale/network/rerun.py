@@ -24,6 +24,7 @@ from convscale.network.products import Product, bind, contractions, name_of
 from convscale.network.shaping import SHAPING, Shaped, shaped_call
 from convscale.network.ties import Ties, tensors_in
 from convscale.network.trace import ELEMENTWISE, Border, Term, Trace, labelled
+from convscale.network.walking import walk
 from convscale.quantities import Resolution
 
 Shape = tuple[int, ...]
@@ -150,7 +151,7 @@ def named_shapes(module: nn.Module) -> dict[tuple[str, ...], Shape]:
     """
     names: dict[int, list[str]] = {}
     shapes: dict[int, Shape] = {}
-    for path, part in module.named_modules():
+    for path, part in walk(module):
         for group in (part._parameters, part._buffers):
             for name, tensor in group.items():
                 if tensor is not None:

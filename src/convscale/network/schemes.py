@@ -24,6 +24,7 @@ from convscale.network.stages import (
     together,
 )
 from convscale.network.trace import Border, Trace
+from convscale.network.walking import has_weights, walk
 
 _LINEAR = (
     nn.modules.conv._ConvNd,
@@ -123,7 +124,7 @@ def _dense_stages(module: nn.Module, path: str, trace: Trace) -> Iterator[Stage]
     previous: nn.Module | None = None
     calls: int | None = None
     for name, child in module.named_children():
-        composite = any(True for _ in child.children()) and any(True for _ in child.parameters())
+        composite = any(True for _ in child.children()) and has_weights(child)
         before, calls = calls, trace.calls.get(join(path, name))
         if not composite or calls is None:
             previous = None
@@ -178,7 +179,7 @@ def _adds_alike(left: nn.Module, right: nn.Module) -> bool:
 
 def _flat_stages(module: nn.Module, trace: Trace) -> Iterator[Stage]:
     """Find convolutions in a flat sequence, each with the norm and activation that follow it."""
-    for path, container in module.named_modules():
+    for path, container in walk(module):
         if isinstance(container, nn.Sequential | nn.ModuleDict):
             units = list(_units(container, path, trace))
             for stage in _cut(units, path, trace):
@@ -246,7 +247,7 @@ def _listed_stages(module: nn.Module, trace: Trace) -> Iterator[Stage]:
     What the forward pass does between them is not in the list. Where some take one tensor, the
     list holds branches side by side.
     """
-    for path, container in module.named_modules():
+    for path, container in walk(module):
         if not isinstance(container, nn.ModuleList | nn.ModuleDict):
             continue
         paths = (join(path, name) for name, _ in container.named_children())
@@ -279,7 +280,7 @@ def _numbered_stages(module: nn.Module, trace: Trace) -> Iterator[Stage]:
 
     A block is what stands behind one stem of names each: `conv2` and `norm2`.
     """
-    for path, holder in module.named_modules():
+    for path, holder in walk(module):
         if isinstance(holder, nn.ModuleList | nn.ModuleDict | nn.Sequential):
             continue
         numbers: dict[int, dict[str, str]] = defaultdict(dict)
@@ -339,7 +340,7 @@ def _called_stages(module: nn.Module, trace: Trace, *, made: bool = False) -> tu
     side, none of which can be left out.
     """
     blocks: dict[type, list[str]] = defaultdict(list)
-    for path, part in module.named_modules():
+    for path, part in walk(module):
         inside = any(path.startswith(f"{other}.") for other in blocks[type(part)])
         plain = type(part) in (nn.Sequential, nn.ModuleList, nn.ModuleDict)
         if path and not plain and not inside and block_border(part, path, trace) is not None:

@@ -22,6 +22,7 @@ from convscale.network.copies import meta_copy
 from convscale.network.inputs import ExampleInputs
 from convscale.network.numbers import Place
 from convscale.network.products import OwnRule, checked_rules
+from convscale.network.undrawn import Undrawn
 from convscale.network.wrappers import unwrapped
 from convscale.quantities import Resolution, check_count, sides
 
@@ -306,7 +307,7 @@ def _builder(create: Callable[[], nn.Module]) -> Callable[[Device], nn.Module]:
         if device == "cpu":
             return create()
         try:
-            with torch.device("meta"):
+            with torch.device("meta"), Undrawn():
                 module = create()
         except ConvscaleError:
             raise

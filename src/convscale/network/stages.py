@@ -14,6 +14,7 @@ from torch import nn
 
 from convscale.network.numbers import Place
 from convscale.network.trace import Border, Trace
+from convscale.network.walking import has_weights, walk
 
 Shapes = tuple[tuple[str, tuple[int, ...]], ...]
 
@@ -157,7 +158,7 @@ def lone_stages(module: nn.Module, trace: Trace) -> tuple[Stage, ...]:
         ['layer1', 'layer2', 'layer3', 'layer4']
     """
     alone: dict[tuple[type, type], list[Stage]] = {}
-    for path, container in module.named_modules():
+    for path, container in walk(module):
         blocks = _lone_block(container, path, trace)
         if blocks and type(container) in (nn.Sequential, nn.ModuleList):
             block = container.get_submodule(blocks[0])
@@ -240,7 +241,7 @@ def _runs(module: nn.Module, path: str, trace: Trace) -> list[list[str]]:
         own = join(path, name)
         border = block_border(child, own, trace) or _bare_border(child, own, trace)
         if border is None:
-            if any(True for _ in child.parameters()):
+            if has_weights(child):
                 previous = None
             continue
         linked = (
@@ -266,7 +267,7 @@ def block_border(child: nn.Module, path: str, trace: Trace) -> Border | None:
         >>> block_border(net, "", trace_module(net, 8)) is None
         True
     """
-    composite = any(True for _ in child.children()) and any(True for _ in child.parameters())
+    composite = any(True for _ in child.children()) and has_weights(child)
     return trace.borders.get(path) if composite else None
 
 
@@ -343,7 +344,7 @@ def _stage(module: nn.Module, path: str, blocks: list[str], trace: Trace) -> Sta
 def _singles(module: nn.Module, trace: Trace, found: list[Stage]) -> list[Stage]:
     """Add stages of one block: containers that differ from a stage's in one component."""
     stages = sorted(found, key=_level)
-    modules = dict(module.named_modules())
+    modules = dict(walk(module))
     for stage in tuple(stages):
         for path in _counterparts(stage.container, modules):
             if not any(path == other.container for other in stages if other.depth > 1) and (

@@ -21,6 +21,7 @@ from convscale.network.execution import ForwardError, Observer, run
 from convscale.network.feeding import Feed
 from convscale.network.lookups import Lookups
 from convscale.network.resampling import PREFIXES, holds_tables
+from convscale.network.walking import walk
 
 _Shape = tuple[int, ...]
 _Shapes = dict[str, list[_Shape]]
@@ -91,7 +92,7 @@ def maps_of(module: nn.Module, feed: Feed) -> Maps | None:
         >>> maps_of(nn.Conv2d(3, 8, 3, device="meta"), Feed(8)) is None
         True
     """
-    if not any(holds_tables(p) and (p._parameters or p._buffers) for p in module.modules()):
+    if not any(holds_tables(p) and (p._parameters or p._buffers) for _, p in walk(module)):
         return None
     attempt = _Attempt(module, feed)
     if attempt.failed is not None:

@@ -32,6 +32,7 @@ from convscale.network.relations import (
 )
 from convscale.network.shaping import SHAPING, Shaped, cut, shaped_call
 from convscale.network.ties import Ties, tensors_in
+from convscale.network.walking import walk
 from convscale.quantities import Resolution
 
 # Functions whose result has the channels of their input, whatever operators they are made of.
@@ -483,7 +484,7 @@ def _follow_training(recorder: _Recorder, module: nn.Module, inputs: Inputs) -> 
 def _label_tensors(ties: Ties, module: nn.Module) -> tuple[TensorAxes, ...]:
     names: dict[int, list[str]] = {}
     tensors: dict[int, torch.Tensor] = {}
-    for path, part in module.named_modules():
+    for path, part in walk(module):
         for group in (part._parameters, part._buffers):
             for name, tensor in group.items():
                 if tensor is not None:

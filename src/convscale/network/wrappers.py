@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from convscale.errors import InputError
+from convscale.network.walking import walk
 
 # The attribute in which a wrapper holds the module that it stands for, by the wrapper's class.
 _HOLDERS = {
@@ -42,7 +43,7 @@ def check_readable(module: nn.Module) -> None:
     Example:
         >>> check_readable(nn.Conv2d(3, 8, 3))
     """
-    for path, part in module.named_modules():
+    for path, part in walk(module):
         if isinstance(part, torch.jit.ScriptModule):
             what = f"Its part {path} is scripted: it" if path else "A scripted module"
             raise InputError(f"{what} cannot be traced. Give the nn.Module it was made from.")

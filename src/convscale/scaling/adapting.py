@@ -13,6 +13,7 @@ from torch import nn
 
 from convscale.network.execution import Observer, run
 from convscale.network.inputs import Inputs
+from convscale.network.walking import walk
 from convscale.scaling.resizing import follow
 
 _CONVOLUTIONS = frozenset(("conv1d", "conv2d", "conv3d"))
@@ -43,7 +44,7 @@ def adapt(module: nn.Module, inputs: Inputs) -> None:
     """
     adapter = _Adapter(module)
     run(module, inputs.args, Observer(), keywords=inputs.kwargs, handle=adapter.handle)
-    for part in module.modules():
+    for _, part in walk(module):
         follow(part)
         if isinstance(part, nn.LayerNorm) and part.weight is not None:
             part.normalized_shape = tuple(part.weight.shape)
@@ -66,7 +67,7 @@ class _Adapter:
         self._module = module
         self._places: dict[int, list[tuple[dict[str, Any], str]]] = {}
         self._kept: list[torch.Tensor] = []  # keeps identities unique
-        for part in module.modules():
+        for _, part in walk(module):
             for store in (part._parameters, part._buffers):
                 for name, tensor in store.items():
                     if tensor is not None:

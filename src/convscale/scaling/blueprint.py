@@ -16,6 +16,7 @@ from convscale.network.grids import completed
 from convscale.network.inputs import ExampleInputs
 from convscale.network.sizing import Sizing
 from convscale.network.stages import Stage
+from convscale.network.walking import walk
 from convscale.quantities import Resolution, format_resolution, like, sides
 from convscale.scaling.control import Control
 from convscale.scaling.deepenable import Deepenable, Found
@@ -123,7 +124,7 @@ class Blueprint:
         control.check_patterns(
             name
             for names in (
-                self.module.named_modules(),
+                walk(self.module),
                 self.module.named_parameters(),
                 self.module.named_buffers(),
             )

@@ -18,6 +18,7 @@ from torch import nn
 from convscale.network.channels import Sizes
 from convscale.network.stages import join, within
 from convscale.network.trace import Trace
+from convscale.network.walking import walk
 from convscale.quantities import sides
 from convscale.scaling.blueprint import Blueprint
 from convscale.scaling.plan import Description
@@ -46,7 +47,7 @@ def described(blueprint: Blueprint, variant: Variant, widths: Widths) -> tuple[D
     """
     places = _Places(blueprint.trace, variant, widths)
     found: list[Description] = []
-    for path, part in blueprint.module.named_modules():
+    for path, part in walk(blueprint.module):
         if type(part).__module__.startswith("torch.nn.") or not variant.holds(path):
             continue  # PyTorch's own follow their weights
         found += _widths(part, path, path, places)
@@ -92,7 +93,7 @@ def _inside(
         block = module.get_submodule(original)
     except AttributeError:
         return  # the model of a made block has no such part, so that nothing was borrowed
-    for path, part in block.named_modules():
+    for path, part in walk(block):
         own = join(copy, path) if path else copy
         if type(part).__module__.startswith("torch.nn.") or any(within(own, b) for b in lent):
             continue
@@ -216,7 +217,7 @@ def _returned(
 
 def _located(module: nn.Module, owner: str, name: str) -> str:
     """Return the path of a module that a feature names: as it is, or where it is wrapped."""
-    paths = dict(module.named_modules())
+    paths = dict(walk(module))
     flat = name.replace(".", "_", 1)
     wrapped = [path for path in paths if path.endswith(f".{name}") and within(path, owner or path)]
     candidates = (join(owner, name), join(owner, flat), *wrapped[:1])

@@ -12,6 +12,7 @@ from types import CodeType, FunctionType
 from torch import nn
 
 from convscale.network.stages import Stage, join
+from convscale.network.walking import walk
 
 Attribute = tuple[str, str]  # a module in the block, and what is read from it
 _SILENT = frozenset(("__init__", "extra_repr", "__repr__", "reset_parameters"))
@@ -72,7 +73,7 @@ def _series(module: nn.Module, stage: Stage) -> dict[Attribute, tuple[Hashable, 
 def _read(module: nn.Module, stage: Stage, block: str) -> Iterator[tuple[Attribute, Hashable]]:
     """Yield the plain attributes of the modules in a block that code other than theirs reads."""
     for place, name in enumerate(stage.modules(block)):
-        for path, part in module.get_submodule(join(stage.container, name)).named_modules():
+        for path, part in walk(module.get_submodule(join(stage.container, name))):
             if type(part).__module__.startswith("torch."):
                 continue  # what their layers compute shows in kernels and dilations
             plain = {key: _value(value) for key, value in vars(part).items() if _is_plain(value)}

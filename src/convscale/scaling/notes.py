@@ -8,6 +8,7 @@ from convscale.errors import UnscalableNetworkError
 from convscale.network.norms import groups_at
 from convscale.network.numbers import Place
 from convscale.network.stages import Stage, join
+from convscale.network.walking import walk
 from convscale.quantities import format_count, format_miss, format_resolution
 from convscale.scaling.blueprint import DEFAULT_MULTIPLE, Blueprint
 from convscale.scaling.candidate import Candidate
@@ -154,7 +155,7 @@ def _windows(blueprint: Blueprint, stage: Stage, block: str) -> dict[tuple[str, 
     found: dict[tuple[str, str], object] = {}
     for place, name in enumerate(stage.modules(block)):
         whole = blueprint.module.get_submodule(join(stage.container, name))
-        for path, part in whole.named_modules():
+        for path, part in walk(whole):
             if isinstance(part, nn.modules.conv._ConvNd):
                 found[f"{place}.{path}", "kernel size"] = part.kernel_size
                 found[f"{place}.{path}", "dilation"] = part.dilation

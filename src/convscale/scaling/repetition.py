@@ -24,6 +24,7 @@ from convscale.network.inputs import Inputs
 from convscale.network.stages import Stage, join
 from convscale.network.ties import tensors_in
 from convscale.network.trace import Border, TensorAxes, Trace
+from convscale.network.walking import has_weights
 from convscale.scaling.adapting import adapt
 from convscale.scaling.depth import repeatable
 from convscale.scaling.plan import Repetition
@@ -210,8 +211,8 @@ def _borrowed(block: nn.Module, model: nn.Module) -> tuple[str, ...]:
     names = []
     for name, child in block.named_children():
         other = getattr(model, name, None)
-        empty = other is None or not any(True for _ in other.parameters())
-        if empty and any(True for _ in child.parameters()):
+        empty = other is None or not has_weights(other)
+        if empty and has_weights(child):
             names.append(name)
     return tuple(names)
 

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from convscale.errors import UnscalableNetworkError
+from convscale.network.walking import walk
 
 Fill = Callable[[str, torch.Tensor, tuple[int, ...]], torch.Tensor]
 
@@ -59,14 +60,14 @@ def resize(
         module.get_submodule(path).groups = count  # type: ignore[assignment]
     for path, width in normalized.items():
         module.get_submodule(path).normalized_shape = (width,)  # type: ignore[assignment]
-    for path, part in module.named_modules():
+    for path, part in walk(module):
         follow(part, path)
 
 
 def _places(module: nn.Module) -> dict[int, list[tuple[dict[str, Any], str]]]:
     """Return where each tensor is registered, by its identity."""
     places: dict[int, list[tuple[dict[str, Any], str]]] = {}
-    for part in module.modules():
+    for _, part in walk(module):
         for store in (part._parameters, part._buffers):
             for name, tensor in store.items():
                 if tensor is not None:

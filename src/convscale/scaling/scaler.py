@@ -22,6 +22,7 @@ from convscale.network.inputs import ExampleInputs, Inputs
 from convscale.network.pausing import collector_at_rest
 from convscale.network.sizing import Sizing, fitted
 from convscale.network.sources import Network
+from convscale.network.walking import walk
 from convscale.quantities import (
     Resolution,
     check_count,
@@ -383,7 +384,7 @@ class Scaler:
         told = found.variant.traced.told
         module, _ = build(self.blueprint.module if told is None else told.module, plan)
         source = self.network if told is None else told.network
-        sizes = map_attributes(source.sizes, plan.depth, dict(module.named_modules()))
+        sizes = map_attributes(source.sizes, plan.depth, dict(walk(module)))
         plan = replace(plan, statistics=self._statistics(module, plan, found))
         plan = replace(plan, attributes=(*plan.attributes, *sizes))
         counting = Counting()

@@ -22,6 +22,7 @@ from convscale.network.channels import Sizes
 from convscale.network.numbers import Place
 from convscale.network.reals import factors_of, mark
 from convscale.network.trace import Trace
+from convscale.network.walking import walk
 
 _POWERS = (-0.5, -1.0, 0.5, 1.0)
 _GAINS = (1.0, sqrt(2))  # of initialisers for layers without and with a rectifier behind them
@@ -192,7 +193,7 @@ def _floats(module: nn.Module) -> dict[Place, tuple[type, float]]:
     """Return the floats in the attributes of modules, each with the class of its module."""
     return {
         Place(path, name, None): (type(part), float(value))
-        for path, part in module.named_modules()
+        for path, part in walk(module)
         for name, value in vars(part).items()
         if isinstance(value, float) and value and not name.startswith("_")
     }

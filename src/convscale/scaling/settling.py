@@ -34,6 +34,7 @@ from convscale.network.shaping import (
     slice_dimensions,
 )
 from convscale.network.trace import Trace
+from convscale.network.walking import walk
 from convscale.quantities import Resolution
 from convscale.scaling.scales import Scales
 from convscale.scaling.slices import Slices
@@ -146,7 +147,7 @@ class _Settler:
         self._comparisons: Counter[str] = Counter()
         self._settled = {  # the plan has given these their values
             Place(path, "groups", None)
-            for path, _ in module.named_modules()
+            for path, _ in walk(module)
             if model_path(path) in trace.grouped
         }
         self.literals: list[tuple[str, int, int]] = []
