@@ -8,7 +8,7 @@ attribute told its size.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from math import isqrt
 from operator import add, floordiv, mul, sub
@@ -143,6 +143,21 @@ class Number(int):
         for part in self.parts[1:] if self.parts is not None else ():
             if isinstance(part, Number):
                 yield from part.leaves()
+
+    def adds_up(self, settled: Collection[Place] = ()) -> bool:
+        """Tell whether this number is a sum of several attributes whose values may change.
+
+        Args:
+            settled: Places whose value is right already.
+
+        Example:
+            >>> one, two = (Number.at(8, Place("", "dims", index)) for index in (0, 1))
+            >>> (one + two).adds_up(), (one * two).adds_up()
+            (True, False)
+        """
+        if self.parts is None or self.parts[0] not in ("+", "-"):
+            return False
+        return len({leaf.place for leaf in self.leaves()}.difference(settled)) > 1
 
     def divisors(self, whole: int) -> Iterator[int]:
         """Yield what a size as large as a whole was divided by to make this number.

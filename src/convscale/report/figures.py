@@ -10,7 +10,7 @@ from convscale.complexity.complexity import METRICS
 from convscale.quantities import format_count
 from convscale.report.frames import BASE
 from convscale.report.look import INK, Palette, finish, linear_ticks, log_axis, marker_of, thread
-from convscale.report.sentences import format_r, scaled_by
+from convscale.report.sentences import format_r, format_ratio, scaled_by
 from convscale.runtime.spread import format_ms
 
 if TYPE_CHECKING:
@@ -166,7 +166,7 @@ def _name_law(figure: Any, law: pd.DataFrame, palette: Palette) -> None:
 
 def _growth_hover(row: dict[Any, Any]) -> str:
     name = html.escape(f"{row['network']}, {scaled_by(row['strategy'], row['factor'])}")
-    grown = ", ".join(f"{metric} {row[f'{metric}_ratio']:.2f}x" for metric in METRICS)
+    grown = ", ".join(f"{metric} {format_ratio(row[f'{metric}_ratio'])}" for metric in METRICS)
     return f"<b>{name}</b><br>{grown}"
 
 

@@ -41,13 +41,17 @@ def format_iqr(spread: Spread) -> str:
 
 
 def format_ratio(value: float | None) -> str:
-    """Write a ratio to the base; a dash where there is none.
+    """Write a ratio to the base, with two digits at least; a dash where there is none.
 
     Example:
-        >>> format_ratio(2.0312), format_ratio(None)
-        ('2.03x', '–')
+        >>> format_ratio(2.0312), format_ratio(0.00438), format_ratio(1829.4), format_ratio(None)
+        ('2.03x', '0.0044x', '1829x', '–')
     """
-    return "–" if value is None else f"{value:.2f}x"
+    if value is None:
+        return "–"
+    if value >= 1000:
+        return f"{value:.0f}x"
+    return f"{value:.2f}x" if value >= 0.1 or value == 0 else f"{value:.2g}x"
 
 
 def format_r(value: float | None) -> str:

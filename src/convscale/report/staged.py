@@ -12,6 +12,7 @@ from rich.text import Text
 from convscale.complexity.complexity import METRICS, Complexity
 from convscale.quantities import format_count, format_resolution
 from convscale.report.layout import Widest, add_row, noted, table_of, titled
+from convscale.report.sentences import format_ratio
 
 if TYPE_CHECKING:
     from convscale.scaling import StageRow, StageTable
@@ -144,7 +145,7 @@ def _costs(first: Complexity | None, second: Complexity | None, *, wide: bool) -
         values = [None if one is None else getattr(one, metric) for one in (first, second)]
         before, after = values
         shown = " → ".join("–" if value is None else format_count(value) for value in values)
-        ratio = f"{after / before:.2f}x" if before and after else ""
+        ratio = format_ratio(after / before) if before and after else ""
         cells.append((f"{shown} ({ratio})" if wide else ratio) if ratio else shown)
     return cells
 

@@ -301,6 +301,8 @@ def _power(exponent: float) -> str:
 def _asked(name: str, value: float) -> str:
     if name == "latency_ms":
         return f"latency {format_ms(value)}"
+    if name == "factor":
+        return f"factor {value:.10g}"
     return f"{name} {format_bytes(int(value)) if name == 'memory' else _number(value)}"
 
 

@@ -81,10 +81,12 @@ def settle(
     inputs = feed.inputs(module)
     try:
         run(module, inputs.args, *watch, keywords=inputs.kwargs, handle=settler.handle)
+        settler.finish()
         if trace.trains:
             pair = feed.inputs(module, batch=2)
             handle = settler.in_training()
             run(module, pair.args, keywords=pair.kwargs, handle=handle, training=True)
+            settler.finish(trained=True)
     except ForwardError as error:
         literals = (*settler.literals, *settler.slices)
         return Settlement(settler.found, error.reason, literals, settler.last)
@@ -154,6 +156,7 @@ class _Settler:
         self._slices = Slices(trace)
         self._floated: list[Number] = []  # numbers that a float was made of
         self._at = ("", 0)
+        self._sums: list[tuple[Number, int, tuple[str, int], int | None]] = []
         self._made: Counter[str] = Counter()
         self.last: tuple[str, int] | None = None
         install(module, self._compare)
@@ -322,17 +325,40 @@ class _Settler:
         if value.current(self.found) == size:
             self._settled.update(leaf.place for leaf in value.leaves() if leaf.place is not None)
             return size
+        if value.adds_up(self._settled):
+            self._sums.append((value, size, self._at, dim))
+            return size  # what its parts are shows in other calls
+        return self._solved(value, size, self._at, dim)
+
+    def _solved(self, value: Number, size: int, at: tuple[str, int], dim: int | None) -> Any:
+        """Change an attribute that a number was made of, so that it is the size."""
         solution = value.solved(size, frozenset(self._settled), self.found)
         if solution is None:
-            self._note_literal(int(value), size, dim)
+            self._note_literal(int(value), size, dim, at)
             return value
         self._apply(solution, value)
         return size
 
-    def _note_literal(self, value: Any, size: int, dim: int | None) -> None:
+    def finish(self, *, trained: bool = False) -> None:
+        """Settle sums of which calls did not show all parts.
+
+        Args:
+            trained: Whether they arose in a training pass, of which what is written out is left.
+        """
+        known = len(self.literals)
+        for value, size, at, dim in self._sums:
+            if value.current(self.found) != size:
+                self._solved(value, size, at, dim)
+        self._sums.clear()
+        if trained:
+            del self.literals[known:]
+
+    def _note_literal(
+        self, value: Any, size: int, dim: int | None, at: tuple[str, int] | None = None
+    ) -> None:
         """Note a size that is another than the widths ask for, though nothing tells where from."""
         if isinstance(value, int) and value >= 0 and value != size and dim is not None:
-            self.literals.append((*self._at, dim))
+            self.literals.append((*(at or self._at), dim))
 
     def _apply(self, solution: Solution, value: Number) -> None:
         place = solution.place
