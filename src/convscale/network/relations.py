@@ -55,9 +55,13 @@ def convolution(ties: Ties, _func: Any, bound: dict[str, Any], output: Any) -> N
         tie_or_pin(ties, units, first)
         if groups > 1 and units is not None and weight.shape[1] > 1:
             ties.tie_groups(units, groups)
-        out = first if weight.shape[:2] == (groups, 1) else second
+        out = second
         if groups > 1 and weight.shape[1] > 1 and second is not None:
             out = np.tile(second, groups)
+        elif groups > 1 and weight.shape[1] == 1 and first is not None:
+            rows = first.reshape(groups, -1)  # a fixed number of inputs makes each output
+            ties.tie(rows[:, :1], rows)
+            out = rows[:, 0]
     elif groups == 1:
         tie_or_pin(ties, units, second)
         out = first

@@ -243,16 +243,28 @@ def _is_one_number(left: Any, right: Any) -> bool:
 
 
 def _tiled(ties: Ties, function: str, args: Sequence[Any], output: torch.Tensor) -> Shaped | None:
-    """Note how often a map of one channel is repeated, where an attribute tells it."""
+    """Note how often a map of one channel is repeated, where an attribute tells it.
+
+    Or a kernel along its outputs, as often as a tensor has channels: there are as many outputs of
+    each, whatever their number.
+    """
     x, given = args[0], _given(args)
-    if not x.ndim == output.ndim == len(given) == ties.map_ndim or x.shape[1] > 1:
+    if not x.ndim == output.ndim == len(given):
         return None
-    if not isinstance(given[1], Number) or isinstance(given[1], Size) or output.shape[1] < 2:
+    times = given[0]
+    if isinstance(times, Size) and times.units is not None and x.ndim > 2 and times > 1:
+        dim, over = 0, x.shape[0]
+    elif x.ndim == ties.map_ndim and x.shape[1] <= 1 and isinstance(given[1], Number):
+        dim, over = 1, 1
+        if isinstance(given[1], Size) or output.shape[1] < 2:
+            return None
+    else:
         return None
-    units = ties.fresh(output.shape[1])
-    ties.set_labels(output, (*ties.labels(output), vector(units, 1, output.ndim)))
-    dims = [units if dim == 1 else None for dim in range(output.ndim)]
-    return Shaped(function, tuple(int(times) for times in given), tuple(dims))
+    units = ties.fill(output.shape[0]) if dim == 0 else ties.fresh(output.shape[1])
+    others = tuple(label for label in ties.labels(output) if dim not in varying(label))
+    ties.set_labels(output, (*others, vector(units, dim, output.ndim)))
+    dims = [units if own == dim else None for own in range(output.ndim)]
+    return Shaped(function, tuple(int(times) for times in given), tuple(dims), over)
 
 
 def _given(args: Sequence[Any]) -> Sequence[Any]:
