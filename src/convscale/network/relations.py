@@ -516,8 +516,16 @@ def _pin_tables(ties: Ties, operands: list[torch.Tensor]) -> None:
             given = ties.is_table(table) or ties.is_product(other)
             for label in ties.labels(table) if given or ties.labels(other) else ():
                 lone = given or len(varying(label)) == 1
-                if lone and _meets_unlabelled(ties, label, table.ndim, other):
+                placed = lone and _meets_unlabelled(ties, label, table.ndim, other)
+                if placed or _counts_branches(ties, label, table.ndim, other):
                     ties.drop(label)
+
+
+def _counts_branches(ties: Ties, label: Label, ndim: int, other: torch.Tensor) -> bool:
+    """Tell whether units stand for whole branches that are stacked, each of channels of its own."""
+    own = {dim - ndim for dim in varying(label)}
+    stacked = (({dim - other.ndim for dim in varying(one)}, one.size) for one in ties.labels(other))
+    return len(own) == 1 and any(own < dims and size > label.size for dims, size in stacked)
 
 
 def _meets_unlabelled(ties: Ties, label: Label, ndim: int, other: torch.Tensor) -> bool:

@@ -16,7 +16,8 @@ from convscale.network.numbers import Number, Size
 from convscale.network.ties import Ties
 
 RESHAPES = frozenset(("view", "reshape", "unflatten", "expand", "_unsafe_view"))
-SPLITS = frozenset(("split", "split_with_sizes", "chunk"))
+CUTS = frozenset(("tensor_split",))  # told where parts begin, or how many there are
+SPLITS = frozenset(("split", "split_with_sizes", "chunk")) | CUTS
 READS, WRITES = frozenset(("__getitem__",)), frozenset(("__setitem__",))
 SLICES = READS | WRITES
 PADS = frozenset(("pad",))
@@ -25,9 +26,10 @@ RANGES = frozenset(("arange", "randperm"))
 FILLS = frozenset((*_CONSTANTS, *(f"new_{name}" for name in _CONSTANTS), "eye")) | RANGES
 TILES = frozenset(("repeat",))
 NARROWS = frozenset(("narrow",))
+SPREADS = frozenset(("repeat_interleave",))
 NORMS = frozenset(("group_norm",))
 ENDS = frozenset(("layer_norm", "rms_norm"))  # told the last dimensions of what they norm
-SHAPING = ENDS | NORMS | RESHAPES | SPLITS | SLICES | PADS | TILES | FILLS | NARROWS
+SHAPING = ENDS | NORMS | RESHAPES | SPLITS | SLICES | PADS | TILES | FILLS | NARROWS | SPREADS
 
 
 @dataclass(frozen=True)
@@ -117,6 +119,8 @@ def shaped_call(ties: Ties, function: str, args: Sequence[Any], output: Any) -> 
         return _padded(ties, function, args, output)
     if function in TILES and isinstance(output, torch.Tensor):
         return _tiled(ties, function, args, output)
+    if function in SPREADS and len(args) > 2 and _counts_channels(args[1]):
+        return _spread_out(ties, function, args, output)
     return None
 
 
@@ -267,6 +271,25 @@ def _tiled(ties: Ties, function: str, args: Sequence[Any], output: torch.Tensor)
     return Shaped(function, tuple(int(times) for times in given), tuple(dims), over)
 
 
+def _spread_out(
+    ties: Ties, function: str, args: Sequence[Any], output: torch.Tensor
+) -> Shaped | None:
+    """Note numbers that are repeated for as many channels each as the code computes.
+
+    How many they are stays; what they are repeated to is a multiple of it.
+    """
+    x, times, dim = args[0], args[1], args[2] % args[0].ndim
+    label = next((own for own in ties.labels(x) if varying(own) == {dim}), None)
+    if label is None:
+        return None
+    ties.pin(label)
+    units = ties.fill(output.shape[dim])
+    others = tuple(own for own in ties.labels(output) if dim not in varying(own))
+    ties.set_labels(output, (*others, vector(units, dim, output.ndim)))
+    _divide(ties, (times,), units)
+    return Shaped(function, (int(times),), (units,), x.shape[dim])
+
+
 def _given(args: Sequence[Any]) -> Sequence[Any]:
     """Return the sizes that a reshape was given, one by one or as a list."""
     packed = len(args) == 2 and isinstance(args[1], list | tuple)
@@ -300,8 +323,10 @@ def _free_dimension(args: Sequence[Any], label: Label, spread: list[int]) -> int
     units, images of a batch apart, and of equal ones the last: heads stand before their widths.
     Heads that are laid into the batch are none of them.
     """
-    spread = [dim for dim in spread if dim > 0]
     given = _given(args)
+    if 0 in spread and len(given) == label.ndim and _counts_channels(given[0]):
+        return 0  # kernels that are made for each channel
+    spread = [dim for dim in spread if dim > 0]
     if len(given) == label.ndim:
         for dim in spread:
             if isinstance(given[dim], int) and int(given[dim]) == -1:
@@ -311,6 +336,14 @@ def _free_dimension(args: Sequence[Any], label: Label, spread: list[int]) -> int
         if len(computed) == 1 and len(plain) == len(spread) - 1:
             return computed[0]
     return max(spread, key=lambda dim: (_units_along(label, dim), label.shape[dim], dim))
+
+
+def _counts_channels(size: Any) -> bool:
+    """Tell whether a size was computed from that of an axis of channels."""
+    if isinstance(size, Size):
+        return size.units is not None
+    operands = size.parts[1:] if isinstance(size, Number) and size.parts else ()
+    return any(_counts_channels(part) for part in operands)
 
 
 def _units_along(label: Label, dim: int) -> int:
@@ -411,7 +444,7 @@ def _parted(ties: Ties, function: str, args: Sequence[Any], output: Sequence[Any
     if function != "chunk" and isinstance(args[1], list | tuple):
         _divide(ties, args[1], None if whole is None else whole.reshape(-1))
     equal = len({part.shape[dim] for part in parts}) == 1
-    by_number = function == "chunk" or not isinstance(args[1], list | tuple)
+    by_number = function == "chunk" or not isinstance(args[1], list | tuple | torch.Tensor)
     if equal and by_number:  # one size for all parts: they stay of equal size
         known = [label for label in found if label is not None]
         if len(known) > 1:

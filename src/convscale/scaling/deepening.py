@@ -242,13 +242,13 @@ class Deepening:
         return keeps_shape(join(stage.container, stage.blocks[-1]), self._trace)
 
     def skips_shapes(self, stage: Stage) -> bool:
-        """Tell whether code names a stage's blocks, of which some change the shape of a tensor.
+        """Tell whether some blocks of a stage but the first change the shape of a tensor.
 
-        Without one, the others read what it would have changed.
+        Without one, others read what it would have changed.
         """
         borders = self._trace.borders
         paths = (join(stage.container, name) for b in stage.blocks[1:] for name in stage.modules(b))
-        return stage.mode == "chained" and any(
+        return stage.mode != "dense" and any(
             path in borders and not keeps_shape(path, self._trace) for path in paths
         )
 

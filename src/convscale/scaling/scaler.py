@@ -37,13 +37,14 @@ from convscale.scaling.build import build, set_attributes
 from convscale.scaling.candidate import Candidate
 from convscale.scaling.control import Control
 from convscale.scaling.features import described
+from convscale.scaling.holding import WrittenError
 from convscale.scaling.mapped import map_attributes
 from convscale.scaling.notes import doubts, notes_on
 from convscale.scaling.plan import Attribute, Plan
 from convscale.scaling.refining import refined_by
 from convscale.scaling.scaled import ScaledNetwork
 from convscale.scaling.search import candidate_at, check_axes, expect, nearer, solve
-from convscale.scaling.settling import Settlement, settle
+from convscale.scaling.settling import settle
 from convscale.scaling.statistics import statistics_of
 from convscale.scaling.weights import Redraw
 from convscale.strategy import Factors, Step, Strategy, parse_strategy, without
@@ -51,28 +52,6 @@ from convscale.strategy import Factors, Step, Strategy, parse_strategy, without
 Refine = Callable[[ScaledNetwork], float]
 _NORMS = nn.modules.batchnorm._NormBase
 _FACTOR_MISS = 0.1  # from which a note says why
-_HELD = 16  # calls that may fail one after the other, each of which is tried again
-
-
-class _WrittenError(UnscalableNetworkError):
-    """Refuse a network whose code does not follow its widths; what is held then may help."""
-
-    def __init__(self, message: str, settlement: Settlement) -> None:
-        super().__init__(message)
-        self._settlement = settlement
-
-    def held(self, control: Control) -> Control | None:
-        """Return a control under which more stays; None where that is no help.
-
-        What the code writes out stays; else what is read by the call that failed.
-        """
-        more = set(self._settlement.literals) - set(control.literals)
-        if more:
-            return replace(control, literals=(*control.literals, *sorted(more)))
-        last, known = self._settlement.last, control.unfollowed
-        if self._settlement.failure is None or last is None or last in known:
-            return None
-        return replace(control, unfollowed=(*known, last)) if len(known) < _HELD else None
 
 
 def untraced(name: str, error: ForwardError) -> UnscalableNetworkError:
@@ -216,7 +195,7 @@ class Scaler:
                     weights=weights,
                     record=record,
                 )
-            except _WrittenError as error:  # what does not follow stays, and all is tried again
+            except WrittenError as error:  # what does not follow stays, and all is tried again
                 more = error.held(control)
                 if more is None:
                     raise
@@ -413,7 +392,7 @@ class Scaler:
         )
         if unsaid := set(settlement.slices) - set(control.literals):  # it may run even so
             message = f"{self.network.name} slices channels by numbers in its code."
-            raise _WrittenError(message, replace(settlement, literals=tuple(sorted(unsaid))))
+            raise WrittenError(message, replace(settlement, literals=tuple(sorted(unsaid))))
         if not settlement.found and settlement.failure is None:  # it ran as it is
             achieved = self._agreed(counting.count(copied, 0), found)
         else:
@@ -422,7 +401,7 @@ class Scaler:
             try:
                 achieved = self._checked(module, found)
             except UnscalableNetworkError as error:
-                raise _WrittenError(str(error), settlement) from error
+                raise WrittenError(str(error), settlement) from error
         if found.variant.trace.trains:
             self._check_training(module, found)
         return plan, module, achieved, doubts(settlement.doubtful)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ from convscale.network.feeding import Feed
 from convscale.network.inputs import ExampleInputs
 from convscale.network.numbers import FLOAT, Number, Place, Solution, install, set_place
 from convscale.network.shaping import (
+    CUTS,
     ENDS,
     FILLS,
     NARROWS,
@@ -219,7 +221,7 @@ class _Settler:
         elif name in PADS or name in ENDS:
             args, kwargs = self._listed(args, kwargs, wanted)
         elif name != "chunk":
-            args, kwargs = self._split(args, kwargs, wanted)
+            args, kwargs = self._split(args, kwargs, wanted, cut=name in CUTS)
         return func(*args, **kwargs)
 
     def _regroup(
@@ -282,11 +284,20 @@ class _Settler:
         return (*given[:2], *new), {}
 
     def _split(
-        self, args: tuple[Any, ...], kwargs: dict[str, Any], wanted: tuple[int, ...]
+        self,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        wanted: tuple[int, ...],
+        *,
+        cut: bool = False,
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         given = args[1] if len(args) > 1 else next(iter(kwargs.values()))
+        if cut and isinstance(given, list | tuple):  # told where parts begin, the first apart
+            return self._listed(args, kwargs, tuple(accumulate(wanted[:-1])))
         if isinstance(given, list | tuple):
             return self._listed(args, kwargs, wanted)
+        if cut:
+            return args, kwargs  # told how many parts there are
         new = self._corrected(given, wanted[0], 0)
         if self.literals[-1:] == [(*self._at, 0)]:  # one size for all parts
             self.literals += [(*self._at, part) for part in range(1, len(wanted))]

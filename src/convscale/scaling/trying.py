@@ -240,8 +240,7 @@ class Trials:
         """Tell for each stage that can be deepened whether it runs with a block less.
 
         It is tried where the forward pass may read the blocks by their numbers, and, with one
-        block left, where it names them and some change the shape; a sequence, and stages whose
-        blocks all keep the shape, are taken to.
+        block left, where some change the shape; stages whose blocks all keep it are taken to.
         """
         tried = {
             edit: index
