@@ -62,6 +62,22 @@ class Experts(nn.Module):
         return x + (branches * weights[:, :, None, None, None]).sum(1)
 
 
+class Enhanced(nn.Module):
+    """A weight for each of eight groups of channels, which are positions' own otherwise."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.groups = 8
+        self.body = unit(width, width)
+        self.weight = nn.Parameter(torch.ones(1, 8, 1, 1, 1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.body(x)
+        n, c, h, w = y.shape
+        y = y.view(n, self.groups, c // self.groups, h, w) * self.weight
+        return x + y.view(n, c, h, w)
+
+
 class Cut(nn.Module):
     """Cuts its channels behind so many of them, which an attribute or the code tells."""
 
@@ -82,7 +98,7 @@ def network(block) -> nn.Module:
     )
 
 
-@pytest.mark.parametrize("block", [Gated, Hyper, Experts, lambda width: Cut(width, 16)])
+@pytest.mark.parametrize("block", [Gated, Hyper, Experts, Enhanced, lambda width: Cut(width, 16)])
 @pytest.mark.parametrize(("strategy", "factor"), [("w", 2.0), ("w", 0.5), ("dWr", 4.0)])
 def test_widths_follow(block, strategy, factor):
     scaled = cs.scale(network(block), strategy=strategy, factor=factor, resolution=32)
@@ -100,6 +116,8 @@ def test_widths_follow(block, strategy, factor):
             assert own.kernels[-1].out_features == 9 * module[0].out_channels
         if isinstance(own, Experts):
             assert own.router.out_features == 3
+        if isinstance(own, Enhanced):
+            assert own.weight.shape[1] == own.groups == 8
         if isinstance(own, Cut):
             assert own.first[0].in_channels == own.at
 

@@ -172,6 +172,20 @@ def _mean(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.Ten
     return x.new_empty(shape) if len(gone) == len(dims) else None
 
 
+_RESIZES = ("upsample_", "_upsample_")
+
+
+def _resized(func: Any, args: tuple[Any, ...]) -> torch.Tensor | None:
+    """Return the result of a resize to a size that is given; None elsewhere."""
+    if not func._opname.startswith(_RESIZES) or func._overloadname != "default":
+        return None
+    x, size = args[:2]
+    plain = x.is_meta and x.is_floating_point() and x.is_contiguous()
+    if not plain or "backward" in func._opname or len(size) != x.ndim - 2:
+        return None
+    return x.new_empty((*x.shape[:2], *size)) if min(size) > 0 else None
+
+
 _PRODUCTS = frozenset(("mm", "addmm", "bmm"))
 
 
@@ -216,6 +230,7 @@ def _call(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         made = _as_large(func, args)
         made = _product(func, args) if made is None and not kwargs else made
         made = _mean(func, args, kwargs) if made is None else made
+        made = _resized(func, args) if made is None else made
         if made is not None:
             return made
     return func(*args, **kwargs)

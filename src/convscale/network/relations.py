@@ -24,6 +24,7 @@ from convscale.network.labels import (
     vector,
     viewed,
 )
+from convscale.network.meeting import pin_tables
 from convscale.network.products import ATTENTION
 from convscale.network.shaping import FILLS
 from convscale.network.ties import Ties, channel_units, tensors_in, tie_or_pin
@@ -497,42 +498,10 @@ def by_shape(ties: Ties, _func: Any, bound: dict[str, Any], output: Any) -> bool
             if tensor.shape == result.shape:
                 ties.set_labels(tensor, ties.labels(result))
         return told
-    _pin_tables(ties, tensors_in(bound))
+    pin_tables(ties, tensors_in(bound))
     kept = [tuple(lb for lb in ties.labels(x) if not ties.is_dropped(lb)) for x in inputs]
     ties.set_labels(result, ties.joined(kept, result.ndim))
     return True
-
-
-def _pin_tables(ties: Ties, operands: list[torch.Tensor]) -> None:
-    """Pin the axes of a parameter that meet positions of a feature map (position tables).
-
-    What meets the heads of a product of matrices, or what lies beside the channels of another
-    map, is pinned too: their number stays.
-    """
-    for table in operands:
-        for other in operands:
-            if other is table:
-                continue
-            given = ties.is_table(table) or ties.is_product(other)
-            for label in ties.labels(table) if given or ties.labels(other) else ():
-                lone = given or len(varying(label)) == 1
-                placed = lone and _meets_unlabelled(ties, label, table.ndim, other)
-                if placed or _counts_branches(ties, label, table.ndim, other):
-                    ties.drop(label)
-
-
-def _counts_branches(ties: Ties, label: Label, ndim: int, other: torch.Tensor) -> bool:
-    """Tell whether units stand for whole branches that are stacked, each of channels of its own."""
-    own = {dim - ndim for dim in varying(label)}
-    stacked = (({dim - other.ndim for dim in varying(one)}, one.size) for one in ties.labels(other))
-    return len(own) == 1 and any(own < dims and size > label.size for dims, size in stacked)
-
-
-def _meets_unlabelled(ties: Ties, label: Label, ndim: int, other: torch.Tensor) -> bool:
-    back = {dim - ndim for dim in varying(label) if dim - ndim >= -other.ndim}
-    known = {dim - other.ndim for own in ties.labels(other) for dim in varying(own)}
-    # what is one number, repeated, has no positions
-    return any(other.shape[d] > 1 and other.stride(d) and d not in known for d in back)
 
 
 def _broadcasts(inputs: list[torch.Tensor], output: torch.Tensor) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence, Set
+from fractions import Fraction
 from math import log
 from typing import NamedTuple
 
@@ -57,6 +58,8 @@ class Steps(NamedTuple):
 class Sum(NamedTuple):
     """A width as a sum: pairs of a width and how often it stands in it, and what is fixed.
 
+    That is a fraction of a width which stands in it in part: a quarter of it behind a shuffle.
+
     `chunks` is positive where the network itself cuts it into so many parts: all but the last,
     which comes first here, are of one size, the smallest with which that many parts suffice.
 
@@ -66,13 +69,14 @@ class Sum(NamedTuple):
     """
 
     whole: Width
-    parts: tuple[tuple[Width, int], ...]
+    parts: tuple[tuple[Width, int | Fraction], ...]
     fixed: int = 0
     chunks: int = 0
 
-    def of(self, widths: Mapping[Width, int]) -> int:
-        """Return the sum for given widths."""
-        return self.fixed + sum(widths[part] * times for part, times in self.parts)
+    def of(self, widths: Mapping[Width, int]) -> int | Fraction:
+        """Return the sum for given widths; it is a fraction where parts of them are none whole."""
+        value = self.fixed + sum(widths[part] * times for part, times in self.parts)
+        return value.numerator if value.denominator == 1 else value
 
     def holds(self, widths: Mapping[Width, int]) -> bool:
         """Tell whether the parts are those of the whole, and of a chunk of it.
@@ -83,7 +87,7 @@ class Sum(NamedTuple):
             False
         """
         value = self.of(widths)
-        cut = self.cut(value).items() if self.chunks else ()
+        cut = self.cut(int(value)).items() if self.chunks else ()
         return widths.get(self.whole, value) == value and all(
             widths[part] == size for part, size in cut
         )
@@ -223,21 +227,24 @@ class _Turn(NamedTuple):
         step = own.get(whole) or min(own[part] for way in ways for part, _ in way.parts)
         middle = round(whole.request(self.factor) / step)
         near = {step * (middle + move) for move in range(-_NEAR, _NEAR + 1)}
-        values = near | {way.of(self.widths) for way in ways}
+        sums = (way.of(self.widths) for way in ways)
+        values = near | {value for value in sums if isinstance(value, int)}
         free = whole not in self.widths
         return {value for value in values if value > 0 and (free or value % step == 0)}
 
     def _moves(self, value: int, ways: Sequence[Sum]) -> dict[Width, int] | None:
         """Return the parts that must move so that every sum has a value, one in each sum."""
         moves: dict[Width, int] = {}
+        met: set[Width] = set()  # parts of sums that have the value
         for way in sorted(ways, key=lambda way: (-way.chunks, len(way.parts))):
-            taken = self.settled | moves.keys()
+            taken = self.settled | met
             current = {part: moves.get(part, self.widths[part]) for part, _ in way.parts}
             move = self._cut if way.chunks else self._one
             moved = move(way, value, current, taken)
             if moved is None:
                 return None
             moves |= moved
+            met.update(part for part, _ in way.parts)
         return moves
 
     def _cut(
@@ -260,7 +267,7 @@ class _Turn(NamedTuple):
             return {}
         options = []
         for part, times in way.parts:
-            size = current[part] + missing // times
+            size = current[part] + int(missing / times)
             fits = missing % times == 0 and size > 0 and size % self.steps.least[part] == 0
             if fits and part not in taken:
                 options.append((self._miss(part, size), part, size))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import cached_property
@@ -140,8 +140,9 @@ class WidthRule:
         """The widths that are so many times a width, by that width."""
         totals: dict[Width, list[tuple[Width, int]]] = defaultdict(list)
         for total, parts, *_ in self.sums:
-            if len(parts) == 1 and total in self.multiples:
-                totals[parts[0][0]].append((total, parts[0][1]))
+            part, times = parts[0]
+            if len(parts) == 1 and total in self.multiples and isinstance(times, int):
+                totals[part].append((total, times))
         return totals
 
     def _grouped(self, factor: float, own: float) -> dict[Width, int]:
@@ -302,16 +303,13 @@ def width_rule(
         whole = _whole_width(composition, natural, channels)
         if whole is not None:
             norms[whole].add(count)
-    same = [composition for pair in channels.same for composition in pair]
     return WidthRule(
         multiples,
         dict(group_widths),
         natural,
         inner,
         tuple(irregular),
-        tuple(
-            sorted({*_sums(natural, channels, [*channels.produced, *same]), *fragments.relations()})
-        ),
+        tuple(sorted({*_sums(natural, channels), *fragments.relations()})),
         {width: lcm(*times) for width, times in times_of.items()},
         filled,
         channels.grids,
@@ -320,10 +318,14 @@ def width_rule(
     )
 
 
-def _sums(
-    natural: dict[int, tuple[Width, float]], channels: Channels, places: Iterable[Composition]
-) -> tuple[Sum, ...]:
-    """Return the widths that some place has as a sum of others."""
+def _sums(natural: dict[int, tuple[Width, float]], channels: Channels) -> tuple[Sum, ...]:
+    """Return the widths that some place has as a sum of others.
+
+    A place whose size the code needs elsewhere may be a sum of parts of widths, too; then that of
+    the other place is one.
+    """
+    strict = {composition for pair in channels.same for composition in pair}
+    joined = {_size(pair[0], channels.sizes) for pair in channels.same if max(map(len, pair)) > 1}
     widths = {width for width, _ in natural.values()}
     found: dict[Sum, None] = {}
     chunks = {
@@ -331,7 +333,7 @@ def _sums(
         for *ends, count in channels.chunked
         for first, last in [[_whole_width(end, natural, channels) for end in ends]]
     }
-    for composition in places:
+    for composition in (*channels.produced, *strict):
         shares_of: dict[Width, Fraction] = defaultdict(Fraction)
         fixed, whole = 0, True
         for group, times in composition:
@@ -341,14 +343,18 @@ def _sums(
             width, _ = natural.get(group, (Width(1), 1))
             whole &= group in natural
             shares_of[width] += Fraction(int(channels.sizes[group]) * times, width.base)
-        whole &= all(share.denominator == 1 for share in shares_of.values())
-        parts = {width: int(share) for width, share in shares_of.items()}
+        parts = {
+            width: share.numerator if share.denominator == 1 else share
+            for width, share in shares_of.items()
+        }
+        whole &= composition in strict or all(type(times) is int for times in parts.values())
         shares = {width.share for width in parts}
         if not whole or len(shares) != 1:
             continue
         size = fixed + sum(width.base * times for width, times in parts.items())
-        total = Width(size, *shares)
-        if total not in parts and (total in widths or len(parts) > 1):
+        total = Width(int(size), *shares)
+        needed = total in widths or (composition in strict and total.base in joined)
+        if total not in parts and (needed or len(parts) > 1):
             known = tuple(sorted(parts.items()))
             last, first = (width for width, _ in (known[0], known[-1]))
             count = chunks.get((first, last), 0)
