@@ -20,7 +20,8 @@ _CHOICES = frozenset("argmax argmin argsort max min multinomial sort topk".split
 
 def _chooses(func: Any, args: tuple[Any, ...]) -> bool:
     """Tell whether an operator gives indices that follow from the values of a map."""
-    return func._opname in _CHOICES and args[0].is_floating_point()
+    chooses = func.namespace == "aten" and func._opname in _CHOICES
+    return chooses and args[0].is_floating_point()
 
 
 class Lookups(Observer):

@@ -119,7 +119,7 @@ def shaped_call(ties: Ties, function: str, args: Sequence[Any], output: Any) -> 
         return _padded(ties, function, args, output)
     if function in TILES and isinstance(output, torch.Tensor):
         return _tiled(ties, function, args, output)
-    if function in SPREADS and len(args) > 2 and _counts_channels(args[1]):
+    if function in SPREADS and len(args) > 2 and isinstance(args[2], int):
         return _spread_out(ties, function, args, output)
     return None
 
@@ -253,7 +253,7 @@ def _tiled(ties: Ties, function: str, args: Sequence[Any], output: torch.Tensor)
     each, whatever their number.
     """
     x, given = args[0], _given(args)
-    if not x.ndim == output.ndim == len(given):
+    if not x.ndim == output.ndim == len(given) > 0:
         return None
     times = given[0]
     if isinstance(times, Size) and times.units is not None and x.ndim > 2 and times > 1:
@@ -280,7 +280,7 @@ def _spread_out(
     """
     x, times, dim = args[0], args[1], args[2] % args[0].ndim
     label = next((own for own in ties.labels(x) if varying(own) == {dim}), None)
-    if label is None:
+    if label is None or not _counts_channels(times):
         return None
     ties.pin(label)
     units = ties.fill(output.shape[dim])
