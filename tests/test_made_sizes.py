@@ -9,11 +9,7 @@ from torch.nn import functional
 
 import convscale as cs
 from tests.checks import torch_flops
-
-
-def unit(inputs: int, outputs: int, kernel: int = 3) -> nn.Sequential:
-    convolution = nn.Conv2d(inputs, outputs, kernel, 1, kernel // 2, bias=False)
-    return nn.Sequential(convolution, nn.BatchNorm2d(outputs), nn.ReLU())
+from tests.zoo.parts import conv
 
 
 class Gated(nn.Module):
@@ -22,7 +18,7 @@ class Gated(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.groups = 8
-        self.body, self.gate = unit(width, width), nn.Linear(width, 8)
+        self.body, self.gate = conv(width, width), nn.Linear(width, 8)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         y = self.body(x)
@@ -37,7 +33,7 @@ class Hyper(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.kernels = nn.Sequential(nn.Linear(width, 32), nn.ReLU(), nn.Linear(32, 9 * width))
-        self.exit = unit(width, width, 1)
+        self.exit = conv(width, width, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         n, c, h, w = x.shape
@@ -52,7 +48,7 @@ class Experts(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.experts = nn.ModuleList(
-            nn.Sequential(unit(width, 2 * width, 1), unit(2 * width, width, 1)) for _ in range(3)
+            nn.Sequential(conv(width, 2 * width, 1), conv(2 * width, width, 1)) for _ in range(3)
         )
         self.router = nn.Linear(width, 3)
 
@@ -68,7 +64,7 @@ class Enhanced(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.groups = 8
-        self.body = unit(width, width)
+        self.body = conv(width, width)
         self.weight = nn.Parameter(torch.ones(1, 8, 1, 1, 1))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -84,7 +80,7 @@ class Cut(nn.Module):
     def __init__(self, width: int, at: int | None = None) -> None:
         super().__init__()
         self.at = at
-        self.first, self.all = unit(16, 16), unit(width, width, 1)
+        self.first, self.all = conv(16, 16), conv(width, width, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         at = int(x.shape[1] * 0.25) if self.at is None else self.at
