@@ -47,10 +47,12 @@ def without_foreign_hooks(copied: nn.Module) -> nn.Module:
         >>> without_foreign_hooks(full_copy(net))(torch.zeros(1))
         tensor([0.])
     """
-    if not any(part._forward_hooks for _, part in walk(copied)):
+    parts = walk(copied)
+    hooked = [part for _, part in parts if part._forward_hooks]
+    if not hooked:
         return copied
-    owned = {id(value) for _, part in walk(copied) for value in (part, *vars(part).values())}
-    for _, part in walk(copied):
+    owned = {id(value) for _, part in parts for value in (part, *vars(part).values())}
+    for part in hooked:
         for key, hook in list(part._forward_hooks.items()):
             if not any(id(owner) in owned for owner in _owners(hook)):
                 del part._forward_hooks[key]
@@ -135,13 +137,14 @@ def _owners(hook: Any) -> Iterator[object]:
 
 def _reported_to(module: nn.Module) -> list[object]:
     """Return the lists and dictionaries in attributes that hooks close over."""
-    parts = [part for _, part in walk(module) if part._forward_hooks or part._forward_pre_hooks]
-    if not parts:
+    parts = walk(module)
+    hooked = [part for _, part in parts if part._forward_hooks or part._forward_pre_hooks]
+    if not hooked:
         return []
-    own = {id(value) for _, part in walk(module) for value in vars(part).values()}
+    own = {id(value) for _, part in parts for value in vars(part).values()}
     return [
         owner
-        for part in parts
+        for part in hooked
         for hook in (*part._forward_hooks.values(), *part._forward_pre_hooks.values())
         for owner in _owners(hook)
         if isinstance(owner, list | dict | set) and id(owner) in own
@@ -203,10 +206,11 @@ def _cloned(module: nn.Module, memo: dict[int, Any]) -> nn.Module:
     state = vars(new)
     hooked = bool(module._forward_hooks or module._forward_pre_hooks)
     for name, value in module.__getstate__().items():  # type: ignore[no-untyped-call]
-        if type(value) in _PLAIN:
+        held = type(value)
+        if held in _PLAIN:
             state[name] = value
         elif name in _TABLES and not value:  # no hooks, no parameters: most of all there is
-            state[name] = type(value)()
+            state[name] = held()
             if hooked:  # handles of hooks refer to tables, empty ones too
                 state[name] = memo.setdefault(id(value), state[name])
         else:
@@ -286,22 +290,24 @@ def blank_like(tensor: torch.Tensor) -> torch.Tensor:
     return torch.empty_like(tensor, device="meta")
 
 
-def _tensors(module: nn.Module) -> Iterator[torch.Tensor]:
-    """Yield every tensor that a submodule holds: registered, or in a plain attribute."""
+def _tensors(module: nn.Module) -> list[torch.Tensor]:
+    """Return every tensor that a submodule holds: registered, or in a plain attribute."""
+    found: list[torch.Tensor] = []
     for _, part in walk(module):
-        yield from (p for p in part._parameters.values() if p is not None)
-        yield from (b for b in part._buffers.values() if b is not None)
+        for table in (part._parameters, part._buffers):
+            if table:
+                found += [tensor for tensor in table.values() if tensor is not None]
         for name, value in vars(part).items():
-            if type(value) not in _PLAIN and name not in _TABLES:
-                yield from _plain_tensors(value)
+            if name not in _TABLES and type(value) not in _PLAIN:
+                _gather(value, found)
+    return found
 
 
-def _plain_tensors(value: object) -> Iterator[torch.Tensor]:
+def _gather(value: object, found: list[torch.Tensor]) -> None:
+    """Put the tensors in an attribute to those found."""
     if isinstance(value, torch.Tensor):
-        yield value
-    elif isinstance(value, list | tuple):
-        for entry in value:
-            yield from _plain_tensors(entry)
-    elif isinstance(value, dict):
-        for entry in value.values():
-            yield from _plain_tensors(entry)
+        found.append(value)
+    elif isinstance(value, list | tuple | dict):
+        for entry in value.values() if isinstance(value, dict) else value:
+            if type(entry) not in _PLAIN:
+                _gather(entry, found)

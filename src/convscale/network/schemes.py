@@ -341,10 +341,11 @@ def _called_stages(module: nn.Module, trace: Trace, *, made: bool = False) -> tu
     """
     blocks: dict[type, list[str]] = defaultdict(list)
     for path, part in walk(module):
-        inside = any(path.startswith(f"{other}.") for other in blocks[type(part)])
+        row = blocks[type(part)]
+        inside = row and path.startswith(f"{row[-1]}.")  # what holds it is the last before it
         plain = type(part) in (nn.Sequential, nn.ModuleList, nn.ModuleDict)
         if path and not plain and not inside and block_border(part, path, trace) is not None:
-            blocks[type(part)].append(path)
+            row.append(path)
     fitting = [
         paths
         for paths in blocks.values()

@@ -169,7 +169,8 @@ class _Recorder(Observer):
     def __init__(self, module: nn.Module) -> None:
         self.ties = Ties()
         self.tensors = _label_tensors(self.ties, module)
-        self.scores = Scores((*module.parameters(), *module.buffers()))
+        parameters, buffers = tuple(module.parameters()), tuple(module.buffers())
+        self.scores = Scores((*parameters, *buffers))
         self.terms: list[Term] = []
         self.borders: dict[str, Border] = {}
         self._left = 0  # how often a module gave a tensor
@@ -182,8 +183,8 @@ class _Recorder(Observer):
         self.trained: dict[str, list[Shaped | None]] = {}
         self.compared: dict[str, list[bool]] = {}
         self.reads: dict[str, list[Read]] = {}
-        buffers = (buffer for buffer in module.buffers() if buffer.numel() > 1)
-        self.untouched = {id(tensor): tensor for tensor in (*module.parameters(), *buffers)}
+        held = (buffer for buffer in buffers if buffer.numel() > 1)
+        self.untouched = {id(tensor): tensor for tensor in (*parameters, *held)}
         self.script: list[tuple[str, Any]] = []
         self.aside = False  # while aside, units are tied, but what runs is no part of the trace
         self._paused = self._inside = False

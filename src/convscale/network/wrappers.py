@@ -43,16 +43,24 @@ def check_readable(module: nn.Module) -> None:
     Example:
         >>> check_readable(nn.Conv2d(3, 8, 3))
     """
-    for path, part in walk(module):
-        if isinstance(part, torch.jit.ScriptModule):
+    parts = walk(module)
+    kinds = {type(part) for _, part in parts}
+    scripted = {kind for kind in kinds if issubclass(kind, torch.jit.ScriptModule)}
+    sharded = {kind for kind in kinds if any(one.__name__ in _SHARDED for one in kind.__mro__)}
+    for path, part in parts:
+        if type(part) in scripted:
             what = f"Its part {path} is scripted: it" if path else "A scripted module"
             raise InputError(f"{what} cannot be traced. Give the nn.Module it was made from.")
-        tensors = (*part._parameters.values(), *part._buffers.values())
-        spread = any(type(tensor).__name__ == "DTensor" for tensor in tensors)
-        if spread or any(kind.__name__ in _SHARDED for kind in type(part).__mro__):
+        if type(part) in sharded or _is_spread(part):
             own = type(part).__name__
             what = f"Its part {path}, a {own}," if path else f"A {own}"
             raise InputError(
                 f"{what} has its parameters spread over processes. Give the module as it was "
                 "before it was sharded."
             )
+
+
+def _is_spread(part: nn.Module) -> bool:
+    """Tell whether a module holds parts of tensors that several processes share."""
+    tables = (part._parameters, part._buffers)
+    return any(type(held).__name__ == "DTensor" for own in tables if own for held in own.values())

@@ -153,7 +153,7 @@ class Scales:
             if law is not None and law.kind in own:
                 self._follow(place, law, value, own[law.kind])
                 continue
-            others = [sizes.at(path) for path, one in alike[key] if one == value]
+            others = (sizes.at(path) for path, one in alike[key] if one == value)
             self._take(place, value, own, others)
 
     def _follow(self, place: Place, law: _Law, value: float, size: _Size) -> None:
@@ -173,8 +173,10 @@ class Scales:
         others: Iterable[Mapping[Kind, _Size]],
     ) -> None:
         """Take a float for a power of a size, where it is exactly that."""
-        for law, size in _exact(value, own):
-            if any(other.get(law.kind, size).before != size.before for other in others):
+        found = list(_exact(value, own))
+        beside = list(others) if found else []  # of most floats nothing is found
+        for law, size in found:
+            if any(other.get(law.kind, size).before != size.before for other in beside):
                 continue  # it is the same beside other sizes
             plain = law.kind[:2] == ("product", "") and law.gain == 1 and abs(law.power) == 0.5
             if plain or _is_long(value):
