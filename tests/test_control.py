@@ -14,7 +14,7 @@ from convscale.cli.main import run
 from convscale.network import resolve_base
 from convscale.scaling import Scaler
 from tests import checks
-from tests.networks import SplitAdd
+from tests.networks import Straight
 
 
 class Staged(nn.Module):
@@ -263,7 +263,7 @@ def test_a_network_without_stages_has_no_stem_to_keep():
         "that stay: --freeze PATTERN."
     )
     with pytest.raises(cs.UnscalableNetworkError, match=f"^{re.escape(message)}$"):
-        cs.scale(SplitAdd(), strategy="w", factor=2.0, keep=("stem",), resolution=32)
+        cs.scale(Straight(), strategy="w", factor=2.0, keep=("stem",), resolution=32)
 
 
 def test_the_command_line_takes_factors_of_stages_without_a_target(capsys):

@@ -12,7 +12,7 @@ import convscale as cs
 from convscale.network import resolve_base
 from convscale.scaling import Scaler
 from tests import checks
-from tests.networks import DEEP, NAMED, Contraption, SplitAdd, contraption
+from tests.networks import DEEP, NAMED, Contraption, Straight, contraption
 from tests.zoo import ZOO
 
 FACTORS = (0.5, 2.0, 4.0)
@@ -210,7 +210,7 @@ def test_a_strict_budget_that_cannot_be_met_is_an_error():
 def test_a_network_without_stages_refuses_depth(strategy):
     message = f"^Strategy '{strategy}' scales depth, but the network has no stage of blocks.*$"
     with pytest.raises(cs.UnscalableNetworkError, match=message):
-        cs.scale(SplitAdd(), strategy=strategy, factor=2.0, resolution=32)
+        cs.scale(Straight(), strategy=strategy, factor=2.0, resolution=32)
 
 
 @pytest.mark.parametrize(

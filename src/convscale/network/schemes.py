@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from torch import nn
 
+from convscale.network.rows import is_linear, row_stages
 from convscale.network.stages import (
     Stage,
     block_border,
@@ -25,15 +26,6 @@ from convscale.network.stages import (
 )
 from convscale.network.trace import Border, Trace
 from convscale.network.walking import has_weights, walk
-
-_LINEAR = (
-    nn.modules.conv._ConvNd,
-    nn.modules.batchnorm._NormBase,
-    nn.modules.dropout._DropoutNd,
-    nn.GroupNorm,
-    nn.LayerNorm,
-    nn.Identity,
-)
 
 
 def find_schemes(module: nn.Module, trace: Trace) -> Iterator[tuple[Stage, ...]]:
@@ -64,9 +56,32 @@ def find_schemes(module: nn.Module, trace: Trace) -> Iterator[tuple[Stage, ...]]
         tuple(_handing_on(module, stage) for stage in runs),
         tuple(_handing_on(module, stage) for stage in flat),
         every,
+    )
+    yield from dict.fromkeys(stages for stages in schemes if stages)
+
+
+def last_schemes(module: nn.Module, trace: Trace) -> Iterator[tuple[Stage, ...]]:
+    """Yield sets of stages for a network in which no block can be repeated.
+
+    They are rows of layers: some get a made block, and some are called by name, where the network
+    has no blocks at all.
+
+    Example:
+        >>> from convscale.network.trace import trace_module
+        >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU())
+        >>> next(last_schemes(net, trace_module(net, 8)))[0].makes
+        True
+    """
+    every = tuple(_flat_stages(module, trace))
+    flat = tuple(stage for stage in every if _bends(module, stage))
+    blocks = find_stages(module, trace) or lone_stages(module, trace)
+    rows = () if blocks else tuple(row_stages(module, trace))
+    schemes = (
         tuple(replace(stage, makes=True) for stage in flat),
         tuple(replace(_handing_on(module, stage), makes=True) for stage in flat),
         tuple(replace(stage, makes=True) for stage in every),
+        rows,
+        tuple(replace(stage, makes=True) for stage in rows),
     )
     yield from dict.fromkeys(stages for stages in schemes if stages)
 
@@ -194,7 +209,7 @@ def _bends(module: nn.Module, stage: Stage) -> bool:
     """Tell whether a row of layers holds more than what is linear: convolutions and norms."""
     names = stage.modules(stage.repeatable or stage.blocks[-1])
     layers = (module.get_submodule(join(stage.container, name)) for name in names)
-    return any(not isinstance(layer, _LINEAR) for layer in layers)
+    return not all(map(is_linear, layers))
 
 
 def _units(container: nn.Module, path: str, trace: Trace) -> Iterator[tuple[str, ...]]:

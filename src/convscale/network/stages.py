@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from convscale.network.activations import Bend
 from convscale.network.numbers import Place
 from convscale.network.trace import Border, Trace
 from convscale.network.walking import has_weights, walk
@@ -30,7 +31,7 @@ class Stage:
     behind the last block, for containers that call blocks by name. `beside` holds the lists that
     get an entry with every block, `entries` the paths of these, and `counts` the attributes that
     count the blocks. `makes` tells that a block is made of siblings in a row where none keeps the
-    shape.
+    shape, `bend` what bends between blocks where it is none of their modules.
 
     Example:
         >>> Stage("layer1", ("0", "1", "2"), "Bottleneck", "2").depth
@@ -47,6 +48,7 @@ class Stage:
     entries: tuple[str, ...] = ()
     counts: tuple[Place, ...] = ()
     makes: bool = False
+    bend: Bend | None = None
 
     @property
     def depth(self) -> int:

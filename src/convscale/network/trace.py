@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import prod
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
 from convscale.errors import UnscalableNetworkError
+from convscale.network.activations import Read, bend_of
 from convscale.network.adapters import adapter_of, tie_adapted
 from convscale.network.channels import Channels, find_channels
 from convscale.network.contractions import Contraction, Extent
@@ -97,18 +98,6 @@ class Border:
     output_shape: tuple[int, ...]
     input_units: Label | None
     output_units: Label | None
-
-
-class Read(NamedTuple):
-    """A call of a function of PyTorch: its name, and the labels of the maps that it reads.
-
-    Example:
-        >>> Read("relu", ()).function
-        'relu'
-    """
-
-    function: str
-    labels: Labels
 
 
 @dataclass(frozen=True)
@@ -226,7 +215,7 @@ class _Recorder(Observer):
     def handle(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], path: str) -> Any:
         """Make a call, and note the sizes that it names."""
         name = getattr(func, "__name__", "")
-        read = Read(name, self._read(args))
+        read = Read(name, self._read(args), bend_of(name, args, kwargs))
         if not self.aside:
             self.reads.setdefault(path, []).append(read)
         if name in ELEMENTWISE:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 
 from torch import nn
 
 from convscale.errors import UnscalableNetworkError
 from convscale.network.pausing import collector_at_rest
-from convscale.network.schemes import find_schemes, further_schemes
+from convscale.network.schemes import find_schemes, further_schemes, last_schemes
 from convscale.network.stages import Stage, in_order, join, of_one_kernel, overlap
 from convscale.quantities import Resolution
 from convscale.scaling.deepening import Deepening
@@ -94,9 +95,11 @@ class Deepenable:
         best, most = Found(Deepening(self._module, trace, ()), (), (), ()), -1
         trials = Trials(self._run, self._runs.check)
         listed: dict[tuple[str, ...], Stage] = {}
-        for stages in find_schemes(self._module, trace):
-            if most > 0 and any(stage.makes for stage in stages):
-                break  # a row of layers gets a made block only where no block can be repeated
+        schemes = ((stages, False) for stages in find_schemes(self._module, trace))
+        rows = ((stages, True) for stages in last_schemes(self._module, trace))
+        for stages, last in chain(schemes, rows):
+            if last and most > 0:
+                break
             for way in self._ways(Deepening(self._module, trace, stages), trials):
                 flops = way.deepening.flops(way.able)
                 if flops > most:

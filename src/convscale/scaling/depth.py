@@ -65,6 +65,7 @@ def edit(
         mode=stage.mode,
         counts=stage.counts,
         more=more,
+        bend=stage.bend,
     )
 
 
@@ -123,9 +124,20 @@ def apply_depth(module: nn.Module, edits: Iterable[DepthEdit]) -> None:
             for block in [blocks[position % len(blocks)]]
         }
         if chained and copies:
-            chain(container, change.after, {n: b for n, b in copies.items() if b is not None})
+            chain(container, change.after, _bent(copies, change))
         elif copies:
             place(container, change.after, copies)
+
+
+def _bent(copies: Mapping[str, nn.Module | None], change: DepthEdit) -> dict[str, nn.Module]:
+    """Return added modules in the order in which they run, each block behind what bends."""
+    found: dict[str, nn.Module] = {}
+    for position, (name, block) in enumerate(copies.items()):
+        if change.bend is not None and position % len(change.template) == 0:
+            found[f"{name}_act"] = change.bend.module()
+        if block is not None:
+            found[name] = block
+    return found
 
 
 def _listed(values: Sequence[Any], names: list[str], change: DepthEdit) -> Sequence[Any]:
@@ -285,7 +297,18 @@ def _hand_on(first: nn.Module, followers: tuple[nn.Module, ...]) -> None:
         vars(first)["followers"] = (*first.followers, *followers)
         return
     vars(first)["followers"] = followers
-    first.__class__ = type(kind.__name__, (_Chain, kind), {"__module__": kind.__module__})
+    first.__class__ = _chaining(kind)
+
+
+def _chaining(kind: type[nn.Module]) -> type[nn.Module]:
+    return type(kind.__name__, (_Chain, kind), {"__module__": kind.__module__})
+
+
+def _unpickled(kind: type[nn.Module]) -> nn.Module:
+    """Make a block that hands its output on, which a pickle holds no class of."""
+    new = kind.__new__(kind)
+    new.__class__ = _chaining(kind)
+    return new
 
 
 class _Chain(nn.Module):
@@ -301,6 +324,9 @@ class _Chain(nn.Module):
         for block in self.followers:
             output = block(output, *args[1:], **kwargs)
         return output
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _unpickled, (type(self).__bases__[1],), self.__getstate__()  # type: ignore[no-untyped-call]
 
 
 def repeatable(module: nn.Module, made: Repetition) -> nn.Module:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from convscale.errors import InputError
+from convscale.network.activations import Bend
 from convscale.network.numbers import Index, Place
 from convscale.network.stages import join
 
@@ -40,7 +41,8 @@ class DepthEdit:
     `after`; `removed` the names of modules taken away. In mode `chained` nobody runs the added
     ones but `after`, and others step into the place of removed ones. `paired` are the edits of
     lists that have an entry for every block; `counts` the attributes that hold
-    the number of blocks, of which there are `more`, or less.
+    the number of blocks, of which there are `more`, or less. `bend` is what runs before each
+    added block, where no module of a block bends.
 
     Example:
         >>> DepthEdit("layer1", added=("3",), after="2", template=("2",)).removed
@@ -57,6 +59,7 @@ class DepthEdit:
     paired: tuple[DepthEdit, ...] = ()
     counts: tuple[Place, ...] = ()
     more: int = 0
+    bend: Bend | None = None
 
     @property
     def made(self) -> tuple[str, ...]:
@@ -194,6 +197,15 @@ def _description(document: dict[str, Any]) -> Description:
     )
 
 
+def _bend(document: dict[str, Any] | None) -> Bend | None:
+    if document is None:
+        return None
+    settings = ((str(name), value) for name, value in document["settings"])
+    bend = Bend(str(document["function"]), tuple(settings))
+    bend.module()
+    return bend
+
+
 def _flag(value: Any) -> int | bool:
     return value if isinstance(value, bool) else int(value)
 
@@ -220,4 +232,5 @@ def _depth_edit(document: dict[str, Any]) -> DepthEdit:
         paired=tuple(map(_depth_edit, document.get("paired", ()))),
         counts=tuple(map(_place, document.get("counts", ()))),
         more=int(document.get("more", 0)),
+        bend=_bend(document.get("bend")),
     )
