@@ -46,6 +46,7 @@ from convscale.scaling.telling import shows_alike, traced_likewise
 from convscale.scaling.trying import (
     IdleBlockError,
     added_paths,
+    beside_paths,
     idle_among,
     model_paths,
     unread_among,
@@ -202,12 +203,13 @@ class Runs:
             raise refused
 
     def _check(self, models: tuple[DepthEdit, ...], deepening: Deepening) -> None:
-        reach = Reach(added_paths(models))
+        reach = self._reach(models)
         self._check_seen(models, self._seen(_Ask(models, self.resolution, deepening), (reach,)))
         self._check_read(models, reach)
 
     def _check_seen(self, models: tuple[DepthEdit, ...], seen: Run) -> None:
         self._check_positions(seen.output_shapes, seen.shapes, self.trace.features)
+        self._check_channels(models, seen.output_shapes)
         self._check_inputs(models, seen.shapes)
         self._check_idle(models, seen.calls)
 
@@ -337,7 +339,7 @@ class Runs:
             return None
         if not all(_is_one_width(known.trace, block) for block in copies.values()):
             return None
-        reach = Reach(added_paths(ask.models))
+        reach = self._reach(ask.models)
         seen = self._seen(ask, (reach,))
         if ask.resolution == self.resolution:
             self._check_seen(ask.models, seen)
@@ -358,7 +360,7 @@ class Runs:
     def _follow(self, ask: _Ask) -> Traced:
         """Run the network and follow its channels."""
         recorders = self._recorders()
-        reach = Reach(added_paths(ask.models))
+        reach = self._reach(ask.models)
         watch = (reach, *recorders) if ask.models else recorders
         with _saying(ask.resolution):
             trace = trace_module(
@@ -378,6 +380,7 @@ class Runs:
                 for path, border in trace.borders.items()
             }
             self._check_positions(trace.output_shapes, shapes, trace.features)
+            self._check_channels(ask.models, trace.output_shapes)
             self._check_inputs(ask.models, shapes)
         self._check_read(ask.models, reach)
         return _followed(trace, ask.models, ask.told, recorders)
@@ -427,6 +430,26 @@ class Runs:
                     f"A block that is added changes the resolution of {path or 'the network'}."
                 )
 
+    def _check_channels(
+        self, models: tuple[DepthEdit, ...], output_shapes: tuple[Shape, ...]
+    ) -> None:
+        """Refuse added blocks with which a feature map has other channels; of dense ones, fewer.
+
+        They show that the forward pass puts out what blocks of some numbers do, which others
+        have now.
+        """
+        edits = tuple(flat(models))
+        if not any(edit.added for edit in edits):
+            return
+        dense = any(edit.mode == "dense" for edit in edits)
+        outputs = zip(output_shapes, self.trace.output_shapes, self.trace.features, strict=True)
+        for place, (shape, own, axis) in enumerate(outputs, start=1):
+            if axis is None or shape[axis] == own[axis] or (dense and shape[axis] > own[axis]):
+                continue
+            raise UnscalableNetworkError(
+                f"Output {place} has {shape[axis]} channels with it in place of {own[axis]}."
+            )
+
     def _check_inputs(
         self, models: tuple[DepthEdit, ...], shapes: Mapping[str, tuple[Shape, Shape]]
     ) -> None:
@@ -454,15 +477,22 @@ class Runs:
             if not f"{path}.".startswith(gone):
                 raise UnscalableNetworkError(f"With it {path or 'the network'} is not run.")
 
+    def _reach(self, models: tuple[DepthEdit, ...]) -> Reach:
+        return Reach((*added_paths(models), *beside_paths(models, self.module)))
+
     def _check_read(self, models: tuple[DepthEdit, ...], reach: Reach) -> None:
-        """Refuse added blocks of which nothing reaches an output: they would change none."""
-        if not unread_among(models, reach.lost):
+        """Refuse added blocks that change no output, and those with which others change none."""
+        beside = frozenset(beside_paths(models, self.module))
+        pushed = reach.lost & beside
+        if not pushed and not unread_among(models, reach.lost):
             return
-        before = Reach(model_paths(models))
+        before = Reach((*model_paths(models), *beside))
         Run(meta_copy(self.module), self._feed(self.resolution), (before,))
         unread = unread_among(models, reach.lost, before.lost)
         if unread:
             raise IdleBlockError(unread, unread=True)
+        for path in sorted(pushed - before.lost):
+            raise UnscalableNetworkError(f"With it what {path} puts out reaches no output.")
 
 
 @contextmanager

@@ -141,6 +141,24 @@ def added_paths(edits: tuple[DepthEdit, ...]) -> tuple[str, ...]:
     return tuple(join(edit.container, name) for edit in flat(edits) for name in edit.added)
 
 
+def beside_paths(edits: tuple[DepthEdit, ...], module: nn.Module) -> tuple[str, ...]:
+    """Return what stands in the containers that edits change, and stays: the base's own blocks.
+
+    Args:
+        edits: The edits that were made together.
+        module: The module without them.
+
+    Example:
+        >>> more = DepthEdit("", added=("2",), after="1", template=("1",))
+        >>> beside_paths((more,), nn.Sequential(nn.ReLU(), nn.Tanh()))
+        ('0', '1')
+    """
+    gone = {join(edit.container, name) for edit in flat(edits) for name in edit.removed}
+    holders = dict.fromkeys(edit.container for edit in flat(edits))
+    children = (join(own, name) for own in holders for name in module.get_submodule(own)._modules)
+    return tuple(path for path in children if path not in gone)
+
+
 @dataclass(frozen=True)
 class Refusal:
     """Why a network does not run with a block more or less: it is not run, or another reason.
