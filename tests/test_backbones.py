@@ -9,8 +9,13 @@ import torchvision
 from timm.models import FeatureListNet
 from torch import nn
 from torchvision.models import _utils as segmentation
-from torchvision.models.detection.backbone_utils import BackboneWithFPN
+from torchvision.models.detection.backbone_utils import (
+    BackboneWithFPN,
+    _mobilenet_extractor,
+    _resnet_fpn_extractor,
+)
 from torchvision.models.feature_extraction import create_feature_extractor
+from torchvision.models.segmentation.lraspp import _lraspp_mobilenetv3
 
 import convscale as cs
 from convscale.quantities import sides
@@ -121,6 +126,27 @@ def test_a_detection_backbone_tells_the_channels_of_its_pyramid():
     assert scaled.body["layer4"][-1].bn2.num_features > 512
 
 
+def test_torchvisions_own_pyramid_stands_on_a_scaled_resnet():
+    """It takes each stage to be twice as wide as the one before, as they are by a factor of 4."""
+    body = cs.scale("torchvision:resnet50", strategy="w", factor=4).module
+    assert body.inplanes == body.fc.in_features == 4096
+    found = _resnet_fpn_extractor(body, 5).eval()(torch.zeros(1, 3, 64, 64))
+    assert {out.shape[1] for out in found.values()} == {256}
+
+
+@pytest.mark.parametrize(("strategy", "factor"), [("d", 2), ("dwr", 2), ("d", 0.5)])
+def test_torchvisions_own_heads_find_the_stages_of_a_deepened_mobilenet_by_their_numbers(
+    strategy, factor
+):
+    asked = {"strategy": strategy, "factor": factor, "resolution": 64}
+    body = cs.scale(torchvision.models.mobilenet_v3_large(weights=None), **asked).module
+    found = _mobilenet_extractor(body, True, 6).eval()(torch.zeros(1, 3, 64, 64))
+    assert {out.shape[1] for out in found.values()} == {256}
+    body = cs.scale(torchvision.models.mobilenet_v3_large(weights=None), **asked).module
+    head = _lraspp_mobilenetv3(body, 21).eval()
+    assert head(torch.zeros(1, 3, 64, 64))["out"].shape == (1, 21, 64, 64)
+
+
 @pytest.mark.parametrize("name", ["mobilenet_v2", "mobilenet_v3_small", "efficientnet_b0"])
 def test_added_blocks_tell_the_channels_that_they_put_out(name):
     with torch.device("meta"):
@@ -162,6 +188,33 @@ def test_what_a_scaled_network_tells_is_saved_and_loaded(tmp_path):
     assert listed.feature_info.channels() == [out.shape[1] for out in maps]
 
 
+# Lists that hold several stages: code counts their blocks, or takes all but the last.
+COUNTED = """
+rexnet_100 vovnet39a inception_v4 starnet_s050 halo2botnet50ts_256 repghostnet_050 resnet50_clip
+xception41 mobilenetv2_100
+""".split()
+
+
+@pytest.mark.parametrize("name", COUNTED)
+@pytest.mark.parametrize(("strategy", "factor"), [("d", 2.0), ("dWr", 0.5)])
+def test_intermediates_of_lists_of_several_stages_are_those_that_feature_info_tells(
+    name, strategy, factor
+):
+    base = cs.scale(f"timm:{name}", strategy="w", factor=1, weights=False)
+    scaled = cs.scale(f"timm:{name}", strategy=strategy, factor=factor, weights=False)
+    found = []
+    for one in (base, scaled):
+        side = sides(one.resolution)[0]
+        with torch.no_grad():
+            maps = one.module.eval().forward_intermediates(
+                torch.zeros(1, 3, side, side, device="meta"), intermediates_only=True
+            )
+        assert [out.shape[1] for out in maps] == [e["num_chs"] for e in one.module.feature_info]
+        found.append([-(-side // out.shape[-1]) for out in maps])
+    assert len(found[0]) == len(found[1])
+    assert strategy != "d" or found[0] == found[1]
+
+
 @pytest.mark.parametrize("name", ["vgg11_bn", "dpn68"])
 @pytest.mark.parametrize("factor", [0.5, 2.0])
 def test_features_are_taken_where_the_stages_of_a_deepened_network_end(name, factor):
@@ -171,7 +224,6 @@ def test_features_are_taken_where_the_stages_of_a_deepened_network_end(name, fac
     with torch.no_grad():
         before = base.forward_intermediates(image, intermediates_only=True)
         after = module.forward_intermediates(image, intermediates_only=True)
-    assert module.feature_ends != base.feature_ends
     assert [map_.shape[2:] for map_ in after] == [map_.shape[2:] for map_ in before]
     assert [map_.shape[1] for map_ in after] == [entry["num_chs"] for entry in module.feature_info]
 

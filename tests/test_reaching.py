@@ -65,6 +65,42 @@ def test_blocks_are_added_in_front_of_the_last_map_that_is_kept(how, strategy):
     assert not scaled.notes
 
 
+class Maps(nn.Module):
+    """Maps of two sizes, taken behind blocks of some numbers of one sequence."""
+
+    def __init__(self, taps=(2, 5)):
+        super().__init__()
+        self.taps = taps
+        entry, middle = nn.Conv2d(3, 16, 3, 2, 1), nn.Conv2d(16, 32, 3, 2, 1)
+        stages = [[nn.Sequential(layer, nn.ReLU())] for layer in (entry, middle)]
+        self.blocks = nn.Sequential(
+            *stages[0], Block(16), Block(16), *stages[1], Block(32), Block(32)
+        )
+
+    def forward(self, x):
+        kept = []
+        for index, block in enumerate(self.blocks):
+            x = block(x)
+            if index in self.taps:
+                kept.append(x)
+        return kept
+
+
+@pytest.mark.parametrize("strategy", ["d", "dWr"])
+@pytest.mark.parametrize("factor", [0.5, 1.5, 2, 3, 8])
+def test_no_block_is_pushed_out_of_what_is_put_out(strategy, factor):
+    base = Maps()
+    scaled = cs.scale(base, strategy=strategy, factor=factor, resolution=32)
+    side = scaled.resolution
+    before, after = base(torch.randn(1, 3, 32, 32)), scaled.module(torch.randn(1, 3, side, side))
+    halved = (side + 1) // 2
+    assert [out.shape[-1] for out in after] == [halved, (halved + 1) // 2]
+    if strategy == "d":
+        assert [out.shape for out in after] == [out.shape for out in before]
+    torch.stack([out.square().mean() for out in after]).sum().backward()
+    assert all(one.grad is not None for one in scaled.module.parameters())
+
+
 @pytest.mark.parametrize("how", ["list", "sequence", "names"])
 def test_blocks_behind_the_last_map_that_is_kept_are_refused_more(how):
     """The base runs two blocks for nothing; one more would do as little."""

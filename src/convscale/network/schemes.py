@@ -53,8 +53,8 @@ def find_schemes(module: nn.Module, trace: Trace) -> Iterator[tuple[Stage, ...]]
         tuple(_numbered_stages(module, trace)),
         _called_stages(module, trace),
         _called_stages(module, trace, made=True),
-        tuple(_handing_on(module, stage) for stage in runs),
-        tuple(_handing_on(module, stage) for stage in flat),
+        tuple(handing_on(module, stage) for stage in runs),
+        tuple(handing_on(module, stage) for stage in flat),
         every,
     )
     yield from dict.fromkeys(stages for stages in schemes if stages)
@@ -78,7 +78,7 @@ def last_schemes(module: nn.Module, trace: Trace) -> Iterator[tuple[Stage, ...]]
     rows = () if blocks else tuple(row_stages(module, trace))
     schemes = (
         tuple(replace(stage, makes=True) for stage in flat),
-        tuple(replace(_handing_on(module, stage), makes=True) for stage in flat),
+        tuple(replace(handing_on(module, stage), makes=True) for stage in flat),
         tuple(replace(stage, makes=True) for stage in every),
         rows,
         tuple(replace(stage, makes=True) for stage in rows),
@@ -101,20 +101,25 @@ def further_schemes(module: nn.Module, trace: Trace) -> Iterator[tuple[Stage, ..
     flat = tuple(stage for stage in _flat_stages(module, trace) if _bends(module, stage))
     schemes = (
         runs,
-        tuple(_handing_on(module, stage) for stage in runs),
+        tuple(handing_on(module, stage) for stage in runs),
         flat,
-        tuple(_handing_on(module, stage) for stage in flat),
+        tuple(handing_on(module, stage) for stage in flat),
         together(_listed_stages(module, trace), trace),
         tuple(_numbered_stages(module, trace)),
     )
     yield from dict.fromkeys(stages for stages in schemes if stages)
 
 
-def _handing_on(module: nn.Module, stage: Stage) -> Stage:
+def handing_on(module: nn.Module, stage: Stage) -> Stage:
     """Return a stage whose blocks hand their output through added ones.
 
     Blocks of a list, which the forward pass may read by their numbers, are named from the network:
     the list is to hold no more than it does.
+
+    Example:
+        >>> net = nn.Sequential(nn.Sequential(nn.ReLU(), nn.Tanh()))
+        >>> handing_on(net, Stage("0", ("0",), "ReLU", "0")).blocks
+        ('0.0',)
     """
     holder = module.get_submodule(stage.container)
     if not stage.container or not isinstance(holder, nn.ModuleList | nn.Sequential):

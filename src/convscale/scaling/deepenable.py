@@ -10,7 +10,7 @@ from torch import nn
 
 from convscale.errors import UnscalableNetworkError
 from convscale.network.pausing import collector_at_rest
-from convscale.network.schemes import find_schemes, further_schemes, last_schemes
+from convscale.network.schemes import find_schemes, further_schemes, handing_on, last_schemes
 from convscale.network.stages import Stage, in_order, join, of_one_kernel, overlap
 from convscale.quantities import Resolution
 from convscale.scaling.deepening import Deepening
@@ -111,7 +111,8 @@ class Deepenable:
                 }
             if 3 * most >= trace.flops:
                 break
-        return self._joined(self._preferring(listed, best, trials), trials)
+        best = self._joined(self._preferring(listed, best, trials), trials)
+        return self._in_place(best, trials)
 
     def _preferring(
         self, listed: dict[tuple[str, ...], Stage], best: Found, trials: Trials
@@ -125,6 +126,25 @@ class Deepenable:
             return best
         found = _tried_by(trials, Deepening(self._module, self._runs.trace, stages))
         return found if found.able == best.able else best
+
+    def _in_place(self, best: Found, trials: Trials) -> Found:
+        """Let blocks amid others in a list keep their numbers, by which code may know them."""
+        stages = tuple(
+            handing_on(self._module, stage) if able and self._is_amid(stage) else stage
+            for stage, able in zip(best.deepening.stages, best.able, strict=True)
+        )
+        if stages == best.deepening.stages:
+            return best
+        found = _tried_by(trials, Deepening(self._module, self._runs.trace, stages))
+        return found if found.able == best.able else best
+
+    def _is_amid(self, stage: Stage) -> bool:
+        """Tell whether a list holds more than the blocks of a stage."""
+        holder = self._module.get_submodule(stage.container)
+        listed = isinstance(holder, nn.Sequential | nn.ModuleList) and stage.container != ""
+        plain = stage.mode == "listed" and not stage.beside and not stage.counts
+        own = {name for block in stage.blocks for name in stage.modules(block)}
+        return listed and plain and not own.issuperset(holder._modules)
 
     def _joined(self, best: Found, trials: Trials) -> Found:
         """Add stages that were found otherwise: an encoder's beside a decoder's.

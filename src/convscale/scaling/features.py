@@ -3,9 +3,9 @@
 Backbones describe themselves, so that a head can be put on. timm keeps in `feature_info` the
 channels and the module of every feature, in `feature_ends` where in a container these stand, in
 `num_features` and `head_hidden_size` what a classifier takes, and in its configuration the input's
-shape; torchvision reads `out_channels`; both name in `return_layers` the modules whose outputs are
-features. No forward pass ties these to widths, so that nothing but their names tells what they
-mean. The new values are those of the places that they describe.
+shape; torchvision reads `out_channels` and `inplanes`; both name in `return_layers` the modules
+whose outputs are features. No forward pass ties these to widths, so that nothing but their names
+tells what they mean. The new values are those of the places that they describe.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from convscale.scaling.sums import Width
 from convscale.scaling.variant import Variant
 from convscale.scaling.widths import Widths
 
-_WIDTHS = ("num_features", "head_hidden_size", "in_features", "out_channels")
+_WIDTHS = ("num_features", "head_hidden_size", "in_features", "out_channels", "inplanes")
 _CONFIGURATIONS = ("pretrained_cfg", "default_cfg")
 
 
