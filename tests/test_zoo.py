@@ -13,7 +13,7 @@ from convscale.network.sources import from_module
 from convscale.scaling import ScaledNetwork, Scaler
 from tests.checks import check_state_dict_keys
 from tests.zoo import ZOO, checks
-from tests.zoo.records import FIXED_SIDE, FLAT, NO_DEPTH, WRONG
+from tests.zoo.records import FIXED_SIDE, NAMED, WRONG
 
 DEEP = [name for name in ZOO if ZOO[name].deep]
 # One of each way to write a forward pass that an exporter may stumble over.
@@ -58,8 +58,7 @@ def scaler(name: str) -> Scaler:
 @cache
 def along_all_axes(name: str) -> ScaledNetwork:
     """Four times the flops: wider, and deeper and finer as far as the network allows."""
-    axes = "w" if name in FIXED_SIDE else "wr" if name in FLAT else "dwr"
-    return scaler(name).scale(axes, factor=4.0)
+    return scaler(name).scale("w" if name in FIXED_SIDE else "dwr", factor=4.0)
 
 
 @pytest.mark.parametrize("name", cases(ZOO, "w"))
@@ -84,16 +83,19 @@ def test_twice_the_depth_is_the_network_made_twice_as_deep(name):
     assert list(checks.shapes(scaled.module).values()) == list(by_hand.values())
 
 
-@pytest.mark.parametrize("name", sorted(FLAT))
-def test_depth_is_refused_where_nothing_can_be_repeated(name):
-    with pytest.raises(cs.UnscalableNetworkError, match=NO_DEPTH):
-        scaler(name).scale("dWr", factor=2.0, weights=False)
+@pytest.mark.parametrize("name", sorted(NAMED))
+def test_layers_that_are_called_by_name_are_repeated(name):
+    """They have no blocks: a convolution is added behind what the code bends."""
+    scaled = scaler(name).scale("d", factor=2.0)
+    assert checks.check_added_blocks_matter(scaled, ZOO[name].chans) > 0
+    check_state_dict_keys(base(name), scaled)
+    assert scaled.achieved.flops > scaled.base.flops
 
 
 @pytest.mark.parametrize("name", cases(ZOO))
 def test_outputs_keep_their_shapes_where_the_resolution_stays(name):
     kind, module = ZOO[name], base(name)
-    scaled = scaler(name).scale("w" if name in FLAT else "dw", factor=2.0)
+    scaled = scaler(name).scale("dw", factor=2.0)
     before = checks.output_shapes(module, kind.side, kind.chans)
     assert checks.output_shapes(scaled.module, kind.side, kind.chans) == before
 
@@ -143,4 +145,4 @@ def test_a_scaled_network_is_exported_as_its_base_is(name):
 
 
 def test_records_name_networks_of_the_zoo():
-    assert FLAT | {name for name, _ in WRONG} <= set(ZOO)
+    assert NAMED | {name for name, _ in WRONG} <= set(ZOO)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-# Networks without blocks that can be repeated: depth is refused with a sentence that says so.
-FLAT = frozenset(
+# Networks without blocks: their layers are called by name.
+NAMED = frozenset(
     (
         "view of a computed size",
         "weight norm",
@@ -25,13 +25,6 @@ FLAT = frozenset(
         "wavelets",
         "aligned points",
     )
-)
-NO_DEPTH = (
-    r"^Strategy 'dWr' scales depth, but (the network has no stage of blocks that can be repeated|"
-    r"its forward pass runs no block that is added \(at .*\): it must iterate over them|"
-    r"none of its blocks can be repeated \(at .*\): each changes the shape of what it takes, and "
-    r"no block like it keeps it)\. "
-    r"Leave it out: --keep d, or use a strategy without d, such as wr\.$"
 )
 
 # Networks whose layers expect a map of one size.

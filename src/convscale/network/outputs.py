@@ -4,13 +4,16 @@ A network without a classifier puts out feature maps; a segmentation network put
 scores, one channel a class, which stay. Both are maps. Scores come straight from a layer with
 weights, resized or squashed at most, and nothing reads them; a feature map has been normalised,
 activated or added to others, or the network itself goes on with it and puts out no scores of as
-many channels. A sole map as large as the image, of a network that works on smaller ones, is what it
-answers for every pixel, whatever it came from.
+many channels. What nothing reads beside scores is an answer too, whatever it has passed. A sole map
+as large as the image, of a network that works on smaller ones, is what it answers for every pixel,
+whatever it came from, and so is one of no more channels than the image that is a picture, or no
+smaller.
 """
 
 from __future__ import annotations
 
 from math import prod
+from operator import ge
 from typing import Any
 
 import numpy as np
@@ -28,9 +31,12 @@ _KEEPING = frozenset(
         *VIEWS,
         *STRUCTURAL,
         *("add sub mul div sigmoid tanh softmax _softmax _log_softmax clone _to_copy".split()),
+        *("exp softplus clamp clamp_min clamp_max abs neg log sqrt rsqrt pow reciprocal".split()),
+        *("hardsigmoid log_sigmoid_forward linalg_vector_norm".split()),
         *("alias detach native_dropout constant_pad_nd pixel_shuffle cat stack mean".split()),
     )
 )
+_COLOURS = 4  # channels of a picture, at most
 _RESIZING = ("upsample", "_upsample", "avg_pool", "max_pool", "_adaptive_avg_pool", "adaptive_")
 
 
@@ -49,6 +55,7 @@ class Scores:
         self._read: list[Label] = []
         self.embeddings: tuple[int, ...] = ()  # outputs that layers read too, and that stay
         self._sides: list[tuple[int, ...]] = []  # of what convolutions read, the image first
+        self._channels = 0  # of the image
 
     def visit(self, ties: Ties, operator: str, bound: dict[str, Any], output: Any) -> None:
         """See a call of an operator."""
@@ -62,6 +69,7 @@ class Scores:
             left = next(bound[n] for n in ("input", "mat1", "batch1", "self") if n in bound)
             dim = 1 if operator == "convolution" else left.ndim - 1
             if operator == "convolution":
+                self._channels = self._channels or left.shape[1]
                 self._sides.append(tuple(left.shape[2:]))
             units = find_along(ties.labels(left), dim, left.shape[dim])
             if units is not None:
@@ -83,6 +91,14 @@ class Scores:
         smaller = any(prod(sides) > prod(other) for other in self._sides)
         return smaller and sides == self._sides[0]
 
+    def _is_image(self, tensor: torch.Tensor) -> bool:
+        """Tell whether a map has no more channels than the image, and is a picture or as large."""
+        if tensor.ndim < 3 or not self._sides or tensor.shape[1] > self._channels:
+            return False
+        image, sides = self._sides[0], tuple(tensor.shape[2:])
+        large = len(sides) == len(image) and all(map(ge, sides, image))
+        return large or self._channels <= _COLOURS
+
     def settle(self, ties: Ties, results: list[torch.Tensor]) -> tuple[int | None, ...]:
         """Pin the outputs that are no feature maps.
 
@@ -94,39 +110,43 @@ class Scores:
             (None,)
         """
         axes = [_channel_axis(ties, tensor) for tensor in results]
-        unsure = [
-            axis is not None and self.is_score(tensor)
-            for axis, tensor in zip(axes, results, strict=True)
-        ]
+        maps = [axis is not None for axis in axes]
+        scores = [self.is_score(tensor) for tensor in results]
         flat = [
-            axis is None and bool(ties.labels(tensor)) and not self.is_score(tensor)
-            for axis, tensor in zip(axes, results, strict=True)
+            not is_map and bool(ties.labels(tensor)) and not score
+            for is_map, tensor, score in zip(maps, results, scores, strict=True)
         ]
-        if len(results) == 1 and self._fills_image(results[0]):
-            axes, unsure = [None], [False]
-        if any(unsure) or any(flat):
+        if len(results) == 1 and (self._fills_image(results[0]) or self._is_image(results[0])):
+            axes, maps = [None], [False]
+        if any(maps) or any(flat):
             classes = find_classes(ties).of_unit
             read = distinct(classes[np.concatenate(self._read)]) if self._read else classes[:0]
-            own = [
-                classes[np.concatenate([label.reshape(-1) for label in ties.labels(tensor)])]
-                if unsure[position] or flat[position]
-                else classes[:0]
-                for position, tensor in enumerate(results)
+            went_on = [
+                (is_map or is_flat) and _is_read(ties, tensor, classes, read)
+                for is_map, is_flat, tensor in zip(maps, flat, results, strict=True)
             ]
-            for position in range(len(results)):
-                alone = unsure[position] and not np.isin(own[position], read).all()
-                if alone and not _is_deepest(axes, results, position):
-                    axes[position] = None
+            ends = [
+                is_map and not on and not _is_deepest(axes, results, place)
+                for place, (is_map, on) in enumerate(zip(maps, went_on, strict=True))
+            ]
+            straight = [end and score for end, score in zip(ends, scores, strict=True)]
+            if any(straight):  # then what ends beside them is an answer too
+                axes = [None if end else axis for end, axis in zip(ends, axes, strict=True)]
+            unsure = [is_map and score for is_map, score in zip(maps, scores, strict=True)]
             _as_many_classes(axes, results, unsure)
             self.embeddings = tuple(
-                position
-                for position, is_flat in enumerate(flat)
-                if is_flat and np.isin(own[position], read).all()
+                place for place, is_flat in enumerate(flat) if is_flat and went_on[place]
             )
         for axis, tensor in zip(axes, results, strict=True):
             if axis is None:
                 ties.pin_tensor(tensor)
         return tuple(axes)
+
+
+def _is_read(ties: Ties, tensor: torch.Tensor, classes: Label, read: Label) -> bool:
+    """Tell whether layers read all units of an output."""
+    own = classes[np.concatenate([label.reshape(-1) for label in ties.labels(tensor)])]
+    return bool(np.isin(own, read).all())
 
 
 def _as_many_classes(

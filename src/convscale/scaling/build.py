@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from math import prod
 from typing import Any
 
@@ -18,7 +18,7 @@ from convscale.scaling.depth import apply_depth
 from convscale.scaling.plan import Attribute, Description, Plan, flat
 from convscale.scaling.resizing import follow, resize
 from convscale.scaling.spectral import estimate_again
-from convscale.scaling.weights import Redraw, averaged, refresh
+from convscale.scaling.weights import Redraw, averaged, is_written, refresh
 
 _CONTAINERS: Any = (list, tuple, dict)
 _STATISTICS = {"running_mean": 0.0, "running_var": 1.0}
@@ -55,6 +55,12 @@ def build(base: nn.Module, plan: Plan, *, seed: int = 0) -> tuple[nn.Module, tup
     present = _tensors(module)
     shapes = {name: shape for name, shape in plan.shapes.items() if name in present}
     redraw = Redraw(seed, plan.unscaled)
+    frozen: list[str] = []  # those that got random values, and do not train
+
+    def drawn(name: str, old: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
+        if isinstance(old, nn.Parameter) and not old.requires_grad and not is_written(old):
+            frozen.append(name)
+        return redraw(name, old, shape)
 
     def fill(name: str, old: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
         path, _, leaf = name.rpartition(".")
@@ -63,7 +69,7 @@ def build(base: nn.Module, plan: Plan, *, seed: int = 0) -> tuple[nn.Module, tup
             return torch.full(shape, _STATISTICS[leaf], dtype=old.dtype, device=old.device)
         if name in plan.statistics and not old.is_meta:
             return averaged(old, shape)
-        return redraw(name, old, shape)
+        return drawn(name, old, shape)
 
     added = set(_added(plan, present))
     kept = {
@@ -78,10 +84,21 @@ def build(base: nn.Module, plan: Plan, *, seed: int = 0) -> tuple[nn.Module, tup
         follow(module.get_submodule(path), path)  # refuses groups that channels do not divide into
     if on_meta:
         return module, ()
-    _redraw_added(module, added, redraw)
+    _redraw_added(module, added, drawn)
     notes = refresh(module, kept, seed=seed)
     estimate_again(module)
-    return module, notes
+    return module, (*notes, *_frozen(frozen))
+
+
+def _frozen(names: list[str]) -> tuple[str, ...]:
+    """Say which weights got random values, and do not train."""
+    if not names:
+        return ()
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return (
+        f"Frozen weights are new and hold random values: {', '.join(names[:3])}{more}. Let them "
+        "train, or keep their widths (--freeze).",
+    )
 
 
 def set_attributes(module: nn.Module, attributes: Iterable[Attribute]) -> None:
@@ -130,7 +147,11 @@ def _added(plan: Plan, present: dict[str, torch.Tensor]) -> Iterator[str]:
     return (name for name in present if paths.intersection(upwards(name))) if paths else iter(())
 
 
-def _redraw_added(module: nn.Module, added: set[str], redraw: Redraw) -> None:
+def _redraw_added(
+    module: nn.Module,
+    added: set[str],
+    redraw: Callable[[str, torch.Tensor, tuple[int, ...]], torch.Tensor],
+) -> None:
     """Give copies of a block weights of their own."""
     for name, tensor in module.named_parameters():
         if name in added:

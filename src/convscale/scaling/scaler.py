@@ -407,24 +407,26 @@ class Scaler:
         return plan, module, achieved, doubts(settlement.doubtful)
 
     def _check_buffers(self, source: Network, plan: Plan, own: nn.Module) -> None:
-        """Refuse what would be refused with weights: buffers whose new values nothing tells.
+        """Refuse what would be refused with weights: fixed values of which nothing tells new ones.
 
         Args:
             source: What is scaled.
             plan: How.
             own: What is scaled, without weights.
         """
+        frozen = ((name, one) for name, one in own.named_parameters() if not one.requires_grad)
         resized = {
             name: plan.shapes[name]
-            for name, buffer in own.named_buffers()
+            for name, tensor in (*own.named_buffers(), *frozen)
             if name not in plan.statistics
-            and plan.shapes.get(name, tuple(buffer.shape)) != tuple(buffer.shape)
+            and plan.shapes.get(name, tuple(tensor.shape)) != tuple(tensor.shape)
             and not isinstance(own.get_submodule(name.rpartition(".")[0]), _NORMS)
         }
         if resized:
-            buffers = dict(source.build("cpu").named_buffers())
+            built = source.build("cpu")
+            tensors = {**dict(built.named_parameters()), **dict(built.named_buffers())}
             for name, shape in resized.items():
-                Redraw(0)(name, buffers[name], shape)
+                Redraw(0)(name, tensors[name], shape)
 
     def _statistics(self, module: nn.Module, plan: Plan, found: Candidate) -> tuple[str, ...]:
         """Return the buffers, but those of norms, that training changes, if any is resized."""

@@ -13,6 +13,8 @@ from convscale.scaling.spectral import is_direction
 
 _INITIALISERS = ("init_weights", "reset_parameters", "initialize_weights", "_initialize_weights")
 _CHUNK = 1 << 22
+_FEW = 8  # of fewer values any order may be chance
+_MANY = 32  # more values than these may be drawn
 
 
 class Redraw:
@@ -48,7 +50,7 @@ class Redraw:
             if not isinstance(old, nn.Parameter) and is_direction(old):
                 return self._direction(old, shape)
             real = old.is_floating_point() or old.is_complex()
-            if not real or not isinstance(old, nn.Parameter):
+            if not real or not isinstance(old, nn.Parameter) or is_written(old):
                 return _tiled(name, old, shape)
             return self._drawn(old.detach(), shape, scaled=name not in self._unscaled)
 
@@ -67,19 +69,40 @@ class Redraw:
         return new.mul_(scale).reshape(shape)
 
 
+def is_written(tensor: torch.Tensor) -> bool:
+    """Tell whether a weight that does not train holds values that somebody wrote.
+
+    They rise or fall from the first to the last, or are a few that are repeated: numbers of bins,
+    masks, kernels that blur or find edges.
+
+    Example:
+        >>> bins = torch.arange(8.0)
+        >>> is_written(nn.Parameter(bins, requires_grad=False)), is_written(nn.Parameter(bins))
+        (True, False)
+    """
+    if tensor.requires_grad or tensor.is_meta or tensor.is_complex() or tensor.numel() < _FEW:
+        return False
+    values = tensor.detach().reshape(-1)
+    steps = values.diff()
+    one_way = bool((steps >= 0).all()) or bool((steps <= 0).all())
+    different = 1 + int(values.sort().values.diff().count_nonzero())
+    return one_way or 2 * different <= min(values.numel(), 2 * _MANY)
+
+
 def _fan_in(shape: tuple[int, ...]) -> int:
     return max(1, prod(shape[1:]))
 
 
 def _tiled(name: str, old: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
-    """Repeat a buffer along the axes that grew, where it is constant along them."""
+    """Repeat what does not train along the axes that grew, where it is constant along them."""
+    kind = "frozen weight" if isinstance(old, nn.Parameter) else "buffer"
     tensor = old.detach()
     for dim, (before, after) in enumerate(zip(old.shape, shape, strict=True)):
         if before != after:
             first = tensor.narrow(dim, 0, 1)
             if not bool((tensor == first).all()):
                 raise UnscalableNetworkError(
-                    f"The buffer {name!r} differs along an axis that is scaled, and nothing tells "
+                    f"The {kind} {name!r} differs along an axis that is scaled, and nothing tells "
                     "its new values: training does not change it. Compute it in forward, or keep "
                     "the width: "
                     f"--freeze {name.rpartition('.')[0] or name!r}."
