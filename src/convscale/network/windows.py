@@ -20,6 +20,10 @@ def _joined(ties: Ties, x: torch.Tensor, dim: int, times: int, output: torch.Ten
         ties.set_labels(output, ())
         return
     rows = units.reshape(-1, times)
+    if len(rows) == 1:  # a lone channel stays one, as everywhere
+        ties.pin(units)
+        ties.set_labels(output, ())
+        return
     ties.tie(rows[:, :1], rows[:, 1:])
     ties.set_labels(output, (vector(rows[:, 0], -3, output.ndim),))
 

@@ -22,6 +22,7 @@ from convscale.network.inputs import ExampleInputs, Inputs
 from convscale.network.pausing import collector_at_rest
 from convscale.network.sizing import Sizing, fitted
 from convscale.network.sources import Network
+from convscale.network.ties import tensors_in
 from convscale.network.walking import walk
 from convscale.quantities import (
     Resolution,
@@ -31,6 +32,7 @@ from convscale.quantities import (
     like,
     sides,
 )
+from convscale.scaling.answers import other_answer
 from convscale.scaling.asking import rounded, split_keep, target_of
 from convscale.scaling.blueprint import Blueprint
 from convscale.scaling.build import build, set_attributes
@@ -44,7 +46,7 @@ from convscale.scaling.plan import Attribute, Plan
 from convscale.scaling.refining import refined_by
 from convscale.scaling.scaled import ScaledNetwork
 from convscale.scaling.search import candidate_at, check_axes, expect, nearer, solve
-from convscale.scaling.settling import settle
+from convscale.scaling.settling import Settlement, settle
 from convscale.scaling.statistics import statistics_of
 from convscale.scaling.weights import Redraw
 from convscale.strategy import Factors, Step, Strategy, parse_strategy, without
@@ -402,6 +404,7 @@ class Scaler:
                 achieved = self._checked(module, found)
             except UnscalableNetworkError as error:
                 raise WrittenError(str(error), settlement) from error
+        self._check_answers(module, found, settlement)
         if found.variant.trace.trains:
             self._check_training(module, found)
         return plan, module, achieved, doubts(settlement.doubtful)
@@ -455,6 +458,22 @@ class Scaler:
         """Return what the user gives the network's forward pass, at a resolution."""
         given = self.network.inputs
         return None if given is None else resized(given, self._size, resolution)
+
+    def _check_answers(self, module: nn.Module, found: Candidate, settlement: Settlement) -> None:
+        """Refuse a network whose code makes more of its widths than channels."""
+        trace, resolution = found.variant.trace, found.variant.resolution
+        if trace.resolution != resolution or not other_answer(settlement.outputs, trace):
+            return
+        inputs = self._feed(resolution).inputs(module)  # again, as attributes are set by now
+        output = run(meta_copy(module), inputs.args, keywords=inputs.kwargs)
+        other = other_answer(tuple(tuple(one.shape) for one in tensors_in(output)), trace)
+        if other:
+            message = (
+                f"{self.network.name} puts out {other}: its code makes other sizes of its widths "
+                "than channels. Freeze what they come from (--freeze PATTERN), or use a strategy "
+                "without w."
+            )
+            raise WrittenError(message, settlement)
 
     def _check_training(self, module: nn.Module, found: Candidate) -> None:
         """Run the scaled network as it is trained: what runs only then must fit too."""

@@ -35,6 +35,7 @@ from convscale.network.shaping import (
     Shaped,
     slice_dimensions,
 )
+from convscale.network.ties import tensors_in
 from convscale.network.trace import Trace
 from convscale.network.walking import walk
 from convscale.quantities import Resolution
@@ -82,7 +83,7 @@ def settle(
     feed = Feed(None if given is not None else resolution, in_chans=in_chans, given=given)
     inputs = feed.inputs(module)
     try:
-        run(module, inputs.args, *watch, keywords=inputs.kwargs, handle=settler.handle)
+        output = run(module, inputs.args, *watch, keywords=inputs.kwargs, handle=settler.handle)
         settler.finish()
         if trace.trains:
             pair = feed.inputs(module, batch=2)
@@ -101,6 +102,7 @@ def settle(
         scales.doubtful,
         scales.unscaled,
         settler.slices,
+        tuple(tuple(tensor.shape) for tensor in tensors_in(output)),
     )
 
 
@@ -114,7 +116,7 @@ class Settlement:
     floats that follow the widths and no size reads, `doubtful` those that stay, though they may be
     computed from widths, `unscaled` the weights that such a float multiplies by their fan-in.
     `slices` are sizes that the code writes out, by which slices take other channels than the widths
-    ask for.
+    ask for. `outputs` are the shapes of what it put out.
 
     Example:
         >>> Settlement({}, None).failure is None
@@ -129,6 +131,7 @@ class Settlement:
     doubtful: tuple[str, ...] = ()
     unscaled: tuple[str, ...] = ()
     slices: tuple[tuple[str, int, int], ...] = ()
+    outputs: tuple[tuple[int, ...], ...] = ()
 
 
 class _Settler:
