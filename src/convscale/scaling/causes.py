@@ -14,6 +14,7 @@ from convscale.scaling.variant import Variant
 from convscale.scaling.widths import Widths
 from convscale.strategy import Strategy
 
+_PRODUCTS = frozenset(("bmm", "baddbmm"))  # of two maps, as in attention
 _SOME = 0.05  # the share of the flops from which layers that keep their width are named
 _LITTLE = 0.02  # the logarithm of what takes flops off, up to which it is not named
 _LEAST = 0.5  # the share of the widths that are at their least, from which these are the cause
@@ -120,7 +121,12 @@ def _linear(base: Variant) -> str:
     """Say how much of the flops grow less than the square of the width."""
     _, linear, fixed = _shares(base)
     kept = sum(layer.flops for layer in base.trace.kept) > _SOME * base.trace.flops
-    layers = f"({'widths that stay, ' if kept else ''}depthwise, stem, classifier)"
+    products = sum(term.flops for term in base.trace.terms if term.operator in _PRODUCTS)
+    attention = products > _SOME * base.trace.flops
+    layers = (
+        f"({'widths that stay, ' if kept else ''}{'attention, ' if attention else ''}"
+        "depthwise, stem, classifier)"
+    )
     text = f"{linear:.0%} of the flops grow with width and not its square {layers}"
     return text if fixed < 0.01 else f"{text}, and {fixed:.0%} not at all"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -481,9 +481,15 @@ def _equalise(natural: dict[int, tuple[int, float]], channels: Channels) -> None
         free = [group for group in groups if group in natural]
         same = len({int(channels.sizes[group]) for group in free}) == 1
         if len(free) > 1 and same and len(groups) == len(free):
-            times = lcm(*(int(natural[group][1]) for group in free))
+            held = Counter(part[0][0] for part in parts)  # queries and keys stand there as one
+            times = lcm(*(_shared(int(natural[group][1]), held[group]) for group in free))
             for group in free:
                 natural[group] = (int(channels.sizes[group]) * times, times)
+
+
+def _shared(times: int, parts: int) -> int:
+    """Return how often a group stands in a width for each of the parts that it is."""
+    return times // parts if times % parts == 0 else times
 
 
 def _multiple(width: int, multiple: int, times: set[int]) -> int:

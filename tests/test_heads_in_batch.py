@@ -1,0 +1,58 @@
+"""Attention whose heads are laid into the batch before queries, keys and values are parted."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+import convscale as cs
+from tests import checks
+
+
+class Attention(nn.Module):
+    """As diffusion networks have it; `how` parts what the one convolution puts out."""
+
+    def __init__(self, width, how, heads=4):
+        super().__init__()
+        self.how, self.heads = how, heads
+        self.norm, self.qkv = nn.GroupNorm(8, width), nn.Conv1d(width, 3 * width, 1)
+        self.proj = nn.Conv1d(width, width, 1)
+
+    def forward(self, x):
+        n, width, *sides = x.shape
+        found = self.qkv(self.norm(x).reshape(n, width, -1))
+        size = width // self.heads
+        queries, keys, values = self.how(found.reshape(n * self.heads, 3 * size, -1), size)
+        shares = torch.einsum("bct,bcs->bts", queries, keys) / math.sqrt(size)
+        mixed = torch.einsum("bts,bcs->bct", shares.softmax(-1), values)
+        return x + self.proj(mixed.reshape(n, width, -1)).reshape(n, width, *sides)
+
+
+class Net(nn.Module):
+    def __init__(self, how, width=64):
+        super().__init__()
+        self.entry = nn.Conv2d(3, width, 3, 2, 1)
+        self.body = nn.Sequential(*[Attention(width, how) for _ in range(2)])
+        self.middle, self.exit = nn.Conv2d(width, width, 3, 1, 1), nn.Linear(width, 10)
+
+    def forward(self, x):
+        x = self.middle(self.body(self.entry(x)).relu())
+        return self.exit(x.relu().mean((2, 3)))
+
+
+WAYS = {"split": lambda x, size: x.split(size, dim=1), "chunk": lambda x, _: x.chunk(3, dim=1)}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("factor", [0.5, 1.5, 2, 2.5, 3, 4])
+def test_queries_keys_and_values_are_as_wide_as_the_map(way, factor):
+    scaled = cs.scale(Net(WAYS[way]), strategy="w", factor=factor, resolution=32)
+    width = scaled.module.entry.out_channels
+    assert abs(width - 64 * factor**0.5) <= 8
+    assert scaled.module.body[0].qkv.weight.shape == (3 * width, width, 1)
+    assert scaled.module.middle.weight.shape[:2] == (width, width)
+    assert not any("kept" in note for note in scaled.notes)
+    assert scaled.achieved.flops == checks.torch_flops(scaled.module, 32)
