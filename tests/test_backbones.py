@@ -117,7 +117,9 @@ def test_a_detection_backbone_tells_the_channels_of_its_pyramid():
     body = torchvision.models.resnet18(weights=None)
     layers = {f"layer{level}": str(level) for level in (1, 2, 3, 4)}
     base = BackboneWithFPN(body, layers, [64, 128, 256, 512], 256)
-    scaled = cs.scale(base, strategy="dWr", factor=2, resolution=64).module.eval()
+    result = cs.scale(base, strategy="dWr", factor=2, resolution=64)
+    assert any("Outputs keep their channels" in n and "fpn.layer_blocks" in n for n in result.notes)
+    scaled = result.module.eval()
     found = scaled(torch.zeros(1, 3, 64, 64))
     assert list(found) == ["1", "2", "3", "4", "pool"]
     assert {out.shape[1] for out in found.values()} == {scaled.out_channels}

@@ -79,6 +79,7 @@ def notes_on(
         notes += _fixed(blueprint)
         notes += _outputs(blueprint, found)
         notes += _embeddings(blueprint)
+        notes += _answers(blueprint)
     notes += _miss(blueprint, strategy, found, requested)
     return tuple(notes)
 
@@ -225,6 +226,29 @@ def _outputs(blueprint: Blueprint, found: Candidate) -> list[str]:
         return []
     listed = ", ".join(maps[:6]) + (f" and {len(maps) - 6} more" if len(maps) > 6 else "")
     return [f"Outputs taken for feature maps scale with the width: {listed}."]
+
+
+def _answers(blueprint: Blueprint) -> list[str]:
+    """Say which layers with much of the flops put out maps that keep their channels."""
+    trace, channels = blueprint.trace, blueprint.trace.channels
+    shapes = zip(trace.output_shapes, trace.features, strict=True)
+    if not any(len(shape) > 2 and axis is None for shape, axis in shapes):
+        return []
+    known = {layer.path for layer in trace.kept}
+    found = [
+        term
+        for term in trace.terms
+        if term.operator == "convolution"
+        and term.path not in known
+        and not any(channels.scalable(units) for units in term.acts_units)
+    ]
+    share = sum(term.flops for term in found) / max(1, trace.flops)
+    if share < _SOME:
+        return []
+    layers = _few(list(dict.fromkeys(term.path for term in found)))
+    return [
+        f"Outputs keep their channels, as what puts them out: {layers} ({share:.0%} of the flops)."
+    ]
 
 
 def _embeddings(blueprint: Blueprint) -> list[str]:
