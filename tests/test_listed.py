@@ -423,3 +423,36 @@ def test_lists_of_tensors_count_no_blocks():
     net.stages = nn.ModuleList(nn.Sequential(nn.Tanh(), nn.Tanh()) for _ in stages)
     net.grids, net.depths = [torch.empty(0), torch.empty(0)], [2, 2]
     assert counts_beside(net, stages[1], stages) == (Place("", "depths", 1),)
+
+
+class Flat(nn.Module):
+    """Convolutions with norms in one list, amid others: the code bends behind each."""
+
+    def __init__(self, width=32):
+        super().__init__()
+        self.layers = nn.ModuleList(
+            [
+                nn.Sequential(nn.Conv2d(before, width, 3, 1, 1), nn.BatchNorm2d(width))
+                for before in (3, width, width)
+            ]
+            + [nn.AvgPool2d(2)]
+        )
+        self.exit = nn.Linear(width, 10)
+
+    def forward(self, x):
+        for layer in self.layers:
+            x = functional.relu(layer(x))
+        return self.exit(x.mean((2, 3)))
+
+
+def test_layers_that_the_code_bends_do_not_hand_on_to_each_other():
+    """Two convolutions without anything between would be no more than one."""
+    scaled = cs.scale(Flat(), strategy="d", factor=2, resolution=16)
+    module = scaled.module.eval()
+    x = torch.randn(1, 3, 16, 16)
+    expected = x
+    for layer in module.layers:
+        expected = functional.relu(layer(expected))
+    assert len(module.layers) > 4
+    assert len(list(module.children())) == 2
+    assert torch.equal(module(x), module.exit(expected.mean((2, 3))))

@@ -461,8 +461,12 @@ def test_blocks_that_were_added_behind_a_named_one_are_taken_away_again(factor):
 @pytest.mark.parametrize("strategy", ["d", "dwr"])
 def test_pyramids_lose_blocks_and_what_stands_behind_takes_what_arrives(strategy):
     scaled = cs.scale("rexnet_100", strategy=strategy, factor=0.5)
-    blocks = scaled.module.features
-    assert len(blocks) < len(base_module("timm:rexnet_100").features)
+    base = base_module("timm:rexnet_100").features
+    kinds = [
+        [type(block) is type(base[1]) for block in own] for own in (scaled.module.features, base)
+    ]
+    assert sum(kinds[0]) < sum(kinds[1])
+    assert len(kinds[0]) == len(kinds[1])  # those that went pass on what they take
     assert scaled.achieved.flops == checks.torch_flops(scaled.module, scaled.resolution)
     assert 0.4 <= scaled.ratio["flops"] <= 0.6
     checks.check_runs_forward_and_backward(scaled.module, 64)

@@ -13,7 +13,7 @@ import numpy as np
 from torch import nn
 
 from convscale.network.activations import Bend
-from convscale.network.stages import Stage, join, keeps_shape
+from convscale.network.stages import Stage, join, keeps_shape, within
 from convscale.network.trace import Border, Trace
 from convscale.network.walking import walk
 
@@ -36,6 +36,26 @@ def is_linear(layer: nn.Module) -> bool:
         (True, False)
     """
     return isinstance(layer, _LINEAR)
+
+
+def bends_itself(module: nn.Module, stage: Stage, trace: Trace) -> bool:
+    """Tell whether the blocks of a stage hold what bends, so that one may follow on another.
+
+    Example:
+        >>> from convscale.network.trace import trace_module
+        >>> net = nn.Sequential(nn.Conv2d(3, 3, 1), nn.ReLU())
+        >>> trace = trace_module(net, 8)
+        >>> [bends_itself(net, Stage("", (name,), "", name), trace) for name in ("0", "1")]
+        [False, True]
+    """
+    names = stage.modules(stage.repeatable or stage.blocks[-1])
+    paths = [join(stage.container, name) for name in names]
+    parts = (part for path in paths for _, part in walk(module.get_submodule(path)))
+    leaves = [part for part in parts if not any(True for _ in part.children())]
+    if not all(map(is_linear, leaves)):
+        return True
+    reads = (reads for path, reads in trace.reads.items() if any(within(path, p) for p in paths))
+    return any(read.bend is not None for own in reads for read in own)
 
 
 def row_stages(module: nn.Module, trace: Trace) -> Iterator[Stage]:

@@ -10,6 +10,7 @@ from torch import nn
 
 from convscale.errors import UnscalableNetworkError
 from convscale.network.pausing import collector_at_rest
+from convscale.network.rows import bends_itself
 from convscale.network.schemes import find_schemes, further_schemes, handing_on, last_schemes
 from convscale.network.stages import Stage, in_order, join, of_one_kernel, overlap
 from convscale.quantities import Resolution
@@ -143,6 +144,7 @@ class Deepenable:
         holder = self._module.get_submodule(stage.container)
         listed = isinstance(holder, nn.Sequential | nn.ModuleList) and stage.container != ""
         plain = stage.mode == "listed" and not stage.beside and not stage.counts
+        plain = plain and bends_itself(self._module, stage, self._runs.trace)
         own = {name for block in stage.blocks for name in stage.modules(block)}
         return listed and plain and not own.issuperset(holder._modules)
 

@@ -142,7 +142,7 @@ def added_paths(edits: tuple[DepthEdit, ...]) -> tuple[str, ...]:
 
 
 def beside_paths(edits: tuple[DepthEdit, ...], module: nn.Module) -> tuple[str, ...]:
-    """Return what stands in the containers that edits change, and stays: the base's own blocks.
+    """Return what stands in the containers that edits add to, and stays: the base's own blocks.
 
     Args:
         edits: The edits that were made together.
@@ -154,7 +154,7 @@ def beside_paths(edits: tuple[DepthEdit, ...], module: nn.Module) -> tuple[str, 
         ('0', '1')
     """
     gone = {join(edit.container, name) for edit in flat(edits) for name in edit.removed}
-    holders = dict.fromkeys(edit.container for edit in flat(edits))
+    holders = dict.fromkeys(edit.container for edit in flat(edits) if edit.added)
     children = (join(own, name) for own in holders for name in module.get_submodule(own)._modules)
     return tuple(path for path in children if path not in gone)
 

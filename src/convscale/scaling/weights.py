@@ -94,21 +94,36 @@ def _fan_in(shape: tuple[int, ...]) -> int:
 
 
 def _tiled(name: str, old: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
-    """Repeat what does not train along the axes that grew, where it is constant along them."""
+    """Repeat what does not train along the axes that grew, where it repeats itself there."""
     kind = "frozen weight" if isinstance(old, nn.Parameter) else "buffer"
     tensor = old.detach()
     for dim, (before, after) in enumerate(zip(old.shape, shape, strict=True)):
         if before != after:
-            first = tensor.narrow(dim, 0, 1)
-            if not bool((tensor == first).all()):
+            period = _period(tensor, dim, after)
+            if period is None:
                 raise UnscalableNetworkError(
                     f"The {kind} {name!r} differs along an axis that is scaled, and nothing tells "
                     "its new values: training does not change it. Compute it in forward, or keep "
                     "the width: "
                     f"--freeze {name.rpartition('.')[0] or name!r}."
                 )
-            tensor = first.expand([after if d == dim else n for d, n in enumerate(tensor.shape)])
+            times = [after // period if d == dim else 1 for d in range(tensor.ndim)]
+            tensor = tensor.narrow(dim, 0, period).repeat(times)
     return tensor.clone()
+
+
+def _period(tensor: torch.Tensor, dim: int, size: int) -> int | None:
+    """Return after how many entries a tensor repeats itself along an axis that gets a size.
+
+    One, if it is constant there: more are kernels that every channel has alike.
+    """
+    before = tensor.shape[dim]
+    for period in range(1, before // 2 + 1 if before > 1 else 2):
+        if before % period == 0 and size % period == 0:
+            rest = tensor.narrow(dim, period, before - period)
+            if bool((rest == tensor.narrow(dim, 0, before - period)).all()):
+                return period
+    return None
 
 
 def averaged(old: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
