@@ -19,7 +19,7 @@ from convscale.errors import ElsewhereError, InputError
 from convscale.files import write_whole
 from convscale.quantities import parse_resolution
 from convscale.training.recipe_files import read_recipe
-from convscale.training.signals import Stopped, Wish, heeding_signals
+from convscale.training.signals import Stopped, Wish, heeding_signals, unbroken
 
 if TYPE_CHECKING:
     from convscale.training.board import Board
@@ -103,9 +103,10 @@ def train(
 
 def _trained(asked: tuple[Any, ...], epochs: int, *, first: bool, wish: Wish) -> TrainResult:
     """Train what is asked for, in the order of the fields of a request, and show how it goes."""
-    from convscale.training.board import Board
-    from convscale.training.request import TrainRequest
-    from convscale.training.running import train as train_network
+    with unbroken(wish):
+        from convscale.training.board import Board
+        from convscale.training.request import TrainRequest
+        from convscale.training.running import train as train_network
 
     request = TrainRequest(*asked)
     with watching(epochs, first=first) as display, contextlib.ExitStack() as stack:

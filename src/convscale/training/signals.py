@@ -72,6 +72,34 @@ def note_sigterm() -> None:
 
 
 @contextmanager
+def unbroken(wish: Wish) -> Iterator[None]:
+    """Heed what comes meanwhile at the end: an import that is cut off leaves half a module.
+
+    Raises:
+        Stopped: Where SIGTERM came, and no other process waits.
+        KeyboardInterrupt: Where Ctrl-C came.
+
+    Example:
+        >>> with heeding_signals() as wish, unbroken(wish):
+        ...     os.kill(os.getpid(), signal.SIGTERM)
+        ...     print("imported")
+        Traceback (most recent call last):
+        convscale.training.signals.Stopped
+    """
+    wish.at_once = False
+    yield
+    wish.at_once = True
+    if wish.interrupted:
+        raise KeyboardInterrupt
+    if wish and _is_alone():
+        raise Stopped
+
+
+def _is_alone() -> bool:
+    return os.environ.get("WORLD_SIZE", "1") == "1"
+
+
+@contextmanager
 def heeding_signals() -> Iterator[Wish]:
     """Note SIGTERM and Ctrl-C, or end the run at once where that loses nothing.
 
@@ -91,7 +119,7 @@ def heeding_signals() -> Iterator[Wish]:
         (True, False)
     """
     wish, owner = Wish(), os.getpid()
-    alone = os.environ.get("WORLD_SIZE", "1") == "1"
+    alone = _is_alone()
 
     def note(number: int, _frame: FrameType | None) -> None:
         if os.getpid() != owner:  # a worker that loads images: its parent ends it
