@@ -90,7 +90,7 @@ def row_stages(module: nn.Module, trace: Trace) -> Iterator[Stage]:
             if (linear and bend is None) or not _deepens(first, trace):
                 last = None
                 continue
-            linked = last is not None and _feeds(last, first, trace) and stages[-1][0] == bend
+            linked = last is not None and hands_on(last, first, trace) and stages[-1][0] == bend
             if not linked or not keeps_shape(first.path, trace):
                 stages.append((bend, []))
             stages[-1][1].append(unit)
@@ -115,8 +115,16 @@ def _deepens(border: Border, trace: Trace) -> bool:
     return spread and units is not None and trace.channels.scalable(units)
 
 
-def _feeds(before: Border, after: Border, trace: Trace) -> bool:
-    """Tell whether a layer may take what was made of another's output."""
+def hands_on(before: Border, after: Border, trace: Trace) -> bool:
+    """Tell whether a layer may take what was made of another's output.
+
+    Example:
+        >>> from convscale.network.trace import trace_module
+        >>> trace = trace_module(nn.Sequential(nn.ReLU(), nn.Tanh(), nn.Conv2d(3, 8, 1)), 8)
+        >>> first, second = trace.borders["0"], trace.borders["1"]
+        >>> hands_on(first, second, trace), hands_on(second, first, trace)
+        (True, False)
+    """
     alike = trace.calls[before.path] == trace.calls[after.path]
     return alike and before.order < after.order and before.output_shape == after.input_shape
 

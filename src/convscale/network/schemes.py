@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from torch import nn
 
-from convscale.network.rows import is_linear, row_stages
+from convscale.network.rows import hands_on, is_linear, row_stages
 from convscale.network.stages import (
     Stage,
     block_border,
@@ -284,7 +284,7 @@ def _listed_stages(module: nn.Module, trace: Trace) -> Iterator[Stage]:
                 before = None
                 continue
             alike = before is not None and type(before[0]) is type(child)
-            linked = alike and before is not None and _hands_on(before[1], border, trace)
+            linked = alike and before is not None and hands_on(before[1], border, trace)
             if not linked or not keeps_shape(where, trace):
                 stages.append([])
             stages[-1].append(name)
@@ -316,7 +316,7 @@ def _numbered_stages(module: nn.Module, trace: Trace) -> Iterator[Stage]:
                 last = None
                 continue
             first = trace.borders[join(path, unit[0])]
-            linked = last is not None and _hands_on(last, first, trace)
+            linked = last is not None and hands_on(last, first, trace)
             same = linked and numbers[number].keys() == numbers[number - 1].keys()
             if not same or not keeps_shape(first.path, trace):
                 stages.append([])
@@ -343,12 +343,6 @@ def _led_by_convolution(
     others = (holder.get_submodule(name) for name in unit[1:])
     alone = not any(isinstance(other, nn.modules.conv._ConvNd) for other in others)
     return unit if led and alone else ()
-
-
-def _hands_on(before: Border, after: Border, trace: Trace) -> bool:
-    """Tell whether a layer may take what was made of another's output."""
-    alike = trace.calls[before.path] == trace.calls[after.path]
-    return alike and before.order < after.order and before.output_shape == after.input_shape
 
 
 def _called_stages(module: nn.Module, trace: Trace, *, made: bool = False) -> tuple[Stage, ...]:
