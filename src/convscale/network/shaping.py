@@ -140,16 +140,18 @@ def _fill(ties: Ties, args: Sequence[Any], output: torch.Tensor) -> None:
     """
     args = args[1:] if isinstance(args[0], torch.Tensor) else args
     given = args[0] if isinstance(args[0], list | tuple) else args[: output.ndim]
-    if len(given) != output.ndim or ties.labels(output):
+    if len(given) != output.ndim:
         return
+    known = ties.labels(output)  # where maps have their channels, whatever tells their number
+    placed = {dim for label in known for dim in varying(label)}
     own = [
         vector(ties.fill(int(size)), dim, output.ndim)
         for dim, size in enumerate(given)
-        if isinstance(size, Number) and size.place is not None and size > 1
+        if isinstance(size, Number) and size.place is not None and size > 1 and dim not in placed
     ]
     if output.ndim == 1 and isinstance(given[0], Size) and given[0].units is not None:
         own = [given[0].units.reshape(-1)]  # a number for each channel
-    ties.set_labels(output, tuple(own))
+    ties.set_labels(output, (*known, *own))
 
 
 def cut(ties: Ties, x: torch.Tensor, output: torch.Tensor) -> None:
