@@ -99,6 +99,11 @@ class Recorder(Observer):
         self._given: set[int] = set()
         self._packed: set[str] = set()  # modules whose packed weights were counted
 
+    def repeats(self, x: torch.Tensor, dim: int) -> bool:
+        """Tell that every step of a recurrent layer is recorded."""
+        del x, dim
+        return False
+
     def visit(
         self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any, path: str
     ) -> None:
@@ -268,6 +273,11 @@ class LateRecorder(Observer):
     def forget(self) -> None:
         """Forget what was recorded."""
         self._recorder = None
+
+    def repeats(self, x: torch.Tensor, dim: int) -> bool:
+        """Tell that every step of a recurrent layer is recorded."""
+        del x, dim
+        return False
 
     def enter(self, path: str, module: nn.Module, inputs: tuple[Any, ...]) -> None:
         """Begin with the whole network."""

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any, NamedTuple, Protocol
 
+import torch
 from torch import nn
 
 from convscale.complexity.complexity import Count, EdgeCount, LayerCount, Uncounted
@@ -87,6 +88,11 @@ class Counting(Observer):
         self.excluded: Counter[str] = Counter()
         self.uncounted: Counter[tuple[str, str]] = Counter()
         self._inside = 0  # functions that the convention counts as a whole, and that are running
+
+    def repeats(self, x: torch.Tensor, dim: int) -> bool:
+        """Tell that every step of a recurrent layer is counted."""
+        del x, dim
+        return False
 
     def visit(
         self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any, path: str

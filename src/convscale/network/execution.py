@@ -18,6 +18,7 @@ from convscale.network.autocast import Autocast, as_on_gpu
 from convscale.network.constants import SILENT, Constants
 from convscale.network.copies import blank_like
 from convscale.network.dependence import dependence, place, without_meta
+from convscale.network.recurrent import shortened
 from convscale.network.walking import walk
 
 if TYPE_CHECKING:
@@ -92,6 +93,13 @@ class Observer:
         >>> Observer().enter("stem", nn.Identity(), ()) is None
         True
     """
+
+    times = 1  # how often what it sees happens: more than once where a step stands for several
+
+    def repeats(self, x: torch.Tensor, dim: int) -> bool:
+        """Tell whether one step of a recurrent layer along a dimension may stand for several."""
+        del x, dim
+        return True
 
     def follow(self, ties: Ties) -> None:
         """Learn what tells the units of tensors, before a run in which they are followed."""
@@ -318,12 +326,14 @@ class _Functions(TorchFunctionMode):
     def __init__(
         self,
         handle: Handle | None,
+        observers: tuple[Observer, ...],
         stack: list[str],
         autocast: Autocast | None,
         constants: Constants | None,
     ) -> None:
         super().__init__()
         self._handle = handle
+        self._observers = observers
         self._stack = stack
         self._autocast = autocast
         self._constants = constants
@@ -337,6 +347,7 @@ class _Functions(TorchFunctionMode):
         return self._autocast.call(func, args, kwargs or {}, inner)
 
     def _handled(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        func = shortened(func, args, self._observers)
         if self._handle is None:
             return func(*args, **kwargs)
         return self._handle(func, args, kwargs, self._stack[-1])
@@ -385,7 +396,7 @@ def run(
             with (
                 as_on_gpu() if autocast else nullcontext(),
                 _Dispatch(observers, stack, autocast, constants),
-                _Functions(handle, stack, autocast, constants),
+                _Functions(handle, observers, stack, autocast, constants),
             ):
                 return module(*inputs, **given)
         except ConvscaleError:

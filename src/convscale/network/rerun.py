@@ -63,7 +63,8 @@ class Run(Observer):
         self.script.append((path, func))
         if rule_of(name_of(func), RULES) is not None:
             found = contractions(func, bind(func, args, kwargs), output)
-            self.products += [(path, Product(one.flops, one.acts)) for one in found]
+            times = self.times
+            self.products += [(path, Product(times * o.flops, times * o.acts)) for o in found]
 
     def handle(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], path: str) -> Any:
         """Make a call, and note the sizes that it names."""

@@ -210,7 +210,11 @@ class _Recorder(Observer):
         self._note_sizes(func._opname, bound, path)
         self.ties.here = None
         if not self.aside and (found := contractions(func, bound, output)):
-            self.terms += _terms(self.ties, func._opname, found, path)
+            self.terms += _terms(self.ties, func._opname, found, path, self.times)
+
+    def repeats(self, x: torch.Tensor, dim: int) -> bool:
+        known = (*self.ties.labels(x), *self.ties.merged(x))
+        return all(dim not in varying(label) for label in known)
 
     def handle(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], path: str) -> Any:
         """Make a call, and note the sizes that it names."""
@@ -495,23 +499,22 @@ def _label_tensors(ties: Ties, module: nn.Module) -> tuple[TensorAxes, ...]:
     return tuple(found)
 
 
-def _terms(ties: Ties, operator: str, found: Sequence[Contraction], path: str) -> list[Term]:
+def _terms(
+    ties: Ties, operator: str, found: Sequence[Contraction], path: str, times: int
+) -> list[Term]:
     """Write the flops and acts of a call as constants times numbers of units."""
     terms = []
     for one in found:
         outer = _factors(ties, one.outer)
         put_out = outer if one.put_out is None else _factors(ties, one.put_out)
-        terms.append(_term(path, operator, outer, _factors(ties, one.inner), put_out))
+        inner = _factors(ties, one.inner)
+        flops, acts = outer[0] * inner[0] * times, put_out[0] * times
+        units = (*outer[1], *inner[1])
+        terms.append(Term(path, operator, flops, units, acts, tuple(put_out[1])))
     return terms
 
 
 _Factors = tuple[int, tuple[Label, ...]]
-
-
-def _term(path: str, operator: str, outer: _Factors, inner: _Factors, acts: _Factors) -> Term:
-    return Term(
-        path, operator, outer[0] * inner[0], (*outer[1], *inner[1]), acts[0], tuple(acts[1])
-    )
 
 
 def _factors(ties: Ties, extent: Extent) -> _Factors:
