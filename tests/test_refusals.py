@@ -273,3 +273,44 @@ def test_by_factor_one_every_network_is_itself(strategy):
     assert same.notes == ()
     with pytest.raises(cs.UnscalableNetworkError, match="scales depth"):
         cs.scale(base, strategy="d", factor=2, resolution=32)
+
+
+def test_a_detector_is_refused_with_the_part_that_scales_and_takes_it_back():
+    from torchvision.models.detection import fasterrcnn_mobilenet_v3_large_fpn as detector
+
+    base = detector(weights=None, weights_backbone=None).eval()
+    with pytest.raises(cs.InputError, match=r"what is before it by itself, such as its backbone\."):
+        cs.scale(base, strategy="w", factor=2, resolution=64)
+    base.backbone = cs.scale(base.backbone, strategy="dWr", factor=2, resolution=64).module
+    with torch.no_grad():
+        found = base([torch.rand(3, 64, 64)])
+    assert found[0].keys() == {"boxes", "labels", "scores"}
+
+
+class Clip(nn.Module):
+    """Frames of a clip, each an image."""
+
+    def __init__(self):
+        super().__init__()
+        self.body, self.exit = nn.Sequential(conv(3, 32), conv(32, 32)), head(32)
+
+    def forward(self, x):
+        b, t, c, h, w = x.shape
+        return self.exit(self.body(x.view(b * t, c, h, w))).view(b, t, -1).mean(1)
+
+
+def test_a_network_that_takes_no_image_is_told_how_to_give_what_it_takes():
+    with pytest.raises(cs.InputError, match=r"if that is no image, by --input-size or exampl"):
+        cs.scale(Clip(), strategy="w", factor=2, resolution=32)
+    given = torch.zeros(1, 4, 3, 32, 32)
+    scaled = cs.scale(Clip(), strategy="w", factor=2, example_inputs=given)
+    assert scaled.module.body[0][0].out_channels > 32
+
+
+@pytest.mark.parametrize("option", ["keep", "freeze"])
+def test_names_that_are_no_text_are_refused_and_none_is_none(option):
+    net = nn.Sequential(conv(3, 32), conv(32, 32), head(32))
+    with pytest.raises(cs.InputError, match=r"^0 is no name or pattern\. Write text"):
+        cs.scale(net, strategy="w", factor=2, resolution=32, **{option: [0]})
+    scaled = cs.scale(net, strategy="w", factor=2, resolution=32, **{option: None})
+    assert scaled.module[0][0].out_channels > 32

@@ -15,6 +15,7 @@ from convscale.quantities import Resolution, format_resolution
 _LACKS_INPUTS = re.compile(r"required (?:positional|keyword-only) argument")
 _TAKES_NAMES = re.compile(r"takes \d+ positional arguments? but")
 _INTEGERS = re.compile(r"scalar types: (Long|Int)|must be (long|integer)|used as ind(ices|exes)")
+_TAKES_OTHER = re.compile(r"(Type|Index|Key|Attribute)Error|ValueError: (not enough|too many)")
 _HIGHER = re.compile(r"registered for HigherOrderOperator (\w+)")
 _DEVICE = re.compile(r"NVIDIA|CUDA|Torch not compiled with|different devices|same device")
 
@@ -105,11 +106,29 @@ def _advice(error: ForwardError, module: nn.Module, *, given: bool) -> str:
     if not given and not convolution_inputs(module):
         return "It has no convolution; give a convolutional network."
     if error.needs_values is not None:
-        return "What its forward pass does must follow from shapes, not from values of tensors."
+        part = _part_before(error.path, module)
+        return "What its forward pass does must follow from shapes, not from values of tensors." + (
+            f" Give what is before it by itself, such as its {part}." if part else ""
+        )
     if error.lacks_shapes is not None:
         return "Give the operator one (torch.library.register_fake), or a network without it."
     if _DEVICE.search(error.reason):
         return "Its forward pass asks for a device that is not there."
-    if given and _INTEGERS.search(error.reason):
-        return "Give the dtype of what is looked up, as in --input-size 10:int64."
-    return "Give other inputs." if given else "Give another resolution."
+    if _INTEGERS.search(error.reason):
+        what = "the dtype of what is looked up" if given else "what it takes"
+        return f"Give {what}, as in --input-size 10:int64."
+    if given:
+        return "Give other inputs."
+    if error.path and not _TAKES_OTHER.match(error.reason):
+        return "Give another resolution."
+    return (
+        "Give another resolution, or what it takes if that is no image, by --input-size "
+        "or example_inputs= in Python."
+    )
+
+
+def _part_before(path: str, module: nn.Module) -> str:
+    """Return the first part of a network that has convolutions and does not hold what failed."""
+    failed = path.partition(".")[0]
+    parts = ((name, part) for name, part in module.named_children() if name != failed)
+    return next((name for name, part in parts if convolution_inputs(part)), "")

@@ -54,14 +54,23 @@ def split_keep(
     return axes, Control(parts, each(freeze), stage_depth, stage_width)
 
 
-def each(names: Iterable[str]) -> tuple[str, ...]:
-    """Return names; a text alone is one of them.
+def each(names: Iterable[str] | None) -> tuple[str, ...]:
+    """Return names; a text alone is one of them, and None is none.
+
+    Raises:
+        InputError: If what is given holds other than text.
 
     Example:
-        >>> each("stem"), each(["stem", "head"])
-        (('stem',), ('stem', 'head'))
+        >>> each("stem"), each(["stem", "head"]), each(None)
+        (('stem',), ('stem', 'head'), ())
     """
-    return (names,) if isinstance(names, str) else tuple(names)
+    if names is None or isinstance(names, str):
+        return () if names is None else (names,)
+    found = tuple(names) if isinstance(names, Iterable) else (names,)
+    for name in found:
+        if not isinstance(name, str):
+            raise InputError(f"{name!r} is no name or pattern. Write text, such as 'layer1.*'.")
+    return found
 
 
 def one_target(
