@@ -12,7 +12,7 @@ from torch.utils import _pytree as pytree
 from convscale.errors import InputError
 from convscale.input_sizes import InputSize
 from convscale.network.copies import meta_copy
-from convscale.network.execution import ForwardError, run
+from convscale.network.execution import ForwardError, Observer, run
 from convscale.network.inputs import (
     ExampleInputs,
     Inputs,
@@ -30,10 +30,10 @@ def given_sides(module: nn.Module, example: ExampleInputs) -> Resolution:
 
     Where no input is an image, the last axes of the first that has enough of them are its sides;
     where none has, as with the vector that a generator takes, the sides are those of the first
-    image that the network puts out.
+    image that the network puts out, or else of the first map that a convolution takes.
 
     Raises:
-        InputError: If it puts out none, or does not run.
+        InputError: If there is none, or the network does not run.
 
     Example:
         >>> net = nn.Sequential(nn.Embedding(50, 8), nn.Conv1d(20, 4, 1))
@@ -48,7 +48,7 @@ def given_sides(module: nn.Module, example: ExampleInputs) -> Resolution:
         for tensor in inputs.tensors:
             if tensor.ndim > dims:
                 return tuple(tensor.shape[-dims:])
-    made = _output_sides(module, inputs)
+    made = _sides_inside(module, inputs)
     if made is not None:
         return made
     raise InputError(
@@ -57,17 +57,31 @@ def given_sides(module: nn.Module, example: ExampleInputs) -> Resolution:
     )
 
 
-def _output_sides(module: nn.Module, inputs: Inputs) -> Resolution | None:
-    """Return the sides of the first image that a network puts out, None where there is none."""
+class _FirstMap(Observer):
+    """Note the sides of the first map that a convolution takes."""
+
+    def __init__(self) -> None:
+        self.sides: tuple[int, ...] | None = None
+
+    def enter(self, path: str, module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        del path
+        if self.sides is None and isinstance(module, nn.modules.conv._ConvNd):
+            self.sides = tuple(inputs[0].shape[-len(module.kernel_size) :])
+
+
+def _sides_inside(module: nn.Module, inputs: Inputs) -> Resolution | None:
+    """Return the sides of the first image that a network puts out, or of the first map inside."""
     module = meta_copy(module)
     blank = pytree.tree_map_only(
         torch.Tensor, lambda tensor: tensor.to("meta"), (inputs.args, inputs.kwargs)
     )
+    first = _FirstMap()
     try:
-        output = run(module, blank[0], keywords=blank[1])
+        output = run(module, blank[0], first, keywords=blank[1])
     except ForwardError:
         return None
-    return image_sides(module, Inputs(tuple(tensors_in(output))))
+    made = image_sides(module, Inputs(tuple(tensors_in(output))))
+    return first.sides if made is None else made
 
 
 def grows(module: nn.Module, example: ExampleInputs, own: Resolution) -> bool:

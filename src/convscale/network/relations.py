@@ -439,6 +439,8 @@ def _concatenated(
 
 def _embedding(ties: Ties, _func: Any, bound: dict[str, Any], output: Any) -> None:
     units = channel_units(ties, bound["weight"], 1)
+    if units is not None:
+        ties.produced.append(units)
     ties.set_labels(output, () if units is None else (vector(units, -1, output.ndim),))
 
 
