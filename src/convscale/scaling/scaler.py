@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 import torch
 from torch import nn
 
-from convscale.complexity.complexity import Complexity, Count, differing
+from convscale.complexity.complexity import Complexity, differing
 from convscale.complexity.counting import count_module
 from convscale.complexity.recording import LateRecorder
 from convscale.complexity.tally import Counting
 from convscale.errors import BudgetError, InputError, UnscalableNetworkError
 from convscale.network.copies import meta_copy
-from convscale.network.execution import ForwardError, run
-from convscale.network.feeding import Feed, known_resolution
-from convscale.network.given import given_sides, resized
-from convscale.network.inputs import ExampleInputs, Inputs
+from convscale.network.execution import ForwardError
+from convscale.network.feeding import known_resolution
+from convscale.network.given import given_sides
 from convscale.network.pausing import collector_at_rest
 from convscale.network.sizing import Sizing, fitted
 from convscale.network.sources import Network
-from convscale.network.ties import tensors_in
 from convscale.network.walking import walk
 from convscale.quantities import (
     Resolution,
@@ -32,11 +29,11 @@ from convscale.quantities import (
     like,
     sides,
 )
-from convscale.scaling.answers import other_answer
 from convscale.scaling.asking import rounded, split_keep, target_of
 from convscale.scaling.blueprint import Blueprint
 from convscale.scaling.build import build, set_attributes
 from convscale.scaling.candidate import Candidate
+from convscale.scaling.checks import Checks
 from convscale.scaling.control import Control
 from convscale.scaling.features import described
 from convscale.scaling.holding import WrittenError
@@ -46,10 +43,8 @@ from convscale.scaling.plan import Attribute, Plan
 from convscale.scaling.refining import refined_by
 from convscale.scaling.scaled import ScaledNetwork
 from convscale.scaling.search import candidate_at, check_axes, expect, nearer, solve
-from convscale.scaling.settling import Settlement, settle
-from convscale.scaling.statistics import statistics_of
-from convscale.scaling.weights import Redraw
-from convscale.strategy import Factors, Step, Strategy, parse_strategy, without
+from convscale.scaling.settling import settle
+from convscale.strategy import Step, Strategy, parse_strategy, without
 
 Refine = Callable[[ScaledNetwork], float]
 _NORMS = nn.modules.batchnorm._NormBase
@@ -104,21 +99,22 @@ class Scaler:
             self.resolution = given_sides(module, network.inputs)
             self.dims = len(sides(self.resolution))
         self.network = network
-        self._size = exact(self.resolution, self.dims)
+        size = exact(self.resolution, self.dims)
+        self.checks = Checks(network, size, module)
         counting = Counting()
         try:
             self.blueprint = Blueprint(
                 module,
-                self._size,
+                size,
                 in_chans=network.in_chans,
                 given=network.inputs,
                 width_multiple=width_multiple,
-                sizing=Sizing(network, self._size, module=module),
+                sizing=Sizing(network, size, module=module),
                 watch=(counting,),
                 records=records,
             )
         except ForwardError as error:
-            self._count(meta_copy(module), self._size)  # says so if it does not run at all
+            self.checks.count(meta_copy(module), size)  # says so if it does not run at all
             raise untraced(network.name, error) from error
         self.base = counting.count(module, self.resolution, name=network.name)
 
@@ -322,10 +318,10 @@ class Scaler:
         source = self.network if told is None else told.network
         if weights:
             module, more = _weighted(source, plan, seed=seed)
-            achieved = self._checked(module, found)
+            achieved = self.checks.counted(module, found)
             notes = (*notes, *more)
         else:
-            self._check_buffers(
+            self.checks.buffers(
                 source, plan, self.blueprint.module if told is None else told.module
             )
         origin = source.origin
@@ -346,7 +342,7 @@ class Scaler:
             plan=plan,
             source=source,
             dims=self.dims,
-            inputs=self._given(found.variant.resolution),
+            inputs=self.checks.given(found.variant.resolution),
         )
 
     @collector_at_rest()
@@ -366,7 +362,7 @@ class Scaler:
         module, _ = build(self.blueprint.module if told is None else told.module, plan)
         source = self.network if told is None else told.network
         sizes = map_attributes(source.sizes, plan.depth, dict(walk(module)))
-        plan = replace(plan, statistics=self._statistics(module, plan, found))
+        plan = replace(plan, statistics=self.checks.statistics(module, plan, found))
         plan = replace(plan, attributes=(*plan.attributes, *sizes))
         counting = Counting()
         if record is not None:
@@ -377,7 +373,7 @@ class Scaler:
             found.variant.sizes(found.widths),
             found.variant.resolution,
             in_chans=self.network.in_chans,
-            given=self._given(found.variant.resolution),
+            given=self.checks.given(found.variant.resolution),
             model_path=found.variant.model_path,
             base=self.blueprint.module,
             watch=(counting,) if record is None else (counting, record),
@@ -396,144 +392,18 @@ class Scaler:
             message = f"{self.network.name} slices channels by numbers in its code."
             raise WrittenError(message, replace(settlement, literals=tuple(sorted(unsaid))))
         if not settlement.found and settlement.failure is None:  # it ran as it is
-            achieved = self._agreed(counting.count(copied, 0), found)
+            achieved = self.checks.agreed(counting.count(copied, 0), found)
         else:
             if record is not None:
                 record.forget()
             try:
-                achieved = self._checked(module, found)
+                achieved = self.checks.counted(module, found)
             except UnscalableNetworkError as error:
                 raise WrittenError(str(error), settlement) from error
-        self._check_answers(module, found, settlement)
+        self.checks.answers(module, found, settlement)
         if found.variant.trace.trains:
-            self._check_training(module, found)
+            self.checks.training(module, found)
         return plan, module, achieved, doubts(settlement.doubtful)
-
-    def _check_buffers(self, source: Network, plan: Plan, own: nn.Module) -> None:
-        """Refuse what would be refused with weights: fixed values of which nothing tells new ones.
-
-        Args:
-            source: What is scaled.
-            plan: How.
-            own: What is scaled, without weights.
-        """
-        frozen = ((name, one) for name, one in own.named_parameters() if not one.requires_grad)
-        resized = {
-            name: plan.shapes[name]
-            for name, tensor in (*own.named_buffers(), *frozen)
-            if name not in plan.statistics
-            and plan.shapes.get(name, tuple(tensor.shape)) != tuple(tensor.shape)
-            and not isinstance(own.get_submodule(name.rpartition(".")[0]), _NORMS)
-        }
-        if resized:
-            built = source.build("cpu")
-            tensors = {**dict(built.named_parameters()), **dict(built.named_buffers())}
-            for name, shape in resized.items():
-                Redraw(0)(name, tensors[name], shape)
-
-    def _statistics(self, module: nn.Module, plan: Plan, found: Candidate) -> tuple[str, ...]:
-        """Return the buffers, but those of norms, that training changes, if any is resized."""
-        own = dict(self.blueprint.module.named_buffers())
-        buffers = {
-            name
-            for name, _ in module.named_buffers()
-            if name in plan.shapes
-            and not isinstance(module.get_submodule(name.rpartition(".")[0]), _NORMS)
-        }
-        if all(name not in own or own[name].shape == plan.shapes[name] for name in buffers):
-            return ()
-        return tuple(
-            sorted(buffers & statistics_of(meta_copy(module), self._inputs(module, found)))
-        )
-
-    def _inputs(self, module: nn.Module, found: Candidate) -> Inputs:
-        """Return two images for a scaled network, in one batch."""
-        return self._feed(found.variant.resolution).inputs(module, batch=2)
-
-    def _feed(self, resolution: Resolution) -> Feed:
-        given, channels = self._given(resolution), self.network.in_chans
-        return Feed(None if given is not None else resolution, in_chans=channels, given=given)
-
-    def _given(self, resolution: Resolution) -> ExampleInputs | None:
-        """Return what the user gives the network's forward pass, at a resolution."""
-        given = self.network.inputs
-        return None if given is None else resized(given, self._size, resolution)
-
-    def _check_answers(self, module: nn.Module, found: Candidate, settlement: Settlement) -> None:
-        """Refuse a network whose code makes more of its widths than channels."""
-        trace, resolution = found.variant.trace, found.variant.resolution
-        if trace.resolution != resolution or not other_answer(settlement.outputs, trace):
-            return
-        inputs = self._feed(resolution).inputs(module)  # again, as attributes are set by now
-        output = run(meta_copy(module), inputs.args, keywords=inputs.kwargs)
-        other = other_answer(tuple(tuple(one.shape) for one in tensors_in(output)), trace)
-        if other:
-            message = (
-                f"{self.network.name} puts out {other}: its code makes other sizes of its widths "
-                "than channels. Freeze what they come from (--freeze PATTERN), or use a strategy "
-                "without w."
-            )
-            raise WrittenError(message, settlement)
-
-    def _check_training(self, module: nn.Module, found: Candidate) -> None:
-        """Run the scaled network as it is trained: what runs only then must fit too."""
-        inputs = self._inputs(module, found)
-        try:
-            run(meta_copy(module), inputs.args, keywords=inputs.kwargs, training=True)
-        except ForwardError as error:
-            raise self._unfollowed(error) from error
-
-    def _count(self, module: nn.Module, resolution: Resolution) -> Count:
-        return count_module(
-            module,
-            resolution,
-            name=self.network.name,
-            in_chans=self.network.in_chans,
-            given=self._given(resolution),
-        )
-
-    def _checked(self, module: nn.Module, found: Candidate) -> Complexity:
-        """Run the scaled network on the meta device: it must count what was planned."""
-        try:
-            counted = self._count(meta_copy(module), found.variant.resolution)
-        except InputError as error:
-            raise self._unfollowed(error) from error
-        return self._agreed(counted, found)
-
-    def _unfollowed(self, error: Exception) -> UnscalableNetworkError:
-        cause = error if isinstance(error, ForwardError) else error.__cause__
-        reason, path = str(error), ""
-        if isinstance(cause, ForwardError):
-            reason, path = cause.reason, self._with_weights(cause.path)
-        freeze = f"keep the widths there (--freeze {path!r})" if path else "freeze what it touches"
-        return UnscalableNetworkError(
-            f"{self.network.name} has a number in its code that does not follow its widths: "
-            f"{reason}. Let it follow the tensor's shape, {freeze}, or use a strategy without w."
-        )
-
-    def _with_weights(self, path: str) -> str:
-        """Return the path of the innermost module around a path that has weights to freeze."""
-        parts = path.split(".")
-        for end in range(len(parts), 0, -1):
-            around = ".".join(parts[:end])
-            try:
-                module = self.blueprint.module.get_submodule(around)
-            except AttributeError:  # in a block that was added: its stage
-                continue
-            if any(True for _ in module.parameters()):
-                return around
-        return ""
-
-    def _agreed(self, counted: Count, found: Candidate) -> Complexity:
-        """Return what was counted if it is what was planned."""
-        got = Complexity(counted.flops, counted.params, counted.acts)
-        if got != found.complexity:
-            where, runs = _first_difference(counted, found)
-            raise UnscalableNetworkError(
-                f"{self.network.name} has {differing(got, found.complexity)} as planned: "
-                f"{_otherwise(found.factors, where, runs=runs)}"
-            )
-        return got
 
 
 def _weighted(source: Network, plan: Plan, *, seed: int) -> tuple[nn.Module, tuple[str, ...]]:
@@ -572,28 +442,3 @@ def with_weights(scaled: ScaledNetwork, *, seed: int = 0) -> ScaledNetwork:
             "a strategy without w."
         )
     return replace(scaled, module=module, notes=(*scaled.notes, *notes))
-
-
-def _first_difference(counted: Count, found: Candidate) -> tuple[str, bool]:
-    """Return the first module whose flops are not those that were planned, and whether it runs."""
-    variant, planned = found.variant, defaultdict[str, float](float)
-    flops, _, _ = variant.traced.form.parts(variant.sizes(found.widths))
-    for path, own in zip(variant.traced.form.term_paths, flops, strict=True):
-        planned[path] += own
-    for layer in counted.layers:
-        if abs(planned.get(variant.model_path(layer.path), 0.0) - layer.flops) > 0.5:
-            return layer.path, layer.flops > 0
-    return "", True
-
-
-def _otherwise(factors: Factors, where: str, *, runs: bool) -> str:
-    """Say what was planned otherwise than it is, and how to go on."""
-    axes = {name: getattr(factors, name) for name in ("depth", "width", "resolution")}
-    changed = [name for name, factor in axes.items() if factor != 1]
-    what, letters = " and ".join(changed), " or ".join(name[0] for name in changed)
-    does = f"what {where or 'it'} does changes with the {what}"
-    if not runs:
-        does = f"{where} does not run any more, as where the code compares "
-        does += f"{f'the {what}' if len(changed) == 1 else 'a size'} with a number"
-    stays = f"Keep the widths there (--freeze {where or 'PATTERN'!r}), or use"
-    return f"{does}. {stays if factors.width != 1 else 'Use'} a strategy without {letters}."
