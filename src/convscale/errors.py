@@ -42,6 +42,18 @@ class BudgetError(ConvscaleError):
     exit_status = 3
 
 
+def few(names: Iterable[str], *, limit: int = 3, by: str = ", ") -> str:
+    """List names in a sentence: the first of them, and how many there are more.
+
+    Example:
+        >>> few(["a", "b"]), few("abcde"), few(["a: 1", "b: 2", "c: 3"], limit=2, by="; ")
+        ('a, b', 'a, b, c and 2 more', 'a: 1; b: 2 and 1 more')
+    """
+    listed = list(names)
+    more = len(listed) - limit
+    return by.join(listed[:limit]) + (f" and {more} more" if more > 0 else "")
+
+
 def near_names(name: str, known: Iterable[str], *, limit: int = 3) -> str:
     """Suggest known names that resemble a wrong one, as a sentence or nothing.
 

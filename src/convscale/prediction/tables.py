@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
 
-from convscale.errors import InputError
+from convscale.errors import InputError, few
 from convscale.reading import csv_lines
 
 _SHOWN = 12  # mistakes that a message lists
@@ -100,9 +100,8 @@ def read_table(path: Path, *, work: str | None = None) -> Table:
         if row is not None:
             found.append(row)
     if wrong:
-        more = f" and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else ""
         raise InputError(
-            f"{path} cannot be read: {'; '.join(wrong[:_SHOWN])}{more}. Correct these fields, or "
+            f"{path} cannot be read: {few(wrong, limit=_SHOWN, by='; ')}. Correct these fields, or "
             "leave the rows out."
         )
     if not found:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from rich.console import Group, RenderableType
@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from convscale.complexity.complexity import METRICS, Complexity
+from convscale.errors import few
 from convscale.quantities import format_count, format_resolution
 from convscale.report.layout import Widest, add_row, noted, table_of, titled
 from convscale.report.sentences import format_ratio
@@ -84,7 +85,7 @@ def difference_table(found: Difference) -> RenderableType:
     )
     notes = dict.fromkeys((*found.first.notes, *found.second.notes))
     only = [
-        Text(f"Only in {table.network}: {_listed(paths)}.")
+        Text(f"Only in {table.network}: {few(paths, limit=12)}.")
         for table, paths in ((found.first, found.only_first), (found.second, found.only_second))
         if paths
     ]
@@ -148,8 +149,3 @@ def _costs(first: Complexity | None, second: Complexity | None, *, wide: bool) -
         ratio = format_ratio(after / before) if before and after else ""
         cells.append((f"{shown} ({ratio})" if wide else ratio) if ratio else shown)
     return cells
-
-
-def _listed(paths: Sequence[str], *, limit: int = 12) -> str:
-    more = len(paths) - limit
-    return ", ".join(paths[:limit]) + (f" and {more} more" if more > 0 else "")

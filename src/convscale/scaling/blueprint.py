@@ -9,7 +9,7 @@ import numpy as np
 from torch import nn
 
 from convscale.complexity.complexity import Complexity
-from convscale.errors import InputError, UnscalableNetworkError
+from convscale.errors import InputError, UnscalableNetworkError, few
 from convscale.network.channels import Channels
 from convscale.network.execution import Observer
 from convscale.network.grids import completed
@@ -419,8 +419,7 @@ class Blueprint:
     def _why(self, failed: list[Resolution]) -> str:
         """Say at which other sides a network does not run, and what of it does not follow them."""
         others = [format_resolution(size) for size in dict.fromkeys(failed)][1:]
-        more = f" and {len(others) - 3} more" if len(others) > 3 else ""
-        nor = f"Nor does it at {', '.join(others[:3])}{more} px. " if others else ""
+        nor = f"Nor does it at {few(others)} px. " if others else ""
         why = self._runs.unfollowed(failed[0])
         return nor + (f"{why} " if why else "")
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from convscale.errors import BudgetError
+from convscale.errors import BudgetError, few
 from convscale.network.copies import full_copy, meta_copy
 from convscale.network.numbers import Place, set_place
 from convscale.network.stages import join, upwards
@@ -94,10 +94,9 @@ def _frozen(names: list[str]) -> tuple[str, ...]:
     """Say which weights got random values, and do not train."""
     if not names:
         return ()
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
     return (
-        f"Frozen weights are new and hold random values: {', '.join(names[:3])}{more}. Let them "
-        "train, or keep their widths (--freeze).",
+        f"Frozen weights are new and hold random values: {few(names)}. Let them train, or keep "
+        "their widths (--freeze).",
     )
 
 

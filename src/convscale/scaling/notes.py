@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from convscale.errors import UnscalableNetworkError
+from convscale.errors import UnscalableNetworkError, few
 from convscale.network.norms import groups_at
 from convscale.network.numbers import Place
 from convscale.network.stages import Stage, join
@@ -224,7 +224,7 @@ def _outputs(blueprint: Blueprint, found: Candidate) -> list[str]:
     ]
     if not maps:
         return []
-    listed = ", ".join(maps[:6]) + (f" and {len(maps) - 6} more" if len(maps) > 6 else "")
+    listed = few(maps, limit=6)
     return [f"Outputs taken for feature maps scale with the width: {listed}."]
 
 
@@ -376,8 +376,7 @@ def _norms(found: Candidate) -> list[str]:
 
 
 def _few(names: list[str]) -> str:
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return ", ".join(name or "the network's own tensors" for name in names[:3]) + more
+    return few(name or "the network's own tensors" for name in names)
 
 
 def _is_below_all(blueprint: Blueprint, strategy: Strategy, factor: float) -> bool:

@@ -8,7 +8,7 @@ from math import log
 
 from convscale.complexity.complexity import METRICS, Complexity, Uncounted
 from convscale.complexity.counting import count_module, count_network
-from convscale.errors import BudgetError
+from convscale.errors import BudgetError, few
 from convscale.network.copies import meta_copy
 from convscale.network.products import OwnRule, checked_rules
 from convscale.network.sources import Network
@@ -141,5 +141,4 @@ def _unseen(uncounted: tuple[Uncounted, ...]) -> tuple[str, ...]:
 
 
 def _few(names: Mapping[str, object]) -> str:
-    listed = [name.replace("::", ".") for name in names]
-    return ", ".join(listed[:3]) + (f" and {len(listed) - 3} more" if len(listed) > 3 else "")
+    return few(name.replace("::", ".") for name in names)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from math import isfinite, nan
 from pathlib import Path
 
-from convscale.errors import InputError, near_names
+from convscale.errors import InputError, few, near_names
 from convscale.quantities import Resolution, format_resolution, parse_resolution
 from convscale.reading import csv_lines
 from convscale.selection.metrics import METRICS, Metric, metric
@@ -181,9 +181,8 @@ def read_zoo(path: Path, columns: ZooColumns | None = None) -> tuple[ZooRow, ...
         found.append(row)
         wrong += mistakes
     if wrong:
-        more = f" and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else ""
         raise InputError(
-            f"{path} cannot be read: {'; '.join(wrong[:_SHOWN])}{more}. Correct these fields, or "
+            f"{path} cannot be read: {few(wrong, limit=_SHOWN, by='; ')}. Correct these fields, or "
             "leave the rows out."
         )
     if not found:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
 
-from convscale.errors import InputError
+from convscale.errors import InputError, few
 from convscale.prediction.profile import Condition, Excluded
 from convscale.prediction.records import record_of
 from convscale.prediction.tables import Table, TableRow
@@ -103,9 +103,8 @@ def skipped_conditions(found: Tabulated) -> dict[str, Condition]:
     from timm.models import is_model
 
     unknown = [name for name in found.skipped if not is_model(name)]
-    more = f" and {len(unknown) - _NAMED} more" if len(unknown) > _NAMED else ""
     named: dict[str, Condition] = (
-        {"unknown_networks": ", ".join(unknown[:_NAMED]) + more} if unknown else {}
+        {"unknown_networks": few(unknown, limit=_NAMED)} if unknown else {}
     )
     return {"skipped_networks": len(found.skipped), **named}
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from convscale.errors import InputError, near_names
+from convscale.errors import InputError, few, near_names
 from convscale.training.fingerprint import Fingerprint, of_files, of_pixels
 from convscale.training.idx import find_idx, read_idx
 from convscale.training.images import ArrayImages, FileImages, Images
@@ -174,11 +174,11 @@ def _check_targets(
         absent = sorted(set(range(len(classes))) - set(targets))
         beyond = sorted(set(targets) - set(range(len(classes))))
         if absent:
-            listed = _few([classes[index] for index in absent])
+            listed = few([classes[index] for index in absent])
             raise InputError(f"{name} has no {split} images of the classes {listed}.")
         if beyond:
             raise InputError(
-                f"{name} has {split} labels {_few(map(str, beyond))}, which no training image has."
+                f"{name} has {split} labels {few(map(str, beyond))}, which no training image has."
             )
 
 
@@ -272,7 +272,7 @@ def _empty_classes(
         without = [path / name for name, files in found[split].items() if not files]
         empty = [str(one.relative_to(folder)) for one in without]
         if empty:
-            mistakes.append(f"no images ({', '.join(SUFFIXES[:3])}, …) in {_few(empty)}")
+            mistakes.append(f"no images ({', '.join(SUFFIXES[:3])}, …) in {few(empty)}")
     return mistakes
 
 
@@ -285,7 +285,7 @@ def _differing_classes(
         f"{parts['train'].name}/ alone": sorted(set(train) - set(validation)),
         f"{parts['validation'].name}/ alone": sorted(set(validation) - set(train)),
     }
-    told = [f"{_few(names)} in {where}" for where, names in differing.items() if names]
+    told = [f"{few(names)} in {where}" for where, names in differing.items() if names]
     if not told:
         return []
     return [f"the classes differ ({len(train)} and {len(validation)}): {' and '.join(told)}"]
@@ -295,9 +295,3 @@ def _file_images(folder: Path, classes: dict[str, _Files]) -> FileImages:
     files = [file for names in classes.values() for file in names]
     targets = [index for index, names in enumerate(classes.values()) for _ in names]
     return FileImages(folder, tuple(files), tuple(targets))
-
-
-def _few(names: Sequence[str] | map[str], limit: int = 3) -> str:
-    listed = list(names)
-    more = f" and {len(listed) - limit} more" if len(listed) > limit else ""
-    return ", ".join(listed[:limit]) + more

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.modules.dropout import _DropoutNd
 
-from convscale.errors import ConvscaleError
+from convscale.errors import ConvscaleError, few
 from convscale.network.copies import meta_copy
 from convscale.network.sources import Network
 from convscale.scaling.plan import Plan
@@ -267,8 +267,7 @@ def _elsewhere(module: nn.Module, present: str | None) -> list[str]:
     ]
     if not kept:
         return []
-    more = f" and {len(kept) - 3} more" if len(kept) > 3 else ""
-    return [f"Dropout that the network has elsewhere stays: {', '.join(kept[:3])}{more}."]
+    return [f"Dropout that the network has elsewhere stays: {few(kept)}."]
 
 
 def _classifier(
