@@ -86,7 +86,7 @@ def build(base: nn.Module, plan: Plan, *, seed: int = 0) -> tuple[nn.Module, tup
         return module, ()
     _redraw_added(module, added, drawn)
     notes = refresh(module, kept, seed=seed)
-    estimate_again(module)
+    estimate_again(module, kept)
     return module, (*notes, *_frozen(frozen))
 
 

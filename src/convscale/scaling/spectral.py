@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import torch
 from torch import nn
 from torch.nn.utils.parametrizations import _SpectralNorm
@@ -21,8 +23,12 @@ def is_direction(tensor: torch.Tensor) -> bool:
     return vector and abs(float(tensor.norm()) - 1) < 1e-3
 
 
-def estimate_again(module: nn.Module) -> None:
+def estimate_again(module: nn.Module, kept: Collection[str] = ()) -> None:
     """Let the spectral norms in a module of our own estimate the weights that it has now.
+
+    Args:
+        module: The module.
+        kept: The tensors that are as they were, by name: estimates of weights among them stay.
 
     Example:
         >>> net = nn.utils.spectral_norm(nn.Linear(4, 4, bias=False))
@@ -32,7 +38,9 @@ def estimate_again(module: nn.Module) -> None:
         1.0
     """
     with torch.no_grad():
-        for part in module.modules():
+        for path, part in module.named_modules():
+            if all(f"{path}.{name}".lstrip(".") in kept for name in _own_tensors(part)):
+                continue
             for hook in part._forward_pre_hooks.values():
                 if isinstance(hook, SpectralNorm):
                     for _ in range(_ROUNDS):
@@ -41,3 +49,10 @@ def estimate_again(module: nn.Module) -> None:
                 for norm in part:
                     if isinstance(norm, _SpectralNorm) and part.original.ndim > 1:
                         norm._power_method(norm._reshape_weight_to_matrix(part.original), _ROUNDS)
+
+
+def _own_tensors(part: nn.Module) -> list[str]:
+    """Name the tensors that a spectral norm reads: a parametrization's are in its parts."""
+    inside = isinstance(part, nn.utils.parametrize.ParametrizationList)
+    tensors = (*part.named_parameters(recurse=inside), *part.named_buffers(recurse=inside))
+    return [name for name, _ in tensors]
