@@ -274,3 +274,18 @@ def test_values_of_a_buffer_that_training_does_not_change_are_not_made_up():
         cs.UnscalableNetworkError, match=r"'fixed' differs along an axis .* training does not"
     ):
         cs.scale(base, strategy="w", factor=4, resolution=16)
+
+
+@pytest.mark.parametrize(
+    ("dims", "layout"), [(2, torch.channels_last), (3, torch.channels_last_3d)]
+)
+@pytest.mark.parametrize("strategy", ["w", "d"])
+def test_channels_stay_last_where_they_were(dims, layout, strategy):
+    kind = (None, None, nn.Conv2d, nn.Conv3d)[dims]
+    pairs = [(kind(a, 16, 3, padding=1), nn.ReLU()) for a in (3, 16, 16)]
+    base = nn.Sequential(*(layer for pair in pairs for layer in pair))
+    for last in (True, False):
+        laid = base.to(memory_format=layout if last else torch.contiguous_format)
+        scaled = cs.scale(laid, strategy=strategy, factor=4, resolution=16).module
+        kernels = [own for own in scaled.parameters() if own.ndim > 1]
+        assert all(own.is_contiguous(memory_format=layout) == last for own in kernels)

@@ -51,7 +51,7 @@ def resize(
         if tuple(old.shape) == shape:
             continue
         originals.append(old)
-        new = fill(name, old, shape)
+        new = _laid_as(old, fill(name, old, shape))
         if isinstance(old, nn.Parameter):
             new = nn.Parameter(new, requires_grad=old.requires_grad)
         for other, key in places[id(old)]:  # wherever the old one was registered
@@ -62,6 +62,17 @@ def resize(
         module.get_submodule(path).normalized_shape = (width,)  # type: ignore[assignment]
     for path, part in walk(module):
         follow(part, path)
+
+
+_LAYOUTS = {4: torch.channels_last, 5: torch.channels_last_3d}
+
+
+def _laid_as(old: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
+    """Lay a kernel out in memory as the one that it replaces: channels last, where that one is."""
+    layout = _LAYOUTS.get(old.ndim)
+    if layout is None or old.is_contiguous() or not old.is_contiguous(memory_format=layout):
+        return new
+    return new.contiguous(memory_format=layout)
 
 
 def _places(module: nn.Module) -> dict[int, list[tuple[dict[str, Any], str]]]:
