@@ -126,6 +126,11 @@ def test_without_an_adapter_the_operator_is_named_and_its_widths_stay():
             "The adapter of 2 says that channels counts its input channels, which are 16; it is "
             "None.",
         ),
+        (
+            cs.Adapter({"weight": ("out", "in")}, dim=4),
+            "The adapter of 2 says that dimension 4 holds the channels; what it takes or gives has "
+            "4 dimensions.",
+        ),
         ("out in", "Wrong.convscale_adapter is 'out in'; it must be a convscale.Adapter."),
     ],
 )
@@ -133,3 +138,16 @@ def test_an_adapter_that_does_not_fit_its_layer_is_refused(adapter, line):
     wrong = type("Wrong", (Mix,), {"convscale_adapter": adapter})
     with pytest.raises(cs.InputError, match=f"^{re.escape(line)}$"):
         cs.scale(network(wrong), strategy="w", factor=4, resolution=16)
+
+
+@pytest.mark.parametrize(
+    ("tensors", "attributes", "line"),
+    [
+        ({"weight": "out"}, {}, r"^An adapter cannot say 'out' of the tensor 'weight'\. Write wh"),
+        ({"weight": ("output", "in")}, {}, r"^An adapter cannot say \('output', 'in'\) of the t"),
+        ({}, {"channels": None}, r"^An adapter cannot say None of the attribute 'channels'\. Wr"),
+    ],
+)
+def test_an_adapter_that_counts_something_else_is_refused(tensors, attributes, line):
+    with pytest.raises(cs.InputError, match=line):
+        cs.Adapter(tensors, attributes)

@@ -15,6 +15,7 @@ from convscale.network.ties import Ties
 
 Role = Literal["in", "out"]
 ATTRIBUTE = "convscale_adapter"
+_ROLES = ("in", "out")
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,9 @@ class Adapter:
         keeps: Whether as many channels come out as go in, each for itself.
         dim: The dimension of the channels, in what it takes and in what it gives.
 
+    Raises:
+        InputError: If an axis or an attribute counts something else.
+
     Example:
         >>> class Shift(nn.Module):
         ...     convscale_adapter = Adapter(attributes={"channels": "in"}, keeps=True)
@@ -43,6 +47,20 @@ class Adapter:
     attributes: Mapping[str, Role] = field(default_factory=dict)
     keeps: bool = False
     dim: int = 1
+
+    def __post_init__(self) -> None:
+        for name, roles in self.tensors.items():
+            if not isinstance(roles, tuple | list) or not all(r in (*_ROLES, None) for r in roles):
+                raise InputError(
+                    f"An adapter cannot say {roles!r} of the tensor {name!r}. Write what each axis "
+                    'counts, "in", "out" or None, as in ("out", "in", None, None).'
+                )
+        for name, role in self.attributes.items():
+            if role not in _ROLES:
+                raise InputError(
+                    f"An adapter cannot say {role!r} of the attribute {name!r}. "
+                    'Write "in" or "out".'
+                )
 
 
 def adapter_of(module: nn.Module) -> Adapter | None:
@@ -93,6 +111,12 @@ def tie_adapted(
         raise InputError(
             f"The adapter of {path or 'the network'} is for layers that take one tensor and give "
             f"one; it took {len(tensors)} and gave {type(output).__name__}."
+        )
+    axes = min(tensors[0].ndim, output.ndim)
+    if not -axes <= adapter.dim < axes:
+        raise InputError(
+            f"The adapter of {path or 'the network'} says that dimension {adapter.dim} holds the "
+            f"channels; what it takes or gives has {axes} dimensions."
         )
     taken = _units(ties, tensors[0], adapter.dim)
     given = taken if adapter.keeps else ties.fresh(output.shape[adapter.dim])
