@@ -95,11 +95,7 @@ def test_added_rows_compute_what_is_written_out():
     bent = functional.leaky_relu(scaled.stem(x), 0.2)
     bent = functional.leaky_relu(scaled.norm(scaled.first(bent)), 0.2)
     hidden = functional.conv2d(bent, scaled.second.weight, scaled.second.bias, padding=1)
-    rows = [
-        part
-        for name, part in scaled.named_children()
-        if name.startswith("second_") and isinstance(part, nn.Conv2d)
-    ]
+    rows = [part for part in scaled.other.modules() if isinstance(part, nn.Conv2d)]
     for row in rows:
         hidden = row(functional.leaky_relu(hidden, 0.2))
     expected = scaled.fc(functional.leaky_relu(hidden, 0.2).mean((2, 3)))

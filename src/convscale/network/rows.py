@@ -13,9 +13,9 @@ import numpy as np
 from torch import nn
 
 from convscale.network.activations import Bend
+from convscale.network.chains import own_children, own_walk
 from convscale.network.stages import Stage, join, keeps_shape, within
 from convscale.network.trace import Border, Trace
-from convscale.network.walking import walk
 
 _HOLDERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 _LINEAR = (
@@ -50,7 +50,7 @@ def bends_itself(module: nn.Module, stage: Stage, trace: Trace) -> bool:
     """
     names = stage.modules(stage.repeatable or stage.blocks[-1])
     paths = [join(stage.container, name) for name in names]
-    parts = (part for path in paths for _, part in walk(module.get_submodule(path)))
+    parts = (part for path in paths for _, part in own_walk(module.get_submodule(path)))
     leaves = [part for part in parts if not any(True for _ in part.children())]
     if not all(map(is_linear, leaves)):
         return True
@@ -78,7 +78,7 @@ def row_stages(module: nn.Module, trace: Trace) -> Iterator[Stage]:
         [('inner',)]
     """
     bends = _bends(trace)
-    for path, holder in walk(module):
+    for path, holder in own_walk(module):
         if isinstance(holder, _HOLDERS):
             continue
         stages: list[tuple[Bend | None, list[tuple[str, ...]]]] = []
@@ -131,12 +131,12 @@ def hands_on(before: Border, after: Border, trace: Trace) -> bool:
 
 def _units(holder: nn.Module, path: str, trace: Trace) -> Iterator[tuple[str, ...]]:
     """Yield the convolutions of a module in the order in which they run, with what follows each."""
-    own = {name: trace.borders.get(join(path, name)) for name, _ in holder.named_children()}
+    own = {name: trace.borders.get(join(path, name)) for name, _ in own_children(holder)}
     known = {name: border for name, border in own.items() if border is not None}
     taking: dict[int, list[str]] = defaultdict(list)
     for name in sorted(known, key=lambda name: known[name].order):
         layer = holder.get_submodule(name)
-        plain = not any(True for _ in layer.children()) and keeps_shape(join(path, name), trace)
+        plain = not any(True for _ in own_children(layer)) and keeps_shape(join(path, name), trace)
         if plain and not isinstance(layer, nn.modules.conv._ConvNd):
             taking[known[name].input_id].append(name)
     for name in sorted(known, key=lambda name: known[name].order):

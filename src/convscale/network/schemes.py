@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from torch import nn
 
+from convscale.network.chains import BEND, followers_of, kind_of, own_children, own_walk
 from convscale.network.rows import hands_on, is_linear, row_stages
 from convscale.network.stages import (
     Stage,
@@ -25,7 +26,7 @@ from convscale.network.stages import (
     together,
 )
 from convscale.network.trace import Border, Trace
-from convscale.network.walking import has_weights, walk
+from convscale.network.walking import has_weights
 
 
 def find_schemes(module: nn.Module, trace: Trace) -> Iterator[tuple[Stage, ...]]:
@@ -57,7 +58,7 @@ def find_schemes(module: nn.Module, trace: Trace) -> Iterator[tuple[Stage, ...]]
         tuple(handing_on(module, stage) for stage in flat),
         every,
     )
-    yield from dict.fromkeys(stages for stages in schemes if stages)
+    yield from _handed_on(module, schemes)
 
 
 def last_schemes(module: nn.Module, trace: Trace) -> Iterator[tuple[Stage, ...]]:
@@ -83,7 +84,7 @@ def last_schemes(module: nn.Module, trace: Trace) -> Iterator[tuple[Stage, ...]]
         rows,
         tuple(replace(stage, makes=True) for stage in rows),
     )
-    yield from dict.fromkeys(stages for stages in schemes if stages)
+    yield from _handed_on(module, schemes)
 
 
 def further_schemes(module: nn.Module, trace: Trace) -> Iterator[tuple[Stage, ...]]:
@@ -107,7 +108,48 @@ def further_schemes(module: nn.Module, trace: Trace) -> Iterator[tuple[Stage, ..
         together(_listed_stages(module, trace), trace),
         tuple(_numbered_stages(module, trace)),
     )
-    yield from dict.fromkeys(stages for stages in schemes if stages)
+    yield from _handed_on(module, schemes)
+
+
+def _handed_on(
+    module: nn.Module, schemes: tuple[tuple[Stage, ...], ...]
+) -> Iterator[tuple[Stage, ...]]:
+    """Yield each set of stages once, with blocks that others hand their output through."""
+    every = (tuple(_with_followers(module, own) for own in stages) for stages in schemes if stages)
+    yield from dict.fromkeys(every)
+
+
+def _with_followers(module: nn.Module, stage: Stage) -> Stage:
+    """Return a stage with the followers of its blocks among them, in the order in which they run.
+
+    The last of them can be repeated: it is as blocks are that hand nothing on. A follower may be
+    a sequence: it holds the modules of a block, and what bends in front of them.
+    """
+    holder = module.get_submodule(stage.container)
+    if stage.mode == "dense" or not any(
+        followers_of(holder.get_submodule(stage.modules(block)[-1])) for block in stage.blocks
+    ):
+        return stage
+    stage = handing_on(module, stage)
+    holder = module.get_submodule(stage.container)
+    units: list[tuple[str, ...]] = []
+    repeatable = stage.repeatable
+    for block in stage.blocks:
+        unit = stage.modules(block)
+        units.append(unit)
+        for name in followers_of(holder.get_submodule(unit[-1])):
+            path = join(unit[-1], name)
+            leaves = [own.rpartition(".")[2] for own in unit]
+            inside = holder.get_submodule(path)._modules
+            apart = len(unit) > 1 or f"{leaves[0]}{BEND}" in inside
+            units.append(tuple(join(path, leaf) for leaf in leaves) if apart else (path,))
+            repeatable = units[-1][0]
+    return replace(
+        stage,
+        blocks=tuple(unit[0] for unit in units),
+        repeatable=repeatable,
+        members=tuple(units) if stage.members else (),
+    )
 
 
 def handing_on(module: nn.Module, stage: Stage) -> Stage:
@@ -143,13 +185,14 @@ def _dense_stages(module: nn.Module, path: str, trace: Trace) -> Iterator[Stage]
     runs: list[list[str]] = []
     previous: nn.Module | None = None
     calls: int | None = None
-    for name, child in module.named_children():
+    for name, child in own_children(module):
         composite = any(True for _ in child.children()) and has_weights(child)
         before, calls = calls, trace.calls.get(join(path, name))
         if not composite or calls is None:
             previous = None
             continue
-        alike = previous is not None and type(previous) is type(child) and calls == before
+        same = previous is not None and kind_of(previous) is kind_of(child)
+        alike = same and calls == before
         if alike and previous is not None and _adds_alike(previous, child):
             runs[-1].append(name)
         else:
@@ -160,7 +203,7 @@ def _dense_stages(module: nn.Module, path: str, trace: Trace) -> Iterator[Stage]
         kind = type(module.get_submodule(run[-1])).__name__
         yield Stage(path, tuple(run), kind, run[-1], mode="dense")
     taken = {name for run in stages for name in run}
-    for name, child in module.named_children():
+    for name, child in own_children(module):
         if name not in taken:
             yield from _dense_stages(child, join(path, name), trace)
 
@@ -199,7 +242,7 @@ def _adds_alike(left: nn.Module, right: nn.Module) -> bool:
 
 def _flat_stages(module: nn.Module, trace: Trace) -> Iterator[Stage]:
     """Find convolutions in a flat sequence, each with the norm and activation that follow it."""
-    for path, container in walk(module):
+    for path, container in own_walk(module):
         if isinstance(container, nn.Sequential | nn.ModuleDict):
             units = list(_units(container, path, trace))
             for stage in _cut(units, path, trace):
@@ -220,7 +263,7 @@ def _bends(module: nn.Module, stage: Stage) -> bool:
 def _units(container: nn.Module, path: str, trace: Trace) -> Iterator[tuple[str, ...]]:
     unit: list[str] = []
     calls = 0
-    for name, child in container.named_children():
+    for name, child in own_children(container):
         where = join(path, name)
         runs = where in trace.borders
         follows = unit and runs and trace.calls[where] == calls and keeps_shape(where, trace)
@@ -228,7 +271,7 @@ def _units(container: nn.Module, path: str, trace: Trace) -> Iterator[tuple[str,
             if unit:
                 yield tuple(unit)
             unit, calls = [name], trace.calls[where]
-        elif follows and not any(True for _ in child.children()):
+        elif follows and not any(True for _ in own_children(child)):
             unit.append(name)
         elif unit:
             yield tuple(unit)
@@ -267,23 +310,23 @@ def _listed_stages(module: nn.Module, trace: Trace) -> Iterator[Stage]:
     What the forward pass does between them is not in the list. Where some take one tensor, the
     list holds branches side by side.
     """
-    for path, container in walk(module):
+    for path, container in own_walk(module):
         if not isinstance(container, nn.ModuleList | nn.ModuleDict):
             continue
-        paths = (join(path, name) for name, _ in container.named_children())
+        paths = (join(path, name) for name, _ in own_children(container))
         taken = [trace.borders[own].input_id for own in paths if own in trace.borders]
         if len(set(taken)) < len(taken):
             continue
         stages: list[list[str]] = []
         before: tuple[nn.Module, Border] | None = None
-        for name, child in container.named_children():
+        for name, child in own_children(container):
             where = join(path, name)
             bare = isinstance(child, nn.modules.conv._ConvNd)
             border = trace.borders.get(where) if bare else block_border(child, where, trace)
             if border is None:
                 before = None
                 continue
-            alike = before is not None and type(before[0]) is type(child)
+            alike = before is not None and kind_of(before[0]) is kind_of(child)
             linked = alike and before is not None and hands_on(before[1], border, trace)
             if not linked or not keeps_shape(where, trace):
                 stages.append([])
@@ -300,11 +343,11 @@ def _numbered_stages(module: nn.Module, trace: Trace) -> Iterator[Stage]:
 
     A block is what stands behind one stem of names each: `conv2` and `norm2`.
     """
-    for path, holder in walk(module):
+    for path, holder in own_walk(module):
         if isinstance(holder, nn.ModuleList | nn.ModuleDict | nn.Sequential):
             continue
         numbers: dict[int, dict[str, str]] = defaultdict(dict)
-        for name, child in holder.named_children():
+        for name, child in own_children(holder):
             stem = name.rstrip("0123456789")
             if stem and stem != name and not any(True for _ in child.children()):
                 numbers[int(name[len(stem) :])][stem] = name
@@ -354,8 +397,8 @@ def _called_stages(module: nn.Module, trace: Trace, *, made: bool = False) -> tu
     side, none of which can be left out.
     """
     blocks: dict[type, list[str]] = defaultdict(list)
-    for path, part in walk(module):
-        row = blocks[type(part)]
+    for path, part in own_walk(module):
+        row = blocks[kind_of(part)]
         inside = row and path.startswith(f"{row[-1]}.")  # what holds it is the last before it
         plain = type(part) in (nn.Sequential, nn.ModuleList, nn.ModuleDict)
         if path and not plain and not inside and block_border(part, path, trace) is not None:

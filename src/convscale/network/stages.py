@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from torch import nn
 
 from convscale.network.activations import Bend
+from convscale.network.chains import kind_of, own_children, own_walk
 from convscale.network.numbers import Place
 from convscale.network.trace import Border, Trace
-from convscale.network.walking import has_weights, walk
+from convscale.network.walking import has_weights
 
 Shapes = tuple[tuple[str, tuple[int, ...]], ...]
 
@@ -160,13 +161,13 @@ def lone_stages(module: nn.Module, trace: Trace) -> tuple[Stage, ...]:
         ['layer1', 'layer2', 'layer3', 'layer4']
     """
     alone: dict[tuple[type, type], list[Stage]] = {}
-    for path, container in walk(module):
+    for path, container in own_walk(module):
         blocks = _lone_block(container, path, trace)
         if blocks and type(container) in (nn.Sequential, nn.ModuleList):
             block = container.get_submodule(blocks[0])
             if type(block) is not nn.Sequential:
                 stage = _stage(container, path, blocks, trace)
-                alone.setdefault((type(container), type(block)), []).append(stage)
+                alone.setdefault((type(container), kind_of(block)), []).append(stage)
     found = [stage for stages in alone.values() if len(stages) > 1 for stage in stages]
     return together(found, trace)
 
@@ -203,7 +204,7 @@ def pyramid_stages(module: nn.Module, trace: Trace, path: str = "") -> Iterator[
                     stages.append([])
                 stages[-1].append(name)
             yield from (_stage(module, path, blocks, trace) for blocks in stages)
-    for name, child in module.named_children():
+    for name, child in own_children(module):
         if name not in taken:
             yield from pyramid_stages(child, trace, join(path, name))
 
@@ -227,7 +228,7 @@ def _search(module: nn.Module, path: str, trace: Trace) -> Iterator[Stage]:
         if _is_stage(module, path, run, trace):
             yield from _split(module, path, run, trace)
             taken.update(run)
-    for name, child in module.named_children():
+    for name, child in own_children(module):
         if name not in taken:
             yield from _search(child, join(path, name), trace)
 
@@ -239,7 +240,7 @@ def _runs(module: nn.Module, path: str, trace: Trace) -> list[list[str]]:
     """
     runs: list[list[str]] = []
     previous: tuple[nn.Module, Border] | None = None
-    for name, child in module.named_children():
+    for name, child in own_children(module):
         own = join(path, name)
         border = block_border(child, own, trace) or _bare_border(child, own, trace)
         if border is None:
@@ -248,7 +249,7 @@ def _runs(module: nn.Module, path: str, trace: Trace) -> list[list[str]]:
             continue
         linked = (
             previous is not None
-            and type(previous[0]) is type(child)
+            and kind_of(previous[0]) is kind_of(child)
             and trace.calls[previous[1].path] == trace.calls[own]
             and previous[1].output_id == border.input_id
         )
@@ -269,15 +270,15 @@ def block_border(child: nn.Module, path: str, trace: Trace) -> Border | None:
         >>> block_border(net, "", trace_module(net, 8)) is None
         True
     """
-    composite = any(True for _ in child.children()) and has_weights(child)
+    composite = any(True for _ in own_children(child)) and has_weights(child)
     return trace.borders.get(path) if composite else None
 
 
 def _bare_border(child: nn.Module, path: str, trace: Trace) -> Border | None:
     """Return the border of a block without modules, which owns all of its weights itself."""
-    kinds = [kind for kind in type(child).__mro__ if issubclass(kind, nn.Module)]
+    kinds = [kind for kind in kind_of(child).__mro__ if issubclass(kind, nn.Module)]
     given = any(kind.__module__.startswith("torch.") for kind in kinds if kind is not nn.Module)
-    bare = not given and not any(True for _ in child.children())
+    bare = not given and not any(True for _ in own_children(child))
     if not bare or not any(own.ndim > 1 for own in child.parameters()):
         return None
     return trace.borders.get(path)
@@ -346,7 +347,7 @@ def _stage(module: nn.Module, path: str, blocks: list[str], trace: Trace) -> Sta
 def _singles(module: nn.Module, trace: Trace, found: list[Stage]) -> list[Stage]:
     """Add stages of one block: containers that differ from a stage's in one component."""
     stages = sorted(found, key=_level)
-    modules = dict(walk(module))
+    modules = dict(own_walk(module))
     for stage in tuple(stages):
         for path in _counterparts(stage.container, modules):
             if not any(path == other.container for other in stages if other.depth > 1) and (
@@ -365,10 +366,10 @@ def _counterparts(container: str, modules: dict[str, nn.Module]) -> Iterator[str
     parts = container.split(".") if container else []
     for position, part in enumerate(parts):
         parent = modules[".".join(parts[:position])]
-        for name, sibling in parent.named_children():
+        for name, sibling in own_children(parent):
             path = ".".join([*parts[:position], name, *parts[position + 1 :]])
-            alike = type(sibling) is type(getattr(parent, part)) and path in modules
-            if name != part and alike and type(modules[path]) is type(modules[container]):
+            alike = kind_of(sibling) is kind_of(getattr(parent, part)) and path in modules
+            if name != part and alike and kind_of(modules[path]) is kind_of(modules[container]):
                 yield path
 
 
@@ -388,7 +389,7 @@ def _outermost(stages: list[Stage]) -> list[Stage]:
 def _lone_block(container: nn.Module, path: str, trace: Trace) -> list[str]:
     names = [
         name
-        for name, child in container.named_children()
+        for name, child in own_children(container)
         if block_border(child, join(path, name), trace) is not None
     ]
     return names if len(names) == 1 else []

@@ -9,6 +9,7 @@ from functools import cached_property
 
 from torch import nn
 
+from convscale.network.chains import followers_of
 from convscale.network.copies import places, shared_modules
 from convscale.network.pairs import counts_beside, entries, lists_beside
 from convscale.network.stages import Stage, join, keeps_shape
@@ -270,40 +271,32 @@ class Deepening:
     def _made_edit(self, stage: Stage, depth: int) -> DepthEdit | None:
         made = self.made.get(join(stage.container, stage.blocks[-1]))
         repetition = made.repetition if made is not None else None
-        taken, outside = self._taken(stage), self._outside(stage)
-        change = edit(stage, depth, repetition, taken=taken, outside=outside)
+        host = self._host(stage)
+        change = edit(stage, depth, repetition, taken=self._taken(stage, host), host=host)
         if change is None:
             return None
         own = self._module.get_submodule(stage.container)
         pairs = (pair(own, change, self._module.get_submodule(path), path) for path in stage.beside)
         return replace(change, paired=tuple(pairs))
 
-    def _outside(self, stage: Stage) -> tuple[str, ...]:
-        """Return what modules are called that a block in a list hands its output through.
+    def _host(self, stage: Stage) -> str:
+        """Return the module whose followers added blocks become: it may have some already."""
+        last = stage.modules(stage.blocks[-1])[-1]
+        holder = self._module.get_submodule(stage.container)
+        parts = last.split(".")
+        for end in range(1, len(parts)):
+            around = ".".join(parts[:end])
+            if parts[end] in followers_of(holder.get_submodule(around)):
+                return around
+        return last
 
-        The forward pass would run what is added to the list, too: what holds it holds them.
-        """
-        container = self._module.get_submodule(stage.container)
-        if stage.mode != "chained":
-            return ()
-        found: list[str] = []
-        for last in stage.modules(stage.blocks[-1]):
-            name = last
-            while "." in name:
-                parent, _, leaf = name.rpartition(".")
-                if not isinstance(container.get_submodule(parent), nn.ModuleList | nn.Sequential):
-                    break
-                name = f"{parent}_{leaf}"
-            if name == last:
-                return ()
-            found.append(name)
-        return tuple(found)
-
-    def _taken(self, stage: Stage) -> frozenset[str]:
-        """Return the names that stand beside the last block, as the stage writes them."""
-        parent, _, _ = stage.blocks[-1].rpartition(".")
+    def _taken(self, stage: Stage, host: str) -> frozenset[str]:
+        """Return the names that stand where added blocks will, as the stage writes them."""
+        chained = stage.mode == "chained"
+        parent = host if chained else stage.blocks[-1].rpartition(".")[0]
         owner = self._module.get_submodule(join(stage.container, parent).rstrip("."))
-        return frozenset(join(parent, name) for name in (*owner._modules, *vars(owner)))
+        names = (*owner._modules, *vars(owner))
+        return frozenset(names if chained else (join(parent, name) for name in names))
 
     def shape_made(self, module: nn.Module, edits: tuple[DepthEdit, ...]) -> None:
         """Give made blocks in a module the widths that the base network would give them."""

@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import count, islice
 from typing import Any
 
 from torch import nn
 
+from convscale.network.chains import (
+    BEND,
+    followers_of,
+    hand_on,
+    replace_followers,
+    without_followers,
+)
 from convscale.network.copies import part_copy, places, shared_modules
 from convscale.network.numbers import set_place
 from convscale.network.pairs import entries, entry_copy, set_entries
@@ -20,7 +28,7 @@ def edit(
     repetition: Repetition | None,
     *,
     taken: frozenset[str] = frozenset(),
-    outside: tuple[str, ...] = (),
+    host: str = "",
 ) -> DepthEdit | None:
     """Plan the change of one stage to a depth; None where it has that depth already.
 
@@ -28,13 +36,14 @@ def edit(
         stage: The stage.
         depth: The new number of blocks, at least 1.
         repetition: How a repeatable block is made, for a stage that has none.
-        taken: Names that the container has already.
-        outside: What the modules of added blocks are called where the list that holds the others
-            is not to hold them, a number apart.
+        taken: Names that stand where added blocks will.
+        host: The module whose followers added blocks are, in stages whose blocks hand on.
 
     Example:
         >>> edit(Stage("layer1", ("0", "1"), "Block", "1"), 4, None).added
         ('2', '3')
+        >>> edit(Stage("", ("conv1",), "Block", "conv1", mode="chained"), 2, None).added
+        ('conv1.conv1_1',)
     """
     if depth == stage.depth:
         return None
@@ -47,8 +56,10 @@ def edit(
     last = stage.modules(stage.blocks[-1])
     more = depth - stage.depth
     template = stage.modules(stage.repeatable or stage.blocks[-1])
-    if outside:
-        added = tuple(f"{name}_{step}" for step in range(1, more + 1) for name in outside)
+    chained = stage.mode == "chained"
+    host = host or last[-1]
+    if chained:
+        added = _followers(host, stage, template, more, taken)
     elif len(template) == 1:
         added = next_names(last[-1], more, taken)
     elif _number(last) is not None:
@@ -59,7 +70,7 @@ def edit(
     return DepthEdit(
         stage.container,
         added=added,
-        after=last[-1],
+        after=host if chained else last[-1],
         template=template,
         repetition=None if stage.repeatable else repetition,
         mode=stage.mode,
@@ -67,6 +78,26 @@ def edit(
         more=more,
         bend=stage.bend,
     )
+
+
+def _followers(
+    host: str, stage: Stage, template: tuple[str, ...], more: int, taken: frozenset[str]
+) -> tuple[str, ...]:
+    """Name the modules of added blocks in the module that hands its output through them.
+
+    Several that make up a block stand in a sequence, as do those behind what bends.
+    """
+    single = len(template) == 1 and stage.bend is None
+    leaf = _leaf(host if single else template[0])
+    numbers = (number for number in count(1) if f"{leaf}_{number}" not in taken)
+    blocks = [f"{host}.{leaf}_{number}" for number in islice(numbers, more)]
+    return tuple(
+        block if single else f"{block}.{_leaf(name)}" for block in blocks for name in template
+    )
+
+
+def _leaf(path: str) -> str:
+    return path.rpartition(".")[2]
 
 
 def _number(names: tuple[str, ...]) -> int | None:
@@ -105,12 +136,12 @@ def apply_depth(module: nn.Module, edits: Iterable[DepthEdit]) -> None:
     every = places(module)
     templates = [_templates(module, change) for change in pending]
     for change, blocks in zip(pending, templates, strict=True):
-        for count in change.counts:
-            held = getattr(module.get_submodule(count.module), count.attribute)
-            now = held[count.index] if isinstance(count.index, int) else held
+        for held_in in change.counts:
+            held = getattr(module.get_submodule(held_in.module), held_in.attribute)
+            now = held[held_in.index] if isinstance(held_in.index, int) else held
             names = list(module.get_submodule(change.container)._modules)
             new = now + change.more if isinstance(now, int) else _listed(now, names, change)
-            set_place(module, count, new)
+            set_place(module, held_in, new)
         container = module.get_submodule(change.container)
         if isinstance(container, nn.ParameterList):
             _edit_parameters(container, change)
@@ -119,7 +150,7 @@ def apply_depth(module: nn.Module, edits: Iterable[DepthEdit]) -> None:
         for name in change.removed:
             remove(container, name, skipped=chained)
         copies = {
-            name: None if block is None else part_copy(block, shared_modules(every, block))
+            name: None if block is None else _copied(block, shared_modules(every, block))
             for position, name in enumerate(change.added)
             for block in [blocks[position % len(blocks)]]
         }
@@ -129,12 +160,17 @@ def apply_depth(module: nn.Module, edits: Iterable[DepthEdit]) -> None:
             place(container, change.after, copies)
 
 
+def _copied(block: nn.Module, shared: Iterable[nn.Module]) -> nn.Module:
+    """Copy a block by itself, without what it hands its output through."""
+    return without_followers(part_copy(block, shared))
+
+
 def _bent(copies: Mapping[str, nn.Module | None], change: DepthEdit) -> dict[str, nn.Module]:
     """Return added modules in the order in which they run, each block behind what bends."""
     found: dict[str, nn.Module] = {}
     for position, (name, block) in enumerate(copies.items()):
         if change.bend is not None and position % len(change.template) == 0:
-            found[f"{name}_act"] = change.bend.module()
+            found[f"{name}{BEND}"] = change.bend.module()
         if block is not None:
             found[name] = block
     return found
@@ -227,16 +263,23 @@ def remove(container: nn.Module, name: str, *, skipped: bool = False) -> None:
     """
     path, _, leaf = name.rpartition(".")
     parent = container.get_submodule(path)
+    above, _, holder = path.rpartition(".")
+    if holder in followers_of(container.get_submodule(above)):
+        del parent._modules[leaf]
+        parent._modules.pop(f"{leaf}{BEND}", None)
+        if parent._modules:
+            return
+        parent, leaf = container.get_submodule(above), holder  # nothing of the block is left
+    if leaf in followers_of(parent):
+        replace_followers(parent, leaf, ())
+        skipped = False
     if not skipped:
         del parent._modules[leaf]
         return
     old, new = parent._modules[leaf], Skip()
-    if isinstance(old, _Chain):
-        _hand_on(new, old.followers)
+    if isinstance(old, nn.Module) and (names := followers_of(old)):
+        hand_on(new, {own: old.get_submodule(own) for own in names})
     parent._modules[leaf] = new
-    for block in parent.children():
-        if isinstance(block, _Chain):
-            vars(block)["followers"] = tuple(new if b is old else b for b in block.followers)
 
 
 def place(container: nn.Module, after: str, blocks: Mapping[str, nn.Module | None]) -> None:
@@ -254,27 +297,26 @@ def place(container: nn.Module, after: str, blocks: Mapping[str, nn.Module | Non
         container._modules[name] = child
         if name == after:
             container._modules.update(blocks)
+    replace_followers(container, after, (after, *blocks))
 
 
 def chain(container: nn.Module, after: str, blocks: Mapping[str, nn.Module]) -> None:
-    """Register blocks beside a block, and let that block hand its output through them.
+    """Let a block hand its output through others, which stand in it by the names given.
 
     Example:
         >>> net = nn.ModuleDict({"a": nn.ReLU(), "b": nn.Identity()})
-        >>> chain(net, "a", {"a1": nn.Tanh()})
-        >>> list(net), net["a"].followers
-        (['a', 'a1', 'b'], (Tanh(),))
+        >>> chain(net, "a", {"a.a_1": nn.Tanh(), "a.a_2.act": nn.Tanh()})
+        >>> list(net), [name for name, _ in net["a"].named_children()]
+        (['a', 'b'], ['a_1', 'a_2'])
     """
-    for path in dict.fromkeys(name.rpartition(".")[0] for name in blocks):
-        own = {
-            leaf: block
-            for name, block in blocks.items()
-            for parent, _, leaf in [name.rpartition(".")]
-            if parent == path
-        }
-        beside = after.removeprefix(f"{path}.") if path else after
-        place(container.get_submodule(path), beside.partition(".")[0], own)
-    _hand_on(container.get_submodule(after), tuple(blocks.values()))
+    own: dict[str, nn.Module] = {}
+    for name, block in blocks.items():
+        first, _, rest = name.removeprefix(f"{after}.").partition(".")
+        if rest:
+            own.setdefault(first, nn.Sequential()).add_module(rest, block)
+        else:
+            own[first] = block
+    hand_on(container.get_submodule(after), own)
 
 
 class Skip(nn.Module):
@@ -290,45 +332,6 @@ class Skip(nn.Module):
         return x
 
 
-def _hand_on(first: nn.Module, followers: tuple[nn.Module, ...]) -> None:
-    """Let a block hand its output through others; those it has already come first."""
-    kind = type(first)
-    if isinstance(first, _Chain):
-        vars(first)["followers"] = (*first.followers, *followers)
-        return
-    vars(first)["followers"] = followers
-    first.__class__ = _chaining(kind)
-
-
-def _chaining(kind: type[nn.Module]) -> type[nn.Module]:
-    return type(kind.__name__, (_Chain, kind), {"__module__": kind.__module__})
-
-
-def _unpickled(kind: type[nn.Module]) -> nn.Module:
-    """Make a block that hands its output on, which a pickle holds no class of."""
-    new = kind.__new__(kind)
-    new.__class__ = _chaining(kind)
-    return new
-
-
-class _Chain(nn.Module):
-    """A block whose output runs through others that stand beside it.
-
-    They take what else the block was given, such as the embedding of a time.
-    """
-
-    followers: tuple[nn.Module, ...]
-
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
-        output = super().forward(*args, **kwargs)
-        for block in self.followers:
-            output = block(output, *args[1:], **kwargs)
-        return output
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _unpickled, (type(self).__bases__[1],), self.__getstate__()  # type: ignore[no-untyped-call]
-
-
 def repeatable(module: nn.Module, made: Repetition) -> nn.Module:
     """Make a block that keeps the tensor's shape from one that does not; its widths follow later.
 
@@ -337,7 +340,7 @@ def repeatable(module: nn.Module, made: Repetition) -> nn.Module:
         >>> repeatable(net, Repetition("0", None, unstrided=("0",)))[0].stride
         (1, 1)
     """
-    block = part_copy(module.get_submodule(made.source))
+    block = _copied(module.get_submodule(made.source), ())
     for path in made.unstrided:
         layer = block.get_submodule(path)
         stride = layer.stride

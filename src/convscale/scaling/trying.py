@@ -11,6 +11,7 @@ from torch import nn
 from convscale.errors import ConvscaleError, UnscalableNetworkError
 from convscale.network.execution import ForwardError
 from convscale.network.stages import Stage, join, within
+from convscale.network.walking import walk
 from convscale.scaling.deepening import Deepening
 from convscale.scaling.plan import DepthEdit, flat
 
@@ -81,8 +82,8 @@ def idle_among(
         )
         added = [join(edit.container, name) for name in edit.added]
         around = {edit.container, *(path.rpartition(".")[0] for path in added)}
-        own = ((path, module.get_submodule(path).named_children()) for path in around)
-        old = {join(path, name) for path, children in own for name, _ in children} - gone
+        known = ((path, holder) for path, holder in walk(module) if path in around)
+        old = {join(path, name) for path, own in known for name, _ in own.named_children()} - gone
         lost = (path for path in old if path in before and path not in after)
         rarely = (after.get(path) != before.get(model, 1) for path, model in new)
         return any(rarely) or any(lost)

@@ -1,0 +1,74 @@
+"""Added blocks stand in the module that runs them, and a network that has some is scaled again."""
+
+import copy
+
+import pytest
+import torch
+import torchvision
+from torch import nn
+from torchvision.models.feature_extraction import create_feature_extractor
+
+import convscale as cs
+from convscale.network.chains import followers_of
+from tests import checks
+from tests.test_rows import WAYS, Named
+
+NETWORKS = ["mobilenet_v2", "vgg11_bn", "alexnet"]
+
+
+def scaled(name, strategy="d", factor=2.0):
+    return cs.scale(f"torchvision:{name}", strategy=strategy, factor=factor).module.eval()
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_part_cut_out_of_a_network_has_all_that_it_runs(name):
+    net = scaled(name)
+    own = copy.deepcopy(net.features)
+    x = torch.randn(1, 3, 96, 96)
+    wanted = net.features(x)
+    assert len(own.state_dict()) > len(torchvision.models.get_model(name).features.state_dict())
+    assert own.double()(x.double()).dtype == torch.double  # nothing that runs is left behind
+    torch.testing.assert_close(own.float()(x), wanted)
+    with torch.no_grad():
+        for weight in own.parameters():
+            weight.zero_()
+    own.load_state_dict(net.features.state_dict())
+    torch.testing.assert_close(own(x), wanted)
+    extractor = create_feature_extractor(net, {"features": "out"})
+    torch.testing.assert_close(extractor(x)["out"], wanted)
+    count = [sum(p.numel() for p in one.parameters()) for one in (extractor.features, net.features)]
+    assert count[0] == count[1]
+
+
+@pytest.mark.parametrize(
+    ("strategy", "first", "second"), [("d", 2, 2), ("d", 2, 0.5), ("d", 1.5, 1.5), ("dw", 4, 0.25)]
+)
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_network_with_added_blocks_is_scaled_again(name, strategy, first, second):
+    net = scaled(name, strategy, first)
+    base = torchvision.models.get_model(name)
+    again = cs.scale(net, strategy=strategy, factor=second, resolution=224)
+    assert again.achieved.flops == checks.torch_flops(again.module, 224)
+    assert again.achieved.params == sum(p.numel() for p in again.module.parameters())
+    if name != "alexnet":  # of whose flops few are in blocks
+        whole = again.achieved.flops / checks.torch_flops(base, 224)
+        assert whole / (first * second) == pytest.approx(1, rel=0.2)
+    checks.check_runs_forward_and_backward(again.module, 64)
+
+
+def test_rows_behind_rows_are_rows_of_one_stage():
+    base = Named(WAYS["slope"][0], nn.BatchNorm2d)
+    once = cs.scale(base, strategy="d", factor=2, resolution=16).module
+    twice = cs.scale(once, strategy="d", factor=2, resolution=16)
+    assert [name for name, _ in once.other.named_children()] == [f"second_{n}" for n in (1, 2, 3)]
+    assert list(twice.module.other._modules)[:3] == list(once.other._modules)
+    assert all(
+        not followers_of(part)
+        for part in twice.module.other.modules()
+        if part is not twice.module.other
+    )
+    back = cs.scale(once, strategy="d", factor=0.5, resolution=16).module.eval()
+    assert set(back.state_dict()) == set(base.state_dict())
+    x = torch.randn(2, 3, 16, 16)
+    back.load_state_dict(base.state_dict())
+    torch.testing.assert_close(back(x), base.eval()(x))  # nothing bends twice
