@@ -18,6 +18,8 @@ from convscale.strategy import Factors, Strategy
 
 _MAX_BLOCKS, _MAX_WIDTH, _MAX_POSITIONS = 2000, 1 << 20, 1 << 30
 SMALLEST = 2.0**-40  # the least factor that is tried
+_STARTS = 4  # networks that were seen from which one is tried that misses the budget less
+_MISSED = 0.03
 
 
 def candidate_at(blueprint: Blueprint, strategy: Strategy, factor: float) -> Candidate:
@@ -259,19 +261,42 @@ def solve(blueprint: Blueprint, strategy: Strategy, metric: str, budget: float) 
             f"Strategy {strategy.name!r} does not change {metric}. "
             "Give a budget in another metric, or use another strategy."
         )
-    best = _search(blueprint, strategy, metric, budget, growth)
-    if abs(best.value(metric) / budget - 1) > CLOSE and not is_ruled(strategy.rules):
+
+    def miss(candidate: Candidate) -> float:
+        return abs(candidate.value(metric) / budget - 1)
+
+    seen = _search(blueprint, strategy, metric, budget, growth)
+    best = min(seen, key=miss)
+    if miss(best) > CLOSE and not is_ruled(strategy.rules):
+        starts = _apart(sorted(seen, key=miss), metric, budget)
         best = refined(blueprint, strategy, metric, budget, best)
+        for other in starts[1:_STARTS]:
+            if miss(best) <= _MISSED:
+                break
+            best = min(best, refined(blueprint, strategy, metric, budget, other), key=miss)
     return best
+
+
+def _apart(found: list[Candidate], metric: str, budget: float) -> list[Candidate]:
+    """Return the first networks of each choice of depths and resolution, on either side."""
+    first: dict[tuple[object, ...], Candidate] = {}
+    for one in found:
+        above = one.value(metric) > budget
+        first.setdefault((one.variant.depths, one.variant.resolution, above), one)
+    return list(first.values())
 
 
 def _search(
     blueprint: Blueprint, strategy: Strategy, metric: str, budget: float, growth: float
-) -> Candidate:
-    """Bracket the factor, guessing by the law of growth, then halve the bracket."""
+) -> list[Candidate]:
+    """Bracket the factor, guessing by the law of growth, then halve the bracket.
+
+    Returns:
+        All networks that were seen.
+    """
     low: Candidate | None = None
     high: Candidate | None = None
-    best: Candidate | None = None
+    seen: list[Candidate] = []
     stuck = False  # nothing changes any more below a factor
     unbuildable = 0.0  # the largest factor at which the network was too small to run
     value = blueprint.base_complexity.as_dict()[metric]
@@ -287,8 +312,7 @@ def _search(
             _check_smallest(strategy, metric, budget, high, unbuildable)
             continue
         got = found.value(metric)
-        if best is None or abs(got - budget) < abs(best.value(metric) - budget):
-            best = found
+        seen.append(found)
         if abs(got / budget - 1) <= CLOSE:
             break
         if got < budget:
@@ -302,8 +326,7 @@ def _search(
         factor = SMALLEST if stuck else _next(factor, got, budget, growth, low, high)
         if factor <= unbuildable:
             factor = (unbuildable * found.factor) ** 0.5
-    assert best is not None
-    return best
+    return seen
 
 
 def _check_smallest(
