@@ -486,3 +486,10 @@ def test_every_command_is_run_through_the_class_that_guards_stdout():
             waiting.extend(command.commands.values())
         else:
             assert isinstance(command, cli.Command), command.name
+
+
+def test_what_to_keep_may_be_written_once_or_repeated(ask):
+    line = ("scale", "resnet18", "--strategy", "w", "--factor", 4, "--json")
+    once = json.loads(ask(*line, "--keep", "stem,head"))
+    assert json.loads(ask(*line, "--keep", "stem", "--keep", "head")) == once
+    assert once["achieved"] != json.loads(ask(*line, "--keep", "head"))["achieved"]

@@ -353,7 +353,7 @@ def test_what_the_rule_rounds_although_it_is_kept_is_noted(tmp_path):
         (
             "ResNet-18",
             {"factor": 2, "rounding": "reference", "keep": ("d", "w", "r")},
-            "Nothing is left to scale when d, w, r stay under 'dWr'.",
+            "Nothing is left to scale by 'dWr' with d, w, r kept.",
         ),
         (
             "ResNet-18",

@@ -118,6 +118,25 @@ def test_a_compiled_module_scales_as_its_original():
     assert type(scaled.module) is Contraption
 
 
+@pytest.mark.parametrize("how", ["torch.compile", "nn.DataParallel"])
+def test_a_factory_that_wraps_its_module_scales_as_one_that_does_not(how, tmp_path):
+    body = "nn.Sequential(nn.Conv2d(3, 16, 3), nn.ReLU(), nn.Conv2d(16, 16, 3), nn.ReLU())"
+    file = tmp_path / "net.py"
+    file.write_text(
+        f"import torch\nfrom torch import nn\ndef plain():\n    return {body}\n"
+        f"def wrapped():\n    return {how}(plain())\n"
+    )
+    plain, wrapped = (
+        cs.scale(f"{file}:{name}", strategy="dw", factor=4, resolution=16)
+        for name in ("plain", "wrapped")
+    )
+    assert wrapped.achieved == plain.achieved
+    assert wrapped.module.state_dict().keys() == plain.module.state_dict().keys()
+    wrapped.save(tmp_path / "out")
+    loaded = cs.load(tmp_path / "out", base=cs.network.resolve_base(f"{file}:wrapped").build("cpu"))
+    assert loaded.achieved == plain.achieved
+
+
 def test_a_compiled_module_is_measured_as_it_is():
     calls = []
 

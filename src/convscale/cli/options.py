@@ -321,11 +321,12 @@ WidthMultiple = Annotated[
     ),
 ]
 Keep = Annotated[
-    str | None,
+    list[str] | None,
     typer.Option(
         "--keep",
         metavar="LIST",
-        help="What to leave alone: axes (d, w, r; the others share s), stem, head.",
+        help="What to leave alone: axes (d, w, r; the others share s), stem, head; may be "
+        "repeated.",
     ),
 ]
 Freeze = Annotated[

@@ -78,7 +78,9 @@ def scale(
     size = optional_whole_number(batch_size, what="batch size")
     budget = _budget(target, size, optimizer, precision, checkpointing, profile)
     side = None if resolution is None else parse_resolution(resolution)
-    kept = () if keep is None else listed(keep, what="what to keep", example="r,stem")
+    kept = tuple(
+        name for one in keep or () for name in listed(one, what="parts to keep", example="r,stem")
+    )
     multiple = whole_number(width_multiple, what="width multiple")
     start = whole_number(seed, what="seed", minimum=0)
     classes = optional_whole_number(num_classes, what="number of classes")

@@ -308,11 +308,11 @@ def _builder(create: Callable[[], nn.Module]) -> Callable[[Device], nn.Module]:
             return create()
         try:
             with torch.device("meta"), Undrawn():
-                module = create()
+                module = unwrapped(create())
         except ConvscaleError:
             raise
         except Exception:  # noqa: BLE001 - some constructors need real tensors; they get them
-            return meta_copy(create())
+            return meta_copy(unwrapped(create()))
         on_meta = all(tensor.is_meta for tensor in (*module.parameters(), *module.buffers()))
         return module if on_meta else meta_copy(module)
 

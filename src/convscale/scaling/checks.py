@@ -17,6 +17,7 @@ from convscale.network.given import resized
 from convscale.network.inputs import ExampleInputs, Inputs
 from convscale.network.sources import Network
 from convscale.network.ties import tensors_in
+from convscale.network.wrappers import unwrapped
 from convscale.quantities import Resolution
 from convscale.scaling.answers import other_answer
 from convscale.scaling.candidate import Candidate
@@ -135,7 +136,7 @@ class Checks:
             and not isinstance(own.get_submodule(name.rpartition(".")[0]), _NORMS)
         }
         if resized:
-            built = source.build("cpu")
+            built = unwrapped(source.build("cpu"))
             tensors = {**dict(built.named_parameters()), **dict(built.named_buffers())}
             for name, shape in resized.items():
                 Redraw(0)(name, tensors[name], shape)

@@ -21,6 +21,7 @@ from convscale.network.pausing import collector_at_rest
 from convscale.network.sizing import Sizing, fitted
 from convscale.network.sources import Network
 from convscale.network.walking import walk
+from convscale.network.wrappers import unwrapped
 from convscale.quantities import (
     Resolution,
     check_count,
@@ -409,7 +410,7 @@ class Scaler:
 def _weighted(source: Network, plan: Plan, *, seed: int) -> tuple[nn.Module, tuple[str, ...]]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        base = source.build("cpu")
+        base = unwrapped(source.build("cpu"))
     return build(base, plan, seed=seed)
 
 

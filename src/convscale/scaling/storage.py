@@ -27,6 +27,7 @@ from convscale.network.inputs import ExampleInputs
 from convscale.network.naming import resolve_base
 from convscale.network.sizing import SIZE_OPTIONS
 from convscale.network.sources import Device, Network, Origin, from_family
+from convscale.network.wrappers import unwrapped
 from convscale.quantities import Resolution, check_count, check_resolution
 from convscale.scaling.plan import Plan
 from convscale.scaling.scaled import ScaledNetwork
@@ -391,7 +392,7 @@ def rebuilt(source: Network, origin: Origin) -> nn.Module:
         >>> rebuilt(base_of(Path("x"), origin, None), origin).training
         True
     """
-    return applied(full_copy(source.build("cpu")), origin.steps)
+    return applied(full_copy(unwrapped(source.build("cpu"))), origin.steps)
 
 
 def fill(module: nn.Module, weights: Path) -> None:

@@ -40,7 +40,7 @@ def without(strategy: Strategy, keep: tuple[str, ...]) -> tuple[Strategy, tuple[
     total = sum(shares.values())
     if total <= 0:
         raise InputError(
-            f"Nothing is left to scale when {', '.join(keep)} stay under {strategy.name!r}."
+            f"Nothing is left to scale by {strategy.name!r} with {', '.join(keep)} kept."
         )
     group = strategy.group_width
     if group is not None:
