@@ -72,3 +72,46 @@ def test_rows_behind_rows_are_rows_of_one_stage():
     x = torch.randn(2, 3, 16, 16)
     back.load_state_dict(base.state_dict())
     torch.testing.assert_close(back(x), base.eval()(x))  # nothing bends twice
+
+
+class Tapped(nn.Module):
+    """Layers in a list that the forward pass counts: it keeps what some of them put out."""
+
+    def __init__(self, kind, *, normed):
+        super().__init__()
+        layers, before = [], 3
+        for width in (16, 16, None, 32, 32, None, 64, 64):
+            if width is None:
+                layers.append(nn.MaxPool2d(2))
+                continue
+            layers.append(nn.Conv2d(before, width, 3, padding=1))
+            layers += [nn.BatchNorm2d(width)] * normed + [nn.ReLU()]
+            before = width
+        self.layers = nn.ModuleList(layers) if kind is nn.ModuleList else kind(*layers)
+        self.taps = [n for n, own in enumerate(layers) if isinstance(own, nn.MaxPool2d)]
+        self.taps.append(len(layers) - 1)
+        self.exit = nn.Linear(112, 3)
+
+    def forward(self, x):
+        kept = []
+        for number, layer in enumerate(self.layers):
+            x = layer(x)
+            if number in self.taps:
+                kept.append(x.mean((2, 3)))
+        return self.exit(torch.cat(kept, 1))
+
+
+@pytest.mark.parametrize("kind", [nn.Sequential, nn.ModuleList])
+@pytest.mark.parametrize("normed", [True, False])
+def test_layers_in_a_list_keep_their_numbers_and_are_bent_between(kind, normed):
+    base = Tapped(kind, normed=normed)
+    scaled = cs.scale(base, strategy="d", factor=2, resolution=32)
+    layers = scaled.module.layers
+    assert [type(own).__name__ for own in layers] == [type(own).__name__ for own in base.layers]
+    added = [own for own in layers.modules() if isinstance(own, nn.Sequential)]
+    rows = [own for own in added if own is not layers]
+    kinds = [nn.Conv2d, *([nn.BatchNorm2d] if normed else []), nn.ReLU]
+    assert rows
+    assert all([type(own) for own in row] == kinds for row in rows)
+    assert scaled.achieved.flops == checks.torch_flops(scaled.module, 32)
+    assert scaled.module(torch.randn(2, 3, 32, 32)).shape == (2, 3)

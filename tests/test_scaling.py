@@ -202,8 +202,12 @@ def test_a_budget_below_the_smallest_network_is_refused(strategy):
 
 
 def test_a_strict_budget_that_cannot_be_met_is_an_error():
+    block = [nn.Sequential(nn.Conv2d(32, 32, 3, padding=1), nn.ReLU()) for _ in range(2)]
+    net = nn.Sequential(nn.Conv2d(3, 32, 1), nn.Sequential(*block))
+    asked = {"strategy": "d", "params": 1.25 * 2 * (32 * 32 * 9 + 32), "resolution": 8}
     with pytest.raises(cs.BudgetError, match="^The nearest network of strategy 'd' has .*$"):
-        scaler("timm:resnet50").scale("d", params=21.6e6, strict=True, weights=False)
+        cs.scale(net, strict=True, **asked)
+    assert cs.scale(net, **asked).notes  # two blocks and three are a quarter off
 
 
 @pytest.mark.parametrize("strategy", ["d", "dWr"])

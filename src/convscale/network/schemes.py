@@ -243,7 +243,7 @@ def _adds_alike(left: nn.Module, right: nn.Module) -> bool:
 def _flat_stages(module: nn.Module, trace: Trace) -> Iterator[Stage]:
     """Find convolutions in a flat sequence, each with the norm and activation that follow it."""
     for path, container in own_walk(module):
-        if isinstance(container, nn.Sequential | nn.ModuleDict):
+        if isinstance(container, nn.Sequential | nn.ModuleList | nn.ModuleDict):
             units = list(_units(container, path, trace))
             for stage in _cut(units, path, trace):
                 members = tuple(stage)
@@ -263,10 +263,14 @@ def _bends(module: nn.Module, stage: Stage) -> bool:
 def _units(container: nn.Module, path: str, trace: Trace) -> Iterator[tuple[str, ...]]:
     unit: list[str] = []
     calls = 0
+    plain = isinstance(container, nn.Sequential)  # what runs its layers one after the other
     for name, child in own_children(container):
         where = join(path, name)
         runs = where in trace.borders
         follows = unit and runs and trace.calls[where] == calls and keeps_shape(where, trace)
+        if follows and not plain:
+            before = trace.borders[join(path, unit[-1])]
+            follows = before.output_id == trace.borders[where].input_id
         if isinstance(child, nn.modules.conv._ConvNd) and runs:
             if unit:
                 yield tuple(unit)
