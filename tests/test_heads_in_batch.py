@@ -13,11 +13,14 @@ from tests import checks
 
 
 class Attention(nn.Module):
-    """As diffusion networks have it; `how` parts what the one convolution puts out."""
+    """As diffusion networks have it; `how` parts what the one convolution puts out.
 
-    def __init__(self, width, how, heads=4):
+    What heads are put together to is as wide as the map (`told` 0), or what there is (-1).
+    """
+
+    def __init__(self, width, how, heads=4, told=0):
         super().__init__()
-        self.how, self.heads = how, heads
+        self.how, self.heads, self.told = how, heads, told
         self.norm, self.qkv = nn.GroupNorm(8, width), nn.Conv1d(width, 3 * width, 1)
         self.proj = nn.Conv1d(width, width, 1)
 
@@ -28,7 +31,8 @@ class Attention(nn.Module):
         queries, keys, values = self.how(found.reshape(n * self.heads, 3 * size, -1), size)
         shares = torch.einsum("bct,bcs->bts", queries, keys) / math.sqrt(size)
         mixed = torch.einsum("bts,bcs->bct", shares.softmax(-1), values)
-        return x + self.proj(mixed.reshape(n, width, -1)).reshape(n, width, *sides)
+        mixed = mixed.reshape(n, self.told or width, math.prod(sides))
+        return x + self.proj(mixed).reshape(n, width, *sides)
 
 
 class Net(nn.Module):
@@ -56,3 +60,28 @@ def test_queries_keys_and_values_are_as_wide_as_the_map(way, factor):
     assert scaled.module.middle.weight.shape[:2] == (width, width)
     assert not any("kept" in note for note in scaled.notes)
     assert scaled.achieved.flops == checks.torch_flops(scaled.module, 32)
+
+
+class Joined(nn.Module):
+    """A map and what attention makes of it, side by side."""
+
+    def __init__(self, how):
+        super().__init__()
+        self.entry = nn.Conv2d(3, 64, 3, padding=1)
+        self.mixed = Attention(64, how, told=-1)
+        self.both, self.exit = nn.Conv2d(128, 64, 3, padding=1), nn.Conv2d(64, 3, 3, padding=1)
+
+    def forward(self, x):
+        x = self.entry(x)
+        return self.exit(self.both(torch.cat([self.mixed(x), x], 1)).relu())
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("factor", [0.45, 0.5, 2])
+def test_they_are_so_where_the_map_lies_beside_what_is_made_of_it(way, factor):
+    net = cs.scale(Joined(WAYS[way]), strategy="w", factor=factor, resolution=16).module
+    width = net.entry.out_channels
+    assert width != 64
+    assert net.mixed.qkv.weight.shape == (3 * width, width, 1)
+    assert net.both.in_channels == 2 * width
+    assert net(torch.randn(2, 3, 16, 16)).shape == (2, 3, 16, 16)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -183,7 +183,7 @@ def _reshaped(ties: Ties, function: str, args: Sequence[Any], output: torch.Tens
     for label in ties.labels(output):
         spread = sorted(varying(label))
         if len(given) == output.ndim:
-            _same_size(ties, [given[dim] for dim in spread], label)
+            _same_size(ties, {dim: given[dim] for dim in spread}, label)
         if len(spread) > 1 and _keeps_positions(ties, args[0], output):
             free = _free_dimension(args, label, spread)
             dims[free] = label.reshape(-1)
@@ -298,14 +298,21 @@ def _given(args: Sequence[Any]) -> Sequence[Any]:
     return args[1] if packed else args[1:]
 
 
-def _same_size(ties: Ties, given: Sequence[Any], label: Label) -> None:
-    """Note that channels are as many as those of the tensor that their size was read off."""
-    for size in given:
-        whole = size
-        if isinstance(size, Number) and size.parts is not None and size.parts[0] == "//":
-            whole = size.parts[1]  # heads were split off it
-        if isinstance(whole, Size) and label.size == int(whole):
-            ties.same.append((whole.units, label.reshape(-1)))
+def _same_size(ties: Ties, given: Mapping[int, Any], label: Label) -> None:
+    """Note that channels are as many as those of the tensor that their size was read off.
+
+    Or each of several parts of them, such as the queries, keys and values of all heads.
+    """
+    for dim, size in given.items():
+        whole, parts = size, 1
+        if isinstance(whole, Number) and whole.parts is not None and whole.parts[0] == "*":
+            left, right = whole.parts[1:]
+            whole, parts = (left, int(right)) if isinstance(left, Number) else (right, int(left))
+        if isinstance(whole, Number) and whole.parts is not None and whole.parts[0] == "//":
+            whole = whole.parts[1]  # heads were split off it
+        if isinstance(whole, Size) and label.size == int(whole) * parts:
+            for part in np.split(label, parts, axis=dim):
+                ties.same.append((whole.units, part.reshape(-1)))
 
 
 def _keeps_positions(ties: Ties, x: torch.Tensor, output: torch.Tensor) -> bool:
