@@ -135,3 +135,27 @@ def test_tables_follow_where_inputs_are_given():
     assert scaled.resolution == 64
     assert scaled.module.places.shape == (1, 48, 16, 16)
     assert scaled.module(torch.randn(2, 3, 64, 64), torch.randn(2, 8)).shape == (2, 10, 16, 16)
+
+
+class Patches(nn.Module):
+    """A row of positions for a grid of patches, maybe as many as the image has pixels a side."""
+
+    def __init__(self, grid, patch):
+        super().__init__()
+        self.stem, self.mix = nn.Conv2d(3, 24, patch, patch), nn.Linear(24, 24)
+        self.table = nn.Parameter(torch.randn(1, grid * grid, 24))
+        self.body, self.exit = nn.Conv2d(24, 24, 3, padding=1), nn.Linear(24, 5)
+
+    def forward(self, x):
+        x = self.stem(x)
+        mixed = self.mix(x.flatten(2).transpose(1, 2) + self.table)
+        return self.exit(self.body(mixed.transpose(1, 2).reshape(x.shape)).mean((2, 3)))
+
+
+@pytest.mark.parametrize(("grid", "patch"), [(8, 8), (16, 16), (6, 6), (8, 4), (7, 8)])
+def test_a_row_as_long_as_the_side_of_the_image_follows_its_grid(grid, patch):
+    scaled = cs.scale(Patches(grid, patch), strategy="r", factor=4, resolution=grid * patch)
+    assert scaled.resolution == 2 * grid * patch
+    assert scaled.module.table.shape == (1, 4 * grid * grid, 24)
+    image = torch.randn(1, 3, scaled.resolution, scaled.resolution)
+    assert scaled.module(image).shape == (1, 5)

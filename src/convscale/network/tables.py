@@ -6,6 +6,7 @@ up to there is known, so that the table can be given their size, and the run goe
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -25,6 +26,7 @@ from convscale.network.walking import walk
 
 _Shape = tuple[int, ...]
 _Shapes = dict[str, list[_Shape]]
+_Grown = dict[_Shape, dict[_Shape, None]]  # sizes, and what they may have become, in order
 _Change = dict[str, _Shape]  # other shapes of tables, by their names
 _MOST = 200  # tables
 _MOST_JOINED = 24  # changes of several tables that are tried at one place
@@ -136,30 +138,34 @@ def with_moved_tables(module: nn.Module, maps: Maps, feed: Feed) -> nn.Module | 
     return None
 
 
-def _grown(before: _Shapes, after: _Shapes) -> dict[_Shape, _Shape]:
-    """Return what the sizes over positions have become: grids, rows of their entries, and sides."""
-    found: dict[_Shape, _Shape] = {}
+def _grown(before: _Shapes, after: _Shapes) -> _Grown:
+    """Return what sizes over positions may have become: grids, rows of their entries, and sides.
+
+    One size may be of several kinds: 16 x 16 positions of a patch of 16 px are as many as the
+    image's side has pixels.
+    """
+    found: _Grown = defaultdict(dict)
     for path, shapes in after.items():
         for old, new in zip(before.get(path, ()), shapes, strict=False):
             if len(old) != len(new):
                 continue
             axes = [dim for dim, (a, b) in enumerate(zip(old, new, strict=True)) if a != b]
             if len(axes) in (1, 2, 3):
-                found[tuple(old[dim] for dim in axes)] = tuple(new[dim] for dim in axes)
-    for old, new in list(found.items()):
+                found[tuple(old[dim] for dim in axes)][tuple(new[dim] for dim in axes)] = None
+    for old, new in [(old, new) for old, several in found.items() for new in several]:
         if len(old) > 1:
             for prefix in PREFIXES:
-                found.setdefault((prod(old) + prefix,), (prod(new) + prefix,))
+                found[(prod(old) + prefix,)][(prod(new) + prefix,)] = None
         for count in range(1, len(old)):
             for some in combinations(range(len(old)), count):
-                found.setdefault(tuple(old[dim] for dim in some), tuple(new[dim] for dim in some))
+                found[tuple(old[dim] for dim in some)][tuple(new[dim] for dim in some)] = None
     return found
 
 
 def _furthered(
     module: nn.Module,
     now: _Attempt,
-    grown: dict[_Shape, _Shape],
+    grown: _Grown,
     attempt: Callable[[nn.Module], _Attempt],
 ) -> tuple[nn.Module, _Attempt] | None:
     """Give tables in the module that failed other sizes, so that more operators run.
@@ -219,12 +225,11 @@ def _tables(module: nn.Module, path: str) -> Iterator[str]:
             yield f"{path}.{name}".lstrip(".")
 
 
-def _resized(shape: _Shape, grown: dict[_Shape, _Shape]) -> Iterator[_Shape]:
+def _resized(shape: _Shape, grown: _Grown) -> Iterator[_Shape]:
     """Yield the shapes that a table may have now, over most axes first, and the last ones first."""
     for count in (3, 2, 1):
         for axes in reversed(list(combinations(range(len(shape)), count))):
-            new = grown.get(tuple(shape[dim] for dim in axes))
-            if new is not None:
+            for new in grown.get(tuple(shape[dim] for dim in axes), ()):
                 sizes = dict(zip(axes, new, strict=True))
                 yield tuple(sizes.get(dim, size) for dim, size in enumerate(shape))
 
