@@ -13,6 +13,7 @@ import convscale as cs
 from convscale.cli.main import run
 from convscale.report.layout import plain_lines
 from convscale.report.staged import stage_table
+from tests import checks
 from tests.networks import Contraption, Plain, plain_flops
 
 
@@ -138,3 +139,58 @@ def test_the_table_names_every_stage_and_the_total():
     lines = plain_lines(stage_table(cs.stages("resnet50")))
     assert lines[2] == "layer1 Bottleneck 3 its block 256 56 1 16.3% 0.8% 39.7%"
     assert lines[-1] == "total 4.09G 25.6M 11.1M"
+
+
+class DenseLayer(nn.Module):
+    def __init__(self, before, growth):
+        super().__init__()
+        self.norm, self.conv = nn.BatchNorm2d(before), nn.Conv2d(before, growth, 3, padding=1)
+
+    def forward(self, maps):
+        return self.conv(self.norm(torch.cat(maps, 1)).relu())
+
+
+class DenseBlock(nn.Module):
+    """Layers that read a list of all maps before them."""
+
+    def __init__(self, before, growth, depth):
+        super().__init__()
+        self.layers = nn.ModuleList(DenseLayer(before + n * growth, growth) for n in range(depth))
+
+    def forward(self, x):
+        maps = [x]
+        for layer in self.layers:
+            maps.append(layer(maps))
+        return torch.cat(maps, 1)
+
+
+class DenseLists(nn.Module):
+    """Dense blocks in one list, what stands between them in another."""
+
+    def __init__(self, depths=(3, 4, 3), growth=16):
+        super().__init__()
+        width = 2 * growth
+        self.stem, self.blocks, self.between = nn.Conv2d(3, width, 3), nn.ModuleList(), []
+        for depth in depths:
+            self.blocks.append(DenseBlock(width, growth, depth))
+            width = (width + depth * growth) // 2
+            self.between.append(nn.Sequential(nn.Conv2d(2 * width, width, 1), nn.AvgPool2d(2)))
+        self.between = nn.ModuleList(self.between)
+        self.exit = nn.Linear(width, 10)
+
+    def forward(self, x):
+        x = self.stem(x)
+        for block, after in zip(self.blocks, self.between, strict=True):
+            x = after(block(x))
+        return self.exit(x.mean((2, 3)))
+
+
+def test_dense_blocks_in_a_list_are_deepened_layer_by_layer():
+    base = DenseLists()
+    found = cs.scale(base, strategy="d", factor=2, resolution=32)
+    depths = [len(block.layers) for block in found.module.blocks]
+    assert depths == [6, 8, 6]
+    for block in found.module.blocks:
+        read = [layer.conv.in_channels for layer in block.layers]
+        assert read == [read[0] + 16 * n for n in range(len(read))]
+    assert found.achieved.flops == checks.torch_flops(found.module, 32)

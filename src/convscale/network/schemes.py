@@ -217,17 +217,32 @@ def _holds_dense(module: nn.Module, path: str, run: list[str], trace: Trace) -> 
     listed = isinstance(module, nn.Sequential | nn.ModuleList | nn.ModuleDict)
     parts = [(join(path, name), module.get_submodule(name)) for name in run]
     inside = [tuple(_dense_stages(part, own, trace)) for own, part in parts]
-    grown = [[stage.depth for stage in stages if _grows(stage, trace)] for stages in inside]
+    grown = [
+        [stage.depth for stage in stages if _grows(part, own, stage, trace)]
+        for (own, part), stages in zip(parts, inside, strict=True)
+    ]
     if type(parts[0][1]) is nn.Sequential:
         return all(grown if listed else inside)
     return all(grown) and any(depths != grown[0] for depths in grown)
 
 
-def _grows(stage: Stage, trace: Trace) -> bool:
-    """Tell whether the blocks of a stage take ever other widths, and more than the first."""
-    borders = [trace.borders.get(join(stage.container, name)) for name in stage.blocks]
+def _grows(holder: nn.Module, path: str, stage: Stage, trace: Trace) -> bool:
+    """Tell whether the blocks of a stage take ever other widths, and more than the first.
+
+    The stage lies in a module, of which the path is given. The widths of blocks that take a list of
+    maps are what their weights read.
+    """
+    paths = [join(stage.container, name) for name in stage.blocks]
+    borders = [trace.borders.get(own) for own in paths]
     widths = [border.input_shape[1] for border in borders if border is not None]
+    if not widths:
+        read = [_read_by(holder.get_submodule(own.removeprefix(f"{path}."))) for own in paths]
+        widths = [width for width in read if width]
     return len(widths) == len(borders) and len(set(widths)) > 2 and widths[0] < max(widths)
+
+
+def _read_by(block: nn.Module) -> int:
+    return sum(p.shape[1] for p in block.parameters() if p.ndim > 1)
 
 
 def _adds_alike(left: nn.Module, right: nn.Module) -> bool:
