@@ -15,7 +15,7 @@ from torch import nn
 from convscale.network.walking import walk
 
 BEND = "_act"  # what the name of a module ends with that bends in front of an added block
-_NAMES = "followers"  # the attribute of a block that lists them, in the order in which they run
+_NAMES = "convscale_followers"  # of the attribute of a block that lists them as they run
 
 
 def followers_of(module: nn.Module) -> tuple[str, ...]:
@@ -143,12 +143,10 @@ class Chain(nn.Module):
         True
     """
 
-    followers: tuple[str, ...]
-
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Run the block itself, and then its followers."""
         output = super().forward(*args, **kwargs)
-        for name in self.followers:
+        for name in followers_of(self):
             output = self._modules[name](output, *args[1:], **kwargs)  # type: ignore[misc]
         return output
 

@@ -62,7 +62,7 @@ def notes_on(
     if found.step > 1:
         notes.append(
             f"The network runs at {format_resolution(found.variant.resolution)} px, the nearest "
-            f"on a step of {found.step} px; on smaller steps it does not run."
+            f"on a step of {found.step} px; those on smaller steps do not run."
         )
     notes += from_other_side(strategy, blueprint.resolution)
     if cap := capped(blueprint, strategy, found):
