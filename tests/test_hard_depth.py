@@ -167,9 +167,9 @@ class Named(nn.Module):
         return self.exit(self.blocks[-1](x).mean((2, 3)))
 
 
-@pytest.mark.parametrize(("strategy", "factor"), [("d", 1.25), ("d", 4), ("dWr", 8)])
+@pytest.mark.parametrize(("strategy", "factor"), [("d", 1.5), ("d", 4), ("dWr", 8)])
 def test_blocks_behind_those_called_by_number_push_none_of_the_base_out(strategy, factor):
-    """In the list a block more would be the last; `blocks.3` hands its output on instead."""
+    """In the list a block more would be the last; blocks hand their output on instead."""
     base = Named()
     scaled = cs.scale(base, strategy=strategy, factor=factor, resolution=64)
     checks.check_state_dict_keys(base, scaled)

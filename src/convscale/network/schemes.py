@@ -46,16 +46,14 @@ def find_schemes(module: nn.Module, trace: Trace) -> Iterator[tuple[Stage, ...]]
         together((*runs, *lone), trace),
         lone,
         tuple(_dense_stages(module, "", trace)),
-        tuple(replace(stage, mode="chained") for stage in runs),
+        tuple(handing_on(stage) for stage in runs),
         tuple(pyramid_stages(module, trace)),
         flat,
-        tuple(replace(stage, mode="chained") for stage in flat),
+        tuple(handing_on(stage) for stage in flat),
         together((*runs, *_listed_stages(module, trace)), trace),
         tuple(_numbered_stages(module, trace)),
         _called_stages(module, trace),
         _called_stages(module, trace, made=True),
-        tuple(handing_on(module, stage) for stage in runs),
-        tuple(handing_on(module, stage) for stage in flat),
         every,
     )
     yield from _handed_on(module, schemes)
@@ -79,7 +77,7 @@ def last_schemes(module: nn.Module, trace: Trace) -> Iterator[tuple[Stage, ...]]
     rows = () if blocks else tuple(row_stages(module, trace))
     schemes = (
         tuple(replace(stage, makes=True) for stage in flat),
-        tuple(replace(handing_on(module, stage), makes=True) for stage in flat),
+        tuple(replace(handing_on(stage), makes=True) for stage in flat),
         tuple(replace(stage, makes=True) for stage in every),
         rows,
         tuple(replace(stage, makes=True) for stage in rows),
@@ -102,9 +100,9 @@ def further_schemes(module: nn.Module, trace: Trace) -> Iterator[tuple[Stage, ..
     flat = tuple(stage for stage in _flat_stages(module, trace) if _bends(module, stage))
     schemes = (
         runs,
-        tuple(handing_on(module, stage) for stage in runs),
+        tuple(handing_on(stage) for stage in runs),
         flat,
-        tuple(handing_on(module, stage) for stage in flat),
+        tuple(handing_on(stage) for stage in flat),
         together(_listed_stages(module, trace), trace),
         tuple(_numbered_stages(module, trace)),
     )
@@ -130,8 +128,7 @@ def _with_followers(module: nn.Module, stage: Stage) -> Stage:
         followers_of(holder.get_submodule(stage.modules(block)[-1])) for block in stage.blocks
     ):
         return stage
-    stage = handing_on(module, stage)
-    holder = module.get_submodule(stage.container)
+    stage = handing_on(stage)
     units: list[tuple[str, ...]] = []
     repeatable = stage.repeatable
     for block in stage.blocks:
@@ -152,32 +149,14 @@ def _with_followers(module: nn.Module, stage: Stage) -> Stage:
     )
 
 
-def handing_on(module: nn.Module, stage: Stage) -> Stage:
+def handing_on(stage: Stage) -> Stage:
     """Return a stage whose blocks hand their output through added ones.
 
-    Blocks of a list, which the forward pass may read by their numbers, are named from the network:
-    the list is to hold no more than it does.
-
     Example:
-        >>> net = nn.Sequential(nn.Sequential(nn.ReLU(), nn.Tanh()))
-        >>> handing_on(net, Stage("0", ("0",), "ReLU", "0")).blocks
-        ('0.0',)
+        >>> handing_on(Stage("0", ("0",), "ReLU", "0")).mode
+        'chained'
     """
-    holder = module.get_submodule(stage.container)
-    if not stage.container or not isinstance(holder, nn.ModuleList | nn.Sequential):
-        return replace(stage, mode="chained")
-
-    def named(names: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(join(stage.container, name) for name in names)
-
-    return replace(
-        stage,
-        container="",
-        blocks=named(stage.blocks),
-        repeatable=None if stage.repeatable is None else join(stage.container, stage.repeatable),
-        mode="chained",
-        members=tuple(named(unit) for unit in stage.members),
-    )
+    return replace(stage, mode="chained")
 
 
 def _dense_stages(module: nn.Module, path: str, trace: Trace) -> Iterator[Stage]:

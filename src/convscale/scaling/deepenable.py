@@ -131,7 +131,7 @@ class Deepenable:
     def _in_place(self, best: Found, trials: Trials) -> Found:
         """Let blocks amid others in a list keep their numbers, by which code may know them."""
         stages = tuple(
-            handing_on(self._module, stage) if able and self._is_amid(stage) else stage
+            handing_on(stage) if able and self._is_amid(stage) else stage
             for stage, able in zip(best.deepening.stages, best.able, strict=True)
         )
         if stages == best.deepening.stages:

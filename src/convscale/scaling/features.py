@@ -193,8 +193,12 @@ def _ends(
 
 
 def _children(names: list[str], container: str, variant: Variant) -> list[str]:
-    """Return the names of a container's children in a variant, in their order."""
-    edits = [edit for edit in variant.edits if edit.container == container]
+    """Return the names of a container's children in a variant, in their order.
+
+    Where blocks hand on, what is added stands in them, and what goes leaves one that passes on.
+    """
+    own = (edit for edit in variant.edits if edit.container == container)
+    edits = [edit for edit in own if edit.mode != "chained"]
     gone = {name for edit in edits for name in edit.removed}
     added = {edit.after: edit.added for edit in edits}
     return [new for name in names if name not in gone for new in (name, *added.get(name, ()))]
