@@ -8,7 +8,7 @@ of one class anywhere, which the forward pass calls by name.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from torch import nn
@@ -46,14 +46,16 @@ def find_schemes(module: nn.Module, trace: Trace) -> Iterator[tuple[Stage, ...]]
         together((*runs, *lone), trace),
         lone,
         tuple(_dense_stages(module, "", trace)),
-        tuple(handing_on(stage) for stage in runs),
+        tuple(_called_by_name(module, runs)),
         tuple(pyramid_stages(module, trace)),
         flat,
-        tuple(handing_on(stage) for stage in flat),
+        tuple(_called_by_name(module, flat)),
         together((*runs, *_listed_stages(module, trace)), trace),
         tuple(_numbered_stages(module, trace)),
         _called_stages(module, trace),
         _called_stages(module, trace, made=True),
+        tuple(handing_on(stage) for stage in runs),
+        tuple(handing_on(stage) for stage in flat),
         every,
     )
     yield from _handed_on(module, schemes)
@@ -157,6 +159,14 @@ def handing_on(stage: Stage) -> Stage:
         'chained'
     """
     return replace(stage, mode="chained")
+
+
+def _called_by_name(module: nn.Module, stages: Iterable[Stage]) -> Iterator[Stage]:
+    """Yield the stages that stand in no list with blocks that hand on: code calls these by name."""
+    for stage in stages:
+        holder = module.get_submodule(stage.container)
+        if not stage.container or not isinstance(holder, nn.ModuleList | nn.Sequential):
+            yield handing_on(stage)
 
 
 def _dense_stages(module: nn.Module, path: str, trace: Trace) -> Iterator[Stage]:
