@@ -115,3 +115,46 @@ def test_layers_in_a_list_keep_their_numbers_and_are_bent_between(kind, normed):
     assert all([type(own) for own in row] == kinds for row in rows)
     assert scaled.achieved.flops == checks.torch_flops(scaled.module, 32)
     assert scaled.module(torch.randn(2, 3, 32, 32)).shape == (2, 3)
+
+
+class Keyed(nn.Module):
+    """A block that is told a number by name, and may run whatever convolutions are found in it."""
+
+    def __init__(self, *, searches):
+        super().__init__()
+        self.first, self.second = (nn.Conv2d(16, 16, 3, padding=1) for _ in range(2))
+        self.searches = searches
+
+    def forward(self, x, *, scale):
+        y = x
+        for part in self.modules() if self.searches else (self.first, self.second):
+            if isinstance(part, nn.Conv2d):
+                y = part(y.relu())
+        return x + scale * y
+
+
+class ThreeKeyed(nn.Module):
+    def __init__(self, *, searches):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 16, 3, padding=1)
+        self.one, self.two, self.three = (Keyed(searches=searches) for _ in range(3))
+        self.exit = nn.Linear(16, 4)
+
+    def forward(self, x):
+        x = self.one(self.stem(x), scale=0.5)
+        x = self.three(self.two(x, scale=0.5), scale=0.5)
+        return self.exit(x.mean((2, 3)))
+
+
+@pytest.mark.parametrize("factor", [2, 0.5])
+def test_blocks_that_are_told_something_by_name_are_added_and_taken_away(factor):
+    base = ThreeKeyed(searches=False)
+    scaled = cs.scale(base, strategy="d", factor=factor, resolution=16)
+    assert scaled.achieved.flops == checks.torch_flops(scaled.module, 16)
+    assert scaled.ratio["flops"] == pytest.approx(factor, rel=0.4)
+    checks.check_runs_forward_and_backward(scaled.module, 16)
+
+
+def test_blocks_that_would_run_what_is_added_themselves_are_refused():
+    with pytest.raises(cs.UnscalableNetworkError, match=r"runs no block that is added \(at one\)"):
+        cs.scale(ThreeKeyed(searches=True), strategy="d", factor=2, resolution=16)

@@ -130,3 +130,35 @@ def test_constants_of_positions_keep_their_channels_():
     scaled = cs.scale(Noisy(), strategy="w", factor=3, resolution=8)
     assert scaled.module.stem.out_channels > 16
     assert scaled.module(torch.zeros(2, 3, 8, 8)).shape == (2, 4, 8, 8)
+
+
+@pytest.mark.parametrize(("cell", "gates", "options"), KINDS)
+def test_a_count_of_two_steps_is_that_of_all(cell, gates, options):
+    del gates
+    net = Read(cell, **options)
+    short, long = (cs.count(net, resolution=4 * steps) for steps in (20, 200))
+    assert long.flops == 10 * short.flops
+    assert long.acts == 10 * short.acts
+    assert long.excluded.keys() == short.excluded.keys()
+    assert not {"aten.clone", "aten.expand", "aten.narrow"} & long.excluded.keys()
+
+
+class Cells(nn.Module):
+    def __init__(self, cell):
+        super().__init__()
+        self.stem, self.cell = nn.Conv1d(1, 16, 4, stride=4), cell(16, 16)
+        self.exit = nn.Linear(16, 3)
+
+    def forward(self, x):
+        state = None
+        for step in self.stem(x).unbind(2):
+            state = self.cell(step, state)
+        return self.exit(state[0] if isinstance(state, tuple) else state)
+
+
+@pytest.mark.parametrize("cell", [nn.LSTMCell, nn.GRUCell, nn.RNNCell])
+def test_cells_say_how_wide_they_are(cell):
+    net = cs.scale(Cells(cell), strategy="w", factor=4, resolution=32).module
+    assert net.cell.input_size == net.cell.hidden_size == 32
+    assert net.cell.weight_ih.shape[1] == net.stem.out_channels == 32
+    assert net(torch.zeros(2, 1, 32)).shape == (2, 3)

@@ -145,3 +145,38 @@ def test_settings_that_have_no_name_are_not_guessed():
     x = torch.zeros(1)
     assert bend_of("softplus", (x, 2.0), {}) is None
     assert str(bend_of("softplus", (x,), {"beta": 2.0}).module()) == str(nn.Softplus(2.0))
+
+
+class Bent(nn.Module):
+    """Rows by name; one activation for all of them, which may write into what it bends."""
+
+    def __init__(self, bend):
+        super().__init__()
+        self.bend = bend
+        self.stem = nn.Conv2d(3, 16, 3, padding=1)
+        self.one, self.two, self.three = (nn.Conv2d(16, 16, 3, padding=1) for _ in range(3))
+        self.fc = nn.Linear(16, 4)
+
+    def forward(self, x):
+        x = self.bend(self.stem(x))
+        for layer in (self.one, self.two, self.three):
+            x = self.bend(layer(x))
+        return self.fc(x.mean((2, 3)))
+
+
+def test_a_network_with_fewer_rows_trains_where_the_activation_writes_in_place():
+    scaled = cs.scale(Bent(nn.ReLU(inplace=True)), strategy="d", factor=0.5, resolution=16)
+    left = [own for own in scaled.module.modules() if isinstance(own, nn.Conv2d)]
+    assert len(left) < 4
+    checks.check_runs_forward_and_backward(scaled.module, 16)
+
+
+def test_rows_stay_where_the_code_would_bend_what_is_left_again():
+    base = Bent(functional.gelu)
+    scaled = cs.scale(base, strategy="d", factor=0.5, resolution=16)
+    assert any("bend what is left several times" in note for note in scaled.notes)
+    x = torch.randn(2, 3, 16, 16)
+    torch.testing.assert_close(scaled.module.eval()(x), base.eval()(x))
+    deeper = cs.scale(base, strategy="d", factor=2, resolution=16).module
+    back = cs.scale(deeper, strategy="d", factor=0.25, resolution=16).module
+    assert set(back.state_dict()) == set(base.state_dict())

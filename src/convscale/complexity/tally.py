@@ -8,7 +8,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any, NamedTuple, Protocol
 
-import torch
 from torch import nn
 
 from convscale.complexity.complexity import Count, EdgeCount, LayerCount, Uncounted
@@ -89,15 +88,12 @@ class Counting(Observer):
         self.uncounted: Counter[tuple[str, str]] = Counter()
         self._inside = 0  # functions that the convention counts as a whole, and that are running
 
-    def repeats(self, x: torch.Tensor, dim: int) -> bool:
-        """Tell that every step of a recurrent layer is counted."""
-        del x, dim
-        return False
-
     def visit(
         self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any, path: str
     ) -> None:
         """Add up a call that multiplies, and note one that does not."""
+        if not self.times:
+            return
         meeting = self._meetings.get(func)
         if meeting is None:
             meeting = self._meetings[func] = self._meet(func)
@@ -122,9 +118,9 @@ class Counting(Observer):
         if counted:
             return
         if multiplies:
-            self.uncounted[name.replace("::", "."), path] += 1
+            self.uncounted[name.replace("::", "."), path] += self.times
         elif not self._inside:
-            self.excluded[name.replace("::", ".")] += 1
+            self.excluded[name.replace("::", ".")] += self.times
 
     def _meet(self, func: Any) -> _Meeting:
         name = name_of(func)
@@ -140,8 +136,8 @@ class Counting(Observer):
         )
 
     def _add(self, path: str, output: Any, flops: int, acts: int) -> None:
-        self.flops[path] = self.flops.get(path, 0) + flops
-        self.acts[path] = self.acts.get(path, 0) + acts
+        self.flops[path] = self.flops.get(path, 0) + self.times * flops
+        self.acts[path] = self.acts.get(path, 0) + self.times * acts
         if path not in self.shapes:
             self.shapes[path] = first_shape(output)
 
@@ -165,7 +161,8 @@ class Counting(Observer):
             return False
         self._add(path, output, found.flops, found.acts)
         flops, acts = self.edges.get(edge.what, (0, 0))
-        self.edges[edge.what] = (flops + found.flops, acts + found.acts)
+        times = self.times
+        self.edges[edge.what] = (flops + times * found.flops, acts + times * found.acts)
         return True
 
     def leave(self, path: str, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:

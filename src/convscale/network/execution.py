@@ -94,7 +94,7 @@ class Observer:
         True
     """
 
-    times = 1  # how often what it sees happens: more than once where a step stands for several
+    times = 1  # how often what it sees happens: often where one step stands for several, or never
 
     def repeats(self, x: torch.Tensor, dim: int) -> bool:
         """Tell whether one step of a recurrent layer along a dimension may stand for several."""

@@ -40,7 +40,7 @@ def shortened(func: Any, args: Sequence[Any], observers: Sequence[Repeats]) -> A
         func: A function of PyTorch that is called.
         args: Its positional arguments.
         observers: Who sees the run. All must take one step for several; what they see while
-            their `times` is not 1 happens so often.
+            their `times` is not 1 happens so often, or not at all.
 
     Example:
         >>> shortened(torch.relu, (torch.zeros(3),), ()) is torch.relu
@@ -62,13 +62,21 @@ def _stepped(
     """Run the first step for all but the last, and the last on the state that it leaves."""
     steps = x.shape[dim]
     state, *rest = args
-    for observer in observers:
-        observer.times = steps - 1
-    _, *state_left = func(x.narrow(dim, 0, 1), state, *rest)
-    for observer in observers:
-        observer.times = 1
+    _set(observers, 0)  # what puts steps apart and together does not happen
+    first, other = x.narrow(dim, 0, 1), x.narrow(dim, steps - 1, 1)
+    _set(observers, steps - 1)
+    _, *state_left = func(first, state, *rest)
+    _set(observers, 1)
     left = tuple(state_left) if isinstance(state, list | tuple) else state_left[0]
-    output, *last = func(x.narrow(dim, steps - 1, 1), left, *rest)
+    output, *last = func(other, left, *rest)
+    _set(observers, 0)
     shape = [*output.shape]
     shape[dim] = steps
-    return output.expand(shape).contiguous(), *last
+    output = output.expand(shape).contiguous()
+    _set(observers, 1)
+    return output, *last
+
+
+def _set(observers: Iterable[Repeats], times: int) -> None:
+    for observer in observers:
+        observer.times = times

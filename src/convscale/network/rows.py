@@ -17,6 +17,7 @@ from convscale.network.chains import own_children, own_walk
 from convscale.network.stages import Stage, join, keeps_shape, within
 from convscale.network.trace import Border, Trace
 
+_ONCE = frozenset(("relu", "relu6", "hardtanh"))  # what changes nothing the second time
 _HOLDERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 _LINEAR = (
     nn.modules.conv._ConvNd,
@@ -56,6 +57,25 @@ def bends_itself(module: nn.Module, stage: Stage, trace: Trace) -> bool:
         return True
     reads = (reads for path, reads in trace.reads.items() if any(within(path, p) for p in paths))
     return any(read.bend is not None for own in reads for read in own)
+
+
+def bends_stay(module: nn.Module, stage: Stage, trace: Trace) -> bool:
+    """Tell whether code goes on bending what rows put out that were taken away, to something else.
+
+    It does where the activation is in the code, and not one that changes nothing the second time.
+
+    Example:
+        >>> from convscale.network.trace import trace_module
+        >>> net = nn.Sequential(nn.Conv2d(3, 3, 1), nn.ReLU())
+        >>> bends_stay(net, Stage("", ("0",), "", "0"), trace_module(net, 8))
+        False
+    """
+    if stage.mode != "chained" or bends_itself(module, stage, trace):
+        return False
+    known = _bends(trace)
+    ends = (trace.borders.get(join(stage.container, stage.modules(b)[-1])) for b in stage.blocks)
+    found = (known.get(_key(end)) for end in ends if end is not None)
+    return any(bend is not None and bend.function not in _ONCE for bend in found)
 
 
 def row_stages(module: nn.Module, trace: Trace) -> Iterator[Stage]:

@@ -14,6 +14,7 @@ from convscale.network.channels import Channels
 from convscale.network.execution import Observer
 from convscale.network.grids import completed
 from convscale.network.inputs import ExampleInputs
+from convscale.network.rows import bends_stay
 from convscale.network.sizing import Sizing
 from convscale.network.stages import Stage
 from convscale.network.walking import walk
@@ -87,6 +88,7 @@ class Blueprint:
             records=records,
         )
         self.trace = self._runs.trace
+        self._rows: dict[Stage, int] = {}  # how many rows stay, where it was asked
         self._deepenable = Deepenable(module, self._runs)
 
     def planning(self) -> Blueprint:
@@ -195,13 +197,22 @@ class Blueprint:
     def least_depths(self) -> tuple[int, ...]:
         """For each stage the depth that it keeps at least: its own, where all blocks are read.
 
-        So it is where modules in its blocks are frozen.
+        So it is where modules in its blocks are frozen. Rows go that others hand their output
+        through, and no others where the code would bend what is left again.
         """
         found = zip(self.stages, self._found.shrinking, strict=True)
         return tuple(
-            1 if shrinks and not self.holds_frozen(stage) else stage.depth
+            self._least(stage) if shrinks and not self.holds_frozen(stage) else stage.depth
             for stage, shrinks in found
         )
+
+    def _least(self, stage: Stage) -> int:
+        if stage not in self._rows:
+            units = [stage.modules(block) for block in stage.blocks]
+            hosts = tuple(f"{unit[-1]}." for unit in units)
+            own = sum(not unit[0].startswith(hosts) for unit in units)
+            self._rows[stage] = own if bends_stay(self.module, stage, self.trace) else 1
+        return self._rows[stage]
 
     @property
     def hopeful(self) -> tuple[bool, ...]:

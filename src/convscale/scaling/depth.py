@@ -276,7 +276,8 @@ def remove(container: nn.Module, name: str, *, skipped: bool = False) -> None:
     if not skipped:
         del parent._modules[leaf]
         return
-    old, new = parent._modules[leaf], Skip()
+    old = parent._modules[leaf]
+    new = Skip(copies=isinstance(old, nn.modules.conv._ConvNd))
     if isinstance(old, nn.Module) and (names := followers_of(old)):
         hand_on(new, {own: old.get_submodule(own) for own in names})
     parent._modules[leaf] = new
@@ -322,14 +323,21 @@ def chain(container: nn.Module, after: str, blocks: Mapping[str, nn.Module]) -> 
 class Skip(nn.Module):
     """Pass the first input on, in the place of a block that was taken away.
 
+    Args:
+        copies: Whether it gives a tensor of its own, as what stands behind may write into it.
+
     Example:
         >>> Skip()(3, None)
         3
     """
 
-    def forward(self, x: Any, *_: Any) -> Any:
+    def __init__(self, *, copies: bool = False) -> None:
+        super().__init__()
+        self.copies = copies
+
+    def forward(self, x: Any, *_: Any, **__: Any) -> Any:
         """Return the first input."""
-        return x
+        return x.clone() if self.copies else x
 
 
 def repeatable(module: nn.Module, made: Repetition) -> nn.Module:

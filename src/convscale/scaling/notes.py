@@ -7,6 +7,7 @@ from torch import nn
 from convscale.errors import UnscalableNetworkError, few
 from convscale.network.norms import groups_at
 from convscale.network.numbers import Place
+from convscale.network.rows import bends_stay
 from convscale.network.stages import Stage, join
 from convscale.network.walking import walk
 from convscale.quantities import format_count, format_miss, format_resolution
@@ -110,8 +111,13 @@ def _not_reduced(blueprint: Blueprint, found: Candidate) -> list[str]:
         stage for stage, able, least, depth in asked if able and depth <= least - 0.5 and least > 1
     ]
     frozen = [stage.name for stage in held if blueprint.holds_frozen(stage)]
-    others = [stage.name for stage in held if stage.name not in frozen]
+    bent = [stage.name for stage in held if bends_stay(blueprint.module, stage, blueprint.trace)]
+    others = [stage.name for stage in held if stage.name not in (*frozen, *bent)]
     told = []
+    if bent:
+        told.append(
+            f"Depth not reduced, as the code would bend what is left several times: {_few(bent)}."
+        )
     if frozen:
         told.append(f"Depth not reduced, as blocks hold frozen modules: {_few(frozen)}.")
     if others:

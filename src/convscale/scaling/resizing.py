@@ -131,6 +131,8 @@ def follow(part: nn.Module, path: str = "") -> None:
         part.normalized_shape = tuple(weight.shape)
     elif isinstance(part, nn.PReLU):
         part.num_parameters = part.weight.shape[0]
+    elif isinstance(part, nn.RNNCellBase):
+        part.input_size, part.hidden_size = part.weight_ih.shape[1], part.weight_hh.shape[1]
     elif isinstance(part, nn.RNNBase):
         _follow_recurrent(part)
     elif isinstance(part, nn.Embedding) and weight is not None:

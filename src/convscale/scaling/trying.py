@@ -74,7 +74,7 @@ def idle_among(
 
     def is_idle(edit: DepthEdit) -> bool:
         lists = {one.container: module.get_submodule(one.container) for one in flat((edit,))}
-        new = (
+        new = tuple(
             (join(one.container, name), join(one.container, one.template[i % len(one.template)]))
             for one in flat((edit,))
             for i, name in enumerate(one.added)
@@ -86,7 +86,13 @@ def idle_among(
         old = {join(path, name) for path, own in known for name, _ in own.named_children()} - gone
         lost = (path for path in old if path in before and path not in after)
         rarely = (after.get(path) != before.get(model, 1) for path, model in new)
-        return any(rarely) or any(lost)
+        twice = (
+            after.get(path + own.removeprefix(model), times) > times
+            for path, model in new
+            for own, times in before.items()
+            if edit.mode == "chained" and own.startswith(f"{model}.")
+        )
+        return any(rarely) or any(lost) or any(twice)
 
     return tuple(edit for edit in edits if is_idle(edit))
 
