@@ -70,17 +70,14 @@ def scale(
     depths = numbers(stage_depth, what="depth factors of stages", example="1,1,3,1")
     widths = numbers(stage_width, what="width factors of stages", example="1,1,2,2")
     chosen = parse_strategy(strategy)
-    by_stage = bool(depths or widths)
     given = {"factor": factor, "flops": flops, "params": params, "acts": acts, "latency": latency}
-    target = _target(chosen, by_stage, given, memory)
+    target = _target(chosen, bool(depths or widths), given, memory)
     if latency is not None and profile is None:
         raise no_profile(f"The latency budget {latency} needs a profile that predicts it")
     size = optional_whole_number(batch_size, what="batch size")
     budget = _budget(target, size, optimizer, precision, checkpointing, profile)
     side = None if resolution is None else parse_resolution(resolution)
-    kept = tuple(
-        name for one in keep or () for name in listed(one, what="parts to keep", example="r,stem")
-    )
+    kept = _kept(keep)
     multiple = whole_number(width_multiple, what="width multiple")
     start = whole_number(seed, what="seed", minimum=0)
     classes = optional_whole_number(num_classes, what="number of classes")
@@ -118,6 +115,12 @@ def scale(
         example_inputs=inputs,
     )
     return _answer(found, folder, json=json)
+
+
+def _kept(lists: list[str] | None) -> tuple[str, ...]:
+    """Return all that is to be left alone, of one list or several."""
+    read = (listed(text, what="parts to keep", example="r,stem") for text in lists or ())
+    return tuple(name for names in read for name in names)
 
 
 def _target(
