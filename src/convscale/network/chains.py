@@ -58,6 +58,20 @@ def own_walk(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
             followers += tuple(f"{path}.{name}.".lstrip(".") for name in followers_of(part))
 
 
+def own_parameters(module: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+    """Yield the parameters of a module with their names, but for those of followers.
+
+    Example:
+        >>> block = nn.Conv2d(3, 3, 1, bias=False)
+        >>> hand_on(block, {"more": nn.Conv2d(3, 3, 1, bias=False)})
+        >>> [name for name, _ in own_parameters(block)]
+        ['weight']
+    """
+    followers = tuple(f"{name}." for name in followers_of(module))
+    named = module.named_parameters()
+    return ((name, own) for name, own in named if not name.startswith(followers))
+
+
 def kind_of(module: nn.Module) -> type[nn.Module]:
     """Return the class of a module, of one that hands its output on that of the block itself.
 

@@ -13,7 +13,14 @@ from dataclasses import replace
 
 from torch import nn
 
-from convscale.network.chains import BEND, followers_of, kind_of, own_children, own_walk
+from convscale.network.chains import (
+    BEND,
+    followers_of,
+    kind_of,
+    own_children,
+    own_parameters,
+    own_walk,
+)
 from convscale.network.rows import hands_on, is_linear, row_stages
 from convscale.network.stages import (
     Stage,
@@ -231,13 +238,13 @@ def _grows(holder: nn.Module, path: str, stage: Stage, trace: Trace) -> bool:
 
 
 def _read_by(block: nn.Module) -> int:
-    return sum(p.shape[1] for p in block.parameters() if p.ndim > 1)
+    return sum(p.shape[1] for _, p in own_parameters(block) if p.ndim > 1)
 
 
 def _adds_alike(left: nn.Module, right: nn.Module) -> bool:
     """Tell whether the weights that two blocks share by name put out the same widths."""
     widths = [
-        {name: p.shape[0] for name, p in block.named_parameters() if p.ndim > 1 and p.shape[1] > 1}
+        {name: p.shape[0] for name, p in own_parameters(block) if p.ndim > 1 and p.shape[1] > 1}
         for block in (left, right)
     ]
     shared = widths[0].keys() & widths[1].keys()

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from convscale.network.activations import Bend
-from convscale.network.chains import kind_of, own_children, own_walk
+from convscale.network.chains import kind_of, own_children, own_parameters, own_walk
 from convscale.network.numbers import Place
 from convscale.network.trace import Border, Trace
 from convscale.network.walking import has_weights
@@ -30,9 +30,10 @@ class Stage:
     how a block is added: `listed` beside the others, which the container runs in turn; `dense`
     likewise, what follows taking its input widths from the tensor that arrives; `chained`
     behind the last block, for containers that call blocks by name. `beside` holds the lists that
-    get an entry with every block, `entries` the paths of these, and `counts` the attributes that
-    count the blocks. `makes` tells that a block is made of siblings in a row where none keeps the
-    shape, `bend` what bends between blocks where it is none of their modules.
+    get an entry with every block, `entries` the paths of these, `counts` the attributes that
+    count the blocks, and `needed` the blocks that cannot go, as code reads them. `makes` tells
+    that a block is made of siblings in a row where none keeps the shape, `bend` what bends
+    between blocks where it is none of their modules.
 
     Example:
         >>> Stage("layer1", ("0", "1", "2"), "Bottleneck", "2").depth
@@ -48,6 +49,7 @@ class Stage:
     beside: tuple[str, ...] = ()
     entries: tuple[str, ...] = ()
     counts: tuple[Place, ...] = ()
+    needed: tuple[str, ...] = ()
     makes: bool = False
     bend: Bend | None = None
 
@@ -55,6 +57,11 @@ class Stage:
     def depth(self) -> int:
         """Number of blocks."""
         return len(self.blocks)
+
+    @property
+    def removable(self) -> tuple[str, ...]:
+        """The blocks that can go: all that code does not need, but the first."""
+        return tuple(block for block in self.blocks[1:] if block not in self.needed)
 
     @property
     def name(self) -> str:
@@ -115,7 +122,7 @@ def of_one_kernel(module: nn.Module, stage: Stage) -> bool:
     for block in stage.blocks:
         for place, name in enumerate(stage.modules(block)):
             part = module.get_submodule(join(stage.container, name))
-            for own, weight in part.named_parameters():
+            for own, weight in own_parameters(part):
                 if weight.ndim > 2:
                     sizes[f"{place} {own}"].add(tuple(weight.shape[2:]))
     return all(len(kernels) == 1 for kernels in sizes.values())
@@ -324,7 +331,7 @@ def _alike(left: Shapes, right: Shapes) -> bool:
 
 
 def _shapes(block: nn.Module) -> Shapes:
-    return tuple((name, tuple(p.shape)) for name, p in block.named_parameters())
+    return tuple((name, tuple(p.shape)) for name, p in own_parameters(block))
 
 
 def _split(module: nn.Module, path: str, run: list[str], trace: Trace) -> Iterator[Stage]:

@@ -211,7 +211,8 @@ class Blueprint:
             units = [stage.modules(block) for block in stage.blocks]
             hosts = tuple(f"{unit[-1]}." for unit in units)
             own = sum(not unit[0].startswith(hosts) for unit in units)
-            self._rows[stage] = own if bends_stay(self.module, stage, self.trace) else 1
+            stay = bends_stay(self.module, stage, self.trace)
+            self._rows[stage] = own if stay else stage.depth - len(stage.removable)
         return self._rows[stage]
 
     @property

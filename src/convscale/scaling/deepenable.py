@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 
 from torch import nn
@@ -113,7 +113,19 @@ class Deepenable:
             if 3 * most >= trace.flops:
                 break
         best = self._joined(self._preferring(listed, best, trials), trials)
-        return self._in_place(best, trials)
+        return self._needing(self._in_place(best, trials), trials)
+
+    def _needing(self, best: Found, trials: Trials) -> Found:
+        """Tell the blocks that cannot go, so that others of their stages do."""
+        stages = trials.needing(best.deepening, best.able)
+        if stages == best.deepening.stages:
+            return best
+        shrinking = tuple(
+            bool(stage.removable) if stage.needed else shrinks
+            for stage, shrinks in zip(stages, best.shrinking, strict=True)
+        )
+        told = Deepening(self._module, self._runs.trace, stages)
+        return replace(best, deepening=told, shrinking=shrinking)
 
     def _preferring(
         self, listed: dict[tuple[str, ...], Stage], best: Found, trials: Trials

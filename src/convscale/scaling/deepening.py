@@ -253,6 +253,12 @@ class Deepening:
             path in borders and not keeps_shape(path, self._trace) for path in paths
         )
 
+    def without(self, blocks: tuple[str, ...], index: int) -> DepthEdit | None:
+        """Return the edit that takes the blocks of these names away; None where there are none."""
+        stage = self.stages[index]
+        needed = tuple(block for block in stage.blocks[1:] if block not in blocks)
+        return self._made_edit(replace(stage, needed=needed), 1 + len(needed))
+
     def less(self, index: int, depth: int) -> DepthEdit | None:
         """Return the edit that takes blocks of one stage away; None where it has no more."""
         return self._edit(index, depth)

@@ -48,8 +48,8 @@ def edit(
     if depth == stage.depth:
         return None
     if depth < stage.depth:
-        gone = tuple(name for block in stage.blocks[depth:] for name in stage.modules(block))
         less = depth - stage.depth
+        gone = tuple(name for block in stage.removable[less:] for name in stage.modules(block))
         return DepthEdit(
             stage.container, removed=gone, mode=stage.mode, counts=stage.counts, more=less
         )
@@ -147,6 +147,8 @@ def apply_depth(module: nn.Module, edits: Iterable[DepthEdit]) -> None:
             _edit_parameters(container, change)
             continue
         chained = change.mode == "chained"
+        if change.removed and not chained:
+            _tell_features(container, change)
         for name in change.removed:
             remove(container, name, skipped=chained)
         copies = {
@@ -158,6 +160,19 @@ def apply_depth(module: nn.Module, edits: Iterable[DepthEdit]) -> None:
             chain(container, change.after, _bent(copies, change))
         elif copies:
             place(container, change.after, copies)
+
+
+def _tell_features(container: nn.Module, change: DepthEdit) -> None:
+    """Let features come from the block before one that goes, where its name tells of them."""
+    told = vars(container).get("return_layers")
+    if not isinstance(told, dict):
+        return
+    last = ""
+    moved = {}
+    for name in container._modules:
+        last = last if name in change.removed else name
+        moved[name] = last
+    vars(container)["return_layers"] = {moved.get(name, name): own for name, own in told.items()}
 
 
 def _copied(block: nn.Module, shared: Iterable[nn.Module]) -> nn.Module:

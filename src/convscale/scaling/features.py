@@ -246,7 +246,8 @@ def renamed(module: nn.Module, path: str, variant: Variant) -> str:
         for gone in edit.removed:
             if within(path, join(edit.container, gone)):
                 names = list(module.get_submodule(edit.container)._modules)
-                before = names[names.index(edit.removed[0]) - 1]
+                left = [own for own in names[: names.index(gone)] if own not in edit.removed]
+                before = left[-1]
                 return join(edit.container, before) + path.removeprefix(join(edit.container, gone))
     return path
 

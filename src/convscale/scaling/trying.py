@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import nn
 
@@ -276,6 +276,44 @@ class Trials:
         good = self._good(tuple(e for e in tried if e not in self._failed), deepening, self._check)
         bad = {index for edit, index in tried.items() if edit not in good}
         return tuple(index not in bad for index in range(len(able)))
+
+    def needing(self, deepening: Deepening, able: tuple[bool, ...]) -> tuple[Stage, ...]:
+        """Return the stages, with the blocks that cannot go where code may read them by name.
+
+        All but the first are taken away at once; where that does not run, one after another, from
+        the last, as long as what is left runs.
+        """
+        stages = deepening.stages
+        found = [
+            replace(stage, needed=stage.blocks[1:])
+            if runs and stage.depth > 1 and deepening.reads_blocks(stage)
+            else stage
+            for stage, runs in zip(stages, able, strict=True)
+        ]
+        asked = {i for i, own in enumerate(found) if own is not stages[i]}
+        found = self._without(deepening, found, {i: stages[i].blocks[1:] for i in asked})
+        asked = {i for i in asked if found[i].needed}
+        for place in range(1, max((stages[i].depth for i in asked), default=1)):
+            single = {i: stages[i].blocks[-place:][:1] for i in asked if place < stages[i].depth}
+            found = self._without(deepening, found, single)
+        return tuple(found)
+
+    def _without(
+        self, deepening: Deepening, found: list[Stage], blocks: dict[int, tuple[str, ...]]
+    ) -> list[Stage]:
+        """Return stages that need some blocks less, where the network runs without these too."""
+        tried = {
+            edit: index
+            for index, names in blocks.items()
+            if (edit := deepening.without((*found[index].removable, *names), index)) is not None
+        }
+        new = list(found)
+        hopeful = tuple(edit for edit in tried if edit not in self._failed)
+        for edit in self._good(hopeful, deepening, self._check):
+            index = tried[edit]
+            kept = (own for own in found[index].needed if own not in blocks[index])
+            new[index] = replace(found[index], needed=tuple(kept))
+        return new
 
     def _good(
         self, edits: tuple[DepthEdit, ...], deepening: Deepening, run: Run | None = None
