@@ -81,7 +81,7 @@ class Checks:
         try:
             got = self.count(meta_copy(module), found.variant.resolution)
         except InputError as error:
-            raise self._unfollowed(error) from error
+            raise self._unfollowed(error, found.factors) from error
         return self.agreed(got, found)
 
     def agreed(self, counted: Count, found: Candidate) -> Complexity:
@@ -117,7 +117,7 @@ class Checks:
         try:
             run(meta_copy(module), inputs.args, keywords=inputs.kwargs, training=True)
         except ForwardError as error:
-            raise self._unfollowed(error) from error
+            raise self._unfollowed(error, found.factors) from error
 
     def buffers(self, source: Network, plan: Plan, own: nn.Module) -> None:
         """Refuse what would be refused with weights: fixed values of which nothing tells new ones.
@@ -154,11 +154,17 @@ class Checks:
             return ()
         return tuple(sorted(buffers & statistics_of(meta_copy(module), self.pair(module, found))))
 
-    def _unfollowed(self, error: Exception) -> UnscalableNetworkError:
+    def _unfollowed(self, error: Exception, factors: Factors) -> UnscalableNetworkError:
         cause = error if isinstance(error, ForwardError) else error.__cause__
         reason, path = str(error), ""
         if isinstance(cause, ForwardError):
             reason, path = cause.reason, self._with_weights(cause.path)
+        what, letters = _changed(factors)
+        if what and factors.width == 1:
+            return UnscalableNetworkError(
+                f"{self.network.name} does not run when the {what} changes: {reason}. Let its code "
+                f"follow, or use a strategy without {letters}."
+            )
         freeze = f"keep the widths there (--freeze {path!r})" if path else "freeze what it touches"
         return UnscalableNetworkError(
             f"{self.network.name} has a number in its code that does not follow its widths: "
@@ -191,14 +197,19 @@ def _first_difference(counted: Count, found: Candidate) -> tuple[str, bool]:
     return "", True
 
 
-def _otherwise(factors: Factors, where: str, *, runs: bool) -> str:
-    """Say what was planned otherwise than it is, and how to go on."""
+def _changed(factors: Factors) -> tuple[str, str]:
+    """Return the names of the axes that are scaled, and their letters, as texts."""
     axes = {name: getattr(factors, name) for name in ("depth", "width", "resolution")}
     changed = [name for name, factor in axes.items() if factor != 1]
-    what, letters = " and ".join(changed), " or ".join(name[0] for name in changed)
+    return " and ".join(changed), " or ".join(name[0] for name in changed)
+
+
+def _otherwise(factors: Factors, where: str, *, runs: bool) -> str:
+    """Say what was planned otherwise than it is, and how to go on."""
+    what, letters = _changed(factors)
     does = f"what {where or 'it'} does changes with the {what}"
     if not runs:
         does = f"{where} does not run any more, as where the code compares "
-        does += f"{f'the {what}' if len(changed) == 1 else 'a size'} with a number"
+        does += f"{'a size' if ' ' in what else f'the {what}'} with a number"
     stays = f"Keep the widths there (--freeze {where or 'PATTERN'!r}), or use"
     return f"{does}. {stays if factors.width != 1 else 'Use'} a strategy without {letters}."
