@@ -184,7 +184,7 @@ def _reshaped(ties: Ties, function: str, args: Sequence[Any], output: torch.Tens
         spread = sorted(varying(label))
         if len(given) == output.ndim:
             _same_size(ties, {dim: given[dim] for dim in spread}, label)
-        if len(spread) > 1 and _keeps_positions(ties, args[0], output):
+        if len(spread) > 1 and _is_shuffle(ties, args, label, output):
             free = _free_dimension(args, label, spread)
             dims[free] = label.reshape(-1)
             over = label.size // output.shape[free]
@@ -325,6 +325,25 @@ def _keeps_positions(ties: Ties, x: torch.Tensor, output: torch.Tensor) -> bool:
     return cuts and x.shape[2:] == output.shape[3:]
 
 
+def _is_shuffle(ties: Ties, args: Sequence[Any], label: Label, output: torch.Tensor) -> bool:
+    """Tell whether parts of the channels of a map are laid out apart, which are no copies.
+
+    Their positions may be laid into one axis: then most of the channels are laid into the batch,
+    and the parts beside it, until a later reshape keeps all of that as it is.
+    """
+    x, given = args[0], _given(args)
+    if _keeps_positions(ties, x, output):
+        return True
+    if ties.map_ndim <= 3 or len(given) != output.ndim:
+        return False
+    spread = varying(label)
+    if x.ndim == ties.map_ndim and output.ndim == 3:
+        return spread == {0, 1} and _counts_channels(given[0]) and not _counts_channels(given[1])
+    before = [own for own in ties.labels(x) if len(varying(own)) == 2] if x.ndim == 3 else []
+    kept = [label.shape[dim] for dim in sorted(spread)]
+    return any([own.shape[dim] for dim in sorted(varying(own))] == kept for own in before)
+
+
 def _free_dimension(args: Sequence[Any], label: Label, spread: list[int]) -> int:
     """Choose which of the dimensions that an axis is cut into grows with it.
 
@@ -366,6 +385,8 @@ def _sliced(ties: Ties, function: str, args: Sequence[Any]) -> Shaped | None:
     x, index = args[0], args[1] if isinstance(args[1], tuple) else (args[1],)
     sizes: list[int] = []
     dims: list[Label | None] = []
+    if index and type(index[0]) is int:
+        _part_taken(ties, x)
     for dim, entry in slice_dimensions(index, x.ndim):
         start, stop, _ = entry.indices(x.shape[dim])
         label = next((lb for lb in ties.labels(x) if varying(lb) == {dim}), None)
@@ -379,6 +400,13 @@ def _sliced(ties: Ties, function: str, args: Sequence[Any]) -> Shaped | None:
         before = None if units is None or start == 0 else units[:start]
         dims += [before, None if units is None or stop <= start else units[start:stop]]
     return Shaped(function, tuple(sizes), tuple(dims)) if sizes else None
+
+
+def _part_taken(ties: Ties, x: torch.Tensor) -> None:
+    """Note that channels are taken apart into equal parts, which stand one after the other."""
+    for label in ties.labels(x):
+        if 0 in varying(label) and len(varying(label)) > 1:
+            ties.equal.append([part.reshape(-1) for part in label])
 
 
 def _divide(ties: Ties, numbers: Sequence[Any], units: Label | None) -> None:
