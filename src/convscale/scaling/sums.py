@@ -132,7 +132,7 @@ def reconciled(
     """
     ways = tuple(sums)
     new = _met(widths, ways, steps, factor, held)
-    if not any(_is_far(part, new, steps, factor) for way in ways for part, _ in way.parts):
+    if not any(is_far(part, new, steps.own, factor) for way in ways for part, _ in way.parts):
         return new
     options = [new]
     for part in sorted({part for way in ways for part, _ in way.parts} - set(held)):
@@ -140,17 +140,29 @@ def reconciled(
             if size > 0:
                 asked = {**widths, part: size}
                 options.append(_met(asked, ways, steps, factor, [*held, part]))
-    return min(options, key=lambda option: _amiss(option, ways, factor))
+    return min(options, key=lambda option: amiss(option, ways, factor))
 
 
-def _is_far(part: Width, widths: Mapping[Width, int], steps: Steps, factor: float) -> bool:
-    """Tell whether a part is off its request by more than a step, and by much."""
-    off = abs(widths[part] - part.request(factor))
-    return off > max(steps.own[part], _FAR * part.request(factor))
+def is_far(
+    width: Width, widths: Mapping[Width, int], steps: Mapping[Width, int], factor: float
+) -> bool:
+    """Tell whether a width is off its request by more than its step, and by much.
+
+    Example:
+        >>> is_far(Width(256), {Width(256): 384}, {Width(256): 8}, 2**0.5)
+        True
+    """
+    off = abs(widths[width] - width.request(factor))
+    return off > max(steps[width], _FAR * width.request(factor))
 
 
-def _amiss(widths: Mapping[Width, int], sums: Iterable[Sum], factor: float) -> tuple[int, float]:
-    """Return how many sums do not hold, and by how much widths are off their requests."""
+def amiss(widths: Mapping[Width, int], sums: Iterable[Sum], factor: float) -> tuple[int, float]:
+    """Return how many sums do not hold, and by how much widths are off their requests.
+
+    Example:
+        >>> amiss({Width(8): 16, Width(16): 32}, [Sum(Width(16), ((Width(8), 2),))], 2.0)
+        (0, 0.0)
+    """
     ways = list(sums)
     own = {part for way in ways for part, _ in way.parts} | {
         way.whole for way in ways if way.whole in widths

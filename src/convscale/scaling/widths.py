@@ -16,12 +16,14 @@ from convscale.network.grids import Grid, completed
 from convscale.network.norms import is_roomy, nearestgcd
 from convscale.scaling.fillers import Filler, find_fillers
 from convscale.scaling.fragments import NO_FRAGMENTS, Fragments, find_fragments
-from convscale.scaling.sums import Steps, Sum, Width, reconciled
+from convscale.scaling.sums import Steps, Sum, Width, amiss, is_far, reconciled
 
 # What a group width off its request costs, against a width that is off by the same ratio.
 _GROUP_WEIGHT = 0.3
 # A number of norm groups stays where a width with it is off its request by no more than this.
 _OFF = 0.1
+# How often the steps of widths that are sums of others are halved, where they are far off.
+_HALVINGS = 3
 # Group widths from _FINE are chosen from multiples of _COARSE, all at most _SWEEPS times.
 _FINE, _COARSE, _SWEEPS = 64, 8, 6
 
@@ -94,14 +96,39 @@ class WidthRule:
         """
         own = factor if group_factor is None else group_factor
         chosen = self._grouped(factor, own)
-        steps = {
-            width: self._normed(width, self._step(width, chosen), factor)
+        least = self._steps(chosen, factor, self.least)
+        new, steps = self._rounded(chosen, factor, least)
+        return Widths(new, steps, chosen, factor / own, factor, least)
+
+    def _rounded(
+        self, chosen: Mapping[Width, int], factor: float, least: Mapping[Width, int]
+    ) -> tuple[dict[Width, int], dict[Width, int]]:
+        """Round the widths and meet the sums; return the widths, and the steps they move by.
+
+        Widths that are twice each other, one after the other, move together: where that brings
+        them far off what is asked, those in sums move by half of their steps, and half again.
+        """
+        multiples = dict(self.multiples)
+        summed = {w for way in self.sums for w in (way.whole, *dict(way.parts))} & multiples.keys()
+        found: list[tuple[dict[Width, int], dict[Width, int]]] = []
+        for _ in range(1 + _HALVINGS):
+            steps = self._steps(chosen, factor, multiples)
+            new = {width: nearest(width.request(factor), step) for width, step in steps.items()}
+            new = reconciled(new, self.sums, Steps(steps, least), factor)
+            found.append((new, steps))
+            if not any(is_far(width, new, found[0][1], factor) for width in summed):
+                return found[-1]
+            multiples |= {width: _halved(multiples[width], least[width]) for width in summed}
+        return min(found, key=lambda option: amiss(option[0], self.sums, factor))
+
+    def _steps(
+        self, chosen: Mapping[Width, int], factor: float, own: Mapping[Width, int]
+    ) -> dict[Width, int]:
+        """Return the step that each width moves by."""
+        return {
+            width: self._normed(width, self._step(width, chosen, own), factor)
             for width in self.multiples
         }
-        new = {width: nearest(width.request(factor), step) for width, step in steps.items()}
-        least = {width: self._step(width, chosen, self.least) for width in self.multiples}
-        new = reconciled(new, self.sums, Steps(steps, least), factor)
-        return Widths(new, steps, chosen, factor / own, factor, least)
 
     def moved(self, widths: Widths, width: Width, new: int) -> Widths:
         """Return widths with another value for one of them; those it is a part of follow."""
@@ -206,6 +233,11 @@ class WidthRule:
 
 def _size(composition: Composition, sizes: Sizes) -> int:
     return round(sum(float(sizes[group]) * times for group, times in composition))
+
+
+def _halved(step: int, least: int) -> int:
+    """Return half of a step, where it is a multiple of another; else the step."""
+    return step // 2 if step % (2 * least) == 0 else step
 
 
 def _options(ideal: float) -> range:
@@ -390,13 +422,16 @@ def _natural(group: int, channels: Channels) -> tuple[int, int]:
 def _meet(natural: dict[int, tuple[int, float]], channels: Channels) -> None:
     """Let a group stand for a wider axis that it makes up, where heads share that width.
 
-    A width that heads divide must be met by whatever else has that width.
+    A width that heads divide must be met by whatever else has that width. What is cut into maps
+    of a width of their own is put together from these.
     """
     divided = {width for width, times in natural.values() if times > 1}
+    maps = {part[0][0] for parts in channels.equal for part in parts if part[0][1] == 1}
     for composition in sorted(channels.axes):
         (group, times), *others = composition or ((-1, 0),)
         width = int(channels.sizes[group]) * times
-        if not others and group in natural and width in divided and width > natural[group][0]:
+        apart = not others and group in natural and group not in maps
+        if apart and width in divided and width > natural[group][0]:
             natural[group] = (width, times)
 
 
