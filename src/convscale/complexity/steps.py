@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from itertools import chain
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 from convscale.complexity.liveness import BACKWARD, Liveness
 from convscale.errors import InputError
 from convscale.network.feeding import Feed
-from convscale.network.schemes import find_schemes
+from convscale.network.schemes import find_schemes, spread_schemes
 from convscale.network.stages import Stage, join
 from convscale.network.ties import tensors_in
 from convscale.network.trace import trace_module
@@ -109,7 +110,7 @@ def checkpoint_paths(module: nn.Module, feed: Feed) -> tuple[str, ...]:
     """
     size = feed.asked or feed.sides(module) or ()
     trace = trace_module(module, size, in_chans=feed.in_chans, given=feed.given)
-    schemes = find_schemes(module, trace)
+    schemes = chain(find_schemes(module, trace), spread_schemes(module, trace))
     paths = next((found for stages in schemes if (found := _block_paths(stages))), ())
     if not paths:
         raise InputError(

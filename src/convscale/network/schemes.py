@@ -59,6 +59,23 @@ def find_schemes(module: nn.Module, trace: Trace) -> Iterator[tuple[Stage, ...]]
         tuple(_called_by_name(module, flat)),
         together((*runs, *_listed_stages(module, trace)), trace),
         tuple(_numbered_stages(module, trace)),
+    )
+    yield from _handed_on(module, schemes)
+
+
+def spread_schemes(module: nn.Module, trace: Trace) -> Iterator[tuple[Stage, ...]]:
+    """Yield sets of stages for a network of which others hold little: blocks wherever they stand.
+
+    Example:
+        >>> from convscale.network import resolve_base, trace_module
+        >>> net = resolve_base("torchvision:squeezenet1_1").build("meta")
+        >>> {stage.kind for stage in next(spread_schemes(net, trace_module(net, 64)))}
+        {'Fire'}
+    """
+    runs = find_stages(module, trace)
+    every = tuple(_flat_stages(module, trace))
+    flat = tuple(stage for stage in every if _bends(module, stage))
+    schemes = (
         _called_stages(module, trace),
         _called_stages(module, trace, made=True),
         tuple(handing_on(stage) for stage in runs),

@@ -4,20 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from itertools import chain
 
 from torch import nn
 
 from convscale.errors import UnscalableNetworkError
 from convscale.network.pausing import collector_at_rest
 from convscale.network.rows import bends_itself
-from convscale.network.schemes import find_schemes, further_schemes, handing_on, last_schemes
+from convscale.network.schemes import (
+    find_schemes,
+    further_schemes,
+    handing_on,
+    last_schemes,
+    spread_schemes,
+)
 from convscale.network.stages import Stage, in_order, join, of_one_kernel, overlap
 from convscale.quantities import Resolution
 from convscale.scaling.deepening import Deepening
 from convscale.scaling.plan import DepthEdit, flat
 from convscale.scaling.runs import Runs
 from convscale.scaling.trying import Refusal, Trials
+
+# A set of stages is taken that holds as much of the flops, and one that holds more by as much.
+_ENOUGH, _BETTER = 1 / 3, 1.25
+# Where to look for sets of stages, while those found hold less of the flops.
+_SCHEMES = ((find_schemes, _ENOUGH), (spread_schemes, _ENOUGH), (last_schemes, 1e-9))
 
 
 @dataclass(frozen=True)
@@ -48,6 +58,29 @@ class Found:
 def _tried_by(trials: Trials, deepening: Deepening, *, dense: bool = False) -> Found:
     able = trials.able(deepening, dense=dense)
     return Found(deepening, able, trials.shrinking(deepening, able), trials.refusals(deepening))
+
+
+def _worth(module: nn.Module, found: Found, flops: int) -> float:
+    """Return the share of the flops in stages that run deeper; less where they are no blocks.
+
+    It is half where all blocks are made, or called by name and single, two thirds where they are
+    layers, and a third where these stand anywhere: nobody repeats them in the network.
+    """
+    stages = found.deepening.stages
+    share = found.deepening.flops(found.able) / flops if flops else 0.0
+    named = all(stage.mode == "chained" for stage in stages)
+    if all(_is_layer(module, stage) for stage in stages):
+        return share / 3 if named else share * 2 / 3
+    single = named and all(stage.depth == 1 for stage in stages)
+    made = all(stage.repeatable is None for stage in stages)
+    return share / 2 if made or single else share
+
+
+def _is_layer(module: nn.Module, stage: Stage) -> bool:
+    """Tell whether a block of a stage is one layer: it holds one kernel."""
+    names = stage.modules(stage.repeatable or stage.blocks[-1])
+    blocks = [module.get_submodule(join(stage.container, name)) for name in names]
+    return sum(weight.ndim > 2 for block in blocks for weight in block.parameters()) == 1
 
 
 class Deepenable:
@@ -82,9 +115,9 @@ class Deepenable:
     def found(self) -> Found:
         """A set of stages, and which of them run with a block more.
 
-        It is the first set in which these hold a third of the flops, else the one in which
-        they hold most; where much of the flops lies outside of them, or one does not run with a
-        block more, others are added that lie apart.
+        It is the first set in which these hold a third of the flops (two thirds where all blocks
+        are made), else the one in which they hold most by far. Where much of the flops lies
+        outside of them, or one does not run with a block more, others are added that lie apart.
         """
         if self._found is None:
             self._found = self._tried()
@@ -93,25 +126,24 @@ class Deepenable:
     @collector_at_rest()
     def _tried(self) -> Found:
         trace = self._runs.trace
-        best, most = Found(Deepening(self._module, trace, ()), (), (), ()), -1
+        best, most = Found(Deepening(self._module, trace, ()), (), (), ()), -1.0
         trials = Trials(self._run, self._runs.check)
         listed: dict[tuple[str, ...], Stage] = {}
-        schemes = ((stages, False) for stages in find_schemes(self._module, trace))
-        rows = ((stages, True) for stages in last_schemes(self._module, trace))
-        for stages, last in chain(schemes, rows):
-            if last and most > 0:
+        for schemes, enough in _SCHEMES:
+            if most >= enough:
                 break
-            for way in self._ways(Deepening(self._module, trace, stages), trials):
-                flops = way.deepening.flops(way.able)
-                if flops > most:
-                    best, most = way, flops
-                listed |= {
-                    stage.paths: stage
-                    for stage, whole in zip(way.deepening.stages, way.whole, strict=True)
-                    if whole and stage.mode == "listed"
-                }
-            if 3 * most >= trace.flops:
-                break
+            for stages in schemes(self._module, trace):
+                for way in self._ways(Deepening(self._module, trace, stages), trials):
+                    worth = _worth(self._module, way, trace.flops)
+                    if worth > _BETTER * most:  # the first are those that their authors repeat
+                        best, most = way, worth
+                    listed |= {
+                        stage.paths: stage
+                        for stage, whole in zip(way.deepening.stages, way.whole, strict=True)
+                        if whole and stage.mode == "listed"
+                    }
+                if most >= _ENOUGH:
+                    break
         best = self._joined(self._preferring(listed, best, trials), trials)
         return self._needing(self._in_place(best, trials), trials)
 
