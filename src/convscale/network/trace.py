@@ -31,7 +31,7 @@ from convscale.network.relations import (
     like_convolution,
     settle_merged,
 )
-from convscale.network.shaping import SHAPING, Shaped, cut, shaped_call
+from convscale.network.shaping import SHAPING, Shaped, along_dimension, cut, shaped_call
 from convscale.network.ties import Ties, tensors_in
 from convscale.network.walking import walk
 from convscale.quantities import Resolution
@@ -113,7 +113,8 @@ class Trace:
     for each output the dimension of its channels where it is a feature map, whose channels
     scale, and None where it stays; `vectors` tells which outputs hold a number for each channel,
     and none for positions. `trains` tells that parts run in training only, and that a
-    training pass was followed too; `trained` are the calls that name sizes there. `kept` lists the
+    training pass was followed too; `trained` are the calls that name sizes there; `untrained` the
+    layers that run in training only, where such a pass failed behind them. `kept` lists the
     layers that an operator keeps at their width, `embeddings` the outputs (from 0) that stay though
     other layers read them too. `script` lists
     the operators that ran, each with its module, where a run at another resolution that calls the
@@ -141,6 +142,7 @@ class Trace:
     reads: dict[str, list[Read]]
     channels: Channels
     trains: bool = False
+    untrained: tuple[str, ...] = ()
     kept: tuple[Kept, ...] = ()
     embeddings: tuple[int, ...] = ()
     script: tuple[tuple[str, Any], ...] | None = None
@@ -173,6 +175,7 @@ class _Recorder(Observer):
         self.compared: dict[str, list[bool]] = {}
         self.reads: dict[str, list[Read]] = {}
         held = (buffer for buffer in buffers if buffer.numel() > 1)
+        self.untrained: list[str] = []
         self.untouched = {id(tensor): tensor for tensor in (*parameters, *held)}
         self.script: list[tuple[str, Any]] = []
         self.aside = False  # while aside, units are tied, but what runs is no part of the trace
@@ -407,6 +410,7 @@ def trace_module(
         reads=recorder.reads,
         channels=channels,
         trains=trains,
+        untrained=tuple(recorder.untrained),
         kept=kept_layers(ties, channels, layers),
         embeddings=embeddings,
         script=tuple(recorder.script) if plain else None,
@@ -456,9 +460,10 @@ def _follow_training(recorder: _Recorder, module: nn.Module, inputs: Inputs) -> 
 
     Returns:
         Whether something ran that did not run before. A network that cannot be trained on
-        images alone tells nothing here; its other parameters stay as they are.
+        images alone tells nothing here; its other parameters stay as they are, and those that
+        read what they put out find as much as before.
     """
-    before = len(recorder.untouched)
+    before = dict(recorder.untouched)
     recorder.aside = True
     try:
         output = run(
@@ -470,9 +475,15 @@ def _follow_training(recorder: _Recorder, module: nn.Module, inputs: Inputs) -> 
             training=True,
         )
     except ForwardError:
+        names = {id(tensor): name for name, tensor in module.named_parameters()}
+        for key in before.keys() - recorder.untouched.keys():
+            units = along_dimension(recorder.ties, before[key], 0)
+            if before[key].ndim > 1 and units is not None:
+                recorder.ties.pin(units)
+                recorder.untrained.append(names.get(key, "").rpartition(".")[0])
         return False
     recorder.scores.settle(recorder.ties, tensors_in(output))
-    return len(recorder.untouched) < before
+    return len(recorder.untouched) < len(before)
 
 
 def _label_tensors(ties: Ties, module: nn.Module) -> tuple[TensorAxes, ...]:

@@ -81,6 +81,12 @@ def notes_on(
         notes += _outputs(blueprint, found)
         notes += _embeddings(blueprint)
         notes += _answers(blueprint)
+        if blueprint.trace.untrained:
+            listed = few(blueprint.trace.untrained)
+            size = format_resolution(blueprint.resolution)
+            notes.append(
+                f"Widths kept of what runs in training only, as it fails at {size} px: {listed}."
+            )
     notes += _miss(blueprint, strategy, found, requested)
     return tuple(notes)
 

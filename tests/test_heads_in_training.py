@@ -1,0 +1,37 @@
+"""Heads that run in training only, where the network does not train at the resolution."""
+
+import pytest
+import torch
+from torch import nn
+
+import convscale
+
+
+class _Aside(nn.Module):
+    """A head on 4 x 4 maps or larger, which runs in training."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.body = nn.Conv2d(3, 16, 3, 2, 1), nn.Conv2d(16, 32, 3, 2, 1)
+        self.first, self.second = nn.Conv2d(32, 24, 1), nn.Conv2d(24, 48, 4)
+        self.aside, self.head = nn.Linear(48, 10), nn.Linear(32, 10)
+
+    def forward(self, x):
+        x = self.body(self.stem(x).relu()).relu()
+        logits = self.head(x.mean((2, 3)))
+        if not self.training:
+            return logits
+        return logits, self.aside(self.second(self.first(x).relu()).mean((2, 3)))
+
+
+@pytest.mark.parametrize(("resolution", "inner"), [(8, (24, 48)), (32, (32, 64))])
+def test_a_head_stays_whole_where_it_does_not_run(resolution, inner):
+    scaled = convscale.scale(_Aside(), strategy="w", factor=2, resolution=resolution)
+    module = scaled.module.train()
+    first, second = module.first, module.second
+    assert module.body.out_channels == first.in_channels > 32
+    assert first.out_channels == second.in_channels
+    assert (first.out_channels, second.out_channels) == inner
+    assert [tuple(one.shape) for one in module(torch.randn(2, 3, 32, 32))] == [(2, 10), (2, 10)]
+    kept = "Widths kept of what runs in training only, as it fails at 8 px: first."
+    assert (kept in scaled.notes) is (resolution == 8)
