@@ -7,6 +7,7 @@ import re
 
 import pytest
 import timm
+import torch
 from torch import nn
 
 import convscale as cs
@@ -303,3 +304,20 @@ def test_a_list_of_factors_that_cannot_be_read_is_told_what_a_list_looks_like(
 def test_an_axis_is_not_kept_and_given_factors_at_once(axis, factors):
     with pytest.raises(cs.InputError, match=f"^The axis {axis} cannot be kept where stages have"):
         cs.scale("timm:resnet18", strategy="dWr", factor=2, keep=(axis,), **factors)
+
+
+def test_a_stage_gets_its_width_whose_channels_are_shuffled():
+    name = "torchvision:shufflenet_v2_x1_0"
+    module = cs.scale(name, strategy="w", factor=1.0, stage_width=(1, 1, 2)).module
+    block = module.stage4[1].branch2
+    assert [block[at].out_channels for at in (0, 3, 5)] == [464, 464, 464]
+    assert module.stage3[1].branch2[0].out_channels == 116
+    assert module(torch.randn(2, 3, 64, 64)).shape == (2, 1000)
+
+
+def test_other_blocks_amid_those_of_a_stage_get_its_width_too():
+    name, width = "timm:edgenext_small", (1, 1, 1, 1.5)
+    module = cs.scale(name, strategy="w", factor=1.0, stage_width=width).module
+    attention = module.stages[3].blocks[2].xca
+    assert attention.qkv.weight.shape == (3 * 456, 456)
+    assert module.stages[2].blocks[8].xca.qkv.weight.shape == (3 * 160, 160)

@@ -128,7 +128,7 @@ def find_fragments(
     mixed = {part for part in parts if len(part) > 1}
     inside = {group for part in mixed for group, _ in part if not channels.fixed[group]}
     groups = tuple(sorted(inside & widths.keys()))
-    known = {width.base: width for width in widths.values()}
+    known = set(widths.values())
     cut = {part for split in splits if not mixed.isdisjoint(split) for part in split}
     weighed = (*channels.produced, *channels.axes)
     places = cut | {place for place in weighed if not inside.isdisjoint(dict(place))}
@@ -140,9 +140,17 @@ def find_fragments(
         groups,
         tuple(int(channels.sizes[group]) for group in groups),
         tuple(
-            Place(place, known.get(round(_size(place, channels.sizes)))) for place in sorted(places)
+            Place(place, width if width in known else None)
+            for place in sorted(places)
+            for width in [_width(place, channels, widths)]
         ),
     )
+
+
+def _width(place: Composition, channels: Channels, widths: Mapping[int, Width]) -> Width:
+    """Return the width of a place, in the stage of its widest group."""
+    own = [(int(channels.sizes[g]) * n, widths[g].share) for g, n in place if g in widths]
+    return Width(round(_size(place, channels.sizes)), max(own, default=(0, 1.0))[1])
 
 
 def _has(width: Width, channels: Channels, group: int) -> bool:

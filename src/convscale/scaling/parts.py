@@ -42,6 +42,7 @@ class Parts:
         inside = [index for index, stage in enumerate(self._of) if stage is not None]
         self._first, self._last = (inside[0], inside[-1]) if inside else (0, -1)
         self._terms = trace.terms
+        self._depthwise = {path for path, (_, group) in trace.grouped.items() if group is None}
 
     @property
     def stem(self) -> tuple[Term, ...]:
@@ -66,6 +67,13 @@ class Parts:
         """Return the calls in a stage."""
         return tuple(t for t, own in zip(self._terms, self._of, strict=True) if own == index)
 
+    def beside(self, stage: Stage) -> tuple[Term, ...]:
+        """Return the calls in the container of a stage that lie in no stage."""
+        own = f"{stage.container}."
+        alone = stage.container and self.containers.count(stage.container) == 1
+        terms = zip(self._terms, self._of, strict=True) if alone else ()
+        return tuple(t for t, of in terms if of is None and f"{t.path}.".startswith(own))
+
     def written(self, terms: Iterable[Term]) -> set[int]:
         """Return the channel groups that some calls put out, depthwise ones apart.
 
@@ -74,7 +82,7 @@ class Parts:
         return {
             group
             for term in terms
-            if len(term.flops_units) > 1
+            if len(term.flops_units) > 1 and term.path not in self._depthwise
             for units in term.acts_units
             for group, _ in self._channels.composition(units)
         }
@@ -202,4 +210,7 @@ def shares(
                     "factor in --stage-width."
                 )
             found[group] = (share, stage)
+    for stage, share in zip(stages, control.stage_width, strict=False):
+        for group in parts.written(parts.beside(stage)):  # other blocks amid those of the stage
+            found.setdefault(group, (share, stage))
     return {group: float(share) for group, (share, _) in found.items()}
