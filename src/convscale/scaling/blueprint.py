@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from copy import copy
+from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
@@ -24,10 +25,11 @@ from convscale.scaling.deepenable import Deepenable, Found
 from convscale.scaling.deepening import Deepening
 from convscale.scaling.deepest import Deepest, without
 from convscale.scaling.joining import Joint, Joints, find_joints, open_joints
+from convscale.scaling.large_outputs import lost_sides
 from convscale.scaling.parts import held, shares
 from convscale.scaling.plan import DepthEdit
 from convscale.scaling.runs import Runs
-from convscale.scaling.steps import beside, nearest, steps_of
+from convscale.scaling.steps import Near, beside, nearest, steps_of
 from convscale.scaling.trying import Refusal
 from convscale.scaling.variant import Traced, Variant, times_of
 from convscale.scaling.widths import WidthRule, width_rule
@@ -405,15 +407,17 @@ class Blueprint:
         return open_joints(self._joined[id(traced)], edits)
 
     def _finer(
-        self, depths: tuple[int, ...] | None, found: Resolution, factor: float, step: int
-    ) -> Resolution:
+        self, depths: tuple[int, ...] | None, near: Near, factor: float, *, even: bool
+    ) -> Near:
         """Let single sides of clips and volumes come nearer, on smaller steps than all take.
 
-        Time and depth are halved less often than height and width.
+        Time and depth are halved less often than height and width. Where all is even, no output
+        loses the image's sides.
         """
+        found = near.resolution
         if len(sides(found)) != VOLUME:
-            return found
-        smaller = [own for own in steps_of(self.resolution) if own < step]
+            return near
+        smaller = [own for own in steps_of(self.resolution) if own < near.step]
         for axis in range(VOLUME):
             for own in smaller:
                 there = sides(nearest(self.resolution, factor, own))[axis]
@@ -421,12 +425,14 @@ class Blueprint:
                 if new == found:
                     break  # it is the nearest as it is
                 try:
-                    self._shown(depths, new)
+                    trace = self._shown(depths, new).trace
                 except UnscalableNetworkError:
+                    continue
+                if even and lost_sides(self.trace, trace):
                     continue
                 found = new
                 break
-        return found
+        return replace(near, resolution=found)
 
     def _why(self, failed: list[Resolution]) -> str:
         """Say at which other sides a network does not run, and what of it does not follow them."""
@@ -444,38 +450,43 @@ class Blueprint:
         """Say which size in the code should have followed to a resolution; or nothing."""
         return self._runs.cropped(resolution)
 
-    def resolution_near(
-        self, factor: float, *, depths: tuple[int, ...] | None = None
-    ) -> tuple[Resolution, int]:
+    def resolution_near(self, factor: float, *, depths: tuple[int, ...] | None = None) -> Near:
         """Return the resolution nearest to the base's times a factor at which the network runs.
+
+        Outputs that have the image's sides in the base have them there too, if they have at any
+        that are tried.
 
         Args:
             factor: The factor of the sides.
             depths: The depths to run it with, where they change too: one run shows both.
-
-        Returns:
-            The resolution (px) and the step on which it lies.
 
         Raises:
             UnscalableNetworkError: If the network runs at none of the near ones.
         """
         problem: UnscalableNetworkError | None = None
         failed: list[Resolution] = []
+        uneven: Near | None = None
         for step in steps_of(self.resolution):
             candidate = nearest(self.resolution, factor, step)
             tried = [candidate]
             if candidate == self.resolution:
                 if step == 1:
-                    return candidate, step
+                    return Near(candidate, step)
                 tried = beside(candidate, step)  # if one of these runs, the base is the nearest
             for resolution in tried:
                 try:
-                    self._shown(depths, resolution)
+                    trace = self._shown(depths, resolution).trace
                 except UnscalableNetworkError as error:
                     problem = problem or error
                     failed.append(resolution)
-                else:
-                    return self._finer(depths, candidate, factor, step), step
+                    continue
+                if lost_sides(self.trace, trace):
+                    uneven = uneven or Near(candidate, step, resolution)
+                    continue
+                near = Near(candidate, step, None if uneven is None else uneven.uneven)
+                return self._finer(depths, near, factor, even=True)
+        if uneven is not None:
+            return self._finer(depths, uneven, factor, even=False)
         sizing = self._runs.sizing
         told = sizing is None or sizing.bound or sizing.given
         other = "" if told else "; or give a factory that takes the size as img_size"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from convscale.complexity.complexity import Complexity
+from convscale.quantities import Resolution
 from convscale.scaling.variant import Variant
 from convscale.scaling.widths import Widths
 from convscale.strategy import Factors
@@ -13,6 +14,8 @@ from convscale.strategy import Factors
 @dataclass(frozen=True)
 class Candidate:
     """A network that can be built: a variant of the base with new widths.
+
+    `step` and `uneven` are those of the sides that were found for it (`Near`).
 
     Example:
         >>> from convscale.network import resolve_base
@@ -30,6 +33,7 @@ class Candidate:
     widths: Widths
     step: int
     complexity: Complexity
+    uneven: Resolution | None = None
 
     def value(self, metric: str) -> int:
         """Return one metric of the complexity."""

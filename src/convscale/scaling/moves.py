@@ -11,6 +11,7 @@ from convscale.network.stages import join, within
 from convscale.quantities import sides
 from convscale.scaling.blueprint import Blueprint
 from convscale.scaling.candidate import Candidate
+from convscale.scaling.large_outputs import lost_sides
 from convscale.scaling.steps import nearest
 from convscale.scaling.sums import Width
 from convscale.scaling.variant import Variant
@@ -125,6 +126,8 @@ def _carried(found: Candidate, variant: Variant) -> Widths:
 def resolution_moves(blueprint: Blueprint, found: Candidate) -> Iterator[Candidate]:
     """Change the resolution by one step, staying within one of the requested resolution.
 
+    Outputs that have the image's sides keep them.
+
     Example:
         >>> from convscale.network import resolve_base
         >>> from convscale.scaling.search import candidate_at
@@ -136,6 +139,7 @@ def resolution_moves(blueprint: Blueprint, found: Candidate) -> Iterator[Candida
     """
     longest, step = max(sides(blueprint.resolution)), found.step
     now = max(sides(found.variant.resolution))
+    lost = frozenset(lost_sides(blueprint.trace, found.variant.trace))
     for new in (now - step, now + step):
         if new < 1 or abs(new - longest * found.factors.resolution) > step:
             continue
@@ -144,6 +148,8 @@ def resolution_moves(blueprint: Blueprint, found: Candidate) -> Iterator[Candida
             variant = blueprint.variant(found.variant.depths, resolution)
         except UnscalableNetworkError:
             continue  # the network does not run there; the other neighbour may do
+        if not lost.issuperset(lost_sides(blueprint.trace, variant.trace)):
+            continue
         widths = _carried(found, variant)
         complexity = variant.complexity(widths)
         yield replace(found, variant=variant, widths=widths, complexity=complexity)

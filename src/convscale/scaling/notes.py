@@ -16,6 +16,7 @@ from convscale.scaling.candidate import Candidate
 from convscale.scaling.causes import capped, cause_of, times
 from convscale.scaling.following import head_groups, own_head
 from convscale.scaling.kinds import alternating
+from convscale.scaling.large_outputs import say_lost
 from convscale.scaling.parts import Parts, bound_layers
 from convscale.scaling.search import (
     SMALLEST,
@@ -60,11 +61,7 @@ def notes_on(
         notes += _not_deepened(blueprint)
     notes += _not_reduced(blueprint, found)
     notes += _one_of_several(blueprint, found)
-    if found.step > 1:
-        notes.append(
-            f"The network runs at {format_resolution(found.variant.resolution)} px, the nearest "
-            f"on a step of {found.step} px; those on smaller steps do not run."
-        )
+    notes += _stepped(blueprint, found)
     notes += from_other_side(strategy, blueprint.resolution)
     if cap := capped(blueprint, strategy, found):
         notes.append(cap)
@@ -89,6 +86,20 @@ def notes_on(
             )
     notes += _miss(blueprint, strategy, found, requested)
     return tuple(notes)
+
+
+def _stepped(blueprint: Blueprint, found: Candidate) -> list[str]:
+    """Say on which step the sides lie and why, or which outputs lose the sides of the image."""
+    if said := say_lost(blueprint.trace, found.variant.trace):
+        return [said]
+    if found.step == 1:
+        return []
+    why = "those on smaller steps do not run"
+    if found.uneven is not None:
+        why = f"at {format_resolution(found.uneven)} px outputs lose the sides of the input"
+    resolution = format_resolution(found.variant.resolution)
+    nearest = f"the nearest on a step of {found.step} px"
+    return [f"The network runs at {resolution} px, {nearest}; {why}."]
 
 
 def _not_deepened(blueprint: Blueprint) -> list[str]:

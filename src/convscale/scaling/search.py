@@ -12,6 +12,7 @@ from convscale.scaling.candidate import Candidate
 from convscale.scaling.following import is_ruled, ruled_widths
 from convscale.scaling.parts import Parts
 from convscale.scaling.refining import CLOSE, refined
+from convscale.scaling.steps import Near
 from convscale.scaling.variant import Variant
 from convscale.scaling.widths import Widths
 from convscale.strategy import Factors, Strategy
@@ -50,12 +51,13 @@ def candidate_at(blueprint: Blueprint, strategy: Strategy, factor: float) -> Can
             f"blocks, widths of {widest:.3g} and {tallest:.3g} px; the limits are {_MAX_BLOCKS}, "
             f"{_MAX_WIDTH} and {round(largest)}. Write a smaller factor or budget."
         )
-    resolution, step = blueprint.resolution, 1
+    near = Near(blueprint.resolution, 1)
     if longer != 1:
-        resolution, step = blueprint.resolution_near(longer, depths=depths)
-    variant = blueprint.variant(depths, resolution)
+        near = blueprint.resolution_near(longer, depths=depths)
+    variant = blueprint.variant(depths, near.resolution)
     widths = widths_at(blueprint, variant, factors, strategy)
-    return Candidate(factor, factors, variant, widths, step, variant.complexity(widths))
+    complexity = variant.complexity(widths)
+    return Candidate(factor, factors, variant, widths, near.step, complexity, near.uneven)
 
 
 def expect(blueprint: Blueprint, strategy: Strategy, factor: float) -> None:

@@ -2,11 +2,32 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from math import gcd
 
 from convscale.quantities import Resolution, like, sides
 
 _POWERS = (1, 2, 4, 8, 16, 32, 64, 128)
+
+
+@dataclass(frozen=True)
+class Near:
+    """The resolution nearest to what was asked for at which a network can be run.
+
+    Args:
+        resolution: Its sides in px.
+        step: The step (px) on which they lie.
+        uneven: Nearer sides, at which the network runs, but outputs that have the image's sides
+            in the base have others; None where there are none.
+
+    Example:
+        >>> Near(44, 4, uneven=45).step
+        4
+    """
+
+    resolution: Resolution
+    step: int
+    uneven: Resolution | None = None
 
 
 def steps_of(resolution: Resolution) -> tuple[int, ...]:
