@@ -1,4 +1,4 @@
-"""Attention whose heads are laid into the batch before queries, keys and values are parted."""
+"""Attention by heads: laid into the batch before they are parted, or mixed by convolutions."""
 
 from __future__ import annotations
 
@@ -85,3 +85,37 @@ def test_they_are_so_where_the_map_lies_beside_what_is_made_of_it(way, factor):
     assert net.mixed.qkv.weight.shape == (3 * width, width, 1)
     assert net.both.in_channels == 2 * width
     assert net(torch.randn(2, 3, 16, 16)).shape == (2, 3, 16, 16)
+
+
+class Talking(nn.Module):
+    """Attention whose heads are mixed by a convolution before they weigh the values."""
+
+    def __init__(self, channels: int, heads: int, width: int):
+        super().__init__()
+        self.heads, self.inner = heads, heads * width
+        self.q, self.k = (nn.Conv2d(channels, heads * 8, 1) for _ in range(2))
+        self.v, self.proj = nn.Conv2d(channels, self.inner, 1), nn.Conv2d(self.inner, channels, 1)
+        self.local = nn.Conv2d(self.inner, self.inner, 3, 1, 1, groups=self.inner)
+        self.before, self.after = (nn.Conv2d(heads, heads, 1) for _ in range(2))
+
+    def forward(self, x):
+        batch, _, height, width = x.shape
+        shape = (batch, self.heads, -1, height * width)
+        value = self.v(x)
+        q, k, v = (one.reshape(shape) for one in (self.q(x), self.k(x), value))
+        weights = self.after(self.before(q.transpose(2, 3) @ k).softmax(-1))
+        read = (
+            (weights @ v.transpose(2, 3)).transpose(2, 3).reshape(batch, self.inner, height, width)
+        )
+        return x + self.proj(read + self.local(value))
+
+
+@pytest.mark.parametrize(("factor", "inner"), [(4.0, 256), (0.25, 64)])
+def test_values_follow_where_heads_are_mixed(factor, inner):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 64, 3, 4, 1), Talking(64, 4, 32), nn.Conv2d(64, 8, 1)).eval()
+    module = cs.scale(net, strategy="w", factor=factor, resolution=32).module
+    attention = module[1]
+    assert (attention.v.out_channels, attention.proj.in_channels) == (inner, inner)
+    assert (attention.before.out_channels, attention.after.out_channels) == (4, 4)
+    module(torch.randn(2, 3, 32, 32))

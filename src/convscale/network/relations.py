@@ -116,10 +116,12 @@ def contraction(ties: Ties, left: torch.Tensor, right: torch.Tensor, output: Any
     """Tie what a matrix product sums over; carry the other dimensions into the result."""
     _contracted(ties, left, right)
     outer: list[Labels] = []
-    for tensor, inner in ((left, left.ndim - 1), (right, right.ndim - 2)):
+    for tensor, inner, other in ((left, left.ndim - 1, right), (right, right.ndim - 2, left)):
         kept = []
         for label in ties.labels(tensor):
-            if inner not in varying(label):
+            if varying(label) == {0} and _counts_heads(ties, tensor, other):
+                ties.pin(label)
+            elif inner not in varying(label):
                 kept.append(label)
                 _tie_batch(ties, label, tensor.ndim)
                 ties.produced.append(label.reshape(-1))
@@ -127,6 +129,16 @@ def contraction(ties: Ties, left: torch.Tensor, right: torch.Tensor, output: Any
     ties.set_labels(output, ties.joined(outer, output.ndim))
     if output.ndim == 3:  # a batch of products: heads
         ties.mark_product(output)
+
+
+def _counts_heads(ties: Ties, tensor: torch.Tensor, other: torch.Tensor) -> bool:
+    """Tell whether a tensor has units for the heads of another, which keep their number.
+
+    So do weights of attention that are mixed over the heads: what they weigh was cut into heads.
+    """
+    labels = ties.labels(other)
+    cut = any(min(varying(own), default=0) > 0 for own in labels)
+    return tensor.ndim == 3 and cut and all(0 not in varying(own) for own in labels)
 
 
 def _contracted(ties: Ties, left: torch.Tensor, right: torch.Tensor) -> None:
