@@ -346,7 +346,7 @@ def _listed_stages(module: nn.Module, trace: Trace) -> Iterator[Stage]:
         if not isinstance(container, nn.ModuleList | nn.ModuleDict):
             continue
         paths = (join(path, name) for name, _ in own_children(container))
-        taken = [trace.borders[own].input_id for own in paths if own in trace.borders]
+        taken = [border.input_id for own in paths if (border := trace.border(own)) is not None]
         if len(set(taken)) < len(taken):
             continue
         stages: list[list[str]] = []
@@ -355,6 +355,7 @@ def _listed_stages(module: nn.Module, trace: Trace) -> Iterator[Stage]:
             where = join(path, name)
             bare = isinstance(child, nn.modules.conv._ConvNd)
             border = trace.borders.get(where) if bare else block_border(child, where, trace)
+            border = border or trace.lists.get(where)
             if border is None:
                 before = None
                 continue

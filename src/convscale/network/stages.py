@@ -225,8 +225,12 @@ def in_order(stages: Iterable[Stage], trace: Trace) -> tuple[Stage, ...]:
         ()
     """
     stages = tuple(stages)
-    order = {stage: trace.borders[join(stage.container, stage.blocks[0])].order for stage in stages}
-    return tuple(sorted(stages, key=order.__getitem__))
+
+    def order(stage: Stage) -> int:
+        border = trace.border(join(stage.container, stage.blocks[0]))
+        return 0 if border is None else border.order
+
+    return tuple(sorted(stages, key=order))
 
 
 def _search(module: nn.Module, path: str, trace: Trace) -> Iterator[Stage]:
@@ -299,8 +303,8 @@ def keeps_shape(path: str, trace: Trace) -> bool:
         >>> keeps_shape("", trace_module(nn.Conv2d(3, 3, 1), 8))
         True
     """
-    border = trace.borders[path]
-    return border.input_shape == border.output_shape
+    border = trace.border(path)
+    return border is not None and border.input_shape == border.output_shape
 
 
 def _is_stage(module: nn.Module, path: str, run: list[str], trace: Trace) -> bool:

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from math import prod
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
 from convscale.errors import UnscalableNetworkError
 from convscale.network.activations import Read, bend_of
 from convscale.network.adapters import adapter_of, tie_adapted
+from convscale.network.bare_lists import list_borders
 from convscale.network.channels import Channels, find_channels
 from convscale.network.contractions import Contraction, Extent
 from convscale.network.execution import ForwardError, Observer, passed, run
@@ -114,7 +114,8 @@ class Trace:
     scale, and None where it stays; `vectors` tells which outputs hold a number for each channel,
     and none for positions. `trains` tells that parts run in training only, and that a
     training pass was followed too; `trained` are the calls that name sizes there; `untrained` the
-    layers that run in training only, where such a pass failed behind them. `kept` lists the
+    layers that run in training only, where such a pass failed behind them; `lists` holds the
+    borders of blocks that are lists of modules. `kept` lists the
     layers that an operator keeps at their width, `embeddings` the outputs (from 0) that stay though
     other layers read them too. `script` lists
     the operators that ran, each with its module, where a run at another resolution that calls the
@@ -143,6 +144,12 @@ class Trace:
     channels: Channels
     trains: bool = False
     untrained: tuple[str, ...] = ()
+    lists: dict[str, Border] = field(default_factory=dict)
+
+    def border(self, path: str) -> Border | None:
+        """Return the border of a module that is called, or of a list that is a block."""
+        return self.borders.get(path) or self.lists.get(path)
+
     kept: tuple[Kept, ...] = ()
     embeddings: tuple[int, ...] = ()
     script: tuple[tuple[str, Any], ...] | None = None
@@ -411,6 +418,7 @@ def trace_module(
         channels=channels,
         trains=trains,
         untrained=tuple(recorder.untrained),
+        lists=list_borders(module, recorder.borders),
         kept=kept_layers(ties, channels, layers),
         embeddings=embeddings,
         script=tuple(recorder.script) if plain else None,
@@ -583,15 +591,3 @@ def _places(recorder: _Recorder) -> list[Label]:
     for border in recorder.borders.values():
         places += [u for u in (border.input_units, border.output_units) if u is not None]
     return places
-
-
-def size_of(units: Label | None, sizes: np.ndarray[Any, Any], channels: Channels) -> int:
-    """Return the number of units under new channel sizes; 1 for an axis without units.
-
-    Example:
-        >>> trace = trace_module(nn.Conv2d(3, 8, 3), 8)
-        >>> units = trace.tensors[0].units[0]
-        >>> size_of(units, trace.channels.sizes, trace.channels)
-        8
-    """
-    return 1 if units is None else channels.size(units, sizes)

@@ -255,7 +255,6 @@ class Deepenable:
             return False
         if not traced.edits:  # they run as those that they are copies of
             return True
-        borders = traced.trace.borders
         added = (join(edit.container, name) for edit in flat(edits) for name in edit.added)
-        own = [borders.get(path) for path in added]
+        own = [traced.trace.border(path) for path in added]
         return all(one is not None and one.input_shape == one.output_shape for one in own)

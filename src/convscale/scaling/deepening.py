@@ -55,23 +55,23 @@ class Deepening:
         have changed the width, as in pyramids, or have put its own together from parts that none
         of what it reads has the size of. What blocks share is run once more or less.
         """
-        borders = self._trace.borders
+        border = self._trace.border
         removed = [join(edit.container, name) for edit in edits for name in edit.removed]
         copied = {join(edit.container, name) for edit in edits for name in edit.template}
         return (
             any(stage.mode == "dense" for stage in self.stages)
-            or any(path in borders and not self._keeps(path) for path in removed)
+            or any(border(path) is not None and not self._keeps(path) for path in removed)
             or any(self._shares(path) for path in (*removed, *copied))
         )
 
     def _keeps(self, path: str) -> bool:
         """Tell whether what a block puts out can stay as large as what it reads."""
         if path not in self._keeping:
-            trace, border = self._trace, self._trace.borders[path]
+            trace, border = self._trace, self._trace.border(path)
             keeps = keeps_shape(path, trace)
-            if keeps and border.input_units is not None and border.output_units is not None:
-                units = (border.input_units, border.output_units)
-                before, after = (trace.channels.composition(own) for own in units)
+            units = () if border is None else (border.input_units, border.output_units)
+            if keeps and (known := [own for own in units if own is not None])[1:]:
+                before, after = (trace.channels.composition(own) for own in known)
                 keeps = can_meet(before, after, trace.channels)
             self._keeping[path] = keeps
         return self._keeping[path]

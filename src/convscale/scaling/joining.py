@@ -238,7 +238,7 @@ def _sides(
     any_shape: bool = False,
 ) -> Sides | None:
     """Return what the modules of a block read and give; None where these have other shapes."""
-    ends = [trace.borders.get(join(container, name)) for name in (names[0], names[-1])]
+    ends = [trace.border(join(container, name)) for name in (names[0], names[-1])]
     first, last = ends
     if first is None or last is None or first.input_units is None or last.output_units is None:
         return None

@@ -295,7 +295,7 @@ class Runs:
         if home.edits:
             return None
         own = self.run((), ask.resolution, None)
-        borders = [own.trace.borders.get(block) for block in _copies(ask.models).values()]
+        borders = [own.trace.border(block) for block in _copies(ask.models).values()]
         alike = all(one is not None and one.input_shape == one.output_shape for one in borders)
         return own if alike and own.like is self._followed[()] else None
 

@@ -85,7 +85,11 @@ def idle_among(
         known = ((path, holder) for path, holder in walk(module) if path in around)
         old = {join(path, name) for path, own in known for name, _ in own.named_children()} - gone
         lost = (path for path in old if path in before and path not in after)
-        rarely = (after.get(path) != before.get(model, 1) for path, model in new)
+        rarely = (
+            after.get(path + own.removeprefix(model)) != before.get(own, 1)
+            for path, model in new
+            for own in _called(model, before)
+        )
         twice = (
             after.get(path + own.removeprefix(model), times) > times
             for path, model in new
@@ -95,6 +99,12 @@ def idle_among(
         return any(rarely) or any(lost) or any(twice)
 
     return tuple(edit for edit in edits if is_idle(edit))
+
+
+def _called(model: str, calls: Mapping[str, int]) -> list[str]:
+    """Return a module, or where it is never called those in it that are: it is a list."""
+    inside = [] if model in calls else [own for own in calls if own.startswith(f"{model}.")]
+    return inside or [model]
 
 
 def unread_among(

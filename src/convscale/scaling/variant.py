@@ -12,9 +12,10 @@ import numpy.typing as npt
 from convscale.complexity.complexity import Complexity
 from convscale.complexity.shapes import SizedCalls
 from convscale.network.channels import Channels, Sizes
+from convscale.network.labels import Label
 from convscale.network.sizing import Told
 from convscale.network.stages import join, within
-from convscale.network.trace import Trace, size_of
+from convscale.network.trace import Trace
 from convscale.quantities import Resolution
 from convscale.scaling.closed_form import ClosedForm, Weights
 from convscale.scaling.joining import Joints
@@ -83,14 +84,14 @@ class Variant:
         """Return what turns the base network into this variant with new widths."""
         sizes, channels = self.sizes(widths), self.channels
         shapes = {
-            name: tuple(size_of(units, sizes, channels) for units in axes.units)
+            name: tuple(_size_of(units, sizes, channels) for units in axes.units)
             for axes in self.trace.tensors
             for first in axes.names
             if any(units is not None for units in axes.units)
             for name in self._copies(first)
         }
         groups = {
-            name: channels.size(units, sizes) // size_of(width, sizes, channels)
+            name: channels.size(units, sizes) // _size_of(width, sizes, channels)
             for path, (units, width) in self.trace.grouped.items()
             for name in self._copies(path)
         }
@@ -225,3 +226,8 @@ def _with_copies(edit: DepthEdit) -> dict[str, tuple[str, ...]]:
     return {
         name: (name, *edit.added[position::period]) for position, name in enumerate(edit.template)
     }
+
+
+def _size_of(units: Label | None, sizes: Sizes, channels: Channels) -> int:
+    """Return the number of units under new channel sizes; 1 for an axis without units."""
+    return 1 if units is None else channels.size(units, sizes)

@@ -1,0 +1,97 @@
+"""Blocks that are lists of modules, which a forward pass takes apart: nobody calls the blocks."""
+
+import pytest
+import torch
+from torch import nn
+
+import convscale
+
+
+class _Named(nn.Module):
+    """Blocks as dictionaries or lists of a convolution and its norm."""
+
+    def __init__(self, kind):
+        super().__init__()
+        self.stem, self.head = nn.Conv2d(3, 16, 3, 2, 1), nn.Linear(16, 10)
+        parts = [{"conv": nn.Conv2d(16, 16, 3, 1, 1), "bn": nn.BatchNorm2d(16)} for _ in range(3)]
+        made = [kind(one if kind is nn.ModuleDict else one.values()) for one in parts]
+        self.blocks = nn.ModuleList(made)
+
+    def forward(self, x):
+        x = self.stem(x)
+        for block in self.blocks:
+            conv, norm = block.values() if isinstance(block, nn.ModuleDict) else block
+            x = x + norm(conv(x)).relu()
+        return self.head(x.mean((2, 3)))
+
+
+class _Normed(nn.Module):
+    def __init__(self, channels, inner):
+        super().__init__()
+        self.norm, self.inner = nn.GroupNorm(1, channels), inner
+
+    def forward(self, x):
+        return self.inner(self.norm(x))
+
+
+class _Layers(nn.Module):
+    def __init__(self, channels, depth):
+        super().__init__()
+        self.layers = nn.ModuleList()
+        for _ in range(depth):
+            spread = nn.Conv2d(channels, channels, 5, 1, 2, groups=channels)
+            wide = (nn.Conv2d(channels, 4 * channels, 1), nn.GELU())
+            mlp = nn.Sequential(*wide, nn.Conv2d(4 * channels, channels, 1))
+            pair = (_Normed(channels, spread), _Normed(channels, mlp))
+            self.layers.append(nn.ModuleList(pair))
+
+    def forward(self, x):
+        for mixer, mlp in self.layers:
+            x = mixer(x) + x
+            x = mlp(x) + x
+        return x
+
+
+class _Mixing(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.stem, self.first = nn.Conv2d(3, 16, 4, 4), _Layers(16, 2)
+        self.down, self.second = nn.Conv2d(16, 32, 2, 2), _Layers(32, 4)
+        self.head = nn.Linear(32, 10)
+
+    def forward(self, x):
+        return self.head(self.second(self.down(self.first(self.stem(x)))).mean((2, 3)))
+
+
+@pytest.mark.parametrize("kind", [nn.ModuleDict, nn.ModuleList])
+def test_lists_of_layers_are_blocks(kind):
+    base = _Named(kind).eval()
+    scaled = convscale.scale(base, strategy="d", factor=2, resolution=32)
+    assert len(scaled.module.blocks) == 6
+    assert isinstance(scaled.module.blocks[5], kind)
+    assert scaled.module(torch.randn(2, 3, 32, 32)).shape == (2, 10)
+    back = convscale.scale(scaled.module, strategy="d", factor=0.5, resolution=32).module
+    assert back.state_dict().keys() == base.state_dict().keys()
+
+
+def test_stages_of_such_blocks_are_told_and_go_deeper_by_themselves():
+    base = _Mixing().eval()
+    rows = convscale.stages(base, resolution=32).rows
+    assert [(row.name, len(row.blocks)) for row in rows] == [
+        ("first.layers", 2),
+        ("second.layers", 4),
+    ]
+    deeper = convscale.scale(base, strategy="d", factor=2, resolution=32).module
+    assert (len(deeper.first.layers), len(deeper.second.layers)) == (4, 8)
+    lesser = convscale.scale(base, strategy="d", factor=0.5, resolution=32).module
+    assert (len(lesser.first.layers), len(lesser.second.layers)) == (1, 2)
+
+
+def test_what_an_added_block_of_that_kind_computes_reaches_the_output():
+    torch.manual_seed(0)
+    deeper = convscale.scale(_Mixing().eval(), strategy="dw", factor=4, resolution=32).module.eval()
+    image = torch.randn(1, 3, 32, 32)
+    with torch.no_grad():
+        before = deeper(image)
+        deeper.first.layers[2][1].inner[2].bias += 1.0
+        assert not torch.allclose(before, deeper(image))
