@@ -197,6 +197,36 @@ def test_a_number_is_solved_for_the_place_it_came_from(heads, width, factor, add
     assert (solution.place, solution.value) == (places[1], width * factor)
 
 
+@given(side=st.integers(2, 20), target=st.integers(1, 2000))
+def test_a_place_that_stands_twice_in_a_product_is_not_solved_for_one_of_them(side, target):
+    """2 · side · side is what is needed, or there is no side for it."""
+    place = Place("", "side", None)
+    number = 2 * Number.at(side, place) * Number.at(side, place)
+    solution = number.solved(target)
+    assert solution is None or number.current({place: solution.value}) == target
+
+
+class Policy(nn.Module):
+    """Two planes of a board, which is as large as an attribute says, laid into a vector."""
+
+    def __init__(self, side=9) -> None:
+        super().__init__()
+        self.side, self.body = side, nn.Conv2d(17, 32, 3, padding=1)
+        self.planes, self.moves = nn.Conv2d(32, 2, 1), nn.Linear(2 * side * side, side * side + 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        planes = self.planes(self.body(x).relu()).relu()
+        return self.moves(planes.view(-1, 2 * self.side * self.side))
+
+
+@pytest.mark.parametrize("factor", [0.25, 4.0, 16.0])
+def test_a_board_is_no_width(factor):
+    module = cs.scale(Policy().eval(), strategy="w", factor=factor, resolution=9).module
+    assert (module.side, module.planes.out_channels) == (9, 2)
+    assert module.body.out_channels == 32 * factor**0.5
+    assert module(torch.randn(2, 17, 9, 9)).shape == (2, 82)
+
+
 class LastNorm(nn.Module):
     """Norms channels that lie last, by a width that an attribute tells, and adds their numbers."""
 

@@ -215,8 +215,8 @@ class Number(int):
         # the factor that is a width is the larger one
         for part, needed in sorted(options, key=lambda option: -int(option[0])):
             found = part.solved(needed, settled, values) if needed is not None else None
-            if found is not None:
-                return found
+            if found is not None and self.current({**values, found.place: found.value}) == target:
+                return found  # a place that stands on both sides changes more than the part
         return None
 
 
