@@ -45,6 +45,12 @@ _REDUCTIONS = (
     "std_mean var_mean argmax argmin aminmax nansum"
 ).split()
 
+# Of tensors that are compared with class indices, or a sequence with another, shapes tell.
+_LOSSES = (
+    "mse_loss smooth_l1_loss huber_loss soft_margin_loss binary_cross_entropy "
+    "binary_cross_entropy_with_logits dist"
+).split()
+
 
 def convolution(ties: Ties, _func: Any, bound: dict[str, Any], output: Any) -> None:
     """Tie a convolution's input to its weight; the output's channels are the weight's."""
@@ -397,6 +403,14 @@ def _reduction(ties: Ties, func: Any, bound: dict[str, Any], output: Any) -> Non
         ties.set_labels(tensor, tuple(labels))
 
 
+def _loss(ties: Ties, func: Any, bound: dict[str, Any], output: Any) -> None:
+    """Compare tensors element by element; the sum of all that, one number, has no channels."""
+    if bound.get("reduction", 1):
+        shapes = [tensor.shape for tensor in tensors_in(bound)]
+        output = torch.empty(np.broadcast_shapes(*shapes), device="meta")
+    by_shape(ties, func, bound, output)
+
+
 def _mixes_kernels(ties: Ties, func: Any, bound: dict[str, Any], dim: int, gone: int) -> bool:
     """Tell whether a sum is one over kernels: what is left has outputs, inputs and a window."""
     x = bound["self"]
@@ -577,4 +591,5 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(_COPIES, _copy),
     **dict.fromkeys(STRUCTURAL, _structure),
     **dict.fromkeys(_REDUCTIONS, _reduction),
+    **dict.fromkeys(_LOSSES, _loss),
 }
