@@ -174,6 +174,27 @@ def test_attributes_come_back_with_a_saved_network(tmp_path):
         assert torch.equal(again.module.eval()(x), scaled.module.eval()(x))
 
 
+def test_a_width_in_an_attribute_of_a_private_name_follows():
+    net = nn.Sequential(nn.Conv2d(3, 32, 3), Flat(32), nn.Linear(32, 32), nn.Linear(32, 10))
+    scaled = cs.scale(net, strategy="w", factor=4.0, resolution=8)
+    assert (scaled.module[1]._width, net[1]._width) == (64, 32)
+    assert not any(note.startswith("Widths kept") for note in scaled.notes)
+    # 36 positions: of the three layers the middle one alone grows with the square of the width
+    assert scaled.achieved.flops == 36 * (27 * 64 + 64 * 64 + 64 * 10)
+    checks.check_runs_forward_and_backward(scaled.module, 8)
+
+
+class Flat(nn.Module):
+    """Positions one after the other, of a width that an attribute tells."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self._width = width
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.permute(0, 2, 3, 1).contiguous().view(-1, self._width)
+
+
 def test_the_base_keeps_plain_integers():
     base = SplitSizes()
     cs.scale(base, strategy="w", factor=4.0, resolution=16)

@@ -290,10 +290,12 @@ def install(module: nn.Module, watch: Watch | None = None) -> None:
     """
     for path, part in walk(module):
         for name, value in list(vars(part).items()):
-            if type(value) in _OTHERS or name.startswith("_") or isinstance(value, Number):
+            if type(value) in _OTHERS or isinstance(value, Number):
                 continue
             if type(value) is int:  # as most are
                 vars(part)[name] = Number.at(value, Place(path, name, None), watch)
+                continue
+            if name.startswith("_"):  # what holds several is the machinery of modules
                 continue
             found = _numbered(value, path, name, watch)
             if found is not value:
