@@ -8,6 +8,7 @@ from torch import nn
 
 import convscale as cs
 from convscale.input_sizes import InputSize
+from tests import checks
 from tests.checks import torch_flops
 
 
@@ -42,6 +43,14 @@ def test_codes_of_a_codebook_are_no_positions(choose):
     assert scaled.resolution > 40
     assert scaled.module.codes.weight.shape == (64, 24)
     assert scaled.achieved.flops == torch_flops(scaled.module, scaled.resolution)
+
+
+@pytest.mark.parametrize("choose", CHOICES.values(), ids=CHOICES)
+def test_the_number_of_codes_stays_as_the_width_grows(choose):
+    net = nn.Sequential(nn.Conv2d(3, 16, 1), nn.Conv2d(16, 3, 1), Coded(choose))
+    scaled = cs.scale(net, strategy="w", factor=4.0, resolution=32)
+    assert scaled.module[2].codes.weight.shape == (64, 48)
+    checks.check_runs_forward_and_backward(scaled.module, 32)
 
 
 def test_words_that_are_given_are_no_positions():

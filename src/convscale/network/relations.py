@@ -464,7 +464,9 @@ def _concatenated(
 
 
 def _embedding(ties: Ties, _func: Any, bound: dict[str, Any], output: Any) -> None:
-    units = channel_units(ties, bound["weight"], 1)
+    entries, units = (channel_units(ties, bound["weight"], dim) for dim in (0, 1))
+    if entries is not None:  # they are looked up: their number stays
+        ties.pin(entries)
     if units is not None:
         ties.produced.append(units)
     ties.set_labels(output, () if units is None else (vector(units, -1, output.ndim),))
