@@ -101,3 +101,42 @@ def test_classes_that_a_loss_reads_by_their_numbers_stay():
 
     net = cs.scale(Picked(), strategy="w", factor=FACTOR, resolution=16).module
     assert (net.stem.out_channels, net.classes.out_channels) == (64, 40)
+
+
+class Nearest(nn.Module):
+    """A codebook: each position takes the nearest code, by distances to all of them."""
+
+    def __init__(self, distances) -> None:
+        super().__init__()
+        self.stem, self.enter = nn.Conv2d(3, 32, 3, 2, 1), nn.Conv2d(32, 24, 1)
+        self.codes, self.exit = nn.Embedding(50, 24), nn.Conv2d(24, 3, 1)
+        self.distances = distances
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.enter(self.stem(x).relu()).permute(0, 2, 3, 1)
+        near = self.distances(x.flatten(0, 2), self.codes.weight).argmin(-1)
+        return self.exit(self.codes(near.view(x.shape[:3])).permute(0, 3, 1, 2))
+
+
+DISTANCES = {
+    "euclidean": torch.cdist,
+    "without a product": lambda x, y: torch.cdist(
+        x, y, compute_mode="donot_use_mm_for_euclid_dist"
+    ),
+    "city block": lambda x, y: torch.cdist(x, y, p=1.0),
+    "of a batch": lambda x, y: torch.cdist(x[None], y[None])[0],
+    "repeated over a batch": lambda x, y: torch.cdist(x[None], y)[0],
+    "codes first": lambda x, y: torch.cdist(y, x).T,
+}
+
+
+@pytest.mark.parametrize("distances", DISTANCES.values(), ids=DISTANCES)
+def test_points_whose_distances_are_asked_have_the_same_coordinates(distances):
+    scaled = cs.scale(Nearest(distances), strategy="w", factor=FACTOR, resolution=16)
+    net = scaled.module
+    assert (net.stem.out_channels, net.enter.out_channels) == (64, 48)
+    assert net.codes.weight.shape == (50, 48)
+    assert not any(note.startswith("Widths kept") for note in scaled.notes)
+    # 8x8 positions: a squared difference for each coordinate, position and code
+    assert scaled.achieved.flops == 64 * (27 * 64 + 64 * 48 + 50 * 48 + 48 * 3)
+    checks.check_runs_forward_and_backward(net, 16)

@@ -142,11 +142,18 @@ def _distances(bound: Bound, output: Any) -> tuple[Contraction, ...]:
 def _trilinear(bound: Bound, output: Any) -> tuple[Contraction, ...]:
     """Products of three factors, added up: one multiply-add for each of them."""
     operands = []
+    gone = set(bound["sumdim"])
+    inner: Extent | None = None
     for name, expand in (("i1", "expand1"), ("i2", "expand2"), ("i3", "expand3")):
         shape = list(bound[name].shape)
         for dim in sorted(bound[expand]):
             shape.insert(dim, 1)
         operands.append(shape)
+        own = [dim for dim in range(len(shape)) if dim not in bound[expand]]
+        if gone <= set(own):  # the tensor that has all dimensions that are summed over
+            inner = Extent(bound[name], tuple(own.index(dim) for dim in sorted(gone)))
+    if inner is not None:
+        return (Contraction(Extent(output), inner),)
     every = prod(max(sizes) for sizes in zip(*operands, strict=True))
     return (Contraction(Extent(scale=every), Extent(), Extent(output)),)
 

@@ -24,8 +24,8 @@ from convscale.network.labels import (
     vector,
     viewed,
 )
+from convscale.network.matrices import MATRICES
 from convscale.network.meeting import pin_tables
-from convscale.network.products import ATTENTION
 from convscale.network.shaping import FILLS
 from convscale.network.ties import Ties, channel_units, tensors_in, tie_or_pin
 from convscale.network.windows import WINDOWS
@@ -118,69 +118,6 @@ def _grouped(
     return first
 
 
-def contraction(ties: Ties, left: torch.Tensor, right: torch.Tensor, output: Any) -> None:
-    """Tie what a matrix product sums over; carry the other dimensions into the result."""
-    _contracted(ties, left, right)
-    outer: list[Labels] = []
-    for tensor, inner, other in ((left, left.ndim - 1, right), (right, right.ndim - 2, left)):
-        kept = []
-        for label in ties.labels(tensor):
-            if varying(label) == {0} and _counts_heads(ties, tensor, other):
-                ties.pin(label)
-            elif inner not in varying(label):
-                kept.append(label)
-                _tie_batch(ties, label, tensor.ndim)
-                ties.produced.append(label.reshape(-1))
-        outer.append(tuple(kept))
-    ties.set_labels(output, ties.joined(outer, output.ndim))
-    if output.ndim == 3:  # a batch of products: heads
-        ties.mark_product(output)
-
-
-def _counts_heads(ties: Ties, tensor: torch.Tensor, other: torch.Tensor) -> bool:
-    """Tell whether a tensor has units for the heads of another, which keep their number.
-
-    So do weights of attention that are mixed over the heads: what they weigh was cut into heads.
-    """
-    labels = ties.labels(other)
-    cut = any(min(varying(own), default=0) > 0 for own in labels)
-    return tensor.ndim == 3 and cut and all(0 not in varying(own) for own in labels)
-
-
-def _contracted(ties: Ties, left: torch.Tensor, right: torch.Tensor) -> None:
-    inner_left, inner_right = left.ndim - 1, right.ndim - 2
-    first = [label for label in ties.labels(left) if inner_left in varying(label)]
-    second = [label for label in ties.labels(right) if inner_right in varying(label)]
-    simple = all(left.ndim - 2 not in varying(label) for label in first) and all(
-        right.ndim - 1 not in varying(label) for label in second
-    )
-    if len(first) == len(second) == 1 and simple:
-        _tie_batch(ties, first[0], left.ndim)
-        _tie_batch(ties, second[0], right.ndim)
-        ties.tie(np.swapaxes(first[0], -1, -2), second[0])
-    else:
-        for label in (*first, *second):
-            ties.pin(label)
-
-
-def _tie_batch(ties: Ties, label: Label, ndim: int) -> None:
-    """Keep the number of heads: products in a batch are tied to the first of them."""
-    if ndim == 3 and label.shape[0] > 1 and len(varying(label)) > 1:
-        ties.tie(label[:1], label[1:])
-
-
-def _mm(ties: Ties, _func: Any, bound: dict[str, Any], output: Any) -> None:
-    left = next(bound[name] for name in ("mat1", "batch1", "self") if name in bound)
-    right = next(bound[name] for name in ("mat2", "batch2") if name in bound)
-    contraction(ties, left, right, output)
-    _merged_product(ties, right, output)
-    if isinstance(right, torch.nn.Parameter):
-        ties.mark_rows(output, right)
-    if "mat1" in bound or "batch1" in bound:  # addmm and baddbmm add self
-        operands = [ties.labels(output), ties.labels(bound["self"])]
-        ties.set_labels(output, ties.joined(operands, output.ndim))
-
-
 def like_convolution(ties: Ties, bound: dict[str, Any], output: Any) -> bool:
     """Follow an operator from outside PyTorch that takes a kernel as a convolution does.
 
@@ -209,29 +146,6 @@ def like_convolution(ties: Ties, bound: dict[str, Any], output: Any) -> bool:
         plain = {"bias": bias if known else None, "groups": groups, "transposed": False}
         convolution(ties, None, {"input": x, "weight": weight, **plain}, output)
     return alike
-
-
-def _mv(ties: Ties, _func: Any, bound: dict[str, Any], output: Any) -> None:
-    """Tie what a product with a vector sums over."""
-    left = bound["self"]
-    right = next(bound[name] for name in ("vec", "tensor", "other") if name in bound)
-    inner = left.ndim - 1
-    units = find_along(ties.labels(left), inner, left.shape[inner])
-    tie_or_pin(ties, units, channel_units(ties, right, 0))
-    rows = find_along(ties.labels(left), 0, left.shape[0]) if inner else None
-    ties.set_labels(output, () if rows is None else (rows,))
-
-
-def _attention(ties: Ties, _func: Any, bound: dict[str, Any], output: Any) -> None:
-    """Fused attention: queries meet keys along the head width; heads keep their number."""
-    query, key, value = bound["query"], bound["key"], bound["value"]
-    result = tensors_in(output)[0]
-    for tensor in (query, key, value):
-        for label in ties.labels(tensor):
-            if label.shape[1] > 1:
-                ties.tie(label[:, :1], label[:, 1:])
-    ties.joined([ties.labels(query), ties.labels(key)], query.ndim)
-    ties.set_labels(result, ties.labels(value))
 
 
 def _norm(ties: Ties, _func: Any, bound: dict[str, Any], output: Any) -> None:
@@ -275,16 +189,6 @@ def _reshape(ties: Ties, _func: Any, bound: dict[str, Any], output: Any) -> None
 def _copy(ties: Ties, func: Any, bound: dict[str, Any], output: Any) -> None:
     by_shape(ties, func, bound, output)
     ties.merge(output, ties.merged(bound["self"]))
-
-
-def _merged_product(ties: Ties, right: torch.Tensor, output: torch.Tensor) -> None:
-    """Carry axes that share the last dimension of a matrix into the product.
-
-    Its rows are kernels of several experts, which are mixed: their number stays.
-    """
-    if ties.merged(right):
-        ties.merge(output, ties.merged(right))
-        ties.pin_tensor(right)
 
 
 def _keeps_merged(name: str, ties: Ties, bound: dict[str, Any]) -> list[torch.Tensor]:
@@ -472,6 +376,12 @@ def _embedding(ties: Ties, _func: Any, bound: dict[str, Any], output: Any) -> No
     ties.set_labels(output, () if units is None else (vector(units, -1, output.ndim),))
 
 
+def _transform(ties: Ties, _func: Any, bound: dict[str, Any], output: Any) -> None:
+    """Make positions of the numbers of a transform: as many as these are, whatever the widths."""
+    ties.pin_tensor(bound["theta"])
+    ties.set_labels(output, ())
+
+
 def _index(ties: Ties, func: Any, bound: dict[str, Any], output: Any) -> None:
     x, indices = bound["self"], bound["indices"]
     positions = [dim for dim, index in enumerate(indices) if index is not None]
@@ -569,12 +479,12 @@ RULES: dict[str, Rule] = {
     "gather": gather,
     "index_select": index_select,
     "glu": _gated,
+    "affine_grid_generator": _transform,
     **dict.fromkeys(FILLS - {"eye"}, _constant),
     "index": _index,
     "index_put": _index_put,
     "index_put_": _index_put,
-    **dict.fromkeys(("mm", "addmm", "bmm", "baddbmm"), _mm),
-    **dict.fromkeys(("mv", "dot", "vdot"), _mv),
+    **MATRICES,
     **WINDOWS,
     **dict.fromkeys(
         (
@@ -588,7 +498,6 @@ RULES: dict[str, Rule] = {
         ),
         _norm,
     ),
-    **dict.fromkeys(ATTENTION, _attention),
     **dict.fromkeys(VIEWS, _reshape),
     **dict.fromkeys(_COPIES, _copy),
     **dict.fromkeys(STRUCTURAL, _structure),

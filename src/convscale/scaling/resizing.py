@@ -122,6 +122,8 @@ def follow(part: nn.Module, path: str = "") -> None:
             )
     elif isinstance(part, nn.Linear) and weight is not None:
         part.out_features, part.in_features = weight.shape
+    elif isinstance(part, nn.Bilinear) and weight is not None:
+        part.out_features, part.in1_features, part.in2_features = weight.shape
     elif isinstance(part, nn.modules.batchnorm._NormBase):
         tensor = weight if weight is not None else part._buffers.get("running_mean")
         part.num_features = part.num_features if tensor is None else tensor.shape[0]
