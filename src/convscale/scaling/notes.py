@@ -54,7 +54,7 @@ def notes_on(
         >>> notes_on(base, strategy, candidate_at(base, strategy, 2.0), {"factor": 2.0})
         ()
     """
-    notes: list[str] = _held(blueprint, strategy)
+    notes: list[str] = _written(blueprint, strategy, found) + _held(blueprint, strategy)
     if strategy.resolution and not isinstance(strategy, Step):
         notes += dims_note(strategy)
     if found.factors.depth != 1:
@@ -305,14 +305,25 @@ def _first(blueprint: Blueprint) -> tuple[tuple[str, str], ...]:
     return blueprint.trace.opaque[:3]
 
 
+def _written(blueprint: Blueprint, strategy: Strategy, found: Candidate) -> list[str]:
+    """Say which layers keep their width as a size is written out, or a call fails with another.
+
+    The call may be one of an added block, so that the run with these tells it.
+    """
+    control, variant = blueprint.control, found.variant
+    calls = written(control, variant.trace)
+    if control.keep or control.freeze or not (strategy.width and calls):
+        return []
+    bound = bound_layers(variant.trace, variant.channels, control, blueprint.stages)
+    layers = [path for path in bound if variant.holds(path)]
+    return [f"Widths kept of {_few(layers or [''])}: {calls}."]
+
+
 def _held(blueprint: Blueprint, strategy: Strategy) -> list[str]:
     """Tell what stays by the user's wish, and what stays with it."""
     control = blueprint.control
     notes = []
     kept = [*control.keep, *control.freeze]
-    if (control.literals or control.unfollowed) and strategy.width and not kept:
-        others = bound_layers(blueprint.trace, blueprint.base().channels, control, blueprint.stages)
-        notes.append(f"Widths kept of {_few(others)}: {written(blueprint)}.")
     if kept and strategy.width:
         others = bound_layers(blueprint.trace, blueprint.base().channels, control, blueprint.stages)
         along = f", and those shared with {_few(others)}" if others else ""

@@ -12,6 +12,7 @@ from convscale.network.trace import Term, Trace
 from convscale.scaling.control import Control
 from convscale.scaling.plan import DepthEdit, flat
 
+_LINEAR = ("mm", "addmm")
 _LITTLE = 0.25  # of the flops: what holds more is no stem
 
 
@@ -77,12 +78,14 @@ class Parts:
     def written(self, terms: Iterable[Term]) -> set[int]:
         """Return the channel groups that some calls put out, depthwise ones apart.
 
-        A depthwise convolution hands on the width that arrives.
+        A depthwise convolution hands on the width that arrives. A linear layer does not, even
+        where nothing is known of what it reads.
         """
         return {
             group
             for term in terms
-            if len(term.flops_units) > 1 and term.path not in self._depthwise
+            if (len(term.flops_units) > 1 or term.operator in _LINEAR)
+            and term.path not in self._depthwise
             for units in term.acts_units
             for group, _ in self._channels.composition(units)
         }

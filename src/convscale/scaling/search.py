@@ -6,9 +6,11 @@ from math import prod
 
 from convscale.errors import InputError, UnscalableNetworkError
 from convscale.network.stages import join
+from convscale.network.trace import Trace
 from convscale.quantities import format_count, sides
 from convscale.scaling.blueprint import Blueprint
 from convscale.scaling.candidate import Candidate
+from convscale.scaling.control import Control
 from convscale.scaling.following import is_ruled, ruled_widths
 from convscale.scaling.parts import Parts
 from convscale.scaling.refining import CLOSE, refined
@@ -182,8 +184,8 @@ def _no_depth(blueprint: Blueprint) -> str:
 def _no_width(blueprint: Blueprint) -> str:
     if blueprint.control.keep or blueprint.control.freeze:
         return "every width stays with what is kept or frozen"
-    if blueprint.control.literals or blueprint.control.unfollowed:
-        return f"none is left, as {written(blueprint)}"
+    if calls := written(blueprint.control, blueprint.trace):
+        return f"none is left, as {calls}"
     trace = blueprint.trace
     unknown = [f"{op} in {path or 'the network'}" for path, op in trace.opaque]
     fixing = [f"{kept.operator} in {kept.where or 'the network'}" for kept in trace.kept]
@@ -194,9 +196,16 @@ def _no_width(blueprint: Blueprint) -> str:
     return text
 
 
-def written(blueprint: Blueprint) -> str:
-    """Name the calls in which the network's code writes sizes out, or fails with others."""
-    control, trace = blueprint.control, blueprint.trace
+def written(control: Control, trace: Trace) -> str:
+    """Name the calls of a run in which the code writes sizes out, or fails with others.
+
+    Example:
+        >>> from torch import nn
+        >>> from convscale.network import trace_module
+        >>> trace = trace_module(nn.Sequential(nn.Conv2d(3, 8, 1), nn.ReLU()), 8)
+        >>> written(Control(unfollowed=(("1", 0),)), trace)
+        'what reads them does not follow (relu in 1)'
+    """
     named = [
         (call.function, path)
         for path, position, _ in control.literals
