@@ -53,6 +53,28 @@ def test_the_number_of_codes_stays_as_the_width_grows(choose):
     checks.check_runs_forward_and_backward(scaled.module, 32)
 
 
+class Marked(nn.Module):
+    """A codebook whose code is chosen by a row of zeros with a one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.exit = nn.Conv2d(3, 24, 4, 4), nn.Conv2d(24, 3, 3, 1, 1)
+        self.codes, self.count = nn.Parameter(torch.randn(56, 24)), 56
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.stem(x).permute(0, 2, 3, 1)
+        near = (x.flatten(0, 2) @ self.codes.T).argmax(1, keepdim=True)
+        marks = torch.zeros(near.shape[0], self.count, device=x.device).scatter_(1, near, 1)
+        return self.exit((marks @ self.codes).view(x.shape).permute(0, 3, 1, 2))
+
+
+def test_the_number_of_codes_stays_where_one_of_each_row_is_marked():
+    net = nn.Sequential(nn.Conv2d(3, 16, 1), nn.Conv2d(16, 3, 1), Marked())
+    scaled = cs.scale(net, strategy="w", factor=4.0, resolution=32)
+    assert (scaled.module[2].codes.shape, scaled.module[2].count) == ((56, 48), 56)
+    checks.check_runs_forward_and_backward(scaled.module, 32)
+
+
 def test_words_that_are_given_are_no_positions():
     net = nn.Sequential(nn.Embedding(24, 16), nn.Conv1d(24, 32, 1), nn.Conv1d(32, 24, 3))
     scaled = cs.scale(net, strategy="w", factor=4.0, example_inputs=InputSize((24,), "int64"))

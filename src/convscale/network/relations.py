@@ -382,6 +382,16 @@ def _transform(ties: Ties, _func: Any, bound: dict[str, Any], output: Any) -> No
     ties.set_labels(output, ())
 
 
+def _scattered(ties: Ties, func: Any, bound: dict[str, Any], output: Any) -> None:
+    """Write entries by their numbers; of what one each is marked in (one-hot codes), they stay."""
+    x, dim = bound["self"], bound["dim"] % max(1, output.ndim)
+    if bound["index"].ndim and bound["index"].shape[dim] == 1:
+        for label in ties.labels(x):
+            if dim in varying(label):
+                ties.pin(label)
+    by_shape(ties, func, bound, output)
+
+
 def _index(ties: Ties, func: Any, bound: dict[str, Any], output: Any) -> None:
     x, indices = bound["self"], bound["indices"]
     positions = [dim for dim, index in enumerate(indices) if index is not None]
@@ -480,6 +490,7 @@ RULES: dict[str, Rule] = {
     "index_select": index_select,
     "glu": _gated,
     "affine_grid_generator": _transform,
+    **dict.fromkeys(("scatter", "scatter_"), _scattered),
     **dict.fromkeys(FILLS - {"eye"}, _constant),
     "index": _index,
     "index_put": _index_put,
