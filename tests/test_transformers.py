@@ -44,6 +44,29 @@ def test_the_numbers_of_a_transform_stay_and_all_else_follows(factor):
     checks.check_runs_forward_and_backward(net, 16)
 
 
+class Moved(nn.Module):
+    """A map that is sampled where a layer says: two coordinates at each position."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.where = nn.Conv2d(3, 32, 3, padding=1), nn.Conv2d(32, 2, 1)
+        self.body, self.head = nn.Conv2d(32, 48, 3, padding=1), nn.Linear(48, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.stem(x).relu()
+        at = self.where(x).permute(0, 2, 3, 1)
+        return self.head(self.body(F.grid_sample(x, at, align_corners=False)).mean((2, 3)))
+
+
+def test_coordinates_that_a_layer_says_stay_and_the_sampled_map_follows():
+    scaled = cs.scale(Moved(), strategy="w", factor=4.0, resolution=16)
+    net = scaled.module
+    widths = (net.stem.out_channels, net.where.out_channels, net.body.out_channels)
+    assert widths == (64, 2, 96)
+    assert not any("not understood" in note for note in scaled.notes)
+    checks.check_runs_forward_and_backward(net, 16)
+
+
 def test_fewer_numbers_that_a_transform_is_made_of_stay():
     net = cs.scale(Transformer(4), strategy="w", factor=4.0, resolution=16).module
     assert (net.turn.out_features, net.say.out_features, net.body.out_channels) == (4, 64, 64)

@@ -382,6 +382,12 @@ def _transform(ties: Ties, _func: Any, bound: dict[str, Any], output: Any) -> No
     ties.set_labels(output, ())
 
 
+def _sampled(ties: Ties, _func: Any, bound: dict[str, Any], output: Any) -> None:
+    """Sample a map at positions, which have as many coordinates as the map has sides."""
+    ties.pin_tensor(bound["grid"])
+    ties.set_labels(output, ties.labels(bound["input"]))
+
+
 def _scattered(ties: Ties, func: Any, bound: dict[str, Any], output: Any) -> None:
     """Write entries by their numbers; of what one each is marked in (one-hot codes), they stay."""
     x, dim = bound["self"], bound["dim"] % max(1, output.ndim)
@@ -490,6 +496,7 @@ RULES: dict[str, Rule] = {
     "index_select": index_select,
     "glu": _gated,
     "affine_grid_generator": _transform,
+    **dict.fromkeys(("grid_sampler_2d", "grid_sampler_3d"), _sampled),
     **dict.fromkeys(("scatter", "scatter_"), _scattered),
     **dict.fromkeys(FILLS - {"eye"}, _constant),
     "index": _index,
