@@ -165,7 +165,7 @@ def test_what_depends_on_values_is_counted_by_a_real_pass_and_named(way):
 
 def test_what_depends_on_values_cannot_be_traced_for_scaling():
     message = f"module:Looks cannot run on the meta device: gate, a Gate, {NUMBER} ("
-    with pytest.raises(InputError, match=f"^{re.escape(message)}"):
+    with pytest.raises(cs.UnscalableNetworkError, match=f"^{re.escape(message)}"):
         cs.scale(Looks(LOOKS["if"][0]), strategy="w", factor=2, resolution=8)
 
 

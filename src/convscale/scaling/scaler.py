@@ -115,9 +115,18 @@ class Scaler:
                 records=records,
             )
         except ForwardError as error:
-            self.checks.count(meta_copy(module), size)  # says so if it does not run at all
+            self._check_runs(meta_copy(module), size, error)
             raise untraced(network.name, error) from error
         self.base = counting.count(module, self.resolution, name=network.name)
+
+    def _check_runs(self, module: nn.Module, size: Resolution, error: ForwardError) -> None:
+        """Say so if a network that cannot be followed does not run at all."""
+        try:
+            self.checks.count(module, size)
+        except InputError as refused:
+            if error.needs_values is None and error.lacks_shapes is None:
+                raise
+            raise UnscalableNetworkError(str(refused)) from error  # it runs on real tensors
 
     def scale(
         self,
