@@ -119,3 +119,29 @@ def test_a_unet_made_deeper_comes_back_to_its_base():
     assert len(deeper.inc.double_conv) == 12
     back = convscale.scale(deeper, strategy="d", factor=0.5, resolution=32).module
     assert back.state_dict().keys() == base.state_dict().keys()
+
+
+class _Pairs(nn.Module):
+    """Four plain layers in a sequence, of which two change the width or the sides."""
+
+    def __init__(self):
+        super().__init__()
+        layers = (_conv(3, 16), _conv(16, 16), _conv(16, 32, 2), _conv(32, 32))
+        self.f, self.fc = nn.Sequential(*layers), nn.Linear(64, 1)
+
+    def forward(self, left, right):
+        both = [self.f(x).mean((2, 3)) for x in (left, right)]
+        return self.fc(torch.cat(both, 1))
+
+
+def test_added_layers_count_in_the_stage_of_the_layer_that_runs_them():
+    base, images = _Pairs().eval(), (torch.randn(1, 3, 32, 32), torch.randn(1, 3, 32, 32))
+    deeper = convscale.scale(base, strategy="d", factor=2, example_inputs=images).module
+    assert len(deeper.state_dict()) > len(base.state_dict())
+    back = convscale.scale(deeper, strategy="d", factor=0.5, example_inputs=images).module
+    assert back.state_dict().keys() == base.state_dict().keys()
+
+
+def test_blocks_with_linear_layers_are_blocks():
+    rows = convscale.stages("timm:edgenext_xx_small").rows
+    assert [row.name for row in rows] == ["stages.0.blocks", "stages.2.blocks"]

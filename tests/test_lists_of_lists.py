@@ -95,3 +95,29 @@ def test_what_an_added_block_of_that_kind_computes_reaches_the_output():
         before = deeper(image)
         deeper.first.layers[2][1].inner[2].bias += 1.0
         assert not torch.allclose(before, deeper(image))
+
+
+class _Levels(nn.Module):
+    """Levels of two blocks and a layer that halves the sides and doubles the width."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.head = nn.Conv2d(3, 16, 3, 1, 1), nn.Linear(64, 10)
+        self.downs = nn.ModuleList()
+        for width in (16, 32):
+            blocks = (_Normed(width, nn.Conv2d(width, width, 3, 1, 1)) for _ in range(2))
+            self.downs.append(nn.ModuleList([*blocks, nn.Conv2d(width, 2 * width, 4, 2, 1)]))
+
+    def forward(self, x):
+        x = self.stem(x)
+        for first, second, down in self.downs:
+            x = down(second(first(x).relu()).relu())
+        return self.head(x.mean((2, 3)))
+
+
+@pytest.mark.parametrize(("strategy", "low", "high"), [("w", 3.6, 4.4), ("dw", 3.0, 5.0)])
+def test_lists_of_layers_that_change_the_width_are_scaled_as_well(strategy, low, high):
+    base = _Levels().eval()
+    scaled = convscale.scale(base, strategy=strategy, factor=4, resolution=32)
+    assert low < scaled.ratio["flops"] < high
+    assert scaled.module(torch.randn(2, 3, 32, 32)).shape == (2, 10)

@@ -328,8 +328,8 @@ def _keeps_positions(ties: Ties, x: torch.Tensor, output: torch.Tensor) -> bool:
 def _is_shuffle(ties: Ties, args: Sequence[Any], label: Label, output: torch.Tensor) -> bool:
     """Tell whether parts of the channels of a map are laid out apart, which are no copies.
 
-    Their positions may be laid into one axis: then most of the channels are laid into the batch,
-    and the parts beside it, until a later reshape keeps all of that as it is.
+    Their positions may be laid into one axis: then pairs of channels are laid out, half of these
+    in the batch, until a later reshape keeps all of that as it is.
     """
     x, given = args[0], _given(args)
     if _keeps_positions(ties, x, output):
@@ -338,7 +338,7 @@ def _is_shuffle(ties: Ties, args: Sequence[Any], label: Label, output: torch.Ten
         return False
     spread = varying(label)
     if x.ndim == ties.map_ndim and output.ndim == 3:
-        return spread == {0, 1} and _counts_channels(given[0]) and not _counts_channels(given[1])
+        return spread == {0, 1} and _counts_channels(given[0]) and output.shape[1] == 2
     before = [own for own in ties.labels(x) if len(varying(own)) == 2] if x.ndim == 3 else []
     kept = [label.shape[dim] for dim in sorted(spread)]
     return any([own.shape[dim] for dim in sorted(varying(own))] == kept for own in before)

@@ -47,6 +47,7 @@ class TensorAxes:
     """A parameter or buffer: its names, shape, and the units of each axis (None for size 1).
 
     Example:
+        >>> import numpy as np
         >>> TensorAxes(("bias",), (3,), True, (np.arange(3),)).names
         ('bias',)
     """
@@ -62,6 +63,7 @@ class Term:
     """Flops and acts of one call, as a constant times numbers of units.
 
     Example:
+        >>> import numpy as np
         >>> Term("fc", "addmm", 1, (np.arange(3), np.arange(4)), 1, (np.arange(3),)).path
         'fc'
     """

@@ -60,27 +60,27 @@ def _tried_by(trials: Trials, deepening: Deepening, *, dense: bool = False) -> F
     return Found(deepening, able, trials.shrinking(deepening, able), trials.refusals(deepening))
 
 
-def _worth(module: nn.Module, found: Found, flops: int) -> float:
+def _worth(module: nn.Module, found: Found, flops: int, *, spread: bool) -> float:
     """Return the share of the flops in stages that run deeper; less where they are no blocks.
 
-    It is half where all blocks are made, or called by name and single, two thirds where they are
-    layers, and a third where these stand anywhere: nobody repeats them in the network.
+    It is half where all blocks are made, and two thirds where they are layers; of what is alike
+    in its class alone, wherever it stands, a third, and half of blocks where each is single:
+    nobody repeats them in the network.
     """
     stages = found.deepening.stages
     share = found.deepening.flops(found.able) / flops if flops else 0.0
-    named = all(stage.mode == "chained" for stage in stages)
     if all(_is_layer(module, stage) for stage in stages):
-        return share / 3 if named else share * 2 / 3
-    single = named and all(stage.depth == 1 for stage in stages)
+        return share / 3 if spread else share * 2 / 3
+    single = spread and all(stage.depth == 1 for stage in stages)
     made = all(stage.repeatable is None for stage in stages)
     return share / 2 if made or single else share
 
 
 def _is_layer(module: nn.Module, stage: Stage) -> bool:
-    """Tell whether a block of a stage is one layer: it holds one kernel."""
+    """Tell whether a block of a stage is one layer: it holds one kernel, or one matrix."""
     names = stage.modules(stage.repeatable or stage.blocks[-1])
     blocks = [module.get_submodule(join(stage.container, name)) for name in names]
-    return sum(weight.ndim > 2 for block in blocks for weight in block.parameters()) == 1
+    return sum(weight.ndim > 1 for block in blocks for weight in block.parameters()) == 1
 
 
 class Deepenable:
@@ -132,9 +132,10 @@ class Deepenable:
         for schemes, enough in _SCHEMES:
             if most >= enough:
                 break
+            spread = schemes is spread_schemes
             for stages in schemes(self._module, trace):
                 for way in self._ways(Deepening(self._module, trace, stages), trials):
-                    worth = _worth(self._module, way, trace.flops)
+                    worth = _worth(self._module, way, trace.flops, spread=spread)
                     if worth > _BETTER * most:  # the first are those that their authors repeat
                         best, most = way, worth
                     listed |= {

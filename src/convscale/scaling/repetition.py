@@ -69,8 +69,10 @@ def make_repeatable(
         (1920, 320, 1, 1)
     """
     source = join(stage.container, stage.modules(stage.blocks[-1])[0])
-    border = trace.borders[source]
-    if not _rest_keeps(trace, stage) or border.input_units is None or border.output_units is None:
+    border = trace.borders.get(source)  # a list of modules has none: nobody calls it
+    if border is None or border.input_units is None or border.output_units is None:
+        return None
+    if not _rest_keeps(trace, stage):
         return None
     models = _models(stage, stages)
     same = [path for path, kind in models if kind == stage.kind]

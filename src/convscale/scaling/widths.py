@@ -24,6 +24,8 @@ _GROUP_WEIGHT = 0.3
 _OFF = 0.1
 # How often the steps of widths that are sums of others are halved, where they are far off.
 _HALVINGS = 3
+# They are halved no more where all of these widths are off by no more than this ratio.
+_CLOSE = 0.02
 # Group widths from _FINE are chosen from multiples of _COARSE, all at most _SWEEPS times.
 _FINE, _COARSE, _SWEEPS = 64, 8, 6
 
@@ -116,7 +118,9 @@ class WidthRule:
             new = {width: nearest(width.request(factor), step) for width, step in steps.items()}
             new = reconciled(new, self.sums, Steps(steps, least), factor)
             found.append((new, steps))
-            if not any(is_far(width, new, found[0][1], factor) for width in summed):
+            if len(found) == 1 and not any(is_far(own, new, steps, factor) for own in summed):
+                return found[0]
+            if all(abs(new[own] / own.request(factor) - 1) <= _CLOSE for own in summed):
                 return found[-1]
             multiples |= {width: _halved(multiples[width], least[width]) for width in summed}
         return min(found, key=lambda option: amiss(option[0], self.sums, factor))
