@@ -75,3 +75,30 @@ def test_a_frozen_trunk_says_that_its_new_weights_are_random():
     assert any("Frozen weights are new and hold random values: 0.weight" in n for n in scaled.notes)
     same = cs.scale(net, strategy="r", factor=2, resolution=32)
     assert not any("Frozen" in note for note in same.notes)
+
+
+class Detector(nn.Module):
+    """Such a head behind layers that hold most of the flops."""
+
+    def __init__(self):
+        super().__init__()
+        self.body, self.head = nn.Conv2d(3, 32, 3, 1, 1), Distances()
+        self.head.stem[0] = nn.Conv2d(32, 32, 3, 2, 1)
+
+    def forward(self, x):
+        return self.head(self.body(x).relu())
+
+
+@pytest.mark.parametrize("weights", [True, False])
+def test_what_reads_numbers_of_bins_stays_and_the_rest_is_scaled(weights):
+    scaled = cs.scale(Detector(), strategy="w", factor=4, resolution=32, weights=weights)
+    head = scaled.module.head
+    assert (scaled.module.body.out_channels, head.stem[0].out_channels) == (64, 64)
+    assert (head.bins, head.box.out_channels) == (16, 64)
+    assert scaled.notes[0] == (
+        "Widths kept around head.mean.weight: training does not change it, and nothing tells "
+        "other values."
+    )
+    if weights:
+        assert torch.equal(head.mean.weight.flatten(), torch.arange(16.0))
+        assert scaled.module(torch.randn(2, 3, 32, 32)).shape == (2, 4, 256)

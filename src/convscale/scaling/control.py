@@ -22,7 +22,8 @@ class Control:
     for each stage, by which the factor of the strategy is multiplied there. `literals` are sizes
     that the code writes out: the path of a module, the number of its call that names sizes, and
     which of the sizes it is. `unfollowed` are calls that fail where what they read has another
-    width: the path of a module, and the number of its call of a function.
+    width: the path of a module, and the number of its call of a function. `stored` are tensors of
+    which nothing tells new values, as training does not change them.
 
     Raises:
         InputError: If a part is unknown or a stage's factor is not positive and finite.
@@ -40,6 +41,7 @@ class Control:
     stage_width: tuple[float, ...] = ()
     literals: tuple[tuple[str, int, int], ...] = ()
     unfollowed: tuple[tuple[str, int], ...] = ()
+    stored: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for axis, factors in (("depth", self.stage_depth), ("width", self.stage_width)):

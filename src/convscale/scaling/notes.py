@@ -328,6 +328,12 @@ def _held(blueprint: Blueprint, strategy: Strategy) -> list[str]:
         others = bound_layers(blueprint.trace, blueprint.base().channels, control, blueprint.stages)
         along = f", and those shared with {_few(others)}" if others else ""
         notes.append(f"Widths kept as asked: those of {', '.join(kept)}{along}.")
+    if control.stored:
+        listed = _few(list(control.stored))
+        notes.append(
+            f"Widths kept around {listed}: training does not change it, and nothing tells other "
+            "values."
+        )
     if control.freeze and (strategy.depth or control.stage_depth):
         frozen = [stage.name for stage in blueprint.stages if blueprint.is_frozen(stage)]
         notes += [f"Depth kept, frozen: {_few(frozen)}."] if frozen else []

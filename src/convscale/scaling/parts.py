@@ -132,9 +132,9 @@ def held(
         parts = Parts(trace, stages, edits)
         for part in control.keep:
             groups |= parts.written(parts.stem if part == "stem" else parts.head)
-    if control.freeze:
+    if control.freeze or control.stored:
         for axes in trace.tensors:
-            if any(control.freezes(name) for name in axes.names):
+            if any(control.freezes(name) or name in control.stored for name in axes.names):
                 for units in axes.units:
                     if units is not None:
                         groups |= {group for group, _ in channels.composition(units)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from math import log
 
 import torch
 from torch import nn
@@ -45,10 +46,12 @@ from convscale.scaling.refining import refined_by
 from convscale.scaling.scaled import ScaledNetwork
 from convscale.scaling.search import candidate_at, check_axes, expect, nearer, solve
 from convscale.scaling.settling import settle
+from convscale.scaling.weights import StoredError
 from convscale.strategy import Step, Strategy, parse_strategy, without
 
 Refine = Callable[[ScaledNetwork], float]
 _NORMS = nn.modules.batchnorm._NormBase
+_MOSTLY = 0.9  # of the growth by widths that is left where what nobody can compute stays
 _FACTOR_MISS = 0.1  # from which a note says why
 
 
@@ -208,6 +211,18 @@ class Scaler:
                 if more is None:
                     raise
                 control = more
+            except StoredError as error:  # so does what nobody can compute
+                held = replace(control, stored=(*control.stored, error.tensor))
+                if not self._mostly_grows(held, control):
+                    raise
+                control = held
+
+    def _mostly_grows(self, control: Control, before: Control) -> bool:
+        """Tell whether most of the flops still follow the widths when more is held."""
+        if control.stored[-1] in before.stored:
+            return False
+        now, then = (self.blueprint.under(own).width_growth(2.0, 2.0) for own in (control, before))
+        return log(now) >= _MOSTLY * log(then) > 0
 
     def planned(
         self, strategy: Strategy, factor: float | None = None, *, rounding: str | None = None

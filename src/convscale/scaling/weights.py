@@ -17,6 +17,23 @@ _FEW = 8  # of fewer values any order may be chance
 _MANY = 32  # more values than these may be drawn
 
 
+class StoredError(UnscalableNetworkError):
+    """Refuse new values of a tensor that training does not change.
+
+    Args:
+        tensor: Its name.
+        message: The refusal, where it cannot stay as it is.
+
+    Example:
+        >>> StoredError("dfl.weight", "The frozen weight 'dfl.weight' differs.").tensor
+        'dfl.weight'
+    """
+
+    def __init__(self, tensor: str, message: str) -> None:
+        super().__init__(message)
+        self.tensor = tensor
+
+
 class Redraw:
     """Draw the values of a resized tensor from those it had.
 
@@ -101,11 +118,12 @@ def _tiled(name: str, old: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor
         if before != after:
             period = _period(tensor, dim, after)
             if period is None:
-                raise UnscalableNetworkError(
+                raise StoredError(
+                    name,
                     f"The {kind} {name!r} differs along an axis that is scaled, and nothing tells "
                     "its new values: training does not change it. Compute it in forward, or keep "
                     "the width: "
-                    f"--freeze {name.rpartition('.')[0] or name!r}."
+                    f"--freeze {name.rpartition('.')[0] or name!r}.",
                 )
             times = [after // period if d == dim else 1 for d in range(tensor.ndim)]
             tensor = tensor.narrow(dim, 0, period).repeat(times)
