@@ -291,7 +291,7 @@ def test_marks_of_a_profiler_are_no_work():
     ],
 )
 def test_scaling_a_quantised_network_asks_for_the_float_one(quantised):
-    with pytest.raises(InputError, match="quantised.* give the float network.$"):
+    with pytest.raises(cs.UnscalableNetworkError, match="quantised.* give the float network.$"):
         cs.scale(quantised(), strategy="w", factor=2, resolution=SIDE)
 
 
