@@ -174,6 +174,22 @@ class Number(int):
             if isinstance(part, Number):
                 yield from part.divisors(whole)
 
+    def times(self) -> tuple[Place | None, int]:
+        """Return how many times the value of one place this number is; no place if of none.
+
+        Example:
+            >>> (2 * Number.at(8, Place("", "width", None))).times()
+            (Place(module='', attribute='width', index=None), 2)
+        """
+        if self.place is not None:
+            return self.place, 1
+        operator, *operands = self.parts or ("",)
+        numbers = [part for part in operands if isinstance(part, Number)]
+        if operator != "*" or len(numbers) != 1:
+            return None, 1
+        place, times = numbers[0].times()
+        return place, times * next(int(part) for part in operands if part is not numbers[0])
+
     def current(self, values: Mapping[Place, float]) -> int:
         """Return what this number would be with new values of its places."""
         if self.place is not None:

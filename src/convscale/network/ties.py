@@ -36,7 +36,7 @@ class Ties:
         self.cut: list[Label] = []  # first parts, where the rest is of another size
         self.same: list[tuple[Label, Label]] = []
         self.chunked: list[tuple[Label, Label, int]] = []
-        self.divided: list[tuple[Label, int]] = []  # by what the code divides their number
+        self.divided: list[tuple[Label, int, int]] = []  # by what the code divides it; part of
         self.filling: list[Label] = []
         self.laid: list[Laid] = []
         self.norms: list[Norm] = []

@@ -458,12 +458,13 @@ def _divide(natural: dict[int, tuple[int, float]], channels: Channels) -> dict[i
     """Let parts whose size the code computes from a width stand for it, and say by what it divides.
 
     A width that a layer puts out is divided; its parts, a quarter and the rest, are as much of it
-    as they were. So is what is joined to such a part in a place that is as wide.
+    as they were, or the one and twice it as many times a width. So is what is joined to such a
+    part in a place that is as wide.
     """
     found: dict[int, int] = {}
     produced = set(channels.produced)
-    wholes = [(_size(whole, channels.sizes), whole, by) for whole, by in channels.divided]
-    for width, whole, count in sorted(wholes, reverse=True):  # of several the narrowest
+    wholes = [(_size(whole, channels.sizes), whole, by, own) for whole, by, own in channels.divided]
+    for width, whole, count, base in sorted(wholes, reverse=True):  # of several the narrowest
         if whole not in produced or not natural.keys() >= dict(whole).keys():
             continue
         parts = set(dict(whole))
@@ -472,7 +473,7 @@ def _divide(natural: dict[int, tuple[int, float]], channels: Channels) -> dict[i
                 parts |= dict(place).keys() & natural.keys()
         for group in parts:
             size = int(channels.sizes[group])
-            natural[group] = (width, width // size if width % size == 0 else width / size)
+            natural[group] = (base, base // size if base % size == 0 else base / size)
             found[group] = lcm(count, found.get(group, 1))
     return found
 
