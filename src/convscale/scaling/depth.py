@@ -370,6 +370,8 @@ def repeatable(module: nn.Module, made: Repetition) -> nn.Module:
         layer.stride = tuple(1 for _ in stride) if isinstance(stride, tuple) else 1  # type: ignore[assignment]
     for path in made.padded:
         block.get_submodule(path).padding = "same"  # type: ignore[assignment]
+    for path in made.centred:
+        _centre(block.get_submodule(path))
     for name, value in made.flags:
         setattr(block, name, value)
     if made.model is not None:
@@ -378,3 +380,18 @@ def repeatable(module: nn.Module, made: Repetition) -> nn.Module:
             part = getattr(model, name, None)
             block._modules[name] = None if part is None else part_copy(part)
     return block
+
+
+def _centre(layer: nn.Module) -> None:
+    """Let a convolution without stride keep the sides of a map: by an odd kernel, and padding."""
+    assert isinstance(layer, nn.modules.conv._ConvNd)
+    kernel = tuple(size - 1 + size % 2 for size in layer.kernel_size)
+    weight = layer.weight.detach()
+    for dim, size in enumerate(kernel, start=2):
+        weight = weight.narrow(dim, 0, size)
+    layer.weight = nn.Parameter(weight.clone(), requires_grad=layer.weight.requires_grad)
+    layer.kernel_size = kernel
+    layer.padding = tuple(
+        dilation * (size - 1) // 2 for dilation, size in zip(layer.dilation, kernel, strict=True)
+    )
+    layer.output_padding = tuple(0 for _ in kernel)

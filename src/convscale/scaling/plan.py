@@ -18,7 +18,8 @@ class Repetition:
 
     It is a copy of the block `source` with its strides set to 1, attributes and
     parameterless submodules borrowed from the repeated block `model` of another stage. The
-    convolutions `padded` get as much padding as keeps the sides of a map.
+    convolutions `padded` get as much padding as keeps the sides of a map, and so do those
+    `centred`, transposed ones or of even kernels, whose kernels become odd by a row less.
 
     Example:
         >>> Repetition("blocks.6.0", None).unstrided
@@ -31,6 +32,7 @@ class Repetition:
     flags: tuple[tuple[str, int | bool], ...] = ()
     borrowed: tuple[str, ...] = ()
     padded: tuple[str, ...] = ()
+    centred: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -228,6 +230,7 @@ def _depth_edit(document: dict[str, Any]) -> DepthEdit:
             flags=tuple((str(name), _flag(value)) for name, value in made["flags"]),
             borrowed=tuple(map(str, made["borrowed"])),
             padded=tuple(map(str, made.get("padded", ()))),
+            centred=tuple(map(str, made.get("centred", ()))),
         ),
         paired=tuple(map(_depth_edit, document.get("paired", ()))),
         counts=tuple(map(_place, document.get("counts", ()))),

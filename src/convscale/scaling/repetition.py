@@ -1,12 +1,12 @@
 """Make a repeatable block for a stage that has only a block which changes the tensor's shape.
 
 The block is a copy of the stage's own: strides become 1, and its input takes the width of its
-output; convolutions that would make maps smaller then are padded. Of modules in a row (a
-convolution, its norm, its activation) the first is made, and the others are copies. Inner widths
-keep the proportion that a repeated block of the same class has elsewhere, else the proportion to
-the input where all first blocks of that class have it. Flags that every repeated block carries (a
-shortcut that is on), and submodules without weights where a repeated block has them (an identity
-for a projection), are borrowed from that block.
+output; convolutions that would make maps smaller then are padded, even kernels becoming odd. Of
+modules in a row (a convolution, its norm, its activation) the first is made, and the others are
+copies. Inner widths keep the proportion that a repeated block of the same class has elsewhere,
+else the proportion to the input where all first blocks of that class have it. Flags that every
+repeated block carries (a shortcut that is on), and submodules without weights where a repeated
+block has them (an identity for a projection), are borrowed from that block.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def make_repeatable(
     border = trace.borders.get(source)  # a list of modules has none: nobody calls it
     if border is None or border.input_units is None or border.output_units is None:
         return None
-    if not _rest_keeps(trace, stage):
+    if not _rest_keeps(trace, stage) or _narrows_to_output(module, trace, source):
         return None
     models = _models(stage, stages)
     same = [path for path, kind in models if kind == stage.kind]
@@ -91,9 +91,12 @@ def make_repeatable(
         model,
         [join(other.container, other.blocks[0]) for other in stages if other.kind == stage.kind],
     ).all()
-    for padded in ((), _unpadded(block)):
-        for flags in (repetition.flags, (*repetition.flags, *_widths(block, border))):
-            way = replace(repetition, flags=flags, padded=padded)
+    unpadded = _unpadded(block)
+    centred = tuple(path for path in unpadded if _is_centred(block.get_submodule(path)))
+    padded = tuple(path for path in unpadded if path not in centred)
+    for way in (repetition, replace(repetition, padded=padded, centred=centred)):
+        for flags in (way.flags, (*way.flags, *_widths(block, border))):
+            way = replace(way, flags=flags)
             made = _made(module, way, shapes, border.output_shape)
             if made is not None:
                 return made
@@ -107,6 +110,16 @@ def _rest_keeps(trace: Trace, stage: Stage) -> bool:
         for name in stage.modules(stage.blocks[-1])[1:]
     ]
     return all(one is not None and one.input_shape == one.output_shape for one in borders)
+
+
+def _narrows_to_output(module: nn.Module, trace: Trace, source: str) -> bool:
+    """Tell whether a layer puts out what the network does, such as colours or classes: no body."""
+    border = trace.borders[source]
+    if not isinstance(module.get_submodule(source), nn.modules.conv._ConvNd):
+        return False
+    assert border.output_units is not None
+    fixed = not trace.channels.scalable(border.output_units)
+    return fixed and border.output_shape[1] < border.input_shape[1]
 
 
 def _widths(block: nn.Module, border: Border) -> tuple[tuple[str, int], ...]:
@@ -128,7 +141,12 @@ def _made(
     """Make the block and run it; its layers take what arrives. None if it changes the shape."""
     block = part_copy(repeatable(module, repetition)).eval()
     present = {name: tuple(tensor.shape) for name, tensor in _tensors(block).items()}
-    shapes = {name: size for name, size in guess.items() if name in present}
+    kernels = {f"{path}.weight".lstrip(".") for path in repetition.centred}
+    shapes = {
+        name: (*size[:2], *present[name][2:]) if name in kernels else size
+        for name, size in guess.items()
+        if name in present
+    }
     groups = _groups(block, shapes)
     try:
         resize(block, shapes, groups, {}, Redraw(0))
@@ -185,16 +203,26 @@ def _unpadded(block: nn.Module) -> tuple[str, ...]:
     return tuple(
         path
         for path, part in block.named_modules()
-        if isinstance(part, nn.Conv1d | nn.Conv2d | nn.Conv3d)
+        if isinstance(part, nn.modules.conv._ConvNd)
         and not isinstance(part.padding, str)
         and part.padding_mode == "zeros"
         and any(
-            2 * pad != dilation * (kernel - 1)
-            for pad, dilation, kernel in zip(
-                part.padding, part.dilation, part.kernel_size, strict=True
+            2 * pad != dilation * (kernel - 1) + more
+            for pad, dilation, kernel, more in zip(
+                part.padding, part.dilation, part.kernel_size, part.output_padding, strict=True
             )
         )
     )
+
+
+def _is_centred(layer: nn.Module) -> bool:
+    """Tell whether only an odd kernel keeps sides: of a transposed layer, or as many on each side.
+
+    A kernel that is computed, as by a spectral norm, stays as it is.
+    """
+    assert isinstance(layer, nn.modules.conv._ConvNd)
+    even = any(size % 2 == 0 for size in layer.kernel_size)
+    return "weight" in layer._parameters and (layer.transposed or even)
 
 
 def _flags(module: nn.Module, block: nn.Module, models: list[str]) -> tuple[tuple[str, int], ...]:
