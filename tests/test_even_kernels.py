@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
 from torch import nn
@@ -14,7 +16,7 @@ def generator() -> nn.Module:
     """A picture of 64 px from 100 numbers, by transposed convolutions, as DCGAN has it."""
     widths = (100, 64, 32, 16, 8)
     rows: list[nn.Module] = []
-    for place, (taken, put) in enumerate(zip(widths, widths[1:], strict=False)):
+    for place, (taken, put) in enumerate(pairwise(widths)):
         stride, padding = (1, 0) if place == 0 else (2, 1)
         rows += [nn.ConvTranspose2d(taken, put, 4, stride, padding, bias=False)]
         rows += [nn.BatchNorm2d(put), nn.ReLU()]
