@@ -145,3 +145,58 @@ def test_added_layers_count_in_the_stage_of_the_layer_that_runs_them():
 def test_blocks_with_linear_layers_are_blocks():
     rows = convscale.stages("timm:edgenext_xx_small").rows
     assert [row.name for row in rows] == ["stages.0.blocks", "stages.2.blocks"]
+
+
+class Modulated(nn.Module):
+    """A convolution whose kernel a style scales."""
+
+    def __init__(self, taken: int, put: int, kernel: int = 3) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(put, taken, kernel, kernel) / (3 * taken**0.5))
+        self.modulation = nn.Linear(16, taken)
+
+    def forward(self, x: torch.Tensor, style: torch.Tensor) -> torch.Tensor:
+        x = x * self.modulation(style)[:, :, None, None]
+        return F.conv2d(x, self.weight, padding=self.weight.shape[-1] // 2)
+
+
+class Styled(nn.Module):
+    """A modulated convolution, and what bends behind it."""
+
+    def __init__(self, taken: int, put: int) -> None:
+        super().__init__()
+        self.conv, self.bias = Modulated(taken, put), nn.Parameter(torch.zeros(1, put, 1, 1))
+
+    def forward(self, x: torch.Tensor, style: torch.Tensor) -> torch.Tensor:
+        return F.leaky_relu(self.conv(x, style) + self.bias, 0.2)
+
+
+class StyleNet(nn.Module):
+    """Two styled blocks at each size, called by twos, and a picture from each size."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        pairs = [(Styled(32, width), Styled(width, width)) for width in (32, 32, 32)]
+        self.convs = nn.ModuleList(block for pair in pairs for block in pair)
+        self.pictures = nn.ModuleList(Modulated(32, 3, kernel=1) for _ in pairs)
+
+    def forward(self, x: torch.Tensor, style: torch.Tensor) -> torch.Tensor:
+        pictures = []
+        blocks = zip(self.convs[::2], self.convs[1::2], self.pictures, strict=True)
+        for first, second, picture in blocks:
+            x = F.interpolate(x, scale_factor=2)
+            x = second(first(x, style), style)
+            pictures.append(picture(x, style).mean((2, 3)))
+        return torch.stack(pictures).sum(0)
+
+
+def test_blocks_that_bend_are_repeated_and_not_the_convolution_inside():
+    given = (torch.zeros(1, 32, 4, 4), torch.zeros(1, 16))
+    base = StyleNet()
+    deeper = convscale.scale(base, strategy="d", factor=2, example_inputs=given)
+    added = {name for name in deeper.module.state_dict() if name not in base.state_dict()}
+    assert any(name.endswith(".bias") and "modulation" not in name for name in added)
+    blocks = sum(isinstance(part, Styled) for part in deeper.module.modules())
+    inner = sum(isinstance(part, Modulated) for part in deeper.module.modules())
+    assert blocks > 6
+    assert inner == blocks + 3

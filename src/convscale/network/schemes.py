@@ -35,6 +35,8 @@ from convscale.network.stages import (
 from convscale.network.trace import Border, Trace
 from convscale.network.walking import has_weights
 
+_NEARLY = 0.8  # of the weights of blocks inside: what else these hold is their own, as of outputs
+
 
 def find_schemes(module: nn.Module, trace: Trace) -> Iterator[tuple[Stage, ...]]:
     """Yield sets of stages; a network is deepened by the first one that runs with a block more.
@@ -425,9 +427,9 @@ def _called_stages(module: nn.Module, trace: Trace, *, made: bool = False) -> tu
     """Find blocks of one class, wherever they stand, in the order in which they run.
 
     Of all classes the one that holds most of the weights, with a block that keeps the shape (or, if
-    `made`, without: one is to be made); a stage is a row of blocks that put out one shape. Of those
-    that come to it from other positions it holds the first alone: they may be branches side by
-    side, none of which can be left out.
+    `made`, without: one is to be made), or one around it that holds nearly as many; a stage is a
+    row of blocks that put out one shape. Of those that come to it from other positions it holds the
+    first alone: they may be branches side by side, none of which can be left out.
     """
     blocks: dict[type, list[str]] = defaultdict(list)
     for path, part in own_walk(module):
@@ -444,12 +446,14 @@ def _called_stages(module: nn.Module, trace: Trace, *, made: bool = False) -> tu
     if not fitting:
         return ()
 
-    def weight(place: int) -> int:
-        paths = fitting[place]
+    def weight(paths: list[str]) -> int:
         return sum(p.numel() for path in paths for p in module.get_submodule(path).parameters())
 
-    heaviest = fitting[max(range(len(fitting)), key=weight)]
-    chosen = sorted(heaviest, key=lambda path: trace.borders[path].order)
+    heaviest = max(fitting, key=weight)
+    around = [row for row in fitting if _holds(row, heaviest)]
+    outer = max(around, key=weight, default=heaviest)
+    enough = weight(outer) >= _NEARLY * weight(heaviest)
+    chosen = sorted(outer if enough else heaviest, key=lambda path: trace.borders[path].order)
     stages: list[list[str]] = []
     for path in chosen:
         border = trace.borders[path]
@@ -460,6 +464,16 @@ def _called_stages(module: nn.Module, trace: Trace, *, made: bool = False) -> tu
         elif border.input_shape[2:] == border.output_shape[2:]:
             stages[-1].append(path)
     return tuple(_chained(module, paths, trace) for paths in stages)
+
+
+def _holds(outer: list[str], inner: list[str]) -> bool:
+    """Tell whether every block of one class holds one of another.
+
+    Example:
+        >>> _holds(["convs.0", "convs.1"], ["convs.0.conv", "convs.1.conv", "exit.conv"])
+        True
+    """
+    return all(any(path.startswith(f"{block}.") for path in inner) for block in outer)
 
 
 def _chained(module: nn.Module, paths: list[str], trace: Trace) -> Stage:
