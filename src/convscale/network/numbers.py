@@ -117,13 +117,30 @@ class Number(int):
 
     def __eq__(self, other: object) -> bool:
         equal = int.__eq__(self, other) if isinstance(other, int) else False
-        plain = isinstance(other, Size) or not isinstance(other, Number)
-        if self.watch is not None and isinstance(other, int) and plain:
+        if self.watch is not None and isinstance(other, int):
             return self.watch(self, "==", other, bool(equal))
         return bool(equal)
 
     def __ne__(self, other: object) -> bool:
         return not self == other
+
+    def _ordered(self, other: Any, answer: Any) -> Any:
+        both = isinstance(other, Number) and self.place is not None and other.place is not None
+        if self.watch is None or not both:
+            return answer
+        return self.watch(self, "<", other, answer)
+
+    def __lt__(self, other: Any) -> Any:
+        return self._ordered(other, int.__lt__(self, other))
+
+    def __le__(self, other: Any) -> Any:
+        return self._ordered(other, int.__le__(self, other))
+
+    def __gt__(self, other: Any) -> Any:
+        return self._ordered(other, int.__gt__(self, other))
+
+    def __ge__(self, other: Any) -> Any:
+        return self._ordered(other, int.__ge__(self, other))
 
     def __rmod__(self, other: Any) -> Any:
         rest = int.__rmod__(self, other)

@@ -18,6 +18,7 @@ from convscale.network.copies import meta_copy
 from convscale.network.execution import ForwardError
 from convscale.network.feeding import known_resolution
 from convscale.network.given import given_sides
+from convscale.network.numbers import Place
 from convscale.network.pausing import collector_at_rest
 from convscale.network.sizing import Sizing, fitted
 from convscale.network.sources import Network
@@ -401,6 +402,11 @@ class Scaler:
             given=self.checks.given(found.variant.resolution),
             model_path=found.variant.model_path,
             base=self.blueprint.module,
+            told=[
+                Place(one.module, str(one.path[0]), None)
+                for one in plan.descriptions
+                if len(one.path) == 1
+            ],
             watch=(counting,) if record is None else (counting, record),
         )
         attributes = tuple(

@@ -8,7 +8,7 @@ for, the attribute that told them is known (see `network.numbers`) and gets its 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any
@@ -55,6 +55,7 @@ def settle(
     given: ExampleInputs | None = None,
     model_path: Callable[[str], str],
     base: nn.Module | None = None,
+    told: Collection[Place] = (),
     watch: tuple[Observer, ...] = (),
 ) -> Settlement:
     """Return the attributes that must change, and their values; the module gets them.
@@ -68,6 +69,7 @@ def settle(
         given: What the forward pass takes at the resolution, in place of one image.
         model_path: Maps a module's path to that of its model in the trace (added blocks).
         base: The base network, whose layers tell which floats follow; the module if not given.
+        told: Attributes that the module has new values of, as they describe its widths.
         watch: Others who see the run.
 
     Example:
@@ -78,8 +80,9 @@ def settle(
         >>> found.found, found.failure, found.last
         ({}, None, ('', 0))
     """
-    scales = Scales(module, trace, sizes, model_path, module if base is None else base)
-    settler = _Settler(module, trace, sizes, model_path, scales)
+    base = module if base is None else base
+    scales = Scales(module, trace, sizes, model_path, base)
+    settler = _Settler(module, trace, sizes, model_path, scales, _Told(base, told, model_path))
     feed = Feed(None if given is not None else resolution, in_chans=in_chans, given=given)
     inputs = feed.inputs(module)
     try:
@@ -134,6 +137,24 @@ class Settlement:
     outputs: tuple[tuple[int, ...], ...] = ()
 
 
+class _Told:
+    """Attributes that describe the widths of their modules, and have new values of these."""
+
+    def __init__(
+        self, base: nn.Module, places: Collection[Place], model_path: Callable[[str], str]
+    ) -> None:
+        self.places = frozenset(places)
+        self._base = base
+        self._model_path = model_path
+
+    def before(self, place: Place | None) -> int:
+        """Return the value in the base network."""
+        assert place is not None
+        return int(
+            getattr(self._base.get_submodule(self._model_path(place.module)), place.attribute)
+        )
+
+
 class _Settler:
     def __init__(
         self,
@@ -142,7 +163,9 @@ class _Settler:
         sizes: Sizes,
         model_path: Callable[[str], str],
         scales: Scales,
+        told: _Told,
     ) -> None:
+        self._told = told
         self._scales = scales
         self.found: dict[Place, int | float] = {}
         self._module = module
@@ -392,6 +415,8 @@ class _Settler:
         """Where the base network found an attribute equal to a size, it must be so here.
 
         Where it found one to divide a size, it will: the reshape behind tells to what it changes.
+        Attributes that are compared with each other must be as they were to each other, so that a
+        block has its shortcut, or none.
         """
         if question == FLOAT:
             self._floated.append(number)
@@ -401,11 +426,37 @@ class _Settler:
         outcomes = self._trace.compared.get(self._model_path(path), [])
         position = self._comparisons[path]
         self._comparisons[path] += 1
-        if answer or position >= len(outcomes) or not outcomes[position]:
+        before = outcomes[position] if position < len(outcomes) else answer
+        if answer == before:
             return answer
-        if question == "==":
-            self._apply(Solution(number.place, int(other)), number)
-        return True
+        pair = isinstance(other, Number) and other.place is not None
+        if question == "==" and before:
+            own, value = (other, number) if pair and self._is_told(number) else (number, other)
+            assert own.place is not None
+            self._apply(Solution(own.place, int(value)), own)
+            return True
+        if pair:
+            return before if self._part(number, other) else answer
+        return answer or before
+
+    def _is_told(self, number: Number) -> bool:
+        """Tell whether a number has a new value, which another is to have too."""
+        return number.place in self._told.places or number.place in self.found
+
+    def _part(self, *numbers: Number) -> bool:
+        """Let two attributes that compare otherwise than before have the values that they had.
+
+        Those that describe widths can, where nothing else reads them.
+        """
+        apart = [
+            (number, self._told.before(number.place))
+            for number in numbers
+            if number.place in self._told.places and number.place not in self.found
+        ]
+        for number, before in apart:
+            assert number.place is not None
+            self._apply(Solution(number.place, before), number)
+        return bool(apart)
 
 
 def _with_second(
