@@ -120,3 +120,55 @@ def test_transposed_convolutions_take_what_dense_blocks_give(factor, depth):
     assert scaled.module.up.in_channels == 32 + 32 * depth
     checks.check_runs_forward_and_backward(scaled.module, 16)
     checks.check_added_blocks_matter(scaled, 16)
+
+
+class _Skip(nn.Module):
+    """A level of a U-Net that holds the levels below; its blocks are the network's own too."""
+
+    def __init__(self, down, below, up):
+        super().__init__()
+        self.down, self.below, self.up = down, below, up
+
+    def forward(self, x):
+        x = self.down(x)
+        return self.up(x + functional.interpolate(self.below(x), size=x.shape[2:]))
+
+
+def _unit(taken, put, stride=1):
+    norm = nn.BatchNorm2d(put)
+    return nn.Sequential(nn.Conv2d(taken, put, 3, stride, 1), norm, nn.LeakyReLU())
+
+
+class Nested(nn.Module):
+    """Blocks that stand in lists of the network's and in levels that hold each other."""
+
+    def __init__(self):
+        super().__init__()
+        self.downs = nn.ModuleList(
+            nn.Sequential(_unit(taken, 16, stride), _unit(16, 16))
+            for taken, stride in ((3, 1), (16, 2), (16, 2))
+        )
+        self.ups = nn.ModuleList(nn.Sequential(_unit(16, 16)) for _ in range(2))
+        self.levels = _Skip(
+            self.downs[0], _Skip(self.downs[1], self.downs[2], self.ups[1]), self.ups[0]
+        )
+        self.exit = nn.Conv2d(16, 3, 1)
+
+    def forward(self, x):
+        return self.exit(self.levels(x))
+
+
+@pytest.mark.parametrize("strategy", ["d", "dw"])
+def test_blocks_that_stand_in_two_places_are_added_with_weights_of_their_own(strategy):
+    base = Nested()
+    scaled = cs.scale(base, strategy=strategy, factor=3, resolution=32)
+    module = scaled.module
+    convs = {id(part): part for part in module.modules() if isinstance(part, nn.Conv2d)}
+    weights = {id(part.weight) for part in convs.values()}
+    calls: list[int] = []
+    for part in convs.values():
+        part.register_forward_hook(lambda own, *_: calls.append(id(own.weight)))
+    module.eval()(torch.randn(1, 3, 32, 32))
+    assert len(calls) == len(set(calls)) == len(weights) > 9
+    assert scaled.achieved.params == sum(weight.numel() for weight in module.parameters())
+    assert checks.check_added_blocks_matter(scaled, 32) > 0

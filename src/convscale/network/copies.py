@@ -95,6 +95,8 @@ def places(module: nn.Module) -> Counter[nn.Module]:
 def shared_modules(every: Counter[nn.Module], part: nn.Module) -> tuple[nn.Module, ...]:
     """Return the modules with weights in a part of a network that stand outside of it too.
 
+    A part that stands in several places itself takes along what is inside of it.
+
     Args:
         every: How often each module of the network stands in it (`places`).
         part: The part.
@@ -105,11 +107,11 @@ def shared_modules(every: Counter[nn.Module], part: nn.Module) -> tuple[nn.Modul
         >>> shared_modules(places(net), net[1])
         (Conv2d(4, 4, kernel_size=(3, 3), stride=(1, 1)),)
     """
-    inside = places(part)
+    inside, often = places(part), max(1, every[part])
     return tuple(
         one
         for _, one in walk(part)
-        if one is not part and every[one] > inside[one] and has_weights(one)
+        if one is not part and every[one] > often * inside[one] and has_weights(one)
     )
 
 
