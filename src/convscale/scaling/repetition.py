@@ -115,7 +115,8 @@ def _rest_keeps(trace: Trace, stage: Stage) -> bool:
 def _narrows_to_output(module: nn.Module, trace: Trace, source: str) -> bool:
     """Tell whether a layer puts out what the network does, such as colours or classes: no body."""
     border = trace.borders[source]
-    if not isinstance(module.get_submodule(source), nn.modules.conv._ConvNd):
+    parts = module.get_submodule(source).modules()
+    if sum(isinstance(part, nn.modules.conv._ConvNd) for part in parts) != 1:
         return False
     assert border.output_units is not None
     fixed = not trace.channels.scalable(border.output_units)
