@@ -35,3 +35,37 @@ def test_a_head_stays_whole_where_it_does_not_run(resolution, inner):
     assert [tuple(one.shape) for one in module(torch.randn(2, 3, 32, 32))] == [(2, 10), (2, 10)]
     kept = "Widths kept of what runs in training only, as it fails at 8 px: first."
     assert (kept in scaled.notes) is (resolution == 8)
+
+
+class _Supervised(nn.Module):
+    """Heads that always run, of which a training pass puts out all (deep supervision)."""
+
+    def __init__(self, *, stacked):
+        super().__init__()
+        self.stacked = stacked
+        self.first, self.second = nn.Conv2d(3, 16, 3, 1, 1), nn.Conv2d(16, 32, 3, 2, 1)
+        self.beside, self.head = nn.Conv2d(32, 5, 1), nn.Conv2d(16, 5, 1)
+
+    def forward(self, x):
+        x = self.first(x).relu()
+        beside = self.beside(self.second(x).relu())
+        answer = self.head(x)
+        if not self.training:
+            return answer
+        if self.stacked:
+            return torch.stack((answer, nn.functional.interpolate(beside, answer.shape[2:])), 1)
+        return answer, beside
+
+
+@pytest.mark.parametrize("stacked", [True, False])
+@pytest.mark.parametrize("factor", [0.5, 2, 4])
+def test_a_head_that_is_read_in_training_only_keeps_its_classes(stacked, factor):
+    scaled = convscale.scale(
+        _Supervised(stacked=stacked), strategy="w", factor=factor, resolution=32
+    )
+    module = scaled.module
+    assert module.first.out_channels != 16
+    assert module.beside.out_channels == module.head.out_channels == 5
+    output = module.train()(torch.randn(2, 3, 32, 32))
+    shapes = [output.shape[2:3]] * 2 if stacked else [one.shape[1:2] for one in output]
+    assert shapes == [(5,), (5,)]

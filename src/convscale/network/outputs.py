@@ -36,6 +36,8 @@ _KEEPING = frozenset(
         *("alias detach native_dropout constant_pad_nd pixel_shuffle cat stack mean".split()),
     )
 )
+_SOFTMAX = ("_softmax", "_log_softmax")
+_VIEWING = frozenset((*VIEWS, *STRUCTURAL, "exp", "clone", "alias", "detach", "_to_copy"))
 _COLOURS = 4  # channels of a picture, at most
 _RESIZING = ("upsample", "_upsample", "avg_pool", "max_pool", "_adaptive_avg_pool", "adaptive_")
 
@@ -52,6 +54,8 @@ class Scores:
     def __init__(self, weights: tuple[torch.Tensor, ...]) -> None:
         self._neutral = {id(tensor): tensor for tensor in weights}
         self._scores: dict[int, torch.Tensor] = {}
+        self._used: set[int] = set()  # identities of what some operator took
+        self._chances: dict[int, tuple[torch.Tensor, Label]] = {}  # and of what they are spread
         self._read: list[Label] = []
         self.embeddings: tuple[int, ...] = ()  # outputs that layers read too, and that stay
         self._sides: list[tuple[int, ...]] = []  # of what convolutions read, the image first
@@ -60,6 +64,9 @@ class Scores:
     def visit(self, ties: Ties, operator: str, bound: dict[str, Any], output: Any) -> None:
         """See a call of an operator."""
         score = operator in _WEIGHTED or self._keeps(operator, bound)
+        given = tensors_in(bound)
+        self._used.update(map(id, given))
+        self._see_chances(ties, operator, bound, given, output)
         for tensor in tensors_in(output):
             if score:
                 self._scores[id(tensor)] = tensor
@@ -80,6 +87,42 @@ class Scores:
             return False
         operands = [t for t in tensors_in(bound) if id(t) not in self._neutral and t.ndim]
         return bool(operands) and all(id(tensor) in self._scores for tensor in operands)
+
+    def _see_chances(
+        self,
+        ties: Ties,
+        operator: str,
+        bound: dict[str, Any],
+        given: list[torch.Tensor],
+        output: Any,
+    ) -> None:
+        """Note what chances are spread over, by a softmax, and follow it through other views."""
+        units = None
+        if operator in _SOFTMAX:
+            dim = bound["dim"] % output.ndim
+            units = find_along(ties.labels(output), dim, output.shape[dim])
+        elif given and id(given[0]) in self._chances and operator in _VIEWING:
+            units = self._chances[id(given[0])][1]
+        if units is not None:
+            self._chances |= {id(tensor): (tensor, units) for tensor in tensors_in(output)}
+
+    def _are_chances(self, tensor: torch.Tensor, label: Label) -> bool:
+        """Tell whether the channels of an output are what chances are spread over."""
+        _, units = self._chances.get(id(tensor), (tensor, None))
+        return units is not None and np.array_equal(distinct(label), distinct(units))
+
+    def unread(self, results: list[torch.Tensor]) -> list[torch.Tensor]:
+        """Return what layers put out that nothing reads: heads that answer in training only.
+
+        Args:
+            results: What the network puts out.
+
+        Example:
+            >>> Scores(()).unread([])
+            []
+        """
+        known = self._used | {id(tensor) for tensor in results}
+        return [tensor for key, tensor in self._scores.items() if key not in known]
 
     def is_score(self, tensor: torch.Tensor) -> bool:
         """Tell whether a tensor came straight from a layer with weights."""
@@ -118,6 +161,9 @@ class Scores:
         ]
         if len(results) == 1 and (self._fills_image(results[0]) or self._is_image(results[0])):
             axes, maps = [None], [False]
+        for place, (tensor, axis) in enumerate(zip(results, axes, strict=True)):
+            if axis is not None and self._are_chances(tensor, ties.labels(tensor)[0]):
+                axes[place], maps[place] = None, False
         if any(maps) or any(flat):
             classes = find_classes(ties).of_unit
             read = distinct(classes[np.concatenate(self._read)]) if self._read else classes[:0]

@@ -392,9 +392,10 @@ def trace_module(
     ties.settle_merged(results)
     features = recorder.scores.settle(ties, results)
     embeddings = recorder.scores.embeddings
-    plain = not recorder.untouched and not recorder.adapted
-    trains = bool(recorder.untouched) and _follow_training(
-        recorder, module, labelled(ties, module, feed, batch=2)
+    unread = recorder.scores.unread(results)
+    plain = not recorder.untouched and not recorder.adapted and not unread
+    trains = bool(recorder.untouched or unread) and _follow_training(
+        recorder, module, labelled(ties, module, feed, batch=2), unread
     )
     channels = find_channels(ties, _places(recorder), _axes(recorder))
     layers = ((t.path, t.operator, t.flops, t.acts_units) for t in recorder.terms)
@@ -465,13 +466,14 @@ def labelled(ties: Ties, module: nn.Module, feed: Feed, *, batch: int = 1) -> In
     return inputs
 
 
-def _follow_training(recorder: _Recorder, module: nn.Module, inputs: Inputs) -> bool:
-    """Tie the units of what runs in training only, such as a second head.
+def _follow_training(
+    recorder: _Recorder, module: nn.Module, inputs: Inputs, unread: list[torch.Tensor]
+) -> bool:
+    """Tie the units of what runs, or is put out, in training only, such as a second head.
 
     Returns:
-        Whether something ran that did not run before. A network that cannot be trained on
-        images alone tells nothing here; its other parameters stay as they are, and those that
-        read what they put out find as much as before.
+        Whether something ran that did not run before, or was not read. A network that cannot be
+        trained on images alone tells nothing here; its other parameters stay as they are.
     """
     before = dict(recorder.untouched)
     recorder.aside = True
@@ -491,9 +493,11 @@ def _follow_training(recorder: _Recorder, module: nn.Module, inputs: Inputs) -> 
             if before[key].ndim > 1 and units is not None:
                 recorder.ties.pin(units)
                 recorder.untrained.append(names.get(key, "").rpartition(".")[0])
+        for tensor in unread:
+            recorder.ties.pin_tensor(tensor)
         return False
     recorder.scores.settle(recorder.ties, tensors_in(output))
-    return len(recorder.untouched) < len(before)
+    return bool(unread) or len(recorder.untouched) < len(before)
 
 
 def _label_tensors(ties: Ties, module: nn.Module) -> tuple[TensorAxes, ...]:
