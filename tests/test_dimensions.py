@@ -397,3 +397,24 @@ def test_networks_built_for_one_size_are_built_again(
     assert scaled.module.table.shape == (1, 32, positions)
     assert scaled.achieved.flops == 4 ** len(sides(found, 1)) * 32 * positions + 320
     assert bool(scaled.module(torch.randn(1, 1, *sides(found, 1))).isfinite().all())
+
+
+class Skipping(nn.Module):
+    """A network whose last layers are registered before those that read its input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.beside = nn.ModuleList(nn.Conv1d(width, 32, 1) for width in (16, 24))
+        self.first, self.second = nn.Conv1d(8, 16, 3, padding=1), nn.Conv1d(16, 24, 3, padding=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.first(x).relu()
+        y = self.second(x).relu()
+        return (self.beside[0](x) + self.beside[1](y)).mean(2)
+
+
+def test_channels_are_those_with_which_a_network_runs():
+    scaled = cs.scale(Skipping(), strategy="w", factor=2, resolution=(64,))
+    assert scaled.in_chans == 8
+    assert scaled.module.first.in_channels == 8
+    assert scaled.module(torch.randn(2, 8, 64)).shape == (2, 32)

@@ -91,6 +91,25 @@ def convolution_inputs(module: nn.Module) -> dict[int, int]:
     return found
 
 
+def channels_read(module: nn.Module, dims: int) -> tuple[int, ...]:
+    """Return how many channels convolutions take, in the order of registration, each once.
+
+    Args:
+        module: The module.
+        dims: The spatial dimensions of the convolutions that are meant.
+
+    Example:
+        >>> channels_read(nn.Sequential(nn.Conv1d(16, 8, 1), nn.Conv1d(4, 16, 3)), 1)
+        (16, 4)
+    """
+    found = (
+        part.in_channels
+        for _, part in walk(module)
+        if isinstance(part, nn.modules.conv._ConvNd) and len(part.kernel_size) == dims
+    )
+    return tuple(dict.fromkeys(found))
+
+
 def example_inputs(
     module: nn.Module, resolution: Resolution, *, in_chans: int | None = None, batch: int = 1
 ) -> tuple[torch.Tensor, ...]:

@@ -12,7 +12,12 @@ from torch import nn
 from convscale.errors import InputError
 from convscale.network.copies import meta_copy
 from convscale.network.execution import ForwardError, Observer, run
-from convscale.network.inputs import convolution_inputs, example_inputs, input_channels
+from convscale.network.inputs import (
+    channels_read,
+    convolution_inputs,
+    example_inputs,
+    input_channels,
+)
 from convscale.network.sources import Network
 from convscale.quantities import Resolution, check_resolution, exact
 
@@ -26,8 +31,9 @@ def with_input(network: Network, resolution: Resolution | None) -> Network:
     """Return a network whose spatial dimensions and input channels are known.
 
     The first convolution that is registered need not be the first that runs, and what runs
-    before it may add channels. Where all convolutions have one number of dimensions and the
-    first takes three channels, as images have, they are believed; else they are tried.
+    before it may add channels: after those of images, what other convolutions take is tried.
+    Where all convolutions have one number of dimensions and the first takes three channels, as
+    images have, they are believed; else they are tried.
 
     Args:
         network: The network.
@@ -64,7 +70,8 @@ def _found(network: Network, resolution: Resolution) -> Network:
         return _with(network, module, first, 3 if given is None else given)
     for dims in order:
         likely = channels.get(dims, 3)
-        for chans in dict.fromkeys((likely, *_IMAGES)) if given is None else [given]:
+        others = channels_read(module, dims)
+        for chans in dict.fromkeys((likely, *_IMAGES, *others)) if given is None else [given]:
             batch = 1 if told and dims == first and chans else _BATCH
             if runs(module, exact(resolution, dims), chans, batch=batch):
                 return _with(network, module, dims, chans)
