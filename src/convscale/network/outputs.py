@@ -232,3 +232,17 @@ def _channel_axis(ties: Ties, tensor: torch.Tensor) -> int | None:
         return None
     (axis,) = varying(labels[0])
     return axis
+
+
+def is_vector(ties: Ties, tensor: torch.Tensor) -> bool:
+    """Tell whether an output holds one number a channel, and none for positions.
+
+    Example:
+        >>> is_vector(Ties(), torch.zeros(2, 1)), is_vector(Ties(), torch.zeros(2, 8, 8))
+        (True, False)
+    """
+    if not 0 < tensor.ndim <= 2:
+        return False
+    size = tensor.shape[-1]
+    units = find_along(ties.labels(tensor), tensor.ndim - 1, size)
+    return size == 1 or (units is not None and len(distinct(units)) == size)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import is_dataclass
 from math import prod
 from typing import Any
@@ -36,7 +36,8 @@ class Ties:
         self.cut: list[Label] = []  # first parts, where the rest is of another size
         self.same: list[tuple[Label, Label]] = []
         self.chunked: list[tuple[Label, Label, int]] = []
-        self.divided: list[tuple[Label, int, int]] = []  # by what the code divides it; part of
+        self.divided: list[tuple[Label, int]] = []  # by what the code divides their number
+        self.shared: list[list[Label]] = []  # parts that are so many times one attribute
         self.filling: list[Label] = []
         self.laid: list[Laid] = []
         self.norms: list[Norm] = []
@@ -300,6 +301,23 @@ def channel_units(ties: Ties, tensor: torch.Tensor, dim: int) -> Label | None:
             ties.pin(label)
             units = None
     return units
+
+
+def take_values(ties: Ties, args: Sequence[Any]) -> None:
+    """Tie the axes of a tensor to those of another whose values it takes (`weight.data = ...`).
+
+    Example:
+        >>> ties, one, two = Ties(), torch.zeros(2, 3), torch.zeros(2, 3)
+        >>> take_values(ties, (one, two))
+        >>> len(ties.edges)
+        0
+    """
+    if len(args) != 2 or not all(isinstance(one, torch.Tensor) for one in args):
+        return
+    for dim, size in enumerate(args[0].shape if args[0].shape == args[1].shape else ()):
+        own, other = (find_along(ties.labels(tensor), dim, size) for tensor in args)
+        if own is not None:
+            tie_or_pin(ties, own, other)
 
 
 def tie_or_pin(ties: Ties, left: Label | None, right: Label | None) -> None:

@@ -22,7 +22,7 @@ from convscale.network.inputs import ExampleInputs, Inputs, first_image
 from convscale.network.keeping import Kept, kept_layers, not_understood
 from convscale.network.labels import Label, Labels, distinct, find_along, varying, vector
 from convscale.network.numbers import FLOAT, Number, Size, install
-from convscale.network.outputs import Scores
+from convscale.network.outputs import Scores, is_vector
 from convscale.network.products import bind, contractions, is_free
 from convscale.network.relations import (
     RULES,
@@ -32,7 +32,7 @@ from convscale.network.relations import (
     settle_merged,
 )
 from convscale.network.shaping import SHAPING, Shaped, along_dimension, cut, shaped_call
-from convscale.network.ties import Ties, tensors_in
+from convscale.network.ties import Ties, take_values, tensors_in
 from convscale.network.walking import walk
 from convscale.quantities import Resolution
 
@@ -242,6 +242,8 @@ class _Recorder(Observer):
             return output
         if func == _SHAPE or name == "size":
             return self._sizes(args[0], func(*args, **kwargs), *args[1:], *kwargs.values())
+        if name == "__set__":
+            take_values(self.ties, args)
         self._inside = name not in SHAPING  # of what it does in Python, arguments are not seen
         output = func(*args, **kwargs)
         self._inside = False
@@ -410,7 +412,7 @@ def trace_module(
             axis if axis is not None and _scales(ties, channels, tensor) else None
             for axis, tensor in zip(features, results, strict=True)
         ),
-        vectors=tuple(_is_vector(ties, tensor) for tensor in results),
+        vectors=tuple(is_vector(ties, tensor) for tensor in results),
         opaque=not_understood(ties, channels, recorder.opaque),
         normalized=recorder.normalized,
         grouped=recorder.grouped,
@@ -431,15 +433,6 @@ def trace_module(
 
 def _scales(ties: Ties, channels: Channels, tensor: torch.Tensor) -> bool:
     return any(channels.scalable(label) for label in ties.labels(tensor))
-
-
-def _is_vector(ties: Ties, tensor: torch.Tensor) -> bool:
-    """Tell whether an output holds one number a channel, and none for positions."""
-    if not 0 < tensor.ndim <= 2:
-        return False
-    size = tensor.shape[-1]
-    units = find_along(ties.labels(tensor), tensor.ndim - 1, size)
-    return size == 1 or (units is not None and len(distinct(units)) == size)
 
 
 def labelled(ties: Ties, module: nn.Module, feed: Feed, *, batch: int = 1) -> Inputs:
@@ -591,9 +584,9 @@ def _places(recorder: _Recorder) -> list[Label]:
     for calls in recorder.shaped.values():
         for call in (call for call in calls if call is not None):
             places += [units for units in call.dims if units is not None]
-    places += [units for pair in recorder.ties.same for units in pair]
+    places += [u for own in (*recorder.ties.same, *recorder.ties.shared) for u in own]
     places += [units for *ends, _ in recorder.ties.chunked for units in ends]
-    places += [units for units, *_ in recorder.ties.divided]
+    places += [units for units, _ in recorder.ties.divided]
     for border in recorder.borders.values():
         places += [u for u in (border.input_units, border.output_units) if u is not None]
     return places
