@@ -17,6 +17,7 @@ Keys = tuple[int | str, ...]
 _LISTS: tuple[type, ...] = (list, tuple)
 _DICTS: tuple[type, ...] = (dict, OrderedDict)
 _DEPTH = 4  # of nesting: deeper, and a structure is data rather than a configuration
+_LENGTH = 256  # of a list, likewise
 _FOREIGN = ("torch", "torchvision", "numpy", "builtins", "collections", "functools", "typing")
 
 
@@ -37,6 +38,8 @@ def replaced(value: Any, new: Callable[[int, Keys], int], keys: Keys = ()) -> An
     if len(keys) >= _DEPTH:
         return value
     if type(value) in _LISTS:
+        if len(value) > _LENGTH:
+            return value
         entries = [replaced(entry, new, (*keys, i)) for i, entry in enumerate(value)]
         if all(entry is old for entry, old in zip(entries, value, strict=True)):
             return value

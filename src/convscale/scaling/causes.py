@@ -47,7 +47,7 @@ def cause_of(blueprint: Blueprint, strategy: Strategy, found: Candidate) -> str:
     positions = "maps or resolution round, or attention spans positions"
     steps = {
         **_wider(blueprint, strategy, found),
-        _deeper(blueprint, variant, asked.depth, grown): grown,
+        **_deepened(blueprint, variant, asked.depth, grown),
         "the resolution is capped" if cap else positions: larger.complexity(own).flops
         / (before * asked.resolution ** len(sides(blueprint.resolution))),
     }
@@ -129,6 +129,15 @@ def _linear(base: Variant) -> str:
     )
     text = f"{linear:.0%} of the flops grow with width and not its square {layers}"
     return text if fixed < 0.01 else f"{text}, and {fixed:.0%} not at all"
+
+
+def _deepened(
+    blueprint: Blueprint, variant: Variant, factor: float, grown: float
+) -> dict[str, float]:
+    """Return the step that depth takes; none where it stays: finding stages takes runs."""
+    if variant.depths is None and factor == 1:
+        return {}
+    return {_deeper(blueprint, variant, factor, grown): grown}
 
 
 def _deeper(blueprint: Blueprint, variant: Variant, factor: float, grown: float) -> str:

@@ -59,8 +59,9 @@ def notes_on(
         notes += dims_note(strategy)
     if found.factors.depth != 1:
         notes += _not_deepened(blueprint)
-    notes += _not_reduced(blueprint, found)
-    notes += _one_of_several(blueprint, found)
+    if found.variant.depths is not None or blueprint.control.stage_depth:
+        notes += _not_reduced(blueprint, found)
+        notes += _one_of_several(blueprint, found)
     notes += _stepped(blueprint, found)
     notes += from_other_side(strategy, blueprint.resolution)
     if cap := capped(blueprint, strategy, found):

@@ -70,7 +70,7 @@ def _nearest(
     """
     widths = tuple(width_moves(found)) if strategy.width else ()
     depths = depth_moves(blueprint, found, aim) if strategy.depth else iter(())
-    if not blueprint.runs_each_depth:
+    if not strategy.depth or not blueprint.runs_each_depth:
         return min((*widths, *depths), key=miss, default=found)
     best: Candidate = min((found, *widths), key=miss)
     if best is found or miss(found) > _MUCH:
