@@ -44,3 +44,46 @@ def test_all_parts_follow_one_width(factor, width):
 def test_the_attribute_is_what_parts_are_multiples_of():
     scaled = cs.scale(Shared(32), strategy="w", factor=3, resolution=32)
     assert scaled.module(torch.randn(2, 3, 32, 32)).shape == (2, 10)
+
+
+class Attention(nn.Module):
+    """Values that are a ratio of the keys, both of them attributes, in one layer of all heads."""
+
+    def __init__(self, width: int, key: int, heads: int, ratio: int) -> None:
+        super().__init__()
+        self.key, self.heads, self.ratio = key, heads, ratio
+        self.scale = key**-0.5
+        self.inside = nn.Linear(width, heads * key * (2 + ratio))
+        self.exit = nn.Linear(heads * key * ratio, width)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        n, positions, _ = x.shape
+        parts = self.inside(x).view(n, positions, self.heads, -1)
+        query, key, value = parts.split([self.key, self.key, self.ratio * self.key], dim=3)
+        query, key, value = (one.transpose(1, 2) for one in (query, key, value))
+        chances = (query @ key.transpose(-2, -1) * self.scale).softmax(-1)
+        return x + self.exit((chances @ value).transpose(1, 2).reshape(n, positions, -1))
+
+
+class Hybrid(nn.Module):
+    """Convolutions, then attention over positions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 128, 8, 8)
+        self.blocks = nn.Sequential(*[Attention(128, 16, 4, 4) for _ in range(2)])
+        self.head = nn.Linear(128, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.blocks(self.stem(x).flatten(2).transpose(1, 2)).mean(1))
+
+
+@pytest.mark.parametrize("factor", [0.5, 1.5, 2, 2.25, 3, 4])
+def test_values_keep_their_ratio_to_keys(factor):
+    scaled = cs.scale(Hybrid(), strategy="w", factor=factor, resolution=64)
+    block = scaled.module.blocks[0]
+    inner = block.key * block.heads * block.ratio
+    assert (block.heads, block.ratio) == (4, 4)
+    assert block.exit.in_features == inner
+    assert abs(inner / (256 * factor**0.5) - 1) < 0.07
+    assert scaled.module(torch.randn(2, 3, 64, 64)).shape == (2, 10)

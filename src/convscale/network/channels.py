@@ -35,8 +35,8 @@ class Channels:
     compositions of parts that must be of one size; `axes` those of all axes of weights; `same`
     pairs of compositions of one size, as the code reads it off one and gives it to the other;
     `chunked` the first and the last part of so many that a chunk of unequal parts gives;
-    `divided` what the code takes parts of whose sizes it computes, by what it divides, and the
-    width that they are shares or multiples of;
+    `divided` what the code takes parts of that it computes by division, and by what it divides;
+    `shared` parts whose sizes are so many times one attribute;
     `filling` the groups of constants that the network pads its channels with; `classes`
     what is tied; `grids` the groups whose size is a product of others; `normed` the compositions
     that are normed in groups whose number may follow, and that number; `several` the numbers of
@@ -59,7 +59,8 @@ class Channels:
     axes: tuple[Composition, ...] = ()
     same: tuple[tuple[Composition, Composition], ...] = ()
     chunked: tuple[tuple[Composition, Composition, int], ...] = ()
-    divided: tuple[tuple[Composition, int, int], ...] = ()
+    divided: tuple[tuple[Composition, int], ...] = ()
+    shared: tuple[tuple[Composition, ...], ...] = ()
     filling: frozenset[int] = frozenset()
     classes: Classes | None = field(default=None, repr=False)
     grids: tuple[Grid, ...] = ()
@@ -171,9 +172,7 @@ def find_channels(ties: Ties, places: Sequence[Label], axes: Sequence[Label] = (
         (channels.composition(first), channels.composition(last), count)
         for first, last, count in ties.chunked
     ]
-    divided = dict.fromkeys(
-        (channels.composition(units), by, width) for units, by, width in ties.divided
-    )
+    divided = dict.fromkeys((channels.composition(units), count) for units, count in ties.divided)
     same = dict.fromkeys((channels.composition(x), channels.composition(y)) for x, y in ties.same)
     return replace(
         channels,
@@ -184,6 +183,7 @@ def find_channels(ties: Ties, places: Sequence[Label], axes: Sequence[Label] = (
         same=tuple(pair for pair in same if pair[0] != pair[1]),
         chunked=tuple(dict.fromkeys(chunked)),
         divided=tuple(divided),
+        shared=tuple(tuple(map(channels.composition, parts)) for parts in ties.shared),
         filling=frozenset(
             group for units in ties.filling for group, _ in channels.composition(units)
         ),

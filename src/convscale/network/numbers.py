@@ -191,21 +191,22 @@ class Number(int):
             if isinstance(part, Number):
                 yield from part.divisors(whole)
 
-    def times(self) -> tuple[Place | None, int]:
-        """Return how many times the value of one place this number is; no place if of none.
+    def times(self, place: Place | None) -> int | None:
+        """Return how many times the value of a place this number is, None if it is no multiple.
 
         Example:
-            >>> (2 * Number.at(8, Place("", "width", None))).times()
-            (Place(module='', attribute='width', index=None), 2)
+            >>> width = Number.at(8, Place("", "width", None))
+            >>> (2 * width).times(width.place), (width + 1).times(width.place)
+            (2, None)
         """
         if self.place is not None:
-            return self.place, 1
-        operator, *operands = self.parts or ("",)
-        numbers = [part for part in operands if isinstance(part, Number)]
-        if operator != "*" or len(numbers) != 1:
-            return None, 1
-        place, times = numbers[0].times()
-        return place, times * next(int(part) for part in operands if part is not numbers[0])
+            return 1 if self.place == place else None
+        operator, *operands = self.parts or ("", 1, 1)
+        found = [part.times(place) if isinstance(part, Number) else None for part in operands]
+        if operator != "*" or (found[0] is None) == (found[1] is None):
+            return None
+        left, right = found
+        return int(operands[0]) * right if right is not None else int(operands[1]) * (left or 0)
 
     def current(self, values: Mapping[Place, float]) -> int:
         """Return what this number would be with new values of its places."""

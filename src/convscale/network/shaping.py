@@ -415,19 +415,22 @@ def _divide(ties: Ties, numbers: Sequence[Any], units: Label | None) -> None:
         return
     for number in numbers:
         if isinstance(number, Number):
-            whole = len(units)
             ties.divided += [
-                (units, by, whole) for by in number.divisors(whole) if by and whole % by == 0
+                (units, by) for by in number.divisors(len(units)) if by and len(units) % by == 0
             ]
 
 
-def _share(ties: Ties, sizes: Sequence[Any], units: Label | None) -> None:
+def _share(ties: Ties, sizes: Sequence[Any], parts: Sequence[Label | None]) -> None:
     """Note parts of an axis whose sizes are so many times one attribute: they keep their shares."""
-    if units is None or not all(isinstance(size, Number) for size in sizes):
+    known = [label.reshape(-1) for label in parts if label is not None]
+    numbers = [size for size in sizes if isinstance(size, Number)]
+    if not len(known) == len(numbers) == len(sizes):
         return
-    places, times = zip(*(size.times() for size in sizes), strict=True)
-    if None not in places and len(set(places)) == 1 and len(set(times)) > 1:
-        ties.divided.append((units, 1, len(units) // sum(times)))
+    for leaf in numbers[0].leaves():
+        times = [number.times(leaf.place) for number in numbers]
+        if None not in times and len(set(times)) > 1:
+            ties.shared.append(known)
+            return
 
 
 def slice_dimensions(index: Sequence[Any], ndim: int) -> list[tuple[int, slice]]:
@@ -490,7 +493,7 @@ def _parted(ties: Ties, function: str, args: Sequence[Any], output: Sequence[Any
     whole = next((lb for lb in ties.labels(x) if varying(lb) == {dim}), None)
     if function != "chunk" and isinstance(args[1], list | tuple):
         _divide(ties, args[1], None if whole is None else whole.reshape(-1))
-        _share(ties, args[1], None if whole is None else whole.reshape(-1))
+        _share(ties, args[1], found)
     equal = len({part.shape[dim] for part in parts}) == 1
     by_number = function == "chunk" or not isinstance(args[1], list | tuple | torch.Tensor)
     if equal and by_number:  # one size for all parts: they stay of equal size

@@ -295,6 +295,7 @@ def width_rule(
     _meet(known, channels)
     _equalise(known, channels)
     parts = _divide(known, channels)
+    _share(known, channels)
     _proportion(known, channels)
     _narrow(known, channels)
     natural = {
@@ -458,13 +459,12 @@ def _divide(natural: dict[int, tuple[int, float]], channels: Channels) -> dict[i
     """Let parts whose size the code computes from a width stand for it, and say by what it divides.
 
     A width that a layer puts out is divided; its parts, a quarter and the rest, are as much of it
-    as they were, or the one and twice it as many times a width. So is what is joined to such a
-    part in a place that is as wide.
+    as they were. So is what is joined to such a part in a place that is as wide.
     """
     found: dict[int, int] = {}
     produced = set(channels.produced)
-    wholes = [(_size(whole, channels.sizes), whole, by, own) for whole, by, own in channels.divided]
-    for width, whole, count, base in sorted(wholes, reverse=True):  # of several the narrowest
+    wholes = [(_size(whole, channels.sizes), whole, by) for whole, by in channels.divided]
+    for width, whole, count in sorted(wholes, reverse=True):  # of several the narrowest
         if whole not in produced or not natural.keys() >= dict(whole).keys():
             continue
         parts = set(dict(whole))
@@ -473,9 +473,25 @@ def _divide(natural: dict[int, tuple[int, float]], channels: Channels) -> dict[i
                 parts |= dict(place).keys() & natural.keys()
         for group in parts:
             size = int(channels.sizes[group])
-            natural[group] = (base, base // size if base % size == 0 else base / size)
+            natural[group] = (width, width // size if width % size == 0 else width / size)
             found[group] = lcm(count, found.get(group, 1))
     return found
+
+
+def _share(natural: dict[int, tuple[int, float]], channels: Channels) -> None:
+    """Let parts that are so many times one attribute stand for the width of the least of them."""
+    for parts in channels.shared:
+        groups = [part[0][0] for part in parts]
+        if any(len(part) > 1 for part in parts):
+            continue
+        least, *others = sorted(dict.fromkeys(groups), key=lambda own: int(channels.sizes[own]))
+        for group in others:
+            if least not in natural:
+                natural.pop(group, None)  # what is so many times something fixed stays
+            elif group in natural:
+                width, times = natural[least]
+                share = times * int(channels.sizes[least]) / int(channels.sizes[group])
+                natural[group] = (width, int(share) if share.is_integer() else share)
 
 
 def _proportion(natural: dict[int, tuple[int, float]], channels: Channels) -> None:
