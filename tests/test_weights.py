@@ -289,3 +289,29 @@ def test_channels_stay_last_where_they_were(dims, layout, strategy):
         scaled = cs.scale(laid, strategy=strategy, factor=4, resolution=16).module
         kernels = [own for own in scaled.parameters() if own.ndim > 1]
         assert all(own.is_contiguous(memory_format=layout) == last for own in kernels)
+
+
+class AppliedInitialiser(nn.Module):
+    """A network whose initialiser takes one module after the other."""
+
+    def __init__(self):
+        super().__init__()
+        self.body, self.head = nn.Conv2d(3, 16, 3), nn.Linear(16, 10)
+        self.apply(self.initialize_weights)
+
+    @staticmethod
+    def initialize_weights(module):
+        if isinstance(module, nn.Conv2d):
+            nn.init.constant_(module.weight, 0.25)
+
+    def forward(self, x):
+        return self.head(self.body(x).mean((2, 3)))
+
+
+def test_an_initialiser_that_takes_a_module_is_applied_to_all():
+    base = AppliedInitialiser()
+    scaled = cs.scale(base, strategy="w", factor=4, resolution=16)
+    assert not [note for note in scaled.notes if "initialiser" in note]
+    assert scaled.module.body.weight.shape[0] == 32
+    assert bool((scaled.module.body.weight == 0.25).all())
+    torch.testing.assert_close(scaled.module.head.bias, base.head.bias)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import inspect
+from collections.abc import Callable, Iterable
 from math import prod
+from typing import Any
 
 import torch
 from torch import nn
@@ -160,6 +162,8 @@ def averaged(old: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
 def refresh(module: nn.Module, kept: Iterable[str], *, seed: int) -> tuple[str, ...]:
     """Run the network's own initialiser where it has one; keep what did not change.
 
+    One that takes a module is applied to all of them, as `nn.Module.apply` does.
+
     Args:
         module: A scaled module whose tensors all hold values.
         kept: Names of the tensors that keep the values they have.
@@ -184,7 +188,10 @@ def refresh(module: nn.Module, kept: Iterable[str], *, seed: int) -> tuple[str, 
     with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(seed)
         try:
-            initialise()
+            if _takes_a_module(initialise):
+                module.apply(initialise)
+            else:
+                initialise()
             restored = backup
         except Exception as error:  # noqa: BLE001 - it is the user's code; the drawn weights stay
             reason = f"{type(error).__name__}: {error}"
@@ -192,3 +199,14 @@ def refresh(module: nn.Module, kept: Iterable[str], *, seed: int) -> tuple[str, 
         for name, value in restored.items():
             tensors[name].copy_(value)
     return notes
+
+
+def _takes_a_module(initialise: Callable[..., Any]) -> bool:
+    """Tell whether an initialiser cannot be called without a module."""
+    try:
+        inspect.signature(initialise).bind()
+    except TypeError:
+        return True
+    except ValueError:  # a signature that nobody knows
+        return False
+    return False
