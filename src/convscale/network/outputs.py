@@ -68,6 +68,7 @@ class Scores:
         self._used.update(map(id, given))
         self._see_chances(ties, operator, bound, given, output)
         for tensor in tensors_in(output):
+            self._used.discard(id(tensor))  # as another had, which is gone
             if score:
                 self._scores[id(tensor)] = tensor
             else:
