@@ -11,6 +11,7 @@ tells what they mean. The new values are those of the places that they describe.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 from torch import nn
@@ -21,6 +22,7 @@ from convscale.network.trace import Trace
 from convscale.network.walking import walk
 from convscale.quantities import sides
 from convscale.scaling.blueprint import Blueprint
+from convscale.scaling.part_sizes import part_sizes
 from convscale.scaling.plan import Description
 from convscale.scaling.sums import Width
 from convscale.scaling.variant import Variant
@@ -46,17 +48,22 @@ def described(blueprint: Blueprint, variant: Variant, widths: Widths) -> tuple[D
         [1024]
     """
     places = _Places(blueprint.trace, variant, widths)
+    parted = partial(
+        part_sizes, base=blueprint.base(), variant=variant, sizes=variant.sizes(widths)
+    )
     found: list[Description] = []
     for path, part in walk(blueprint.module):
         if type(part).__module__.startswith("torch.nn.") or not variant.holds(path):
             continue  # PyTorch's own follow their weights
         found += _widths(part, path, path, places)
+        found += parted(part, path, called=path)
         found += _features(blueprint.module, path, part, places)
         found += _ends(path, part, variant, renamed_in=blueprint.module)
         found += _returned(blueprint.module, path, part, variant)
         found += _inputs(blueprint, path, part, variant)
     for original, path in _copied(blueprint.module, variant):
         found += _widths(blueprint.module.get_submodule(original), original, path, places)
+        found += parted(blueprint.module.get_submodule(original), path, called=original)
     return tuple(found)
 
 
