@@ -4,13 +4,14 @@ Backbones describe themselves, so that a head can be put on. timm keeps in `feat
 channels and the module of every feature, in `feature_ends` where in a container these stand, in
 `num_features` and `head_hidden_size` what a classifier takes, and in its configuration the input's
 shape; torchvision reads `out_channels` and `inplanes`; both name in `return_layers` the modules
-whose outputs are features. No forward pass ties these to widths, so that nothing but their names
-tells what they mean. The new values are those of the places that they describe.
+whose outputs are features. Encoders list the channels of their maps, `[3, 64, 128, 256]`. No
+forward pass ties these to widths, so that nothing but their names tells what they mean. The new
+values are those of the places that they describe.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -29,6 +30,7 @@ from convscale.scaling.variant import Variant
 from convscale.scaling.widths import Widths
 
 _WIDTHS = ("num_features", "head_hidden_size", "in_features", "out_channels", "inplanes")
+_LISTS = ("channel", "chs", "dim", "feature", "filter", "hidden", "planes", "width")  # in names
 _CONFIGURATIONS = ("pretrained_cfg", "default_cfg")
 
 
@@ -56,6 +58,7 @@ def described(blueprint: Blueprint, variant: Variant, widths: Widths) -> tuple[D
         if type(part).__module__.startswith("torch.nn.") or not variant.holds(path):
             continue  # PyTorch's own follow their weights
         found += _widths(part, path, path, places)
+        found += _lists(part, path, path, places)
         found += parted(part, path, called=path)
         found += _features(blueprint.module, path, part, places)
         found += _ends(path, part, variant, renamed_in=blueprint.module)
@@ -75,6 +78,27 @@ def _widths(part: nn.Module, original: str, path: str, places: _Places) -> Itera
             new = places.last(original, path, value)
             if new is not None and new != value:
                 yield Description(path, (name,), new)
+
+
+def _lists(part: nn.Module, original: str, path: str, places: _Places) -> Iterator[Description]:
+    """Update lists of the channels of maps, in the order in which a module makes these."""
+    for name, value in vars(part).items():
+        listed = type(value) in (list, tuple) and all(type(entry) is int for entry in value)
+        if not listed or len(set(value)) < 2 or not _is_of_channels(name):
+            continue
+        new = places.along(original, path, value)
+        if new is None or new == list(value):
+            continue
+        if type(value) is tuple:
+            yield Description(path, (name,), tuple(new))
+            continue
+        for index, channels in enumerate(new):
+            if channels != value[index]:
+                yield Description(path, (name, index), channels)
+
+
+def _is_of_channels(name: str) -> bool:
+    return any(word in name.lower() for word in _LISTS)
 
 
 def _copied(module: nn.Module, variant: Variant) -> Iterator[tuple[str, str]]:
@@ -139,6 +163,27 @@ class _Places:
                 if old == channels and new is not None:
                     return new
         return None
+
+    def along(self, owner: str, moved: str, listed: Sequence[int]) -> list[int] | None:
+        """Return what the channels of maps that modules put out one after the other become.
+
+        The first may be those of what the owner takes. None where some module puts out other maps,
+        or channels as many as listed become several numbers.
+        """
+        pairs: list[tuple[int | None, int | None]] = []
+        for path, (before, taken) in self._base.items():
+            if path != owner and (not owner or within(path, owner)):
+                place = self.variant.model_path(moved + path.removeprefix(owner))
+                after, takes = self._new.get(place, (None, None))
+                pairs += [(before, after)] if pairs else [(taken, takes), (before, after)]
+        order = iter(pairs)
+        if not all(any(old == channels for old, _ in order) for channels in listed):
+            return None
+        become = {channels: {new for old, new in pairs if old == channels} for channels in listed}
+        news = [become[channels] for channels in listed]
+        if any(len(new) > 1 or None in new for new in news):
+            return None
+        return [new for own in news for new in own if new is not None]
 
 
 def _channels(trace: Trace, sizes: Sizes) -> dict[str, tuple[int | None, int | None]]:

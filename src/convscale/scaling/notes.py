@@ -85,8 +85,21 @@ def notes_on(
             notes.append(
                 f"Widths kept of what runs in training only, as it fails at {size} px: {listed}."
             )
+    notes += _described_by_itself(blueprint, strategy)
     notes += _miss(blueprint, strategy, found, requested)
     return tuple(notes)
+
+
+def _described_by_itself(blueprint: Blueprint, strategy: Strategy) -> list[str]:
+    """Say that a network's own way to be saved writes a configuration that is the base's."""
+    if not callable(getattr(blueprint.module, "save_pretrained", None)):
+        return []
+    if not strategy.depth and not strategy.width:
+        return []
+    return [
+        "Its save_pretrained writes the configuration of the base network, which does not build "
+        "this one: save it by save(FOLDER) of what scale returns."
+    ]
 
 
 def _stepped(blueprint: Blueprint, found: Candidate) -> list[str]:

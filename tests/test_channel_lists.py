@@ -1,0 +1,84 @@
+"""Lists of channels, by which heads are put on encoders, follow the widths."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+import convscale as cs
+
+
+class Encoder(nn.Module):
+    """Stages whose maps are put out, the image first, and the channels of all of them in a list."""
+
+    def __init__(self, widths: tuple[int, ...] = (32, 32, 64, 128)) -> None:
+        super().__init__()
+        self._out_channels = [3, *widths]
+        self.feature_widths = widths
+        self.kernel_sizes = [32, 64]  # not channels, though as large
+        self.depths = [2, 2]
+        pairs = zip((3, *widths), widths, strict=False)
+        self.stages = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(taken, put, 3, 2, 1), nn.BatchNorm2d(put), nn.ReLU())
+            for taken, put in pairs
+        )
+
+    @property
+    def out_channels(self) -> list[int]:
+        return self._out_channels[1:]
+
+    def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
+        maps = [x]
+        for stage in self.stages:
+            maps.append(stage(maps[-1]))
+        return maps
+
+
+class Segmenter(nn.Module):
+    """An encoder, and a head that takes its last map."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = Encoder()
+        self.head = nn.Conv2d(128, 5, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.encoder(x)[-1])
+
+
+@pytest.mark.parametrize(("strategy", "factor"), [("w", 4), ("w", 0.5), ("dw", 3)])
+@pytest.mark.parametrize("make", [Segmenter, Encoder])
+def test_lists_tell_the_channels_of_maps(make, strategy, factor):
+    scaled = cs.scale(make(), strategy=strategy, factor=factor, resolution=64)
+    encoder = scaled.module.encoder if make is Segmenter else scaled.module
+    maps = encoder(torch.randn(2, 3, 64, 64))
+    put = [one.shape[1] for one in maps]
+    assert encoder._out_channels == put
+    assert put[0] == 3
+    assert put[1] != 32
+    assert encoder.out_channels == put[1:]
+    assert encoder.feature_widths == tuple(put[1:])
+    assert (encoder.kernel_sizes, encoder.depths) == ([32, 64], [2, 2])
+    again = cs.scale(scaled.module, strategy="w", factor=0.5, resolution=64, weights=False)
+    encoder = again.module.encoder if make is Segmenter else again.module
+    assert encoder.out_channels == [stage[0].out_channels for stage in encoder.stages]
+
+
+class Saved(Segmenter):
+    """A network with a way of its own to be saved."""
+
+    def save_pretrained(self, folder: str) -> None:
+        raise NotImplementedError(folder)
+
+
+@pytest.mark.parametrize(("strategy", "told"), [("w", True), ("d", True), ("r", False)])
+def test_that_its_own_way_to_save_writes_the_base_is_said(strategy, told, tmp_path):
+    scaled = cs.scale(Saved(), strategy=strategy, factor=2, resolution=64)
+    assert any(note.startswith("Its save_pretrained writes") for note in scaled.notes) is told
+    assert not any(
+        "save_pretrained" in n
+        for n in cs.scale(
+            Segmenter(), strategy=strategy, factor=2, resolution=64, weights=False
+        ).notes
+    )
