@@ -121,3 +121,58 @@ def test_lists_of_layers_that_change_the_width_are_scaled_as_well(strategy, low,
     scaled = convscale.scale(base, strategy=strategy, factor=4, resolution=32)
     assert low < scaled.ratio["flops"] < high
     assert scaled.module(torch.randn(2, 3, 32, 32)).shape == (2, 10)
+
+
+class _Stem(nn.Module):
+    """A block that a network repeats before its stages of lists."""
+
+    def __init__(self, channels):
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, 1, 1)
+
+    def forward(self, x):
+        return x + self.conv(x).relu()
+
+
+class _Staged(nn.Module):
+    """Stages that hold, behind a layer which makes maps smaller, layers in lists of two.
+
+    The stages are sequences of other depths, or lists of such a layer and what follows, which the
+    forward pass takes apart.
+    """
+
+    def __init__(self, depths, *, taken_apart):
+        super().__init__()
+        self.taken_apart = taken_apart
+        self.stem = nn.Sequential(nn.Conv2d(3, 16, 2, 2), _Stem(16), _Stem(16))
+        kind = nn.ModuleList if taken_apart else _sequence
+        self.stages = nn.ModuleList(
+            kind([nn.Conv2d(16 * 2**place, 32 * 2**place, 2, 2), _Layers(32 * 2**place, depth)])
+            for place, depth in enumerate(depths)
+        )
+        self.head = nn.Linear(16 * 2 ** len(depths), 10)
+
+    def forward(self, x):
+        x = self.stem(x)
+        for stage in self.stages:
+            if self.taken_apart:
+                down, layers = stage
+                x = layers(down(x))
+            else:
+                x = stage(x)
+        return self.head(x.mean((2, 3)))
+
+
+def _sequence(parts):
+    return nn.Sequential(*parts)
+
+
+@pytest.mark.parametrize("taken_apart", [True, False])
+@pytest.mark.parametrize(("factor", "depths"), [(2, (2, 4, 20)), (0.5, (1, 1, 5)), (3, (3, 6, 30))])
+def test_layers_in_lists_are_the_blocks_of_stages_that_stand_alone(taken_apart, factor, depths):
+    base = _Staged((1, 2, 10), taken_apart=taken_apart)
+    scaled = convscale.scale(base, strategy="d", factor=factor, resolution=32)
+    module = scaled.module
+    assert tuple(len(stage[1].layers) for stage in module.stages) == depths
+    assert sum(isinstance(part, _Stem) for part in module.modules()) == max(1, round(2 * factor))
+    assert module(torch.randn(2, 3, 32, 32)).shape == (2, 10)

@@ -26,11 +26,14 @@ from convscale.network.stages import (
     Stage,
     block_border,
     find_stages,
+    in_order,
     join,
     keeps_shape,
     lone_stages,
+    overlap,
     pyramid_stages,
     together,
+    within,
 )
 from convscale.network.trace import Border, Trace
 from convscale.network.walking import has_weights
@@ -51,6 +54,7 @@ def find_schemes(module: nn.Module, trace: Trace) -> Iterator[tuple[Stage, ...]]
     every = tuple(_flat_stages(module, trace))
     flat = tuple(stage for stage in every if _bends(module, stage))
     schemes = (
+        _with_lists(module, runs, trace),
         runs,
         together((*runs, *lone), trace),
         lone,
@@ -369,8 +373,30 @@ def _listed_stages(module: nn.Module, trace: Trace) -> Iterator[Stage]:
             before = (child, border)
         for names in stages:
             keeping = [name for name in names if keeps_shape(join(path, name), trace)]
+            if not keeping and join(path, names[-1]) in trace.lists:
+                continue  # nothing like a list of modules is made: blocks inside of it may repeat
             kind = type(container.get_submodule(names[-1])).__name__
             yield Stage(path, tuple(names), kind, keeping[-1] if keeping else None)
+
+
+def _with_lists(module: nn.Module, runs: tuple[Stage, ...], trace: Trace) -> tuple[Stage, ...]:
+    """Return runs with blocks that are lists of modules, in the place of lone blocks around these.
+
+    What stands alone and holds such a list (a transformer of ten layers) is no block of a stage.
+    """
+    listed = [
+        stage
+        for stage in _listed_stages(module, trace)
+        if stage.repeatable and join(stage.container, stage.repeatable) in trace.lists
+    ]
+    outer = [
+        stage
+        for stage in (runs if listed else ())
+        if stage.depth > 1
+        or not any(within(own.container, path) for own in listed for path in stage.paths)
+    ]
+    inner = [own for own in listed if not any(overlap(own, stage) for stage in outer)]
+    return in_order((*outer, *inner), trace)
 
 
 def _numbered_stages(module: nn.Module, trace: Trace) -> Iterator[Stage]:
