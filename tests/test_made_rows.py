@@ -12,7 +12,10 @@ from tests.zoo.parts import head
 
 
 def encoder(depth=1):
-    """Convolutions of stride 2 with what follows them; deeper, each is followed by `same` ones."""
+    """Convolutions of stride 2 with what follows them; deeper, each is followed by `same` ones.
+
+    Kernels of 4 x 4 keep no sides: those behind them are odd.
+    """
     layers = []
     for ins, outs, kernel in ((3, 16, 3), (16, 32, 4), (32, 64, 5)):
         layers += [
@@ -21,7 +24,7 @@ def encoder(depth=1):
         ]
         layers.append(nn.LeakyReLU(0.2))
         for _ in range(depth - 1):
-            same = nn.Conv2d(outs, outs, kernel, padding="same")
+            same = nn.Conv2d(outs, outs, kernel - 1 + kernel % 2, padding="same")
             layers += [same, nn.BatchNorm2d(outs), nn.LeakyReLU(0.2)]
     return nn.Sequential(*layers, *head(64))
 

@@ -476,7 +476,11 @@ def _called_stages(module: nn.Module, trace: Trace, *, made: bool = False) -> tu
         return sum(p.numel() for path in paths for p in module.get_submodule(path).parameters())
 
     heaviest = max(fitting, key=weight)
-    around = [row for row in fitting if _holds(row, heaviest)]
+    around = [
+        row
+        for row in fitting
+        if _holds(row, heaviest) and any(keeps_shape(path, trace) for path in row)
+    ]
     outer = max(around, key=weight, default=heaviest)
     enough = weight(outer) >= _NEARLY * weight(heaviest)
     chosen = sorted(outer if enough else heaviest, key=lambda path: trace.borders[path].order)

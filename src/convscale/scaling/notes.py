@@ -59,7 +59,8 @@ def notes_on(
         notes += dims_note(strategy)
     if found.factors.depth != 1:
         notes += _not_deepened(blueprint)
-    if found.variant.depths is not None or blueprint.control.stage_depth:
+    asked = found.factors.depth != 1 or blueprint.control.stage_depth
+    if asked or found.variant.depths is not None:
         notes += _not_reduced(blueprint, found)
         notes += _one_of_several(blueprint, found)
     notes += _stepped(blueprint, found)
