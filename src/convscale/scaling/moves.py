@@ -18,8 +18,6 @@ from convscale.scaling.variant import Variant
 from convscale.scaling.widths import Widths
 
 _FAR = 0.15  # how far a width moves from its request, by ratio
-_PADDED = (8, 16, 32, 64)  # px: what maps are padded to multiples of
-_NEAR = 0.1  # how far such a side is from the requested one, by ratio, at most
 
 Aim = Mapping[str, float]  # how far metrics shall move, in logarithms
 
@@ -128,8 +126,7 @@ def _carried(found: Candidate, variant: Variant) -> Widths:
 def resolution_moves(blueprint: Blueprint, found: Candidate) -> Iterator[Candidate]:
     """Change the resolution by one step, staying within one of the requested resolution.
 
-    Outputs that have the image's sides keep them. Where neither step changes the flops, the network
-    pads its maps: then the nearest multiples of what it may pad them to are tried.
+    Outputs that have the image's sides keep them.
 
     Example:
         >>> from convscale.network import resolve_base
@@ -141,29 +138,21 @@ def resolution_moves(blueprint: Blueprint, found: Candidate) -> Iterator[Candida
         [90]
     """
     longest, step = max(sides(blueprint.resolution)), found.step
-    now, asked = max(sides(found.variant.resolution)), longest * found.factors.resolution
-    near = [new for new in (now - step, now + step) if new >= 1 and abs(new - asked) <= step]
-    moves = [move for new in near if (move := _resized(blueprint, found, new)) is not None]
-    yield from moves
-    if moves and all(move.complexity.flops == found.complexity.flops for move in moves):
-        wholes = {new for to in _PADDED for new in (now // to * to, -(-now // to) * to)}
-        for new in sorted(wholes - {now, *near}):
-            if abs(new / asked - 1) <= _NEAR and (move := _resized(blueprint, found, new)):
-                yield move
-
-
-def _resized(blueprint: Blueprint, found: Candidate, new: int) -> Candidate | None:
-    """Return the network with another longest side, None where it does not run, or loses sides."""
-    resolution = nearest(blueprint.resolution, new / max(sides(blueprint.resolution)), found.step)
-    try:
-        variant = blueprint.variant(found.variant.depths, resolution)
-    except UnscalableNetworkError:
-        return None  # the other neighbour may run
+    now = max(sides(found.variant.resolution))
     lost = frozenset(lost_sides(blueprint.trace, found.variant.trace))
-    if not lost.issuperset(lost_sides(blueprint.trace, variant.trace)):
-        return None
-    widths = _carried(found, variant)
-    return replace(found, variant=variant, widths=widths, complexity=variant.complexity(widths))
+    for new in (now - step, now + step):
+        if new < 1 or abs(new - longest * found.factors.resolution) > step:
+            continue
+        resolution = nearest(blueprint.resolution, new / longest, step)
+        try:
+            variant = blueprint.variant(found.variant.depths, resolution)
+        except UnscalableNetworkError:
+            continue  # the network does not run there; the other neighbour may do
+        if not lost.issuperset(lost_sides(blueprint.trace, variant.trace)):
+            continue
+        widths = _carried(found, variant)
+        complexity = variant.complexity(widths)
+        yield replace(found, variant=variant, widths=widths, complexity=complexity)
 
 
 def last_blocks(blueprint: Blueprint, metric: str) -> tuple[float, ...]:
