@@ -93,7 +93,11 @@ def make_repeatable(
     ).all()
     unpadded = _unpadded(block)
     centred = tuple(path for path in unpadded if _is_centred(block.get_submodule(path)))
-    padded = tuple(path for path in unpadded if path not in centred)
+    padded = tuple(
+        path
+        for path in unpadded
+        if path not in centred and not block.get_submodule(path).transposed
+    )
     for way in (repetition, replace(repetition, padded=padded, centred=centred)):
         for flags in (way.flags, (*way.flags, *_widths(block, border))):
             way = replace(way, flags=flags)
@@ -219,11 +223,13 @@ def _unpadded(block: nn.Module) -> tuple[str, ...]:
 def _is_centred(layer: nn.Module) -> bool:
     """Tell whether only an odd kernel keeps sides: of a transposed layer, or as many on each side.
 
-    A kernel that is computed, as by a spectral norm, stays as it is.
+    A kernel that is computed, as by a spectral norm, stays as it is, and so does one of two rows,
+    of which one would be left.
     """
     assert isinstance(layer, nn.modules.conv._ConvNd)
     even = any(size % 2 == 0 for size in layer.kernel_size)
-    return "weight" in layer._parameters and (layer.transposed or even)
+    wide = all(size != 2 for size in layer.kernel_size)
+    return "weight" in layer._parameters and wide and (layer.transposed or even)
 
 
 def _flags(module: nn.Module, block: nn.Module, models: list[str]) -> tuple[tuple[str, int], ...]:
