@@ -16,6 +16,7 @@ class Encoder(nn.Module):
         super().__init__()
         self._out_channels = [3, *widths]
         self.feature_widths = widths
+        self._out_feature_channels = {f"res{i}": width for i, width in enumerate(widths[1:], 2)}
         self.kernel_sizes = [32, 64]  # not channels, though as large
         self.depths = [2, 2]
         pairs = zip((3, *widths), widths, strict=False)
@@ -59,10 +60,35 @@ def test_lists_tell_the_channels_of_maps(make, strategy, factor):
     assert put[1] != 32
     assert encoder.out_channels == put[1:]
     assert encoder.feature_widths == tuple(put[1:])
+    assert encoder._out_feature_channels == {"res2": put[2], "res3": put[3], "res4": put[4]}
     assert (encoder.kernel_sizes, encoder.depths) == ([32, 64], [2, 2])
     again = cs.scale(scaled.module, strategy="w", factor=0.5, resolution=64, weights=False)
     encoder = again.module.encoder if make is Segmenter else again.module
     assert encoder.out_channels == [stage[0].out_channels for stage in encoder.stages]
+
+
+class Pyramid(nn.Module):
+    """A block that lists the widths of its two layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.widths = [64, 32]
+        self.wide, self.narrow = nn.Conv2d(32, 64, 3, padding=1), nn.Conv2d(64, 32, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.narrow(self.wide(x).relu())
+
+
+def test_lists_in_added_blocks_tell_the_new_channels_too():
+    base = nn.Sequential(
+        nn.Conv2d(3, 32, 3, 2, 1), nn.Sequential(Pyramid(), Pyramid()), nn.Conv2d(32, 5, 1)
+    )
+    scaled = cs.scale(base, strategy="dw", factor=8, resolution=64)
+    blocks = list(scaled.module[1])
+    assert len(blocks) > 2
+    for block in blocks:
+        assert block.widths == [block.wide.out_channels, block.narrow.out_channels]
+        assert block.widths[0] > 64
 
 
 class Saved(Segmenter):

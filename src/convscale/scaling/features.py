@@ -4,9 +4,9 @@ Backbones describe themselves, so that a head can be put on. timm keeps in `feat
 channels and the module of every feature, in `feature_ends` where in a container these stand, in
 `num_features` and `head_hidden_size` what a classifier takes, and in its configuration the input's
 shape; torchvision reads `out_channels` and `inplanes`; both name in `return_layers` the modules
-whose outputs are features. Encoders list the channels of their maps, `[3, 64, 128, 256]`. No
-forward pass ties these to widths, so that nothing but their names tells what they mean. The new
-values are those of the places that they describe.
+whose outputs are features. Encoders list the channels of their maps, `[3, 64, 128, 256]`, some by
+the maps' names. No forward pass ties these to widths, so that nothing but their names tells what
+they mean. The new values are those of the places that they describe.
 """
 
 from __future__ import annotations
@@ -66,6 +66,7 @@ def described(blueprint: Blueprint, variant: Variant, widths: Widths) -> tuple[D
         found += _inputs(blueprint, path, part, variant)
     for original, path in _copied(blueprint.module, variant):
         found += _widths(blueprint.module.get_submodule(original), original, path, places)
+        found += _lists(blueprint.module.get_submodule(original), original, path, places)
         found += parted(blueprint.module.get_submodule(original), path, called=original)
     return tuple(found)
 
@@ -81,20 +82,23 @@ def _widths(part: nn.Module, original: str, path: str, places: _Places) -> Itera
 
 
 def _lists(part: nn.Module, original: str, path: str, places: _Places) -> Iterator[Description]:
-    """Update lists of the channels of maps, in the order in which a module makes these."""
+    """Update lists of the channels of maps, by index or name, as a module makes them in order."""
     for name, value in vars(part).items():
-        listed = type(value) in (list, tuple) and all(type(entry) is int for entry in value)
-        if not listed or len(set(value)) < 2 or not _is_of_channels(name):
+        if type(value) not in (list, tuple, dict) or not _is_of_channels(name):
             continue
-        new = places.along(original, path, value)
-        if new is None or new == list(value):
+        keys = list(value) if type(value) is dict else range(len(value))
+        listed = [value[key] for key in keys]
+        if len(set(map(str, listed))) < 2 or not all(type(entry) is int for entry in listed):
+            continue
+        new = places.along(original, path, listed)
+        if new is None or new == listed:
             continue
         if type(value) is tuple:
             yield Description(path, (name,), tuple(new))
             continue
-        for index, channels in enumerate(new):
-            if channels != value[index]:
-                yield Description(path, (name, index), channels)
+        for key, before, after in zip(keys, listed, new, strict=True):
+            if after != before:
+                yield Description(path, (name, key), after)
 
 
 def _is_of_channels(name: str) -> bool:
