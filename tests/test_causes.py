@@ -59,3 +59,22 @@ def test_a_miss_by_depth_is_laid_to_what_takes_flops_that_way(inner, outside, fa
     told = f"{', and '.join(causes)} ({ratio / factor:.2f} times)."
     [note] = [one for one in scaled.notes if one.startswith("Flops grow")]
     assert note.partition(": ")[2] == told
+
+
+class Attention(nn.Module):
+    """Every position is weighed by every other."""
+
+    def forward(self, x):
+        tokens = x.flatten(2)
+        return (tokens @ (tokens.transpose(1, 2) @ tokens).softmax(-1)).view_as(x)
+
+
+@pytest.mark.parametrize("attends", [True, False])
+def test_attention_is_a_cause_where_there_is_some(attends):
+    """Patches of 96 px make maps of 3 x 3, which cannot become 4.2 x 4.2."""
+    inner = Attention() if attends else nn.ReLU()
+    base = nn.Sequential(nn.Conv2d(3, 16, 96, 96), inner, nn.Conv2d(16, 3, 1))
+    scaled = cs.scale(base, strategy="r", factor=2, resolution=288, weights=False)
+    [note] = [one for one in scaled.notes if one.startswith("Flops grow")]
+    assert ("attention" in note) is attends
+    assert "maps or resolution round" in note

@@ -44,7 +44,8 @@ def cause_of(blueprint: Blueprint, strategy: Strategy, found: Candidate) -> str:
     larger = blueprint.variant(None, variant.resolution)
     own = blueprint.base().rule.widths(1.0)
     cap = capped(blueprint, strategy, found)
-    positions = "maps or resolution round, or attention spans positions"
+    spans = ", or attention spans positions" if _attended(blueprint.base()) else ""
+    positions = f"maps or resolution round{spans}"
     steps = {
         **_wider(blueprint, strategy, found),
         **_deepened(blueprint, variant, asked.depth, grown),
@@ -121,14 +122,17 @@ def _linear(base: Variant) -> str:
     """Say how much of the flops grow less than the square of the width."""
     _, linear, fixed = _shares(base)
     kept = sum(layer.flops for layer in base.trace.kept) > _SOME * base.trace.flops
-    products = sum(term.flops for term in base.trace.terms if term.operator in _PRODUCTS)
-    attention = products > _SOME * base.trace.flops
-    layers = (
-        f"({'widths that stay, ' if kept else ''}{'attention, ' if attention else ''}"
-        "depthwise, stem, classifier)"
-    )
+    attention = "attention, " if _attended(base) > _SOME else ""
+    layers = f"({'widths that stay, ' if kept else ''}{attention}depthwise, stem, classifier)"
     text = f"{linear:.0%} of the flops grow with width and not its square {layers}"
     return text if fixed < 0.01 else f"{text}, and {fixed:.0%} not at all"
+
+
+def _attended(base: Variant) -> float:
+    """Return the share of the flops in products of two maps."""
+    trace = base.trace
+    products = sum(term.flops for term in trace.terms if term.operator in _PRODUCTS)
+    return products / trace.flops if trace.flops else 0.0
 
 
 def _deepened(
