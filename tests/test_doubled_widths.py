@@ -71,6 +71,13 @@ def test_halves_of_halves_come_near_what_is_asked(factor):
     assert 0.9 * factor < scaled.ratio["flops"] < 1.1 * factor
 
 
+def test_halves_of_halves_are_even_where_even_ones_are_near():
+    """At 1.41 times 16, 22 is off by less than a thirtieth, though 23 is nearer."""
+    base = _backbone()
+    found = _widths(base, convscale.scale(base, strategy="w", factor=2, resolution=64).module)
+    assert [found[width] for width in WIDTHS] == [{22}, {44}, {88}, {176}, {352}]
+
+
 def test_blocks_in_lists_are_repeated_though_they_hold_less_than_a_third_of_the_flops():
     base = _backbone()
     deeper = convscale.scale(base, strategy="d", factor=2, resolution=64).module

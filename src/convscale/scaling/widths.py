@@ -25,7 +25,7 @@ _OFF = 0.1
 # How often the steps of widths that are sums of others are halved, where they are far off.
 _HALVINGS = 3
 # They are halved no more where all of these widths are off by no more than this ratio.
-_CLOSE = 0.02
+_CLOSE = 0.03
 # Group widths from _FINE are chosen from multiples of _COARSE, all at most _SWEEPS times.
 _FINE, _COARSE, _SWEEPS = 64, 8, 6
 
