@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from math import gcd
 from typing import Any
 
 import numpy as np
@@ -41,7 +42,7 @@ class Channels:
     what is tied; `grids` the groups whose size is a product of others; `normed` the compositions
     that are normed in groups whose number may follow, and that number; `several` the numbers of
     groups that some norm has over more channels; `steps` the numbers of groups that must divide
-    channel groups, by these, as a norm spans several of them.
+    channel groups, by these, as a norm spans several of them, or as they are shuffled.
 
     Example:
         >>> group_of_unit, sizes = np.array([0, 0, 0]), np.array([3])
@@ -188,7 +189,17 @@ def find_channels(ties: Ties, places: Sequence[Label], axes: Sequence[Label] = (
             group for units in ties.filling for group, _ in channels.composition(units)
         ),
         grids=tuple(dict.fromkeys(_grids(ties, channels))),
+        steps=tuple(sorted({*channels.steps, *_dealt(ties, channels)})),
     )
+
+
+def _dealt(ties: Ties, channels: Channels) -> Iterator[tuple[int, int]]:
+    """Yield channel groups that are laid out in parts, as in a shuffle, and by what they divide."""
+    for units, count in ties.dealt:
+        composition = channels.composition(units)
+        if len(composition) == 1 and count > 1:
+            group, times = composition[0]
+            yield group, count // gcd(count, times)
 
 
 def _settled(ties: Ties, places: Sequence[Label]) -> Channels:

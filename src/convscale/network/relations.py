@@ -237,6 +237,13 @@ def _structure(ties: Ties, func: Any, bound: dict[str, Any], output: Any) -> Non
     ties.pass_on_table(x, outputs)
 
 
+def _shuffle(ties: Ties, func: Any, bound: dict[str, Any], output: Any) -> None:
+    """Carry labels along a shuffle, whose number of groups stays."""
+    if (units := channel_units(ties, bound["self"], 1)) is not None:
+        ties.dealt.append((units, bound["groups"]))
+    _structure(ties, func, bound, output)
+
+
 def _pad(ties: Ties, _func: Any, bound: dict[str, Any], output: Any) -> None:
     """Carry labels past padded positions; padded channels are new ones, of any number."""
     x, pad = bound["self"], bound["pad"]
@@ -519,6 +526,7 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(VIEWS, _reshape),
     **dict.fromkeys(_COPIES, _copy),
     **dict.fromkeys(STRUCTURAL, _structure),
+    "channel_shuffle": _shuffle,
     **dict.fromkeys(_REDUCTIONS, _reduction),
     **dict.fromkeys(_LOSSES, _loss),
 }

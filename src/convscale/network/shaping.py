@@ -188,6 +188,7 @@ def _reshaped(ties: Ties, function: str, args: Sequence[Any], output: torch.Tens
             free = _free_dimension(args, label, spread)
             dims[free] = label.reshape(-1)
             over = label.size // output.shape[free]
+            ties.dealt.append((label.reshape(-1), over))
             if len(spread) == 2:
                 other = sum(spread) - free
                 rows = np.moveaxis(label, (other, free), (0, 1)).reshape(label.shape[other], -1)

@@ -37,6 +37,7 @@ class Ties:
         self.same: list[tuple[Label, Label]] = []
         self.chunked: list[tuple[Label, Label, int]] = []
         self.divided: list[tuple[Label, int]] = []  # by what the code divides their number
+        self.dealt: list[tuple[Label, int]] = []  # into how many equal parts, whose number stays
         self.shared: list[list[Label]] = []  # parts that are so many times one attribute
         self.filling: list[Label] = []
         self.laid: list[Laid] = []

@@ -586,7 +586,7 @@ def _places(recorder: _Recorder) -> list[Label]:
             places += [units for units in call.dims if units is not None]
     places += [u for own in (*recorder.ties.same, *recorder.ties.shared) for u in own]
     places += [units for *ends, _ in recorder.ties.chunked for units in ends]
-    places += [units for units, _ in recorder.ties.divided]
+    places += [units for units, _ in (*recorder.ties.divided, *recorder.ties.dealt)]
     for border in recorder.borders.values():
         places += [u for u in (border.input_units, border.output_units) if u is not None]
     return places

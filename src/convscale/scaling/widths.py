@@ -24,8 +24,8 @@ _GROUP_WEIGHT = 0.3
 _OFF = 0.1
 # How often the steps of widths that are sums of others are halved, where they are far off.
 _HALVINGS = 3
-# They are halved no more where all of these widths are off by no more than this ratio.
-_CLOSE = 0.03
+# They are halved no more where all of these widths are off by no more than this ratio, or number.
+_CLOSE, _FEW = 0.03, 3
 # Group widths from _FINE are chosen from multiples of _COARSE, all at most _SWEEPS times.
 _FINE, _COARSE, _SWEEPS = 64, 8, 6
 
@@ -68,7 +68,8 @@ class WidthRule:
     groups becomes the nearest one that divides both. `sums` holds the widths that a layer puts
     out in parts, and `least` the steps by which parts can change at all; `fillers` are the groups
     that fill up a width, `grids` those that multiply others; `norms` the numbers of groups that
-    norms over a width have, which may change; `fragments` the groups that widths are cut into.
+    norms over a width have, which may change, `counts` those of irregular convolutions from and
+    to it; `fragments` the groups that widths are cut into.
 
     Example:
         >>> thin, wide = Width(64), Width(128)
@@ -87,6 +88,7 @@ class WidthRule:
     fillers: tuple[tuple[Width, Filler], ...] = ()
     grids: tuple[Grid, ...] = ()
     norms: dict[Width, set[int]] = field(default_factory=dict)
+    counts: dict[Width, set[int]] = field(default_factory=dict)
     fragments: Fragments = NO_FRAGMENTS
 
     def widths(self, factor: float, group_factor: float | None = None) -> Widths:
@@ -120,7 +122,7 @@ class WidthRule:
             found.append((new, steps))
             if len(found) == 1 and not any(is_far(own, new, steps, factor) for own in summed):
                 return found[0]
-            if all(abs(new[own] / own.request(factor) - 1) <= _CLOSE for own in summed):
+            if all(_is_close(new[own], own.request(factor)) for own in summed):
                 return found[-1]
             multiples |= {width: _halved(multiples[width], least[width]) for width in summed}
         return min(found, key=lambda option: amiss(option[0], self.sums, factor))
@@ -130,7 +132,7 @@ class WidthRule:
     ) -> dict[Width, int]:
         """Return the step that each width moves by."""
         return {
-            width: self._normed(width, self._step(width, chosen, own), factor)
+            width: self._counted(width, self._step(width, chosen, own), factor)
             for width in self.multiples
         }
 
@@ -165,6 +167,17 @@ class WidthRule:
         off, else_off = (abs(nearest(request, own) - request) for own in (keep, other))
         roomy = all(is_roomy(width.base, own, nearest(request, keep)) for own in counts)
         return keep if roomy and off <= max(_OFF * request, else_off) else other
+
+    def _counted(self, width: Width, step: int, factor: float) -> int:
+        """Return the step with which irregular convolutions keep their groups too, if it is near.
+
+        Where group widths have a factor of their own the number changes by that, and more.
+        """
+        step = self._normed(width, step, factor)
+        keep = lcm(step, *self.counts.get(width, ()))
+        request = width.request(factor)
+        off = abs(nearest(request, keep) - request)
+        return keep if off <= max(_OFF * request, step / 2) else step
 
     @cached_property
     def _totals(self) -> dict[Width, list[tuple[Width, int]]]:
@@ -237,6 +250,10 @@ class WidthRule:
 
 def _size(composition: Composition, sizes: Sizes) -> int:
     return round(sum(float(sizes[group]) * times for group, times in composition))
+
+
+def _is_close(width: int, request: float) -> bool:
+    return abs(width - request) <= max(_CLOSE * request, _FEW)
 
 
 def _halved(step: int, least: int) -> int:
@@ -321,6 +338,7 @@ def width_rule(
         for width, times in sorted(times_of.items())
     }
     group_widths: dict[Width, set[Width]] = defaultdict(set)
+    counts: dict[Width, set[int]] = defaultdict(set)
     irregular = []
     for inputs, outputs, composition in channels.grouped:
         whole = _whole_width(inputs, natural, channels)
@@ -330,6 +348,7 @@ def width_rule(
                 group_widths[whole].add(inner[group])
         else:
             irregular += [(inputs, outputs, group) for group, _ in composition]
+            _count(counts, multiples, (inputs, outputs, composition), channels.sizes)
     fragments = find_fragments(
         channels,
         [split for split in channels.equal if not _heads(split)],
@@ -351,8 +370,23 @@ def width_rule(
         filled,
         channels.grids,
         dict(norms),
+        dict(counts),
         fragments,
     )
+
+
+def _count(
+    counts: dict[Width, set[int]],
+    multiples: Mapping[Width, int],
+    places: tuple[Composition, Composition, Composition],
+    sizes: Sizes,
+) -> None:
+    """Note the number of groups of a convolution at the widths that it takes and puts out."""
+    inputs, outputs, inner = (_size(place, sizes) for place in places)
+    groups = inputs // inner
+    for width in multiples:
+        if width.base in (inputs, outputs) and 1 < groups < min(inputs, outputs):
+            counts[width].add(groups)
 
 
 def _sums(natural: dict[int, tuple[Width, float]], channels: Channels) -> tuple[Sum, ...]:
