@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from torch import nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from convscale.network.walking import walk
 
@@ -29,8 +30,16 @@ def followers_of(module: nn.Module) -> tuple[str, ...]:
     return found
 
 
+def _beside(module: nn.Module) -> tuple[str, ...]:
+    """Return the names of children that are no layers of a module: they follow, or make weights."""
+    made = ("parametrizations",) if is_parametrized(module) else ()
+    return (*followers_of(module), *made)
+
+
 def own_children(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     """Yield the children of a module with their names, but for its followers.
+
+    What makes its weights, as a weight norm does, is none of them.
 
     Example:
         >>> block = nn.Conv2d(3, 3, 1)
@@ -38,12 +47,14 @@ def own_children(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
         >>> len(list(block.children())), len(list(own_children(block)))
         (1, 0)
     """
-    followers = followers_of(module)
-    return ((name, child) for name, child in module.named_children() if name not in followers)
+    others = _beside(module)
+    return ((name, child) for name, child in module.named_children() if name not in others)
 
 
 def own_walk(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     """Yield the modules of a network with their paths, but for followers and what is in them.
+
+    Nor what makes weights, as a weight norm does.
 
     Example:
         >>> net = nn.Sequential(nn.Conv2d(3, 3, 1))
@@ -51,11 +62,11 @@ def own_walk(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
         >>> [path for path, _ in own_walk(net)]
         ['', '0']
     """
-    followers: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
     for path, part in walk(module):
-        if not f"{path}.".startswith(followers):
+        if not f"{path}.".startswith(others):
             yield path, part
-            followers += tuple(f"{path}.{name}.".lstrip(".") for name in followers_of(part))
+            others += tuple(f"{path}.{name}.".lstrip(".") for name in _beside(part))
 
 
 def own_parameters(module: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
@@ -75,13 +86,20 @@ def own_parameters(module: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
 def kind_of(module: nn.Module) -> type[nn.Module]:
     """Return the class of a module, of one that hands its output on that of the block itself.
 
+    PyTorch gives every module whose weights are made from others a class of its own: the class is
+    the one that it is derived from.
+
     Example:
         >>> block = nn.Tanh()
         >>> hand_on(block, {"more": nn.ReLU()})
         >>> kind_of(block) is nn.Tanh, type(block) is nn.Tanh
         (True, False)
     """
-    kind = type(module)
+    kind = _unchained(type(module))
+    return kind.__bases__[0] if is_parametrized(module) else kind
+
+
+def _unchained(kind: type[nn.Module]) -> type[nn.Module]:
     return kind.__bases__[1] if issubclass(kind, Chain) else kind
 
 
@@ -116,7 +134,7 @@ def without_followers(module: nn.Module) -> nn.Module:
     for name in followers_of(module):
         del module._modules[name]
     vars(module).pop(_NAMES, None)
-    module.__class__ = kind_of(module)
+    module.__class__ = _unchained(type(module))
     return module
 
 

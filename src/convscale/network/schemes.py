@@ -219,7 +219,7 @@ def _dense_stages(module: nn.Module, path: str, trace: Trace) -> Iterator[Stage]
         previous = child
     stages = [run for run in runs if len(run) > 1 and not _holds_dense(module, path, run, trace)]
     for run in stages:
-        kind = type(module.get_submodule(run[-1])).__name__
+        kind = kind_of(module.get_submodule(run[-1])).__name__
         yield Stage(path, tuple(run), kind, run[-1], mode="dense")
     taken = {name for run in stages for name in run}
     for name, child in own_children(module):
@@ -375,7 +375,7 @@ def _listed_stages(module: nn.Module, trace: Trace) -> Iterator[Stage]:
             keeping = [name for name in names if keeps_shape(join(path, name), trace)]
             if not keeping and join(path, names[-1]) in trace.lists:
                 continue  # nothing like a list of modules is made: blocks inside of it may repeat
-            kind = type(container.get_submodule(names[-1])).__name__
+            kind = kind_of(container.get_submodule(names[-1])).__name__
             yield Stage(path, tuple(names), kind, keeping[-1] if keeping else None)
 
 
@@ -508,5 +508,5 @@ def _holds(outer: list[str], inner: list[str]) -> bool:
 
 def _chained(module: nn.Module, paths: list[str], trace: Trace) -> Stage:
     keeping = [path for path in paths if keeps_shape(path, trace)]
-    kind = type(module.get_submodule(paths[-1])).__name__
+    kind = kind_of(module.get_submodule(paths[-1])).__name__
     return Stage("", tuple(paths), kind, keeping[-1] if keeping else None, mode="chained")

@@ -351,7 +351,7 @@ def _split(module: nn.Module, path: str, run: list[str], trace: Trace) -> Iterat
 
 def _stage(module: nn.Module, path: str, blocks: list[str], trace: Trace) -> Stage:
     keeping = [name for name in blocks if keeps_shape(join(path, name), trace)]
-    kind = type(module.get_submodule(blocks[-1])).__name__
+    kind = kind_of(module.get_submodule(blocks[-1])).__name__
     return Stage(path, tuple(blocks), kind, keeping[-1] if keeping else None)
 
 
