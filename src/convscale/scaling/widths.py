@@ -110,10 +110,12 @@ class WidthRule:
         """Round the widths and meet the sums; return the widths, and the steps they move by.
 
         Widths that are twice each other, one after the other, move together: where that brings
-        them far off what is asked, those in sums move by half of their steps, and half again.
+        them far off what is asked, those in sums move by half of their steps, and half again. So
+        do those beside channels that stay, where these leave no width that is nearest to it.
         """
         multiples = dict(self.multiples)
         summed = {w for way in self.sums for w in (way.whole, *dict(way.parts))} & multiples.keys()
+        fixed = summed & {way.whole for way in self.sums if way.fixed}
         found: list[tuple[dict[Width, int], dict[Width, int]]] = []
         for _ in range(1 + _HALVINGS):
             steps = self._steps(chosen, factor, multiples)
@@ -121,7 +123,9 @@ class WidthRule:
             new = reconciled(new, self.sums, Steps(steps, least), factor)
             found.append((new, steps))
             if len(found) == 1 and not any(is_far(own, new, steps, factor) for own in summed):
-                return found[0]
+                half = {own: step / 2 for own, step in steps.items()}
+                if not any(is_far(own, new, half, factor) for own in fixed):
+                    return found[0]
             if all(_is_close(new[own], own.request(factor)) for own in summed):
                 return found[-1]
             multiples |= {width: _halved(multiples[width], least[width]) for width in summed}
