@@ -78,3 +78,19 @@ def test_attention_is_a_cause_where_there_is_some(attends):
     [note] = [one for one in scaled.notes if one.startswith("Flops grow")]
     assert ("attention" in note) is attends
     assert "maps or resolution round" in note
+
+
+@pytest.mark.parametrize("target", ["factor", "flops"])
+def test_where_multiples_are_too_coarse_a_smaller_one_is_offered(target):
+    """16 is asked to be 11.3, and 8 and 16 are both far from it."""
+    layers = [nn.Sequential(nn.Conv2d(16, 16, 3, padding=1), nn.ReLU()) for _ in range(4)]
+    base = nn.Sequential(nn.Conv2d(3, 16, 3), *layers, nn.Conv2d(16, 10, 1))
+    half = {"factor": 0.5, "flops": cs.count(base, resolution=32).flops / 2}[target]
+    ask = {target: half, "strategy": "w", "resolution": 32, "weights": False}
+    coarse, fine = cs.scale(base, **ask), cs.scale(base, **ask, width_multiple=4)
+    offer = "A smaller width multiple may come nearer: --width-multiple 4."
+    assert any(note.endswith(offer) for note in coarse.notes)
+    assert abs(fine.ratio["flops"] - 0.5) < abs(coarse.ratio["flops"] - 0.5) / 2
+    single = cs.scale(base, **{**ask, target: half / 50}, width_multiple=1)
+    assert any(note.startswith(("Flops grow", "The nearest")) for note in single.notes)
+    assert not any("smaller width multiple" in note for note in single.notes)

@@ -14,6 +14,7 @@ from convscale.scaling.variant import Variant
 from convscale.scaling.widths import Widths
 from convscale.strategy import Strategy
 
+ROUNDED = "widths round to multiples"
 _PRODUCTS = frozenset(("bmm", "baddbmm"))  # of two maps, as in attention
 _SOME = 0.05  # the share of the flops from which layers that keep their width are named
 _LITTLE = 0.02  # the logarithm of what takes flops off, up to which it is not named
@@ -75,7 +76,7 @@ def _wider(blueprint: Blueprint, strategy: Strategy, found: Candidate) -> dict[s
         _linear(whole.base()): unheld / asked.width**2,
         "widths that are kept do not grow": free / unheld,
         "group width does not grow with width": growth / free,
-        "widths round to multiples": reached / growth,
+        ROUNDED: reached / growth,
     }
 
 

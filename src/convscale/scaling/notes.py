@@ -13,8 +13,8 @@ from convscale.network.walking import walk
 from convscale.quantities import format_count, format_miss, format_resolution
 from convscale.scaling.blueprint import DEFAULT_MULTIPLE, Blueprint
 from convscale.scaling.candidate import Candidate
-from convscale.scaling.causes import capped, cause_of, times
-from convscale.scaling.following import head_groups, own_head
+from convscale.scaling.causes import ROUNDED, capped, cause_of, times
+from convscale.scaling.following import head_groups, is_ruled, own_head
 from convscale.scaling.kinds import alternating
 from convscale.scaling.large_outputs import say_lost
 from convscale.scaling.parts import Parts, bound_layers
@@ -458,7 +458,8 @@ def _miss(
         if abs(miss) <= 0.03:
             return []
         budget, by = f"{format_count(value)} {target}", format_miss(found.value(target), value)
-        return [f"The nearest network misses the budget of {budget} by {by}."]
+        finer = _finer(blueprint, strategy)
+        return [f"The nearest network misses the budget of {budget} by {by}.{finer}"]
     ratio = found.complexity.flops / before.flops if before.flops else value
     if blueprint.control.by_stage:
         return [f"Flops grow {ratio:.3g} times: stages have factors of their own."]
@@ -472,4 +473,13 @@ def _miss(
         below = ratio > value and _is_below_all(blueprint, strategy, value)
         how = "out of reach" if below else "missed by far"
         asked += f", which is {how} ({times(ratio / value)} times what was asked for)"
-    return [f"Flops grow {ratio:.3g} times for {asked}: {cause}."]
+    finer = _finer(blueprint, strategy) if ROUNDED in cause else ""
+    return [f"Flops grow {ratio:.3g} times for {asked}: {cause}.{finer}"]
+
+
+def _finer(blueprint: Blueprint, strategy: Strategy) -> str:
+    """Tell of smaller multiples, where widths move by one that can be asked for."""
+    multiple = blueprint.width_multiple
+    if not strategy.width or is_ruled(strategy.rules) or multiple == 1:
+        return ""
+    return f" A smaller width multiple may come nearer: --width-multiple {multiple // 2}."

@@ -123,7 +123,7 @@ class WidthRule:
             new = reconciled(new, self.sums, Steps(steps, least), factor)
             found.append((new, steps))
             if len(found) == 1 and not any(is_far(own, new, steps, factor) for own in summed):
-                half = {own: step / 2 for own, step in steps.items()}
+                half = {own: step // 2 for own, step in steps.items()}
                 if not any(is_far(own, new, half, factor) for own in fixed):
                     return found[0]
             if all(_is_close(new[own], own.request(factor)) for own in summed):
