@@ -377,9 +377,19 @@ def repeatable(module: nn.Module, made: Repetition) -> nn.Module:
     if made.model is not None:
         model = module.get_submodule(made.model)
         for name in made.borrowed:
-            part = getattr(model, name, None)
-            block._modules[name] = None if part is None else part_copy(part)
+            _lend(block, name, model)
     return block
+
+
+def _lend(block: nn.Module, name: str, model: nn.Module) -> None:
+    """Put in the place of a child what another block has: a module, none, or a plain function."""
+    part = getattr(model, name, None)
+    if part is None or isinstance(part, nn.Module):
+        block._modules[name] = None if part is None else part_copy(part)
+        return
+    del block._modules[name]
+    own = getattr(part, "__self__", None) is model  # a method of the block itself
+    setattr(block, name, getattr(block, part.__name__) if own else part)
 
 
 def _centre(layer: nn.Module) -> None:

@@ -248,7 +248,7 @@ def _borrowed(block: nn.Module, model: nn.Module) -> tuple[str, ...]:
     names = []
     for name, child in block.named_children():
         other = getattr(model, name, None)
-        empty = other is None or not has_weights(other)
+        empty = not isinstance(other, nn.Module) or not has_weights(other)
         if empty and has_weights(child):
             names.append(name)
     return tuple(names)
