@@ -91,6 +91,41 @@ def test_lists_in_added_blocks_tell_the_new_channels_too():
         assert block.widths[0] > 64
 
 
+class Timed(Encoder):
+    """An encoder that embeds a time in as many numbers as its list of channels says."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Linear(32, 128)
+
+    def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
+        waves = torch.arange(self.feature_widths[0], device=x.device).float().sin()
+        maps = super().forward(x)
+        return [*maps[:-1], maps[-1] + self.embed(waves)[:, None, None]]
+
+
+class Trained(Encoder):
+    """An encoder that reads its list of channels in training only."""
+
+    def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
+        if self.training:
+            assert self._out_feature_channels["res2"] == 32
+        return super().forward(x)
+
+
+@pytest.mark.parametrize("factor", [0.5, 0.6, 1.5, 2])
+def test_lists_that_a_forward_pass_reads_stay(factor):
+    scaled = cs.scale(Timed(), strategy="w", factor=factor, resolution=64)
+    put = [one.shape[1] for one in scaled.module(torch.randn(2, 3, 64, 64))]
+    assert scaled.module.feature_widths[0] == scaled.module.embed.in_features
+    assert scaled.module.feature_widths[1:] == (32, 64, 128)
+    assert scaled.module._out_channels == put != [3, 32, 32, 64, 128]
+    scaled = cs.scale(Trained(), strategy="w", factor=factor, resolution=64)
+    put = [one.shape[1] for one in scaled.module.train()(torch.randn(2, 3, 64, 64))]
+    assert scaled.module._out_feature_channels == {"res2": 32, "res3": 64, "res4": 128}
+    assert scaled.module.feature_widths == tuple(put[1:])
+
+
 class Saved(Segmenter):
     """A network with a way of its own to be saved."""
 

@@ -446,6 +446,10 @@ class Blueprint:
         """Whether what the network is run on grows with the resolution: a vector does not."""
         return self._runs.sided
 
+    def unread(self, attributes: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+        """Return those attributes, each a module's path and a name, that no forward pass reads."""
+        return self._runs.unread(attributes)
+
     def cropped(self, resolution: Resolution) -> str:
         """Say which size in the code should have followed to a resolution; or nothing."""
         return self._runs.cropped(resolution)

@@ -6,11 +6,13 @@ channels and the module of every feature, in `feature_ends` where in a container
 shape; torchvision reads `out_channels` and `inplanes`; both name in `return_layers` the modules
 whose outputs are features. Encoders list the channels of their maps, `[3, 64, 128, 256]`, some by
 the maps' names. No forward pass ties these to widths, so that nothing but their names tells what
-they mean. The new values are those of the places that they describe.
+they mean; lists that one reads stay as they are. The new values are those of the places that they
+describe.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
@@ -54,20 +56,26 @@ def described(blueprint: Blueprint, variant: Variant, widths: Widths) -> tuple[D
         part_sizes, base=blueprint.base(), variant=variant, sizes=variant.sizes(widths)
     )
     found: list[Description] = []
+    lists: dict[tuple[str, str], list[Description]] = defaultdict(list)
     for path, part in walk(blueprint.module):
         if type(part).__module__.startswith("torch.nn.") or not variant.holds(path):
             continue  # PyTorch's own follow their weights
         found += _widths(part, path, path, places)
-        found += _lists(part, path, path, places)
+        for listed in _lists(part, path, path, places):
+            lists[path, str(listed.path[0])].append(listed)
         found += parted(part, path, called=path)
         found += _features(blueprint.module, path, part, places)
         found += _ends(path, part, variant, renamed_in=blueprint.module)
         found += _returned(blueprint.module, path, part, variant)
         found += _inputs(blueprint, path, part, variant)
     for original, path in _copied(blueprint.module, variant):
-        found += _widths(blueprint.module.get_submodule(original), original, path, places)
-        found += _lists(blueprint.module.get_submodule(original), original, path, places)
-        found += parted(blueprint.module.get_submodule(original), path, called=original)
+        part = blueprint.module.get_submodule(original)
+        found += _widths(part, original, path, places)
+        for listed in _lists(part, original, path, places):
+            lists[original, str(listed.path[0])].append(listed)
+        found += parted(part, path, called=original)
+    for attribute in blueprint.unread(tuple(lists)) if lists else ():
+        found += lists[attribute]
     return tuple(found)
 
 

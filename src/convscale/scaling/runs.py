@@ -35,6 +35,7 @@ from convscale.network.sizing import Sizing, Told
 from convscale.network.stages import join
 from convscale.network.trace import Trace, trace_module
 from convscale.network.unfollowed import unfollowed
+from convscale.network.unread import unread
 from convscale.prediction.predict import ELEMENTS
 from convscale.quantities import Resolution, format_resolution
 from convscale.scaling.adapting import adapt
@@ -107,6 +108,7 @@ class Runs:
         self._records = records
         self._known: dict[object, Traced | UnscalableNetworkError] = {}
         self._checked: dict[tuple[DepthEdit, ...], UnscalableNetworkError | None] = {}
+        self._unread: dict[tuple[tuple[str, str], ...], tuple[tuple[str, str], ...]] = {}
         self._alike: bool | None = None  # whether runs show what is told of them; not tried yet
         lookups, sure = Lookups(), Sure()
         recorders = self._recorders()
@@ -175,6 +177,13 @@ class Runs:
             return window
         module = meta_copy(self.module)
         return unfollowed(module, self._feed(resolution).inputs(module))
+
+    def unread(self, attributes: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+        """Return those attributes, each a module's path and a name, that no forward pass reads."""
+        if attributes not in self._unread:
+            feed = self._feed(self.resolution)
+            self._unread[attributes] = unread(self.module, feed, attributes)
+        return self._unread[attributes]
 
     def cropped(self, resolution: Resolution) -> str:
         """Say which size in the code should have followed to a resolution; or nothing."""
