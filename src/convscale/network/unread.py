@@ -30,7 +30,7 @@ class _Calls(Observer):
 def unread(
     module: nn.Module, feed: Feed, attributes: tuple[Attribute, ...]
 ) -> tuple[Attribute, ...]:
-    """Return those attributes that no forward pass reads, in training neither.
+    """Return those attributes that no forward pass reads, in training neither: none if it fails.
 
     Args:
         module: The network.
@@ -49,6 +49,8 @@ def unread(
         (('', 'widths'),)
     """
     plain = _calls(module, feed, ())
+    if plain is None:
+        return ()  # nothing tells
     if not _is_read(module, feed, attributes, plain):
         return attributes
     return tuple(one for one in attributes if not _is_read(module, feed, (one,), plain))
@@ -58,7 +60,7 @@ def _is_read(
     module: nn.Module,
     feed: Feed,
     attributes: tuple[Attribute, ...],
-    plain: list[tuple[str, Any]] | None,
+    plain: list[tuple[str, Any]],
 ) -> bool:
     if _calls(module, feed, attributes) != plain:
         return True

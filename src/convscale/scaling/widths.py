@@ -173,10 +173,7 @@ class WidthRule:
         return keep if roomy and off <= max(_OFF * request, else_off) else other
 
     def _counted(self, width: Width, step: int, factor: float) -> int:
-        """Return the step with which irregular convolutions keep their groups too, if it is near.
-
-        Where group widths have a factor of their own the number changes by that, and more.
-        """
+        """Return the step with which irregular convolutions keep their groups, if one is near."""
         step = self._normed(width, step, factor)
         keep = lcm(step, *self.counts.get(width, ()))
         request = width.request(factor)
