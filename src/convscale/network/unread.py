@@ -10,7 +10,7 @@ from convscale.network.copies import meta_copy
 from convscale.network.execution import ForwardError, Observer, run
 from convscale.network.feeding import Feed
 
-Attribute = tuple[str, str]
+Named = tuple[str, str]  # the path of a module, and of its attribute the name
 
 
 class _Calls(Observer):
@@ -27,9 +27,7 @@ class _Calls(Observer):
         self.listed.append((path, func))
 
 
-def unread(
-    module: nn.Module, feed: Feed, attributes: tuple[Attribute, ...]
-) -> tuple[Attribute, ...]:
+def unread(module: nn.Module, feed: Feed, attributes: tuple[Named, ...]) -> tuple[Named, ...]:
     """Return those attributes that no forward pass reads, in training neither: none if it fails.
 
     Args:
@@ -59,7 +57,7 @@ def unread(
 def _is_read(
     module: nn.Module,
     feed: Feed,
-    attributes: tuple[Attribute, ...],
+    attributes: tuple[Named, ...],
     plain: list[tuple[str, Any]],
 ) -> bool:
     if _calls(module, feed, attributes) != plain:
@@ -69,7 +67,7 @@ def _is_read(
 
 
 def _calls(
-    module: nn.Module, feed: Feed, without: tuple[Attribute, ...], *, training: bool = False
+    module: nn.Module, feed: Feed, without: tuple[Named, ...], *, training: bool = False
 ) -> list[tuple[str, Any]] | None:
     """Return what a run without some attributes calls; None where it fails."""
     copied, seen = meta_copy(module), _Calls()

@@ -18,6 +18,7 @@ from convscale.network.inputs import ExampleInputs
 from convscale.network.rows import bends_stay
 from convscale.network.sizing import Sizing
 from convscale.network.stages import Stage
+from convscale.network.unread import Named
 from convscale.network.walking import walk
 from convscale.quantities import Resolution, format_resolution, like, sides
 from convscale.scaling.control import Control
@@ -446,7 +447,7 @@ class Blueprint:
         """Whether what the network is run on grows with the resolution: a vector does not."""
         return self._runs.sided
 
-    def unread(self, attributes: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+    def unread(self, attributes: tuple[Named, ...]) -> tuple[Named, ...]:
         """Return those attributes, each a module's path and a name, that no forward pass reads."""
         return self._runs.unread(attributes)
 

@@ -35,7 +35,7 @@ from convscale.network.sizing import Sizing, Told
 from convscale.network.stages import join
 from convscale.network.trace import Trace, trace_module
 from convscale.network.unfollowed import unfollowed
-from convscale.network.unread import unread
+from convscale.network.unread import Named, unread
 from convscale.prediction.predict import ELEMENTS
 from convscale.quantities import Resolution, format_resolution
 from convscale.scaling.adapting import adapt
@@ -108,7 +108,7 @@ class Runs:
         self._records = records
         self._known: dict[object, Traced | UnscalableNetworkError] = {}
         self._checked: dict[tuple[DepthEdit, ...], UnscalableNetworkError | None] = {}
-        self._unread: dict[tuple[tuple[str, str], ...], tuple[tuple[str, str], ...]] = {}
+        self._unread: dict[tuple[Named, ...], tuple[Named, ...]] = {}
         self._alike: bool | None = None  # whether runs show what is told of them; not tried yet
         lookups, sure = Lookups(), Sure()
         recorders = self._recorders()
@@ -178,7 +178,7 @@ class Runs:
         module = meta_copy(self.module)
         return unfollowed(module, self._feed(resolution).inputs(module))
 
-    def unread(self, attributes: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+    def unread(self, attributes: tuple[Named, ...]) -> tuple[Named, ...]:
         """Return those attributes, each a module's path and a name, that no forward pass reads."""
         if attributes not in self._unread:
             feed = self._feed(self.resolution)
