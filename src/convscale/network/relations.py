@@ -58,6 +58,8 @@ def convolution(ties: Ties, _func: Any, bound: dict[str, Any], output: Any) -> N
     groups, transposed = bound["groups"], bound["transposed"]
     units = channel_units(ties, x, 1)
     first, second = channel_units(ties, weight, 0), channel_units(ties, weight, 1)
+    if not ties.is_table(weight):
+        _keep_window(ties, weight)
     if transposed:
         tie_or_pin(ties, units, first)
         if groups > 1 and units is not None and weight.shape[1] > 1:
@@ -84,6 +86,13 @@ def convolution(ties: Ties, _func: Any, bound: dict[str, Any], output: Any) -> N
         ties.produced.append(out)
     spatial = _unchanged(ties, x, output)
     ties.set_labels(output, spatial if out is None else (vector(out, 1, output.ndim), *spatial))
+
+
+def _keep_window(ties: Ties, weight: torch.Tensor) -> None:
+    """Keep the sides of a kernel that the forward pass makes, as out of two weights."""
+    for label in ties.labels(weight):
+        if min(varying(label), default=0) >= 2:
+            ties.pin(label)
 
 
 def _unchanged(ties: Ties, x: torch.Tensor, output: torch.Tensor) -> Labels:

@@ -33,6 +33,7 @@ from convscale.network.relations import (
 )
 from convscale.network.shaping import SHAPING, Shaped, along_dimension, cut, shaped_call
 from convscale.network.ties import Ties, take_values, tensors_in
+from convscale.network.uncalled import let_grow
 from convscale.network.walking import walk
 from convscale.quantities import Resolution
 
@@ -399,6 +400,7 @@ def trace_module(
     trains = bool(recorder.untouched or unread) and _follow_training(
         recorder, module, labelled(ties, module, feed, batch=2), unread
     )
+    let_grow(ties, module, recorder.calls)
     channels = find_channels(ties, _places(recorder), _axes(recorder))
     layers = ((t.path, t.operator, t.flops, t.acts_units) for t in recorder.terms)
     return Trace(

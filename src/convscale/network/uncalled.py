@@ -1,0 +1,39 @@
+"""Layers that a forward pass never calls, though it computes with their weights."""
+
+from __future__ import annotations
+
+from collections.abc import Container
+
+from torch import nn
+from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+
+from convscale.network.shaping import along_dimension
+from convscale.network.ties import Ties
+from convscale.network.walking import walk
+
+
+def let_grow(ties: Ties, module: nn.Module, called: Container[str]) -> None:
+    """Let what such layers put out have any number of channels, as that of those called does.
+
+    Where a kernel is made of two, the channels between them are in no map: no operator that
+    runs puts them out.
+
+    Args:
+        ties: What a run said about units.
+        module: The network that ran.
+        called: Paths of the modules that were called.
+
+    Example:
+        >>> ties, layer = Ties(), nn.Conv2d(1, 4, 3)
+        >>> ties.set_labels(layer.weight, (ties.fresh(4).reshape(4, 1, 1, 1),))
+        >>> let_grow(ties, nn.Sequential(layer), ())
+        >>> ties.produced[0].tolist()
+        [0, 1, 2, 3]
+    """
+    for path, part in walk(module):
+        if isinstance(part, (_ConvNd, nn.Linear)) and path not in called:
+            weight = part._parameters.get("weight")
+            dim = int(isinstance(part, _ConvTransposeNd))
+            units = along_dimension(ties, weight, dim) if weight is not None else None
+            if units is not None:
+                ties.produced.append(units)
