@@ -112,3 +112,26 @@ def test_what_ends_beside_scores_keeps_its_channels(end, strategy):
     found = scaled.module.eval()(torch.zeros(1, 3, side, side))
     assert [one.shape[1] for one in found] == [20, 8, 20, 8]
     assert scaled.module.tower[0].out_channels > 48
+
+
+class Whole(nn.Module):
+    """HighResNet in small: all maps are as large as the image, the last one behind a function."""
+
+    def __init__(self, classes):
+        super().__init__()
+        self.body = nn.Sequential(conv(1, 16, 3), conv(16, 16, 3), conv(16, 32, 3))
+        self.exit = conv(32, classes, 1)
+
+    def forward(self, x):
+        return self.exit(self.body(x))
+
+
+@pytest.mark.parametrize("factor", [0.5, 4.0])
+def test_the_narrowest_map_of_a_network_without_strides_keeps_its_channels(factor):
+    image = torch.zeros(1, 1, 32, 32)
+    scaled = cs.scale(Whole(5), strategy="w", factor=factor, example_inputs=(image,))
+    assert scaled.module.eval()(image).shape == (1, 5, 32, 32)
+    assert scaled.module.body[1][0].out_channels != 16
+    wide = cs.scale(Whole(24), strategy="w", factor=factor, example_inputs=(image,))
+    assert wide.module.eval()(image).shape[1] != 24
+    assert any("feature maps" in note for note in wide.notes)

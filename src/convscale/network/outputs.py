@@ -6,8 +6,8 @@ weights, resized or squashed at most, and nothing reads them; a feature map has 
 activated or added to others, or the network itself goes on with it and puts out no scores of as
 many channels. What nothing reads beside scores is an answer too, whatever it has passed. A sole map
 as large as the image, of a network that works on smaller ones, is what it answers for every pixel,
-whatever it came from, and so is one of no more channels than the image that is a picture, or no
-smaller.
+whatever it came from, and so is one of fewer channels than any map that is read, where all are as
+large as the image, and one of no more channels than the image that is a picture, or no smaller.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Scores:
         self._read: list[Label] = []
         self.embeddings: tuple[int, ...] = ()  # outputs that layers read too, and that stay
         self._sides: list[tuple[int, ...]] = []  # of what convolutions read, the image first
-        self._channels = 0  # of the image
+        self._widths: list[int] = []  # and its channels
 
     def visit(self, ties: Ties, operator: str, bound: dict[str, Any], output: Any) -> None:
         """See a call of an operator."""
@@ -77,7 +77,7 @@ class Scores:
             left = next(bound[n] for n in ("input", "mat1", "batch1", "self") if n in bound)
             dim = 1 if operator == "convolution" else left.ndim - 1
             if operator == "convolution":
-                self._channels = self._channels or left.shape[1]
+                self._widths.append(left.shape[1])
                 self._sides.append(tuple(left.shape[2:]))
             units = find_along(ties.labels(left), dim, left.shape[dim])
             if units is not None:
@@ -130,18 +130,24 @@ class Scores:
         return id(tensor) in self._scores
 
     def _fills_image(self, tensor: torch.Tensor) -> bool:
-        """Tell whether a map is as large as the image, where convolutions read smaller ones."""
+        """Tell whether a map is as large as the image, where convolutions read smaller ones.
+
+        Where all are as large, one that has fewer channels than any of them answers too.
+        """
         sides = tuple(tensor.shape[2:])
+        if not self._sides or sides != self._sides[0]:
+            return False
         smaller = any(prod(sides) > prod(other) for other in self._sides)
-        return smaller and sides == self._sides[0]
+        inside = self._widths[1:]
+        return smaller or (len(inside) > 0 and tensor.shape[1] < min(inside))
 
     def _is_image(self, tensor: torch.Tensor) -> bool:
         """Tell whether a map has no more channels than the image, and is a picture or as large."""
-        if tensor.ndim < 3 or not self._sides or tensor.shape[1] > self._channels:
+        if tensor.ndim < 3 or not self._sides or tensor.shape[1] > self._widths[0]:
             return False
         image, sides = self._sides[0], tuple(tensor.shape[2:])
         large = len(sides) == len(image) and all(map(ge, sides, image))
-        return large or self._channels <= _COLOURS
+        return large or self._widths[0] <= _COLOURS
 
     def settle(self, ties: Ties, results: list[torch.Tensor]) -> tuple[int | None, ...]:
         """Pin the outputs that are no feature maps.

@@ -396,11 +396,11 @@ def trace_module(
     features = recorder.scores.settle(ties, results)
     embeddings = recorder.scores.embeddings
     unread = recorder.scores.unread(results)
+    let_grow(ties, module, {*recorder.calls, *recorder.untouched})
     plain = not recorder.untouched and not recorder.adapted and not unread
     trains = bool(recorder.untouched or unread) and _follow_training(
         recorder, module, labelled(ties, module, feed, batch=2), unread
     )
-    let_grow(ties, module, recorder.calls)
     channels = find_channels(ties, _places(recorder), _axes(recorder))
     layers = ((t.path, t.operator, t.flops, t.acts_units) for t in recorder.terms)
     return Trace(

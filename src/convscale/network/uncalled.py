@@ -12,7 +12,7 @@ from convscale.network.ties import Ties
 from convscale.network.walking import walk
 
 
-def let_grow(ties: Ties, module: nn.Module, called: Container[str]) -> None:
+def let_grow(ties: Ties, module: nn.Module, beside: Container[str | int]) -> None:
     """Let what such layers put out have any number of channels, as that of those called does.
 
     Where a kernel is made of two, the channels between them are in no map: no operator that
@@ -21,7 +21,8 @@ def let_grow(ties: Ties, module: nn.Module, called: Container[str]) -> None:
     Args:
         ties: What a run said about units.
         module: The network that ran.
-        called: Paths of the modules that were called.
+        beside: Paths of the modules that were called, and identities of weights that no
+            operator took.
 
     Example:
         >>> ties, layer = Ties(), nn.Conv2d(1, 4, 3)
@@ -31,9 +32,10 @@ def let_grow(ties: Ties, module: nn.Module, called: Container[str]) -> None:
         [0, 1, 2, 3]
     """
     for path, part in walk(module):
-        if isinstance(part, (_ConvNd, nn.Linear)) and path not in called:
+        if isinstance(part, (_ConvNd, nn.Linear)) and path not in beside:
             weight = part._parameters.get("weight")
-            dim = int(isinstance(part, _ConvTransposeNd))
-            units = along_dimension(ties, weight, dim) if weight is not None else None
+            if weight is None or id(weight) in beside:
+                continue
+            units = along_dimension(ties, weight, int(isinstance(part, _ConvTransposeNd)))
             if units is not None:
                 ties.produced.append(units)
