@@ -13,6 +13,7 @@ from typing import Any
 from torch import nn
 from torch.nn.utils.parametrize import is_parametrized
 
+from convscale.network.positions import Positions
 from convscale.network.walking import walk
 
 BEND = "_act"  # what the name of a module ends with that bends in front of an added block
@@ -96,6 +97,8 @@ def kind_of(module: nn.Module) -> type[nn.Module]:
         (True, False)
     """
     kind = _unchained(type(module))
+    if kind is Positions:
+        return nn.ModuleList
     return kind.__bases__[0] if is_parametrized(module) else kind
 
 

@@ -461,7 +461,7 @@ def _called_stages(module: nn.Module, trace: Trace, *, made: bool = False) -> tu
     for path, part in own_walk(module):
         row = blocks[kind_of(part)]
         inside = row and path.startswith(f"{row[-1]}.")  # what holds it is the last before it
-        plain = type(part) in (nn.Sequential, nn.ModuleList, nn.ModuleDict)
+        plain = kind_of(part) in (nn.Sequential, nn.ModuleList, nn.ModuleDict)
         if path and not plain and not inside and block_border(part, path, trace) is not None:
             row.append(path)
     fitting = [

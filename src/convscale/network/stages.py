@@ -170,11 +170,11 @@ def lone_stages(module: nn.Module, trace: Trace) -> tuple[Stage, ...]:
     alone: dict[tuple[type, type], list[Stage]] = {}
     for path, container in own_walk(module):
         blocks = _lone_block(container, path, trace)
-        if blocks and type(container) in (nn.Sequential, nn.ModuleList):
+        if blocks and kind_of(container) in (nn.Sequential, nn.ModuleList):
             block = container.get_submodule(blocks[0])
             if type(block) is not nn.Sequential:
                 stage = _stage(container, path, blocks, trace)
-                alone.setdefault((type(container), kind_of(block)), []).append(stage)
+                alone.setdefault((kind_of(container), kind_of(block)), []).append(stage)
     found = [stage for stages in alone.values() if len(stages) > 1 for stage in stages]
     return together(found, trace)
 

@@ -18,6 +18,7 @@ from convscale.network.chains import (
 from convscale.network.copies import part_copy, places, shared_modules
 from convscale.network.numbers import set_place
 from convscale.network.pairs import entries, entry_copy, set_entries
+from convscale.network.positions import by_position
 from convscale.network.stages import Stage, join
 from convscale.scaling.plan import DepthEdit, Repetition, flat
 
@@ -160,6 +161,7 @@ def apply_depth(module: nn.Module, edits: Iterable[DepthEdit]) -> None:
             chain(container, change.after, _bent(copies, change))
         elif copies:
             place(container, change.after, copies)
+        by_position(container)
 
 
 def _tell_features(container: nn.Module, change: DepthEdit) -> None:
