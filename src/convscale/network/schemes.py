@@ -22,6 +22,7 @@ from convscale.network.chains import (
     own_walk,
 )
 from convscale.network.rows import hands_on, is_linear, row_stages
+from convscale.network.separable import Unit, separable
 from convscale.network.stages import (
     Stage,
     block_border,
@@ -32,7 +33,9 @@ from convscale.network.stages import (
     lone_stages,
     overlap,
     pyramid_stages,
+    stage_of,
     together,
+    unit_keeps,
     within,
 )
 from convscale.network.trace import Border, Trace
@@ -278,13 +281,9 @@ def _flat_stages(module: nn.Module, trace: Trace) -> Iterator[Stage]:
     """Find convolutions in a flat sequence, each with the norm and activation that follow it."""
     for path, container in own_walk(module):
         if isinstance(container, nn.Sequential | nn.ModuleList | nn.ModuleDict):
-            units = list(_units(container, path, trace))
-            for stage in _cut(units, path, trace):
-                members = tuple(stage)
-                keeping = [unit[0] for unit in members if _unit_keeps(unit, path, trace)]
-                blocks = tuple(unit[0] for unit in members)
-                repeatable = keeping[-1] if keeping else None
-                yield Stage(path, blocks, "Conv", repeatable, members=members)
+            units = [unit for unit in _units(container, path, trace) if len(unit) > 1]
+            for stage in _cut(separable(container, units), path, trace):
+                yield replace(stage_of(container, path, stage, trace), kind="Conv")
 
 
 def _bends(module: nn.Module, stage: Stage) -> bool:
@@ -318,12 +317,10 @@ def _units(container: nn.Module, path: str, trace: Trace) -> Iterator[tuple[str,
         yield tuple(unit)
 
 
-def _cut(units: list[tuple[str, ...]], path: str, trace: Trace) -> Iterator[list[tuple[str, ...]]]:
-    """Cut units into stages: rows of two modules or more, that put out one shape."""
-    stage: list[tuple[str, ...]] = []
+def _cut(units: list[Unit], path: str, trace: Trace) -> Iterator[list[Unit]]:
+    """Cut units into stages: rows that put out one shape."""
+    stage: list[Unit] = []
     for unit in units:
-        if len(unit) < 2:
-            continue
         if stage and not _follows(stage[-1], unit, path, trace):
             yield stage
             stage = []
@@ -335,11 +332,7 @@ def _cut(units: list[tuple[str, ...]], path: str, trace: Trace) -> Iterator[list
 def _follows(last: tuple[str, ...], unit: tuple[str, ...], path: str, trace: Trace) -> bool:
     before, after = trace.borders[join(path, last[-1])], trace.borders[join(path, unit[0])]
     alike = trace.calls[before.path] == trace.calls[after.path]
-    return alike and before.output_id == after.input_id and _unit_keeps(unit, path, trace)
-
-
-def _unit_keeps(unit: tuple[str, ...], path: str, trace: Trace) -> bool:
-    return keeps_shape(join(path, unit[0]), trace)
+    return alike and before.output_id == after.input_id and unit_keeps(unit, path, trace)
 
 
 def _listed_stages(module: nn.Module, trace: Trace) -> Iterator[Stage]:

@@ -15,6 +15,7 @@ from torch import nn
 from convscale.network.activations import Bend
 from convscale.network.chains import kind_of, own_children, own_parameters, own_walk
 from convscale.network.numbers import Place
+from convscale.network.separable import Unit, separable
 from convscale.network.trace import Border, Trace
 from convscale.network.walking import has_weights
 
@@ -340,19 +341,54 @@ def _shapes(block: nn.Module) -> Shapes:
 
 def _split(module: nn.Module, path: str, run: list[str], trace: Trace) -> Iterator[Stage]:
     """Cut a run before every block that changes the tensor's shape."""
-    stages: list[list[str]] = []
-    for name in run:
-        if not stages or not keeps_shape(join(path, name), trace):
+    single = [(name,) for name in run]
+    units = separable(module, single)
+    if not any(unit_keeps(unit, path, trace) for unit in units):
+        units = single
+    stages: list[list[Unit]] = []
+    for unit in units:
+        if not stages or not unit_keeps(unit, path, trace):
             stages.append([])
-        stages[-1].append(name)
+        stages[-1].append(unit)
     for blocks in stages:
-        yield _stage(module, path, blocks, trace)
+        yield stage_of(module, path, blocks, trace)
+
+
+def unit_keeps(unit: Unit, container: str, trace: Trace) -> bool:
+    """Tell whether modules that run in a row put out a tensor of the shape that they take.
+
+    Example:
+        >>> from convscale.network.trace import trace_module
+        >>> net = nn.Sequential(nn.Conv2d(3, 8, 1), nn.Conv2d(8, 3, 1))
+        >>> unit_keeps(("0", "1"), "", trace_module(net, 8))
+        True
+    """
+    first, last = (trace.border(join(container, name)) for name in (unit[0], unit[-1]))
+    return first is not None and last is not None and first.input_shape == last.output_shape
+
+
+def stage_of(module: nn.Module, path: str, units: list[Unit], trace: Trace) -> Stage:
+    """Return a stage of blocks, each of one module or of several in a row.
+
+    Example:
+        >>> from convscale.network.trace import trace_module
+        >>> net = nn.Sequential(nn.Sequential(nn.Conv2d(3, 3, 1)))
+        >>> stage_of(net, "", [("0",)], trace_module(net, 8)).repeatable
+        '0'
+    """
+    keeping = [unit[0] for unit in units if unit_keeps(unit, path, trace)]
+    kind = kind_of(module.get_submodule(units[-1][-1])).__name__
+    return Stage(
+        path,
+        tuple(unit[0] for unit in units),
+        kind,
+        keeping[-1] if keeping else None,
+        members=tuple(units) if any(len(unit) > 1 for unit in units) else (),
+    )
 
 
 def _stage(module: nn.Module, path: str, blocks: list[str], trace: Trace) -> Stage:
-    keeping = [name for name in blocks if keeps_shape(join(path, name), trace)]
-    kind = kind_of(module.get_submodule(blocks[-1])).__name__
-    return Stage(path, tuple(blocks), kind, keeping[-1] if keeping else None)
+    return stage_of(module, path, [(name,) for name in blocks], trace)
 
 
 def _singles(module: nn.Module, trace: Trace, found: list[Stage]) -> list[Stage]:

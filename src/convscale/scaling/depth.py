@@ -63,9 +63,11 @@ def edit(
         added = _followers(host, stage, template, more, taken)
     elif len(template) == 1:
         added = next_names(last[-1], more, taken)
+    elif (following := _in_row(last, more, taken)) is not None:
+        added = following
     elif _number(last) is not None:
-        following = [next_names(name, more, taken) for name in last]
-        added = tuple(names[step] for step in range(more) for names in following)
+        rows = [next_names(name, more, taken) for name in last]
+        added = tuple(names[step] for step in range(more) for names in rows)
     else:
         added = tuple(f"{name}_{step}" for step in range(1, more + 1) for name in template)
     return DepthEdit(
@@ -99,6 +101,19 @@ def _followers(
 
 def _leaf(path: str) -> str:
     return path.rpartition(".")[2]
+
+
+def _in_row(names: tuple[str, ...], more: int, taken: frozenset[str]) -> tuple[str, ...] | None:
+    """Continue the numbers that are the names of a block's modules; None where they are none.
+
+    Nor where the next ones are taken.
+    """
+    if not all(name.isdecimal() for name in names):
+        return None
+    first = int(names[0])
+    own = [str(first + step) for step in range((more + 1) * len(names))]
+    new = tuple(own[len(names) :])
+    return new if own[: len(names)] == list(names) and not taken.intersection(new) else None
 
 
 def _number(names: tuple[str, ...]) -> int | None:
