@@ -57,6 +57,7 @@ def find_schemes(module: nn.Module, trace: Trace) -> Iterator[tuple[Stage, ...]]
     every = tuple(_flat_stages(module, trace))
     flat = tuple(stage for stage in every if _bends(module, stage))
     schemes = (
+        lone if _are_bodies(module, runs, lone) else (),
         _with_lists(module, runs, trace),
         runs,
         together((*runs, *lone), trace),
@@ -70,6 +71,17 @@ def find_schemes(module: nn.Module, trace: Trace) -> Iterator[tuple[Stage, ...]]
         tuple(_numbered_stages(module, trace)),
     )
     yield from _handed_on(module, schemes)
+
+
+def _are_bodies(module: nn.Module, runs: tuple[Stage, ...], around: tuple[Stage, ...]) -> bool:
+    """Tell whether what repeats is, in all stages, what blocks call by name inside of them.
+
+    These blocks are single in their stages, and still the ones that their author would repeat.
+    """
+    blocks = tuple(f"{path}." for stage in around for path in stage.paths)
+    holders = (module.get_submodule(stage.container) for stage in runs)
+    listed = any(isinstance(one, nn.Sequential | nn.ModuleList | nn.ModuleDict) for one in holders)
+    return bool(runs) and not listed and all(f"{s.container}.".startswith(blocks) for s in runs)
 
 
 def spread_schemes(module: nn.Module, trace: Trace) -> Iterator[tuple[Stage, ...]]:

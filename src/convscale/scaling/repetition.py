@@ -98,9 +98,10 @@ def make_repeatable(
         for path in unpadded
         if path not in centred and not block.get_submodule(path).transposed
     )
+    off = _flags(module, block, same, on=False)  # as those that say that the input is projected
     for way in (repetition, replace(repetition, padded=padded, centred=centred)):
-        for flags in (way.flags, (*way.flags, *_widths(block, border))):
-            way = replace(way, flags=flags)
+        for more in ((), _widths(block, border), off):
+            way = replace(way, flags=(*repetition.flags, *more))
             made = _made(module, way, shapes, border.output_shape)
             if made is not None:
                 return made
@@ -232,14 +233,20 @@ def _is_centred(layer: nn.Module) -> bool:
     return "weight" in layer._parameters and wide and (layer.transposed or even)
 
 
-def _flags(module: nn.Module, block: nn.Module, models: list[str]) -> tuple[tuple[str, int], ...]:
-    """Return the flags that are off here and on in every repeated block that has them."""
+def _flags(
+    module: nn.Module, block: nn.Module, models: list[str], *, on: bool = True
+) -> tuple[tuple[str, int], ...]:
+    """Return the flags that are off here and on in every repeated block that has them.
+
+    Or the other way round, where they are to be off.
+    """
     repeated = [vars(module.get_submodule(path)) for path in models]
     flags = []
     for name, value in vars(block).items():
         others = [other[name] for other in repeated if name in other]
-        if value is False and name != "training" and others and all(o is True for o in others):
-            flags.append((name, True))
+        differs = type(value) is bool and value is not on and name != "training"
+        if differs and others and all(other is on for other in others):
+            flags.append((name, on))
     return tuple(flags)
 
 
