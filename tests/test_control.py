@@ -248,8 +248,8 @@ def test_one_scaler_answers_with_and_without_control():
         (
             {"freeze": ("*",)},
             cs.UnscalableNetworkError,
-            "Strategy 'dw' scales depth, but the stages that could be deepened are frozen. "
-            "Leave it out: --keep d, or use a strategy without d, such as w.",
+            "Strategy 'dw' scales depth, but the stages that could be deepened are frozen, or hold "
+            "frozen blocks. Leave it out: --keep d, or use a strategy without d, such as w.",
         ),
     ],
 )

@@ -303,3 +303,25 @@ def test_what_runs_behind_a_failure_that_was_caught_is_in_its_own_module():
     found = cs.count(nn.Sequential(Forgiving(), nn.Conv2d(8, 4, 1)), resolution=8)
     flops = {layer.path: layer.flops for layer in found.layers if layer.flops}
     assert flops == {"0.entry": 27 * 8 * 36, "1": 8 * 4 * 36}
+
+
+class Placed(nn.Module):
+    """A convolution of an image and of where each of its pixels is (CoordConv)."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.fc = nn.Conv2d(3, 16, 3), nn.Linear(16, 10)
+
+    def forward(self, x):
+        where = torch.ones_like(x[:, :1])
+        return self.fc(self.conv(torch.cat([x, where], 1)).mean((2, 3)))
+
+
+def test_channels_that_a_network_adds_to_its_image_are_asked_for():
+    told = r"takes no 3 channels, give what it takes, as in --input-size 2x32x32, or example_inputs="
+    with pytest.raises(cs.InputError, match=told):
+        cs.scale(Placed(), strategy="w", factor=2, resolution=32)
+    image = torch.zeros(1, 2, 32, 32)
+    scaled = cs.scale(Placed(), strategy="w", factor=4, example_inputs=(image,))
+    assert scaled.module(image).shape == (1, 10)
+    assert scaled.module.conv.out_channels == 32

@@ -8,7 +8,7 @@ from torch import nn
 
 from convscale.errors import InputError
 from convscale.network.execution import ForwardError
-from convscale.network.inputs import Inputs, convolution_inputs
+from convscale.network.inputs import Inputs, convolution_inputs, input_channels
 from convscale.network.quantised import is_quantised
 from convscale.quantities import Resolution, format_resolution
 
@@ -16,6 +16,7 @@ _LACKS_INPUTS = re.compile(r"required (?:positional|keyword-only) argument")
 _TAKES_NAMES = re.compile(r"takes \d+ positional arguments? but")
 _INTEGERS = re.compile(r"scalar types: (Long|Int)|must be (long|integer)|used as ind(ices|exes)")
 _TAKES_OTHER = re.compile(r"(Type|Index|Key|Attribute)Error|ValueError: (not enough|too many)")
+_CHANNELS = re.compile(r"Invalid channel dimensions|to have \d+ channels")
 _HIGHER = re.compile(r"registered for HigherOrderOperator (\w+)")
 _DEVICE = re.compile(r"NVIDIA|CUDA|Torch not compiled with|different devices|same device")
 
@@ -119,6 +120,11 @@ def _advice(error: ForwardError, module: nn.Module, *, given: bool) -> str:
         return f"Give {what}, as in --input-size 10:int64."
     if given:
         return "Give other inputs."
+    if _CHANNELS.search(error.reason):
+        return (
+            f"If it takes no {input_channels(module)} channels, give what it takes, as in "
+            "--input-size 2x32x32, or example_inputs= in Python."
+        )
     if error.path and not _TAKES_OTHER.match(error.reason):
         return "Give another resolution."
     return (

@@ -33,7 +33,7 @@ from convscale.network.relations import (
 )
 from convscale.network.shaping import SHAPING, Shaped, along_dimension, cut, shaped_call
 from convscale.network.ties import Ties, take_values, tensors_in
-from convscale.network.uncalled import let_grow
+from convscale.network.uncalled import idle_layers, let_grow
 from convscale.network.walking import walk
 from convscale.quantities import Resolution
 
@@ -118,11 +118,11 @@ class Trace:
     and none for positions. `trains` tells that parts run in training only, and that a
     training pass was followed too; `trained` are the calls that name sizes there; `untrained` the
     layers that run in training only, where such a pass failed behind them; `lists` holds the
-    borders of blocks that are lists of modules. `kept` lists the
-    layers that an operator keeps at their width, `embeddings` the outputs (from 0) that stay though
-    other layers read them too. `script` lists
-    the operators that ran, each with its module, where a run at another resolution that calls the
-    same ones says nothing new of channels; None where it may (see `rerun`).
+    borders of blocks that are lists of modules. `idle` are the layers whose weights nothing reads,
+    in training neither. `kept` lists the layers that an operator keeps at their width, `embeddings`
+    the outputs (from 0) that stay though other layers read them too. `script` lists the operators
+    that ran, each with its module, where a run at another resolution that calls the same ones says
+    nothing new of channels; None where it may (see `rerun`).
 
     Example:
         >>> trace_module(nn.Conv2d(3, 8, 3), 8).terms[0].path
@@ -147,6 +147,7 @@ class Trace:
     channels: Channels
     trains: bool = False
     untrained: tuple[str, ...] = ()
+    idle: tuple[str, ...] = ()
     lists: dict[str, Border] = field(default_factory=dict)
 
     def border(self, path: str) -> Border | None:
@@ -425,6 +426,7 @@ def trace_module(
         channels=channels,
         trains=trains,
         untrained=tuple(recorder.untrained),
+        idle=idle_layers(module, recorder.untouched) if recorder.untouched else (),
         lists=list_borders(module, recorder.borders),
         kept=kept_layers(ties, channels, layers),
         embeddings=embeddings,

@@ -1,9 +1,10 @@
-"""Layers that a forward pass never calls, though it computes with their weights."""
+"""Layers that a forward pass never calls: it computes with their weights itself, or not at all."""
 
 from __future__ import annotations
 
 from collections.abc import Container
 
+import torch
 from torch import nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
@@ -39,3 +40,26 @@ def let_grow(ties: Ties, module: nn.Module, beside: Container[str | int]) -> Non
             units = along_dimension(ties, weight, int(isinstance(part, _ConvTransposeNd)))
             if units is not None:
                 ties.produced.append(units)
+
+
+def idle_layers(module: nn.Module, untouched: Container[int]) -> tuple[str, ...]:
+    """Return the layers whose weights no operator takes.
+
+    Args:
+        module: The network that ran.
+        untouched: Identities of the tensors that none took.
+
+    Example:
+        >>> layer = nn.Linear(2, 3)
+        >>> idle_layers(nn.Sequential(layer), {id(layer.weight)})
+        ('0',)
+    """
+    names = (
+        name for name, own in module.named_parameters() if id(own) in untouched and _is_wide(own)
+    )
+    return tuple(dict.fromkeys(name.rpartition(".")[0] for name in names))
+
+
+def _is_wide(weight: torch.Tensor) -> bool:
+    """Tell whether a tensor is what a layer multiplies by: it has outputs and inputs."""
+    return weight.ndim > 1 and max(weight.shape[:2]) > 1

@@ -31,6 +31,7 @@ from convscale.strategy.step import from_other_side
 # The share of the flops from which layers that keep their width are worth a note.
 _SOME = 0.01
 _FAR = 2  # times: no rounding
+_MOST = 12  # stages that are listed
 
 
 def notes_on(
@@ -86,9 +87,17 @@ def notes_on(
             notes.append(
                 f"Widths kept of what runs in training only, as it fails at {size} px: {listed}."
             )
+        notes += _idle(blueprint)
     notes += _described_by_itself(blueprint, strategy)
     notes += _miss(blueprint, strategy, found, requested)
     return tuple(notes)
+
+
+def _idle(blueprint: Blueprint) -> list[str]:
+    """Say which layers keep their widths, as no forward pass tells what they stand between."""
+    trace = blueprint.trace
+    listed = [] if trace.untrained else [p for p in trace.idle if not blueprint.control.freezes(p)]
+    return [f"Widths kept of what the forward pass does not run: {_few(listed)}."] if listed else []
 
 
 def _described_by_itself(blueprint: Blueprint, strategy: Strategy) -> list[str]:
@@ -123,9 +132,9 @@ def _not_deepened(blueprint: Blueprint) -> list[str]:
     lacking = [name for name in kept_stages(blueprint) if name not in unread]
     notes = []
     if lacking:
-        notes.append(f"Depth kept, no repeatable block: {', '.join(lacking)}.")
+        notes.append(f"Depth kept, no repeatable block: {few(lacking, limit=_MOST)}.")
     if unread:
-        listed = ", ".join(unread)
+        listed = few(unread, limit=_MOST)
         notes.append(f"Depth kept, as what a block more puts out would reach no output: {listed}.")
     return notes
 

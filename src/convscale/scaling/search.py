@@ -160,7 +160,7 @@ def _no_depth(blueprint: Blueprint) -> str:
     if not blueprint.stages:
         return "the network has no stage of blocks that can be repeated"
     if len(stages) < len(blueprint.stages):
-        return "the stages that could be deepened are frozen"
+        return "the stages that could be deepened are frozen, or hold frozen blocks"
     if not any(blueprint.hopeful):
         return (
             f"none of its blocks can be repeated (at {', '.join(stages[:3])}): each changes the "

@@ -1,4 +1,4 @@
-"""A kernel that a forward pass puts together from the weights of two layers: both widths grow."""
+"""Layers that a forward pass never calls: a kernel is made of the weights of two, or none is."""
 
 from __future__ import annotations
 
@@ -55,3 +55,24 @@ def test_it_runs_as_its_two_convolutions_do(how: str) -> None:
     x = torch.randn(2, 1, 16, 16)
     parts = F.relu(scaled.norm(scaled.space(scaled.time(x)))).mean((2, 3))
     torch.testing.assert_close(scaled(x), scaled.fc(parts), rtol=1e-3, atol=1e-4)
+
+
+class Spare(nn.Module):
+    """A convolution that nothing runs, as of a second scale of an upscaler."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.spare = nn.Conv2d(3, 16, 3), nn.Conv2d(16, 32, 3)
+        self.fc = nn.Linear(16, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.fc(self.stem(x).mean((2, 3)))
+
+
+def test_a_layer_that_is_not_run_keeps_its_width_and_is_named() -> None:
+    scaled = cs.scale(Spare(), strategy="w", factor=4, resolution=32)
+    spare = scaled.module.spare
+    assert (spare.in_channels, spare.out_channels) == (16, 32)
+    assert "Widths kept of what the forward pass does not run: spare." in scaled.notes
+    frozen = cs.scale(Spare(), strategy="w", factor=4, resolution=32, freeze=["spare"])
+    assert not any("does not run" in note for note in frozen.notes)
