@@ -342,7 +342,8 @@ def _shapes(block: nn.Module) -> Shapes:
 def _split(module: nn.Module, path: str, run: list[str], trace: Trace) -> Iterator[Stage]:
     """Cut a run before every block that changes the tensor's shape."""
     single = [(name,) for name in run]
-    units = separable(module, single)
+    listed = isinstance(module, nn.Sequential | nn.ModuleList | nn.ModuleDict)
+    units = separable(module, single) if listed else single  # by name they are a block's own parts
     if not any(unit_keeps(unit, path, trace) for unit in units):
         units = single
     stages: list[list[Unit]] = []
