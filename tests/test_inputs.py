@@ -318,7 +318,9 @@ class Placed(nn.Module):
 
 
 def test_channels_that_a_network_adds_to_its_image_are_asked_for():
-    told = r"takes no 3 channels, give what it takes, as in --input-size 2x32x32, or example_inputs="
+    told = (
+        r"takes no 3 channels, give what it takes, as in --input-size 2x32x32, or example_inputs="
+    )
     with pytest.raises(cs.InputError, match=told):
         cs.scale(Placed(), strategy="w", factor=2, resolution=32)
     image = torch.zeros(1, 2, 32, 32)

@@ -62,3 +62,19 @@ def test_a_list_with_blocks_amid_it_is_scaled_again():
     twice = cs.scale(once.module, strategy="d", factor=2, resolution=32)
     assert twice.module.eval()(torch.zeros(2, 3, 32, 32)).shape == (2, 10)
     assert len(twice.module.blocks) > len(once.module.blocks)
+
+
+def test_a_list_with_blocks_amid_it_is_changed_as_any_list():
+    blocks = cs.scale(Skips(), strategy="d", factor=2, resolution=32).module.blocks
+    plain = list(blocks)
+    names = list(blocks._modules)
+    other, last = nn.Identity(), nn.Identity()
+    blocks[2] = other
+    blocks.append(last)
+    blocks.insert(-1, other)
+    blocks.extend([other])
+    del blocks[0]
+    assert list(blocks) == [plain[1], other, *plain[3:], other, last, other]
+    assert [*blocks._modules][: len(plain) - 1] == names[1:]
+    del blocks[-3:]
+    assert len(blocks) == len(plain) - 1

@@ -100,7 +100,7 @@ def make_repeatable(
     )
     off = _flags(module, block, same, on=False)  # as those that say that the input is projected
     for way in (repetition, replace(repetition, padded=padded, centred=centred)):
-        for more in ((), _widths(block, border), off):
+        for more in dict.fromkeys(((), _widths(block, border), off)):
             way = replace(way, flags=(*repetition.flags, *more))
             made = _made(module, way, shapes, border.output_shape)
             if made is not None:
