@@ -63,7 +63,7 @@ class Gap(nn.Module):
     def __init__(self, k, d):
         super().__init__()
         w = 64 * k
-        widths = [w // 2, *[w] * (3 * d)]
+        widths = [w // 2] * d + [w] * (3 * d)
         self.stem = conv(3, widths[0], stride=2)
         self.blocks, self.skips = nn.ModuleList(), nn.ModuleList()
         before = widths[0]
