@@ -75,3 +75,29 @@ def test_units_are_added_beside_the_only_one(apart, factor):
     added = module.stage3.unit2
     body = added.body(x) if apart else added.conv2(added.conv1(x))
     torch.testing.assert_close(added(x), body + x)  # its input is added as it is
+
+
+class Fused(nn.Module):
+    """A grouped convolution that widens, and one that narrows; added to the input if alike."""
+
+    def __init__(self, width: int, new: int, stride: int) -> None:
+        super().__init__()
+        self.widens = nn.Conv2d(width, 4 * width, 3, stride, 1, groups=2)
+        self.narrows = nn.Conv2d(4 * width, new, 1)
+        self.adds = stride == 1 and width == new
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.narrows(self.widens(x).relu())
+        return x + y if self.adds else y
+
+
+def test_grouped_convolutions_of_unlike_widths_keep_their_group_width_in_made_units():
+    stages = [Fused(16, 16, 1)], [Fused(16, 32, 2)], [Fused(32, 64, 2)]
+    head = (nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 10))
+    base = nn.Sequential(conv(3, 16, 3, 2), *(nn.Sequential(*stage) for stage in stages), *head)
+    scaled = cs.scale(base, strategy="d", factor=2, resolution=32).module
+    for place, width, old in ((2, 32, 16), (3, 64, 32)):
+        made = scaled[place][1].widens
+        assert (made.in_channels, made.out_channels) == (width, 4 * width)
+        assert made.in_channels // made.groups == old // 2
+    assert scaled.eval()(torch.zeros(1, 3, 32, 32)).shape == (1, 10)

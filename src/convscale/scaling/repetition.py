@@ -346,7 +346,6 @@ def _groups(block: nn.Module, shapes: dict[str, tuple[int, ...]]) -> dict[str, i
     for path, part in block.named_modules():
         shape = shapes.get(f"{path}.weight".lstrip("."))
         if isinstance(part, nn.modules.conv._ConvNd) and part.groups > 1 and shape is not None:
-            width = part.in_channels // part.groups
-            out = part.out_channels // part.in_channels if width == 1 else 1
-            groups[path] = max(1, shape[0] // (out or 1) // width)
+            rows = part.in_channels if part.transposed else part.out_channels
+            groups[path] = max(1, part.groups * shape[0] // rows)
     return groups
