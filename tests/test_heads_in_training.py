@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 import convscale
+from convscale.network import trace_module
 
 
 class _Aside(nn.Module):
@@ -69,3 +70,17 @@ def test_a_head_that_is_read_in_training_only_keeps_its_classes(stacked, factor)
     output = module.train()(torch.randn(2, 3, 32, 32))
     shapes = [output.shape[2:3]] * 2 if stacked else [one.shape[1:2] for one in output]
     assert shapes == [(5,), (5,)]
+
+
+def test_positions_of_a_pool_are_no_head_that_only_training_reads():
+    net = nn.Sequential(
+        nn.Conv2d(3, 16, 3, 2, 1),
+        nn.MaxPool2d(2),
+        nn.Conv2d(16, 8, 3),
+        nn.Flatten(),
+        nn.LazyLinear(4),
+    )
+    net(torch.zeros(1, 3, 32, 32))
+    assert not trace_module(net.to("meta").eval(), 32).trains
+    beside = _Supervised(stacked=False).to("meta").eval()
+    assert trace_module(beside, 32).trains

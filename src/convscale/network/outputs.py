@@ -115,6 +115,8 @@ class Scores:
     def unread(self, results: list[torch.Tensor]) -> list[torch.Tensor]:
         """Return what layers put out that nothing reads: heads that answer in training only.
 
+        The positions that a pool took its values from are no answer: these are real numbers.
+
         Args:
             results: What the network puts out.
 
@@ -123,7 +125,8 @@ class Scores:
             []
         """
         known = self._used | {id(tensor) for tensor in results}
-        return [tensor for key, tensor in self._scores.items() if key not in known]
+        answers = ((key, x) for key, x in self._scores.items() if x.is_floating_point())
+        return [tensor for key, tensor in answers if key not in known]
 
     def is_score(self, tensor: torch.Tensor) -> bool:
         """Tell whether a tensor came straight from a layer with weights."""
