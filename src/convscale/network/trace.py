@@ -397,7 +397,7 @@ def trace_module(
     features = recorder.scores.settle(ties, results)
     embeddings = recorder.scores.embeddings
     unread = recorder.scores.unread(results)
-    let_grow(ties, module, {*recorder.calls, *recorder.untouched})
+    let_grow(ties, module, recorder.calls, recorder.untouched)
     plain = not recorder.untouched and not recorder.adapted and not unread
     trains = bool(recorder.untouched or unread) and _follow_training(
         recorder, module, labelled(ties, module, feed, batch=2), unread

@@ -13,7 +13,9 @@ from convscale.network.ties import Ties
 from convscale.network.walking import walk
 
 
-def let_grow(ties: Ties, module: nn.Module, beside: Container[str | int]) -> None:
+def let_grow(
+    ties: Ties, module: nn.Module, called: Container[str], untouched: Container[int]
+) -> None:
     """Let what such layers put out have any number of channels, as that of those called does.
 
     Where a kernel is made of two, the channels between them are in no map: no operator that
@@ -22,20 +24,20 @@ def let_grow(ties: Ties, module: nn.Module, beside: Container[str | int]) -> Non
     Args:
         ties: What a run said about units.
         module: The network that ran.
-        beside: Paths of the modules that were called, and identities of weights that no
-            operator took.
+        called: Paths of the modules that were called.
+        untouched: Identities of the tensors that no operator took.
 
     Example:
         >>> ties, layer = Ties(), nn.Conv2d(1, 4, 3)
         >>> ties.set_labels(layer.weight, (ties.fresh(4).reshape(4, 1, 1, 1),))
-        >>> let_grow(ties, nn.Sequential(layer), ())
+        >>> let_grow(ties, nn.Sequential(layer), (), ())
         >>> ties.produced[0].tolist()
         [0, 1, 2, 3]
     """
     for path, part in walk(module):
-        if isinstance(part, (_ConvNd, nn.Linear)) and path not in beside:
+        if isinstance(part, (_ConvNd, nn.Linear)) and path not in called:
             weight = part._parameters.get("weight")
-            if weight is None or id(weight) in beside:
+            if weight is None or id(weight) in untouched:
                 continue
             units = along_dimension(ties, weight, int(isinstance(part, _ConvTransposeNd)))
             if units is not None:
