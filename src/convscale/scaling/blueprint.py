@@ -238,11 +238,11 @@ class Blueprint:
 
     @property
     def deepenable(self) -> tuple[bool, ...]:
-        """For each stage, whether an added block runs and the stage is not frozen."""
-        if not self.control.freeze:
+        """For each stage, whether an added block runs, and nothing keeps the stage's depth."""
+        if not self.control.freeze and not self.control.overrun:
             return self.repeatable
         return tuple(
-            able and not self.is_frozen(stage)
+            able and not self.is_frozen(stage) and not self.is_overrun(stage)
             for stage, able in zip(self.stages, self.repeatable, strict=True)
         )
 
@@ -259,6 +259,10 @@ class Blueprint:
     def is_frozen(self, stage: Stage) -> bool:
         """Tell whether a stage is frozen, or any of its blocks: then its depth stays."""
         return any(self.control.freezes(path) for path in stage.paths)
+
+    def is_overrun(self, stage: Stage) -> bool:
+        """Tell whether the network failed in a stage with the blocks that were asked for."""
+        return stage.paths[0] in self.control.overrun
 
     def holds_frozen(self, stage: Stage) -> bool:
         """Tell whether any module in the blocks of a stage is frozen: then none goes."""

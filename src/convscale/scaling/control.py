@@ -23,7 +23,8 @@ class Control:
     that the code writes out: the path of a module, the number of its call that names sizes, and
     which of the sizes it is. `unfollowed` are calls that fail where what they read has another
     width: the path of a module, and the number of its call of a function. `stored` are tensors of
-    which nothing tells new values, as training does not change them.
+    which nothing tells new values, as training does not change them. `overrun` are stages, by the
+    paths of their first blocks, in which the network fails with the blocks that were asked for.
 
     Raises:
         InputError: If a part is unknown or a stage's factor is not positive and finite.
@@ -42,6 +43,7 @@ class Control:
     literals: tuple[tuple[str, int, int], ...] = ()
     unfollowed: tuple[tuple[str, int], ...] = ()
     stored: tuple[str, ...] = ()
+    overrun: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for axis, factors in (("depth", self.stage_depth), ("width", self.stage_width)):

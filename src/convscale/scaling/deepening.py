@@ -203,7 +203,8 @@ class Deepening:
     def _is_dense(self, stage: Stage) -> bool:
         """Tell whether a module runs dense blocks that is more than a list of them."""
         holder = self._module.get_submodule(stage.container)
-        return stage.mode == "dense" and not isinstance(holder, nn.ModuleList)
+        listed = isinstance(holder, nn.ModuleList) or type(holder) is nn.Sequential
+        return stage.mode == "dense" and not listed
 
     def _is_read(self, stage: Stage) -> bool:
         """Tell whether code other than a sequence's runs a stage's blocks from where they stand."""

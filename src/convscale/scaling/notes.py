@@ -22,6 +22,7 @@ from convscale.scaling.search import (
     SMALLEST,
     candidate_at,
     kept_stages,
+    overrun_stages,
     unread_stages,
     written,
 )
@@ -136,6 +137,9 @@ def _not_deepened(blueprint: Blueprint) -> list[str]:
     if unread:
         listed = few(unread, limit=_MOST)
         notes.append(f"Depth kept, as what a block more puts out would reach no output: {listed}.")
+    if overrun := overrun_stages(blueprint):
+        listed = few(overrun, limit=_MOST)
+        notes.append(f"Depth kept, as it does not run with the blocks asked for: {listed}.")
     return notes
 
 

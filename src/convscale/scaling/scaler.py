@@ -39,7 +39,7 @@ from convscale.scaling.candidate import Candidate
 from convscale.scaling.checks import Checks
 from convscale.scaling.control import Control
 from convscale.scaling.features import described
-from convscale.scaling.holding import WrittenError
+from convscale.scaling.holding import WrittenError, overrun_in
 from convscale.scaling.mapped import map_attributes
 from convscale.scaling.notes import doubts, notes_on
 from convscale.scaling.plan import Attribute, Plan
@@ -430,7 +430,12 @@ class Scaler:
             try:
                 achieved = self.checks.counted(module, found)
             except UnscalableNetworkError as error:
-                raise WrittenError(str(error), settlement) from error
+                raise WrittenError(
+                    str(error),
+                    settlement,
+                    wider=found.factors.width != 1,
+                    overrun=overrun_in(error, found, self.blueprint.stages),
+                ) from error
         self.checks.answers(module, found, settlement)
         if found.variant.trace.trains:
             self.checks.training(module, found)

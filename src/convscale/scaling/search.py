@@ -159,6 +159,8 @@ def _no_depth(blueprint: Blueprint) -> str:
     stages = kept_stages(blueprint)
     if not blueprint.stages:
         return "the network has no stage of blocks that can be repeated"
+    if overrun := overrun_stages(blueprint):
+        return f"it does not run with the blocks asked for (at {', '.join(overrun[:3])})"
     if len(stages) < len(blueprint.stages):
         return "the stages that could be deepened are frozen, or hold frozen blocks"
     if not any(blueprint.hopeful):
@@ -417,6 +419,17 @@ def kept_stages(blueprint: Blueprint) -> list[str]:
         for stage, able in zip(blueprint.stages, blueprint.repeatable, strict=True)
         if not able
     ]
+
+
+def overrun_stages(blueprint: Blueprint) -> list[str]:
+    """Return the stages that keep their depth, as the network fails in them at the one asked for.
+
+    Example:
+        >>> from convscale.network import resolve_base
+        >>> overrun_stages(Blueprint(resolve_base("timm:resnet18").build("meta"), 224))
+        []
+    """
+    return [stage.paths[0] for stage in blueprint.stages if blueprint.is_overrun(stage)]
 
 
 def unread_stages(blueprint: Blueprint) -> list[str]:
