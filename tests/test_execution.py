@@ -310,6 +310,42 @@ def test_means_that_pytorch_refuses_are_refused_on_the_meta_device_too(dims):
             run(Net(), (torch.empty(2, 3, 5, 7, device=device),), Observer())
 
 
+ARITHMETIC = {
+    "a number": lambda x, y: x * 2 + 1e-6 - 3.5,
+    "a number first": lambda x, y: 1.0 - x / 3,
+    "a quotient of a number": lambda x, y: 2.0 / x,
+    "a power": lambda x, y: x.pow(2) + x**0.5,
+    "a power of a number": lambda x, y: 2.0 ** x.contiguous(),
+    "a root": lambda x, y: torch.rsqrt(x.square() + 1e-6) * x.sqrt(),
+    "functions": lambda x, y: (
+        torch.tanh(x) + x.exp() - x.abs().log() - torch.nn.functional.softplus(-x)
+    ),
+    "fewer axes": lambda x, y: x * y[0, 0, 0] + y[0, 0],
+    "fewer axes first": lambda x, y: y[0, 0, 0] * x - y[0, 0] / x,
+    "an axis of its own": lambda x, y: x[0] + y,
+    "sides of their own": lambda x, y: x[:, :, :1] * y[:, :, :, :1],
+    "no axis": lambda x, y: x * y.sum() + y.sum() * 2,
+    "another precision": lambda x, y: x.half() * y + x.double(),
+    "integers": lambda x, y: x.int() * 2 + y.int(),
+}
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("way", ARITHMETIC)
+def test_arithmetic_that_is_made_directly_is_shaped_and_laid_as_pytorch_does(way, transposed):
+    class Net(torch.nn.Module):
+        def forward(self, x, y):
+            return ARITHMETIC[way](*((x.mT, y.mT) if transposed else (x, y)))
+
+    seen = {}
+    for device in ("cpu", "meta"):
+        results = _Results()
+        operands = (torch.ones(2, 3, 5, 5, device=device), torch.ones(1, 3, 5, 5, device=device))
+        run(Net(), operands, results)
+        seen[device] = results.made
+    assert seen["meta"] == seen["cpu"]
+
+
 @pytest.mark.parametrize("function", ["add", "mul", "sub", "div"])
 def test_arithmetic_of_unlike_tensors_is_refused_on_the_meta_device_too(function):
     class Net(torch.nn.Module):

@@ -121,7 +121,8 @@ class Observer:
 _ALIKE = frozenset(
     (
         "native_batch_norm native_layer_norm native_group_norm gelu silu sigmoid hardswish "
-        "hardsigmoid relu relu6 hardtanh leaky_relu elu mish _softmax _safe_softmax"
+        "hardsigmoid relu relu6 hardtanh leaky_relu elu mish _softmax _safe_softmax "
+        "rsqrt sqrt tanh exp log neg abs softplus square"
     ).split()
 )
 
@@ -131,7 +132,8 @@ _WRITTEN = frozenset(
     "hardswish_ hardsigmoid_ hardtanh_ leaky_relu_ elu_ mish_ silu_ gelu_ relu_ sigmoid_".split()
 )
 _DIRECT = _ALIKE | _WRITTEN
-_PAIRS = frozenset(("add", "mul", "sub", "div"))
+_PAIRS = frozenset(("add", "mul", "sub", "div", "pow"))
+_OVERLOADS = frozenset(("Tensor", "Scalar", "Tensor_Scalar"))
 
 
 def _joined(func: Any, args: tuple[Any, ...]) -> torch.Tensor | None:
@@ -153,17 +155,23 @@ def _joined(func: Any, args: tuple[Any, ...]) -> torch.Tensor | None:
 
 
 def _as_large(func: Any, args: tuple[Any, ...]) -> torch.Tensor | None:
-    """Return the result of two tensors' arithmetic where the first is as large; None elsewhere."""
-    if func._opname not in _PAIRS or func._overloadname != "Tensor" or len(args) != 2:
+    """Return the result of arithmetic where one operand is as large as it; None elsewhere."""
+    if func._opname not in _PAIRS or func._overloadname not in _OVERLOADS or len(args) != 2:
         return None
     x, other = args
-    if not isinstance(x, torch.Tensor) or not isinstance(other, torch.Tensor):
+    if not isinstance(x, torch.Tensor) or not (x.is_meta and x.is_floating_point()):
         return None
-    plain = x.is_meta and other.is_meta and x.dtype == other.dtype and x.is_floating_point()
-    if not plain or x.ndim != other.ndim or not (x.is_contiguous() and other.is_contiguous()):
+    if isinstance(other, int | float):
+        return blank_like(x) if x.is_contiguous() else None
+    if not isinstance(other, torch.Tensor) or not other.is_meta or other.dtype != x.dtype:
         return None
-    fits = all(b in (a, 1) for a, b in zip(x.shape, other.shape, strict=True))
-    return blank_like(x) if fits else None
+    if not (x.is_contiguous() and other.is_contiguous()):
+        return None
+    large, small = (x, other) if x.ndim >= other.ndim and x.numel() >= other.numel() else (other, x)
+    if small.ndim > large.ndim or not small.ndim:
+        return None
+    sizes = zip(reversed(large.shape), reversed(small.shape), strict=False)
+    return blank_like(large) if all(b in (a, 1) for a, b in sizes) else None
 
 
 def _mean(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.Tensor | None:
