@@ -16,7 +16,7 @@ from convscale.errors import InputError
 from convscale.network.constants import hold_values
 from convscale.network.functions import is_own, own_copy
 from convscale.network.walking import has_weights, walk
-from convscale.network.wrappers import check_readable
+from convscale.network.wrappers import readable_parts
 
 _PLAIN = frozenset((int, float, bool, str, type(None)))
 # The tables that every module has for itself.
@@ -33,9 +33,10 @@ def meta_copy(module: nn.Module) -> nn.Module:
         >>> next(meta_copy(nn.Linear(2, 3)).parameters()).device.type
         'meta'
     """
-    check_readable(module)  # before its tensors are asked for, which it may not show
-    memo = {id(tensor): _as_meta(tensor) for tensor in _tensors(module)}
-    return without_foreign_hooks(_copy(module, memo, readable=True))
+    parts = readable_parts(module)
+    memo = {id(tensor): _as_meta(tensor) for tensor in _tensors(parts)}
+    copied = _copy(module, parts, memo)
+    return without_foreign_hooks(copied) if any(p._forward_hooks for p in parts) else copied
 
 
 def without_foreign_hooks(copied: nn.Module) -> nn.Module:
@@ -137,13 +138,12 @@ def _owners(hook: Any) -> Iterator[object]:
             yield cell.cell_contents
 
 
-def _reported_to(module: nn.Module) -> list[object]:
+def _reported_to(parts: list[nn.Module]) -> list[object]:
     """Return the lists and dictionaries in attributes that hooks close over."""
-    parts = walk(module)
-    hooked = [part for _, part in parts if part._forward_hooks or part._forward_pre_hooks]
+    hooked = [part for part in parts if part._forward_hooks or part._forward_pre_hooks]
     if not hooked:
         return []
-    own = {id(value) for _, part in parts for value in vars(part).values()}
+    own = {id(value) for part in parts for value in vars(part).values()}
     return [
         owner
         for part in hooked
@@ -166,7 +166,9 @@ def full_copy(module: nn.Module) -> nn.Module:
         >>> torch.equal(full_copy(base).weight, base.weight)
         True
     """
-    return _copy(module, {id(t): t.detach().clone() for t in _tensors(module) if not t.is_leaf})
+    parts = readable_parts(module)
+    computed = {id(t): t.detach().clone() for t in _tensors(parts) if not t.is_leaf}
+    return _copy(module, parts, computed)
 
 
 def converted_copy(module: nn.Module, convert: Callable[[torch.Tensor], torch.Tensor]) -> nn.Module:
@@ -179,14 +181,13 @@ def converted_copy(module: nn.Module, convert: Callable[[torch.Tensor], torch.Te
         >>> converted_copy(nn.Linear(2, 3), lambda tensor: torch.zeros_like(tensor)).bias
         tensor([0., 0., 0.])
     """
-    return _copy(module, {id(tensor): convert(tensor) for tensor in _tensors(module)})
+    parts = readable_parts(module)
+    return _copy(module, parts, {id(tensor): convert(tensor) for tensor in _tensors(parts)})
 
 
-def _copy(module: nn.Module, memo: dict[int, Any], *, readable: bool = False) -> nn.Module:
-    if not readable:
-        check_readable(module)
+def _copy(module: nn.Module, parts: list[nn.Module], memo: dict[int, Any]) -> nn.Module:
     try:
-        for held in _reported_to(module):
+        for held in _reported_to(parts):
             _value(held, memo)  # a copy's hooks report to the copy's own, whichever comes first
         return _cloned(module, memo)
     except Exception as error:
@@ -292,10 +293,10 @@ def blank_like(tensor: torch.Tensor) -> torch.Tensor:
     return torch.empty_like(tensor, device="meta")
 
 
-def _tensors(module: nn.Module) -> list[torch.Tensor]:
-    """Return every tensor that a submodule holds: registered, or in a plain attribute."""
+def _tensors(parts: list[nn.Module]) -> list[torch.Tensor]:
+    """Return every tensor that a module holds: registered, or in a plain attribute."""
     found: list[torch.Tensor] = []
-    for _, part in walk(module):
+    for part in parts:
         for table in (part._parameters, part._buffers):
             if table:
                 found += [tensor for tensor in table.values() if tensor is not None]

@@ -323,18 +323,20 @@ def install(module: nn.Module, watch: Watch | None = None) -> None:
         'out_channels'
     """
     for path, part in walk(module):
-        for name, value in list(vars(part).items()):
-            if type(value) in _OTHERS or isinstance(value, Number):
+        held = vars(part)
+        for name, value in list(held.items()):
+            kind = type(value)
+            if kind is int:
+                held[name] = Number.at(value, Place(path, name, None), watch)
                 continue
-            if type(value) is int:  # as most are
-                vars(part)[name] = Number.at(value, Place(path, name, None), watch)
+            if kind in _OTHERS or name[0] == "_":  # what holds several is modules' machinery
                 continue
-            if name.startswith("_"):  # what holds several is the machinery of modules
+            if isinstance(value, Number):
                 continue
             found = _numbered(value, path, name, watch)
             if found is not value:
-                vars(part)[name] = found
-            for variable, number in held_numbers(value).items():
+                held[name] = found
+            for variable, number in held_numbers(value).items() if callable(value) else ():
                 place = Place(path, name, variable)
                 hold_number(value, variable, Number.at(number, place, watch))
 

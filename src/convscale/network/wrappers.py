@@ -34,14 +34,15 @@ def unwrapped(module: nn.Module) -> nn.Module:
     return module
 
 
-def check_readable(module: nn.Module) -> None:
-    """Refuse a module whose forward pass or whose parameters are not to be seen.
+def readable_parts(module: nn.Module) -> list[nn.Module]:
+    """Return the modules of a network, each once, if their forward passes and parameters are shown.
 
     Raises:
         InputError: If it, or a part of it, is scripted or sharded.
 
     Example:
-        >>> check_readable(nn.Conv2d(3, 8, 3))
+        >>> readable_parts(nn.Sequential(nn.ReLU()))[1:]
+        [ReLU()]
     """
     parts = walk(module)
     kinds = {type(part) for _, part in parts}
@@ -58,6 +59,7 @@ def check_readable(module: nn.Module) -> None:
                 f"{what} has its parameters spread over processes. Give the module as it was "
                 "before it was sharded."
             )
+    return [part for _, part in parts]
 
 
 def _is_spread(part: nn.Module) -> bool:
