@@ -75,7 +75,7 @@ class Followed:
     """A network in which sizes of maps follow: the new values by their places, and the old ones.
 
     `right` tells whether it runs so, and gives as many classes; `tried` how many single sizes were
-    tried.
+    tried; `failed` why the network does not run as it is, where that was tried.
 
     Example:
         >>> Followed(nn.Identity(), {}, True).sizes
@@ -86,6 +86,7 @@ class Followed:
     sizes: Mapping[Place, tuple[int, int]]
     right: bool
     tried: int = 0
+    failed: str | None = None
 
 
 class Sure(Observer):
@@ -144,7 +145,7 @@ def base_maps(
         given: What the user gives its forward pass, in place of one image.
     """
     feed = Feed(None if given is not None else resolution, in_chans=in_chans, given=given)
-    noted = _Noted(module, feed, resolution)
+    noted = _Noted(_numbered(module), feed, resolution)
     if noted.failed is not None:
         return None
     return BaseMaps(resolution, feed, noted.calls, noted.shapes, noted.outputs)
@@ -174,13 +175,15 @@ def follow(
         >>> follow(net, base_maps(net, 8), 12).module[1].kernel_size
         12
     """
+    numbered = _numbered(module)  # for all attempts: what they find is seen in a copy of its own
 
     def attempt(chosen: Iterable[_Key], seen: bool = False) -> _Attempt:
-        return _Attempt(module, resolution, base, frozenset(chosen), seen)
+        return _Attempt(numbered, resolution, base, frozenset(chosen), seen)
 
     held = {key: call for key, call in base.calls.items() if call.held}
     surely = {key for key, call in held.items() if call.surely}
     now = attempt(surely)
+    failed = None if surely else now.failed
     resized = {key for key, call in held.items() if call.resizes}
     if not now.right and resized:
         every = attempt(surely | resized, seen=True)
@@ -188,7 +191,7 @@ def follow(
     tried = 0
     if not now.right:
         now, tried = _one_by_one(attempt, now, tries)
-    return _carried_out(module, now, resolution, base, tried)
+    return replace(_carried_out(module, now, resolution, base), tried=tried, failed=failed)
 
 
 def _one_by_one(attempt: Callable[..., _Attempt], now: _Attempt, most: int) -> tuple[_Attempt, int]:
@@ -212,15 +215,14 @@ def _carried_out(
     now: _Attempt,
     resolution: Resolution,
     base: BaseMaps,
-    tried: int,
 ) -> Followed:
     """Write the new values, and see whether the network runs with nothing else changed."""
     new = {place: pair for place, pair in now.found.items() if pair[0] != pair[1]}
     changed = meta_copy(module)
     for place, (_, value) in new.items():
         set_place(changed, place, value)
-    right = now.right and (not new or _Attempt(changed, resolution, base).right)
-    return Followed(changed, new, right, tried)
+    right = now.right and (not new or _Attempt(_numbered(changed), resolution, base).right)
+    return Followed(changed, new, right)
 
 
 def unmoved(module: nn.Module, base: BaseMaps, resolution: Resolution) -> str:
@@ -239,7 +241,7 @@ def unmoved(module: nn.Module, base: BaseMaps, resolution: Resolution) -> str:
         >>> unmoved(net, base_maps(net, 8), 12)
         'What does not follow is the window of conv2d in 0, 8x8 as its whole map: it is a weight.'
     """
-    attempt = _Attempt(module, resolution, base)
+    attempt = _Attempt(_numbered(module), resolution, base)
     for path, position in (*attempt.shapes, *attempt.failing):
         call = base.calls.get((path, position))
         shape = attempt.shapes.get((path, position), ())  # none where the map is the smaller one
@@ -274,7 +276,7 @@ def cropped(module: nn.Module, base: BaseMaps, resolution: Resolution) -> str:
         >>> cropped(Net(), base_maps(Net(), 8), 12)
         'The window of avg_pool2d in the network stays 8x8, as the code writes it out, in a map ...'
     """
-    attempt = _Attempt(module, resolution, base)
+    attempt = _Attempt(_numbered(module), resolution, base)
     for (path, position), read in attempt.read.items():
         call = base.calls[path, position]
         count = len(call.sizes)
@@ -298,9 +300,16 @@ def _times(sizes: Shape) -> str:
     return "x".join(map(str, sizes))
 
 
+def _numbered(module: nn.Module) -> nn.Module:
+    """Return a copy of a module whose integers keep their origin."""
+    copied = meta_copy(module)
+    install(copied)
+    return copied
+
+
 @dataclass
 class _Runner:
-    """A run of a copy of a module whose integers keep their origin."""
+    """A run of a module whose integers keep their origin (`_numbered`)."""
 
     module: nn.Module
     feed: Feed
@@ -312,11 +321,9 @@ class _Runner:
     _calls_of: Counter[str] = field(default_factory=Counter, init=False)
 
     def start(self) -> None:
-        copied = meta_copy(self.module)
-        install(copied)
-        inputs = self.feed.inputs(copied)
+        inputs = self.feed.inputs(self.module)
         try:
-            output = run(copied, inputs.args, keywords=inputs.kwargs, handle=self.handle)
+            output = run(self.module, inputs.args, keywords=inputs.kwargs, handle=self.handle)
         except ForwardError as error:
             self.failed = error.reason
             return

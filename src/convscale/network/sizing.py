@@ -48,7 +48,7 @@ class Told:
 
     What `network` builds holds the base's weights; `fates` says what became of tables, `sizes` of
     sizes of maps in attributes, before and after. Where no option is, these alone were given
-    another size.
+    another size. `failed` tells why it does not run, where that was seen.
 
     Example:
         >>> from convscale.network.sources import from_timm
@@ -61,6 +61,7 @@ class Told:
     option: str | None
     fates: Fates
     sizes: Mapping[Place, tuple[int, int]] = field(default_factory=dict)
+    failed: str | None = None
 
 
 @dataclass(frozen=True)
@@ -216,7 +217,7 @@ class Sizing:
             return told
         done = self._follow(told.module, base, resolution)
         if not done.right or not done.sizes:
-            return told
+            return replace(told, failed=done.failed)
         sizes = {place: new for place, (_, new) in done.sizes.items()}
 
         def build(device: Device) -> nn.Module:

@@ -248,6 +248,8 @@ class Runs:
         return self._traced(replace(ask, told=told))
 
     def _traced(self, ask: _Ask) -> Traced:
+        if ask.told is not None and ask.told.failed is not None:
+            raise UnscalableNetworkError(_not_running(ask.resolution, ask.told.failed))
         if not ask.models and ask.resolution == self.resolution:
             return self._followed[()]
         found = self._again(ask)
@@ -510,9 +512,11 @@ def _saying(resolution: Resolution) -> Iterator[None]:
     try:
         yield
     except ForwardError as error:
-        raise UnscalableNetworkError(
-            f"The network does not run at {format_resolution(resolution)} px: {error.reason}."
-        ) from error
+        raise UnscalableNetworkError(_not_running(resolution, error.reason)) from error
+
+
+def _not_running(resolution: Resolution, reason: str) -> str:
+    return f"The network does not run at {format_resolution(resolution)} px: {reason}."
 
 
 def _without_frames(error: UnscalableNetworkError) -> UnscalableNetworkError:
