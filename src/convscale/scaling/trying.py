@@ -67,6 +67,7 @@ def idle_among(
         1
     """
     gone = {join(one.container, name) for one in flat(edits) for name in one.removed}
+    parts = dict(walk(module))
 
     def has_module(container: nn.Module, name: str) -> bool:
         parent, _, leaf = name.rpartition(".")
@@ -82,7 +83,7 @@ def idle_among(
         )
         added = [join(edit.container, name) for name in edit.added]
         around = {edit.container, *(path.rpartition(".")[0] for path in added)}
-        known = ((path, holder) for path, holder in walk(module) if path in around)
+        known = ((path, parts[path]) for path in around if path in parts)
         old = {join(path, name) for path, own in known for name, _ in own.named_children()} - gone
         lost = (path for path in old if path in before and path not in after)
         rarely = (
@@ -218,7 +219,8 @@ class Trials:
         self._run = run
         self._check = check or run
         self._failed: dict[DepthEdit, Refusal] = {}
-        self._runs_on = True  # until a trial has failed
+        self._together: set[frozenset[DepthEdit]] = set()  # those that ran
+        self._runs_on = True  # for the first stages that are tried, until a trial has failed
 
     def able(self, deepening: Deepening, *, dense: bool = False) -> tuple[bool, ...]:
         """Tell for each stage whether an added block runs: tried, not assumed.
@@ -233,6 +235,7 @@ class Trials:
         hopeful = [edit for edit in deepening.alone if edit is not None]
         good = self._good(tuple(e for e in hopeful if e not in self._failed), deepening)
         good -= self._misread(good, deepening, deepening.doubled(dense=dense))
+        self._runs_on = False
         return tuple(edit in good for edit in deepening.alone)
 
     def _misread(
@@ -329,8 +332,8 @@ class Trials:
         self, edits: tuple[DepthEdit, ...], deepening: Deepening, run: Run | None = None
     ) -> set[DepthEdit]:
         """Return the edits that run: all of them, or part by part those that do."""
-        if not edits:
-            return set()
+        if not edits or frozenset(edits) in self._together:
+            return set(edits)
         try:
             (run or (self._run if self._runs_on else self._check))(edits, deepening)
         except IdleBlockError as error:
@@ -346,6 +349,7 @@ class Trials:
                 return set()
             left, right = _parted(edits, error.__cause__)
             return self._good(left, deepening, run) | self._good(right, deepening, run)
+        self._together.add(frozenset(edits))
         return set(edits)
 
 
