@@ -70,6 +70,8 @@ class WrittenError(UnscalableNetworkError):
 def overrun_in(error: BaseException, found: Candidate, stages: Iterable[Stage]) -> tuple[str, ...]:
     """Return the stages of another depth around the module in which a network failed, or in it.
 
+    What fails in a block that the base has too does so for the widths or the resolution.
+
     Args:
         error: What was raised of it; it or its cause tells the module.
         found: What was built.
@@ -84,6 +86,9 @@ def overrun_in(error: BaseException, found: Candidate, stages: Iterable[Stage]) 
     if cause is None:
         return ()
     path, changed = cause.path, {edit.container for edit in found.variant.edits}
+    stages = tuple(stages)
+    if any(within(path, block) for stage in stages for block in stage.paths):
+        return ()
     return tuple(
         stage.paths[0]
         for stage in stages
