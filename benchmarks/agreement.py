@@ -21,9 +21,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.agreement_page import page
 from convscale.cli.progress import progress
 from convscale.complexity.counting import count_conventions
-from convscale.network.inputs import example_inputs
-from convscale.network.probing import with_input
-from convscale.network.sources import Network
+from convscale.network.running.probing import with_input
+from convscale.network.sources.inputs import example_inputs
+from convscale.network.sources.network import Network
 from convscale.scaling import resolve
 
 ROOT = Path(__file__).parent.parent

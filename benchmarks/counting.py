@@ -120,7 +120,7 @@ def meta_counters(name: str) -> dict[str, Counter]:
 
     import convscale as cs
     from convscale.complexity.tally import Counting
-    from convscale.network.execution import run
+    from convscale.network.running.execution import run
 
     side = _side(name)
     with torch.device("meta"):

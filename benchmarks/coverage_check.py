@@ -18,10 +18,10 @@ from benchmarks.zoos import base_of
 from convscale.complexity.complexity import LayerCount
 from convscale.complexity.tally import Counting
 from convscale.errors import ConvscaleError
-from convscale.network.copies import meta_copy
-from convscale.network.execution import run
-from convscale.network.inputs import example_inputs
-from convscale.network.sources import Network
+from convscale.network.modules.copies import meta_copy
+from convscale.network.running.execution import run
+from convscale.network.sources.inputs import example_inputs
+from convscale.network.sources.network import Network
 from convscale.quantities import Resolution
 from convscale.scaling import ScaledNetwork, Scaler
 

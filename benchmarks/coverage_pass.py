@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from convscale.network.copies import meta_copy
-from convscale.network.execution import ForwardError, Observer, run
-from convscale.network.inputs import example_inputs
+from convscale.network.modules.copies import meta_copy
+from convscale.network.running.execution import ForwardError, Observer, run
+from convscale.network.sources.inputs import example_inputs
 from convscale.quantities import Resolution, sides
 from convscale.scaling import ScaledNetwork
-from convscale.scaling.build import build
+from convscale.scaling.building.build import build
 
 LIMIT_BYTES = 8 << 30
 BATCH = 2  # so that a batch norm behind global pooling has a variance

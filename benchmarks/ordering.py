@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.load import bursts
-from convscale.network.naming import NetworkLike
+from convscale.network.sources.naming import NetworkLike
 from convscale.runtime import Measurement, Subject, measure_together
 from convscale.scaling import resolve
 

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from convscale.network import resolve_base
-from convscale.network.sources import Network
+from convscale.network.sources.network import Network
 from convscale.quantities import Resolution
 
 ZOOS = {"pytorchcv": "pytorchcv.model_provider"}

@@ -11,10 +11,10 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from convscale.network.copies import meta_copy
-from convscale.network.inputs import input_shape
+from convscale.network.modules.copies import meta_copy
+from convscale.network.sources.inputs import input_shape
 from convscale.quantities import sides
-from convscale.scaling.plan import flat
+from convscale.scaling.plans.plan import flat
 
 
 def torch_flops(module: nn.Module, resolution, in_chans: int = 3) -> int:

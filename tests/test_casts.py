@@ -14,7 +14,7 @@ from torch.overrides import TorchFunctionMode
 from convscale.complexity.counting import count_network
 from convscale.complexity.operators import record_network
 from convscale.network import resolve_base
-from convscale.network.copies import full_copy
+from convscale.network.modules.copies import full_copy
 from convscale.prediction import workload
 from convscale.prediction.execution import Execution
 from convscale.prediction.fusion import executed

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from convscale.network.copies import meta_copy
-from convscale.network.execution import ForwardError, Observer, run
+from convscale.network.modules.copies import meta_copy
+from convscale.network.running.execution import ForwardError, Observer, run
 
 HELD = torch.tensor([3.0, 5.0])
 

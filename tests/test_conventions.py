@@ -17,7 +17,7 @@ from convscale.cli.count import count as count_command
 from convscale.complexity.conventions import CONVENTIONS
 from convscale.errors import InputError
 from convscale.network import resolve_base
-from convscale.network.inputs import example_inputs
+from convscale.network.sources.inputs import example_inputs
 from convscale.report.conventions import conventions_table
 from convscale.report.layout import plain_lines
 

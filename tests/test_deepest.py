@@ -8,9 +8,9 @@ from convscale.complexity.operators import record_network
 from convscale.errors import UnscalableNetworkError
 from convscale.prediction.predict import ELEMENTS
 from convscale.scaling import resolve
-from convscale.scaling.deepest import Deepest
-from convscale.scaling.deriving import derived_calls
 from convscale.scaling.scaler import Scaler
+from convscale.scaling.variants.deepest import Deepest
+from convscale.scaling.variants.deriving import derived_calls
 from convscale.strategy import parse_strategy
 from convscale.study.costed import Conditions
 from convscale.study.traced_source import TracedSource

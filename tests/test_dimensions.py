@@ -14,9 +14,9 @@ from torchvision.models.video import resnet as video
 import convscale as cs
 from convscale.cli.main import run
 from convscale.network import resolve_base
-from convscale.network.inputs import input_shape
-from convscale.network.probing import with_input
-from convscale.network.sources import from_module
+from convscale.network.running.probing import with_input
+from convscale.network.sources.inputs import input_shape
+from convscale.network.sources.network import from_module
 from convscale.quantities import sides
 from convscale.runtime import Subject, measure_together
 from convscale.strategy import named_strategies, parse_strategy

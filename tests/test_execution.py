@@ -19,7 +19,7 @@ from torch.utils._pytree import tree_leaves
 import convscale as cs
 from benchmarks.counting import NETWORKS, Fresh, Row, meta_counters, missed
 from convscale.errors import InputError
-from convscale.network.execution import ForwardError, Observer, run
+from convscale.network.running.execution import ForwardError, Observer, run
 
 
 def python_calls(work) -> int:

@@ -14,7 +14,7 @@ from convscale.complexity.dryrun import DryRun
 from convscale.complexity.family_memory import StepMemory
 from convscale.complexity.training_log import TrainingLog
 from convscale.errors import InputError
-from convscale.network.sources import from_family
+from convscale.network.sources.network import from_family
 from convscale.scaling import resolve
 from tests.test_family_memory import together
 from tests.test_paper_modules import random_anynet, random_efficientnet

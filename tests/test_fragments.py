@@ -7,7 +7,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 import convscale as cs
-from convscale.network.sources import from_module
+from convscale.network.sources.network import from_module
 from convscale.scaling import Scaler
 from tests.zoo import checks
 from tests.zoo.branches import UnequalShuffle, unequal_shuffle

@@ -9,7 +9,7 @@ from torch import nn
 from torchvision.models.feature_extraction import create_feature_extractor
 
 import convscale as cs
-from convscale.network.chains import followers_of
+from convscale.network.tracing.chains import followers_of
 from tests import checks
 from tests.test_rows import WAYS, Named
 

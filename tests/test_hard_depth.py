@@ -12,9 +12,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import convscale as cs
 from convscale.errors import UnscalableNetworkError
-from convscale.scaling.build import build
-from convscale.scaling.plan import Attribute, Plan
-from convscale.scaling.sums import Steps, Sum, Width, reconciled
+from convscale.scaling.building.build import build
+from convscale.scaling.plans.plan import Attribute, Plan
+from convscale.scaling.widths.sums import Steps, Sum, Width, reconciled
 from tests import checks
 from tests.zoo import checks as zoo_checks
 from tests.zoo import held

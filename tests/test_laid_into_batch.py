@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import convscale
-from convscale.scaling.widths import nearest
+from convscale.scaling.widths.widths import nearest
 
 
 def _layer(channels, out, size=1, stride=1, groups=1):

@@ -12,12 +12,13 @@ import convscale as cs
 from convscale.cli.main import run
 from convscale.errors import BudgetError, InputError
 from convscale.network import resolve_base
-from convscale.network.trace import trace_module
+from convscale.network.tracing.trace import trace_module
 from convscale.prediction.form import Execution, coefficients_of
 from convscale.quantities import format_ms, parse_ms
-from convscale.scaling import blueprint, latency
-from convscale.scaling import runs as runs_of_networks
+from convscale.scaling import latency
+from convscale.scaling.depths import runs as runs_of_networks
 from convscale.scaling.predicting import predict_network
+from convscale.scaling.search import blueprint
 from tests.device_profiles import hand_made
 
 # A processor that keeps up with the GPU: where it does not, widths change nothing.

@@ -5,10 +5,10 @@ import torch
 from torch import nn
 
 from convscale.network import resolve_base
-from convscale.network.likewise import Copies, Pair, follow, likewise, shape_there
-from convscale.scaling.blueprint import Blueprint
-from convscale.scaling.runs import Runs, _copies
-from convscale.scaling.telling import shows_alike, traced_likewise
+from convscale.network.stages.likewise import Copies, Pair, follow, likewise, shape_there
+from convscale.scaling.depths.runs import Runs, _copies
+from convscale.scaling.depths.telling import shows_alike, traced_likewise
+from convscale.scaling.search.blueprint import Blueprint
 from tests.test_deepest import Dense
 
 SIDES = (33, 48, 63, 65, 97)
@@ -83,7 +83,7 @@ def test_nothing_is_told_of_blocks_that_are_no_copies():
 
 
 def test_runs_are_made_once_one_shows_something_else(monkeypatch):
-    monkeypatch.setattr("convscale.scaling.runs.shows_alike", lambda *_: False)
+    monkeypatch.setattr("convscale.scaling.depths.runs.shows_alike", lambda *_: False)
     base = blueprint(Dense)
     models = base._found.deepening.one_more(base.repeatable)
     for side in (66, 80):

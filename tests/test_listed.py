@@ -11,9 +11,9 @@ from torch import nn
 from torch.nn import functional
 
 import convscale as cs
-from convscale.network.numbers import Place
-from convscale.network.pairs import counts_beside
-from convscale.network.stages import Stage
+from convscale.network.modules.numbers import Place
+from convscale.network.stages.pairs import counts_beside
+from convscale.network.stages.stages import Stage
 from tests import checks
 from tests.zoo.parts import Step
 

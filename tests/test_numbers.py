@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import convscale as cs
-from convscale.network.numbers import Number, Place
+from convscale.network.modules.numbers import Number, Place
 from tests import checks
 
 

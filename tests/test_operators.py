@@ -14,8 +14,8 @@ from torch.utils.flop_counter import FlopCounterMode
 import convscale as cs
 from convscale.complexity.tally import Counting
 from convscale.errors import InputError
-from convscale.network.contractions import RULES
-from convscale.network.execution import run
+from convscale.network.channels.contractions import RULES
+from convscale.network.running.execution import run
 
 DEVICES = ("meta", "cpu")
 

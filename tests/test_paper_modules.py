@@ -15,7 +15,7 @@ from convscale import families
 from convscale.complexity.counting import count_module
 from convscale.errors import InputError
 from convscale.families.rounding import compatible
-from convscale.network.family_modules import build_family, described
+from convscale.network.sources.family_modules import build_family, described
 from convscale.strategy import parse_strategy
 from tests.checks import check_runs_forward_and_backward, torch_flops
 

@@ -9,7 +9,7 @@ from torch import nn
 
 import convscale as cs
 from convscale.input_sizes import InputSize
-from convscale.network.resampling import Grid, grid_of, resample
+from convscale.network.resolution.resampling import Grid, grid_of, resample
 from tests.checks import torch_flops
 
 

@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 import convscale as cs
-from convscale.network.copies import meta_copy
-from convscale.network.execution import run
-from convscale.network.reaching import Reach
+from convscale.network.modules.copies import meta_copy
+from convscale.network.running.execution import run
+from convscale.network.stages.reaching import Reach
 from tests import checks
 
 

@@ -7,8 +7,8 @@ from torch import nn
 import convscale as cs
 from convscale.errors import UnscalableNetworkError
 from convscale.network import trace_module
-from convscale.network.copies import meta_copy
-from convscale.network.execution import Observer, run
+from convscale.network.modules.copies import meta_copy
+from convscale.network.running.execution import Observer, run
 
 
 class Read(nn.Module):

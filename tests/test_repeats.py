@@ -5,11 +5,11 @@ import torch
 from torch import nn
 
 from convscale.network import resolve_base
-from convscale.network.copies import meta_copy
-from convscale.network.feeding import Feed
-from convscale.network.repeats import without_repeats
-from convscale.network.rerun import Run
-from convscale.scaling import runs
+from convscale.network.modules.copies import meta_copy
+from convscale.network.running.feeding import Feed
+from convscale.network.stages.repeats import without_repeats
+from convscale.network.tracing.rerun import Run
+from convscale.scaling.depths import runs
 from convscale.scaling.scaler import Scaler
 from convscale.strategy import parse_strategy
 

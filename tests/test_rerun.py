@@ -11,14 +11,14 @@ from torch import nn
 from torch.nn import functional
 
 from convscale.network import resolve_base, trace_module
-from convscale.network.copies import meta_copy
-from convscale.network.feeding import Feed
-from convscale.network.pausing import collector_at_rest
-from convscale.network.rerun import Run, again
-from convscale.network.trace import Trace
+from convscale.network.modules.copies import meta_copy
+from convscale.network.modules.pausing import collector_at_rest
+from convscale.network.running.feeding import Feed
+from convscale.network.tracing.rerun import Run, again
+from convscale.network.tracing.trace import Trace
 from convscale.scaling import resolve
-from convscale.scaling.closed_form import ClosedForm
 from convscale.scaling.scaler import Scaler
+from convscale.scaling.variants.closed_form import ClosedForm
 
 NETWORKS = [
     ("timm:resnet18", 64, 90),

@@ -14,9 +14,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import convscale as cs
 from convscale.errors import UnscalableNetworkError
-from convscale.network.resampling import Grid, grid_of, resample
-from convscale.network.sizing import Sizing
-from convscale.network.sources import from_timm
+from convscale.network.resolution.resampling import Grid, grid_of, resample
+from convscale.network.resolution.sizing import Sizing
+from convscale.network.sources.network import from_timm
 from tests.checks import torch_flops
 
 FACTORY = '''

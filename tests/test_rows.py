@@ -12,9 +12,9 @@ from torch.nn import functional
 
 import convscale as cs
 from convscale.errors import InputError, UnscalableNetworkError
-from convscale.network.activations import bend_of
-from convscale.network.copies import full_copy
-from convscale.scaling.plan import Plan
+from convscale.network.channels.activations import bend_of
+from convscale.network.modules.copies import full_copy
+from convscale.scaling.plans.plan import Plan
 from tests import checks
 
 WIDTH = 32

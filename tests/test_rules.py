@@ -11,7 +11,7 @@ from torch import nn
 import convscale as cs
 from convscale.complexity.tally import Counting
 from convscale.errors import InputError
-from convscale.network.execution import run
+from convscale.network.running.execution import run
 
 
 class Runs(nn.Module):

@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import convscale as cs
 from convscale.input_sizes import InputSize
-from convscale.network.given import given_sides, resized
+from convscale.network.running.given import given_sides, resized
 from tests.cli_answers import document
 from tests.networks import Wobble
 

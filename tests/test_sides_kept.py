@@ -12,7 +12,7 @@ from torch.nn import functional
 import convscale as cs
 from convscale.errors import UnscalableNetworkError
 from convscale.quantities import format_resolution
-from convscale.scaling.runs import Runs
+from convscale.scaling.depths.runs import Runs
 
 CONVOLUTIONS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 TRANSPOSED = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 from convscale.network import resolve_base, trace_module
-from convscale.network.labels import compressed, reshaped
-from convscale.network.stages import find_stages
-from convscale.scaling.widths import width_rule
+from convscale.network.channels.labels import compressed, reshaped
+from convscale.network.stages.stages import find_stages
+from convscale.scaling.widths.widths import width_rule
 from tests.networks import Contraption, Flattened, Grouped, Plain, Shared, SplitAdd
 
 

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 import convscale as cs
 from convscale.cli.main import run
-from convscale.network.sources import from_family
+from convscale.network.sources.network import from_family
 from convscale.training.judging import judge
 from convscale.training.recipe_files import read_recipe
 from tests.test_datasets import write_images

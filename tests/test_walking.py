@@ -8,9 +8,9 @@ import torch
 import torchvision
 from torch import nn
 
-from convscale.network.sources import from_timm
-from convscale.network.undrawn import Undrawn
-from convscale.network.walking import has_weights, walk
+from convscale.network.modules.undrawn import Undrawn
+from convscale.network.modules.walking import has_weights, walk
+from convscale.network.sources.network import from_timm
 
 
 def shared() -> nn.Module:

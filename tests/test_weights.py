@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import convscale as cs
-from convscale.scaling.weights import Redraw
+from convscale.scaling.building.weights import Redraw
 from tests.networks import Contraption, Plain, Shared
 
 

@@ -6,7 +6,7 @@ import pytest
 
 import convscale as cs
 from convscale.errors import ConvscaleError
-from convscale.scaling.deepenable import Deepenable
+from convscale.scaling.depths.deepenable import Deepenable
 
 
 @pytest.mark.parametrize("name", ["resnet18", "densenet121", "mobilenetv3_small_100"])

@@ -222,7 +222,7 @@ def test_a_module_of_several_processes_is_counted_where_it_is_whole(base):
 
 
 def test_copies_stay_fast_after_something_was_compiled():
-    from convscale.network.copies import _is_ordinary
+    from convscale.network.modules.copies import _is_ordinary
 
     torch.compile(nn.Sequential(nn.ReLU()), backend="eager")(torch.zeros(1))
     assert _is_ordinary(nn.Sequential)

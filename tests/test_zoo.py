@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import convscale as cs
-from convscale.network.sources import from_module
+from convscale.network.sources.network import from_module
 from convscale.scaling import ScaledNetwork, Scaler
 from tests.checks import check_state_dict_keys
 from tests.zoo import ZOO, checks

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
         UnknownNetworkError,
         UnscalableNetworkError,
     )
-    from convscale.network.adapters import Adapter
+    from convscale.network.channels.adapters import Adapter
     from convscale.prediction.plan import TrainingPlan
     from convscale.prediction.prediction import Prediction
     from convscale.prediction.predictions import Predictions, predict_many
@@ -95,7 +95,7 @@ __all__ = [
 ]
 
 _ORIGIN = {
-    "Adapter": "convscale.network.adapters:Adapter",
+    "Adapter": "convscale.network.channels.adapters:Adapter",
     "BudgetError": "convscale.errors:BudgetError",
     "Complexity": "convscale.complexity.complexity:Complexity",
     "ConvscaleError": "convscale.errors:ConvscaleError",

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from convscale.network.copies import full_copy
-from convscale.network.inputs import input_shape
+from convscale.network.modules.copies import full_copy
+from convscale.network.sources.inputs import input_shape
 from convscale.quantities import sides
 from tests.checks import changed_blocks, part_at, perturbed
 from tests.zoo.parts import tensors

@@ -7,7 +7,7 @@ from typing import Any
 
 from convscale.complexity.liveness import BACKWARD, FORWARD, Liveness, Whereabouts
 from convscale.complexity.memory import StepFlops
-from convscale.network.products import bind, may_multiply, product
+from convscale.network.channels.products import bind, may_multiply, product
 
 
 class StepCost(Liveness):  # type: ignore[no-untyped-call]

@@ -1,7 +1,7 @@
 """The conventions of counting, in one table: what each adds to the products.
 
-All of them count the same products (`convscale.network.contractions`); they differ in what a
-multiply-add counts, and in the edges that they add.
+All of them count the same products (`convscale.network.channels.contractions`); they differ in what
+a multiply-add counts, and in the edges that they add.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from math import prod
 from typing import Any
 
 from convscale.errors import InputError
-from convscale.network.products import Product, name_of, product
+from convscale.network.channels.products import Product, name_of, product
 
 Bound = dict[str, Any]  # the arguments of a call by name
 EdgeRule = Callable[[Bound, Any], Product]

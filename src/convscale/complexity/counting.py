@@ -12,12 +12,12 @@ from convscale.complexity.complexity import Count
 from convscale.complexity.conventions import CONVENTIONS, convention_named
 from convscale.complexity.failing import cannot_run, real_pass, several, unused_rules
 from convscale.complexity.tally import Counting, listen
-from convscale.network.copies import full_copy, without_foreign_hooks
-from convscale.network.execution import ForwardError, run
-from convscale.network.feeding import Feed, feed_of
-from convscale.network.inputs import ExampleInputs, Inputs
-from convscale.network.products import OwnRule, checked_rules
-from convscale.network.sources import Network
+from convscale.network.channels.products import OwnRule, checked_rules
+from convscale.network.modules.copies import full_copy, without_foreign_hooks
+from convscale.network.running.execution import ForwardError, run
+from convscale.network.running.feeding import Feed, feed_of
+from convscale.network.sources.inputs import ExampleInputs, Inputs
+from convscale.network.sources.network import Network
 from convscale.quantities import Resolution
 
 

@@ -43,12 +43,12 @@ from convscale.complexity.steps import (
     state_tensors,
 )
 from convscale.errors import ConvscaleError, InputError
-from convscale.network.copies import blank_like, converted_copy
-from convscale.network.execution import ForwardError
-from convscale.network.feeding import feed_of
-from convscale.network.inputs import Inputs
-from convscale.network.quantised import packed_bytes
-from convscale.network.sources import Network
+from convscale.network.modules.copies import blank_like, converted_copy
+from convscale.network.modules.quantised import packed_bytes
+from convscale.network.running.execution import ForwardError
+from convscale.network.running.feeding import feed_of
+from convscale.network.sources.inputs import Inputs
+from convscale.network.sources.network import Network
 from convscale.quantities import Resolution, check_count
 
 MIXED = "mixed"

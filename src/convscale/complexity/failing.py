@@ -7,9 +7,9 @@ import re
 from torch import nn
 
 from convscale.errors import InputError
-from convscale.network.execution import ForwardError
-from convscale.network.inputs import Inputs, convolution_inputs, input_channels
-from convscale.network.quantised import is_quantised
+from convscale.network.modules.quantised import is_quantised
+from convscale.network.running.execution import ForwardError
+from convscale.network.sources.inputs import Inputs, convolution_inputs, input_channels
 from convscale.quantities import Resolution, format_resolution
 
 _LACKS_INPUTS = re.compile(r"required (?:positional|keyword-only) argument")

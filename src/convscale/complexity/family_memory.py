@@ -14,7 +14,7 @@ from convscale.families.forms import Sizes, forms
 from convscale.families.many import chunks
 from convscale.families.regnet import Ints
 from convscale.families.terms import Form, maps
-from convscale.network.sources import from_family
+from convscale.network.sources.network import from_family
 from convscale.quantities import check_count
 
 _CHUNK = 1024  # candidates whose intermediate arrays stay in the cache

@@ -16,8 +16,8 @@ from convscale.complexity.calls import (
     WITHOUT_RULE,
     Geometry,
 )
-from convscale.network.contractions import ATTENTION, RULES, rule_of
-from convscale.network.products import may_multiply, name_of
+from convscale.network.channels.contractions import ATTENTION, RULES, rule_of
+from convscale.network.channels.products import may_multiply, name_of
 
 _NAMES = {
     "activation": "relu relu6 hardtanh leaky_relu elu celu selu silu mish gelu glu sigmoid tanh "

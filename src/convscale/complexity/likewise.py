@@ -11,7 +11,7 @@ from typing import Any
 
 from convscale.complexity.calls import OperatorCall
 from convscale.complexity.shapes import Sized, SizedCall, SizedCalls
-from convscale.network.likewise import Copies
+from convscale.network.stages.likewise import Copies
 
 Numbers = tuple[int, ...]
 Repeated = tuple[bool, ...]

@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from convscale.complexity.memory import ACTIVATIONS, COPIES, WEIGHTS, Life, Peak
 from convscale.complexity.memory import parts_at as parts_at
 from convscale.complexity.memory import peak_moment as peak_moment
-from convscale.network.ties import tensors_in
+from convscale.network.channels.ties import tensors_in
 
 FORWARD, BACKWARD, OPTIMIZER = "forward", "backward", "optimizer"
 _LAST = 1 << 63  # numbers from here on belong to no call

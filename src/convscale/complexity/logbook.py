@@ -11,7 +11,7 @@ import torch
 
 from convscale.complexity.liveness import OPTIMIZER, Liveness, Whereabouts
 from convscale.complexity.memory import ACTIVATIONS, WEIGHTS
-from convscale.network.ties import tensors_in
+from convscale.network.channels.ties import tensors_in
 
 
 @dataclass(frozen=True)

@@ -14,13 +14,13 @@ from convscale.complexity.recording import Recorder
 from convscale.complexity.tally import listen
 from convscale.complexity.views import Operators
 from convscale.errors import InputError
-from convscale.network.autocast import Autocast
-from convscale.network.copies import full_copy, without_foreign_hooks
-from convscale.network.execution import ForwardError, run
-from convscale.network.feeding import feed_of
-from convscale.network.products import OwnRule
-from convscale.network.quantised import packed_elements
-from convscale.network.sources import Network
+from convscale.network.channels.products import OwnRule
+from convscale.network.modules.copies import full_copy, without_foreign_hooks
+from convscale.network.modules.quantised import packed_elements
+from convscale.network.running.autocast import Autocast
+from convscale.network.running.execution import ForwardError, run
+from convscale.network.running.feeding import feed_of
+from convscale.network.sources.network import Network
 from convscale.quantities import Resolution, check_count
 
 

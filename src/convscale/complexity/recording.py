@@ -13,10 +13,8 @@ from torch import nn
 from convscale.complexity.calls import OTHER_PRODUCT, OperatorCall
 from convscale.complexity.conventions import convention_named
 from convscale.complexity.kinds import geometry_of, kind_of, reads_part, written_only
-from convscale.network.autocast import Autocast
-from convscale.network.contractions import rule_of
-from convscale.network.execution import Observer
-from convscale.network.products import (
+from convscale.network.channels.contractions import rule_of
+from convscale.network.channels.products import (
     OwnRule,
     Product,
     bind,
@@ -24,8 +22,10 @@ from convscale.network.products import (
     name_of,
     own_product,
 )
-from convscale.network.quantised import unpacked
-from convscale.network.ties import tensors_in
+from convscale.network.channels.ties import tensors_in
+from convscale.network.modules.quantised import unpacked
+from convscale.network.running.autocast import Autocast
+from convscale.network.running.execution import Observer
 
 
 class Moved(NamedTuple):
@@ -67,7 +67,7 @@ class Recorder(Observer):
         autocast: What the run is given for the precision of tensors under autocast.
 
     Example:
-        >>> from convscale.network.execution import run
+        >>> from convscale.network.running.execution import run
         >>> net, x = nn.Conv2d(3, 8, 3, device="meta"), torch.empty(1, 3, 8, 8, device="meta")
         >>> recorder = Recorder(net, (x,))
         >>> _ = run(net, (x,), recorder)
@@ -253,7 +253,7 @@ class LateRecorder(Observer):
         item_bytes: Bytes of a floating element.
 
     Example:
-        >>> from convscale.network.execution import run
+        >>> from convscale.network.running.execution import run
         >>> net, x = nn.Conv2d(3, 8, 3, device="meta"), torch.empty(1, 3, 8, 8, device="meta")
         >>> late = LateRecorder()
         >>> _ = run(net, (x,), late)

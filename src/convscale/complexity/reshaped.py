@@ -21,7 +21,7 @@ class ReshapingRecorder(LateRecorder):
     Example:
         >>> from convscale.complexity.shapes import ShapeRecorder
         >>> from convscale.network import trace_module
-        >>> from convscale.network.execution import run
+        >>> from convscale.network.running.execution import run
         >>> net, first = nn.Conv2d(3, 8, 3, device="meta"), ShapeRecorder()
         >>> channels = trace_module(net, 8, watch=(first,)).channels
         >>> again = ReshapingRecorder(first.sized(channels))

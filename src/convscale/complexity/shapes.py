@@ -22,11 +22,11 @@ from convscale.complexity.calls import MATRIX_PRODUCT, OperatorCall
 from convscale.complexity.conventions import convention_named
 from convscale.complexity.kinds import geometry_of, kind_of, reads_part
 from convscale.complexity.recording import LateRecorder, Moved, Recorder
-from convscale.network.channels import Channels, Sizes
-from convscale.network.contractions import RULES, rule_of
-from convscale.network.labels import Label, Labels, distinct, find_along, varying
-from convscale.network.products import name_of
-from convscale.network.ties import Ties
+from convscale.network.channels.channels import Channels, Sizes
+from convscale.network.channels.contractions import RULES, rule_of
+from convscale.network.channels.labels import Label, Labels, distinct, find_along, varying
+from convscale.network.channels.products import name_of
+from convscale.network.channels.ties import Ties
 
 _FOUND_BY_SHAPE = convention_named("default")
 

@@ -12,11 +12,11 @@ from torch.utils.checkpoint import checkpoint
 
 from convscale.complexity.liveness import BACKWARD, Liveness
 from convscale.errors import InputError
-from convscale.network.feeding import Feed
-from convscale.network.schemes import find_schemes, spread_schemes
-from convscale.network.stages import Stage, join
-from convscale.network.ties import tensors_in
-from convscale.network.trace import trace_module
+from convscale.network.channels.ties import tensors_in
+from convscale.network.running.feeding import Feed
+from convscale.network.stages.schemes import find_schemes, spread_schemes
+from convscale.network.stages.stages import Stage, join
+from convscale.network.tracing.trace import trace_module
 
 Parameters = Iterable[nn.Parameter]
 

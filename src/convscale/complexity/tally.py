@@ -12,9 +12,8 @@ from torch import nn
 
 from convscale.complexity.complexity import Count, EdgeCount, LayerCount, Uncounted
 from convscale.complexity.conventions import Convention, Edge, convention_named
-from convscale.network.contractions import RULES, Rule, rule_of
-from convscale.network.execution import Handle, Observer
-from convscale.network.products import (
+from convscale.network.channels.contractions import RULES, Rule, rule_of
+from convscale.network.channels.products import (
     OwnRule,
     bind,
     checked_rules,
@@ -24,7 +23,8 @@ from convscale.network.products import (
     name_of,
     own_product,
 )
-from convscale.network.quantised import packed_elements
+from convscale.network.modules.quantised import packed_elements
+from convscale.network.running.execution import Handle, Observer
 from convscale.quantities import Resolution
 
 
@@ -63,7 +63,7 @@ class Counting(Observer):
 
     Example:
         >>> import torch
-        >>> from convscale.network.execution import run
+        >>> from convscale.network.running.execution import run
         >>> net, counting = nn.Conv2d(3, 8, 3, device="meta"), Counting()
         >>> out = run(net, (torch.empty(1, 3, 8, 8, device="meta"),), counting)
         >>> counting.count(net, 8).acts

@@ -20,7 +20,7 @@ from convscale.complexity.prototypes import BATCH, IMAGES, REPEATED, Prototype, 
 from convscale.families.forms import Sizes
 from convscale.families.regnet import Floats, Ints
 from convscale.families.terms import Form, Symbol
-from convscale.network.sources import from_family
+from convscale.network.sources.network import from_family
 
 Key = tuple[Symbol, ...]  # a product of sizes
 Place = tuple[int, int]  # a stage and a block of it

@@ -26,7 +26,7 @@ from convscale.runtime.state import process_state
 from convscale.runtime.subject import Recipe, Subject
 
 if TYPE_CHECKING:
-    from convscale.network.naming import NetworkLike
+    from convscale.network.sources.naming import NetworkLike
 
 
 def measure(
@@ -122,7 +122,7 @@ def _subject(
     """Find the network that is meant, and the resolution it is measured at."""
     from torch import nn
 
-    from convscale.network.feeding import known_resolution
+    from convscale.network.running.feeding import known_resolution
     from convscale.scaling import resolve
 
     if resolution is not None:

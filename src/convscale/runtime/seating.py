@@ -96,7 +96,7 @@ def _placed(
     """Return the module, or a copy of it that is on the device and may be changed."""
     import torch
 
-    from convscale.network.copies import full_copy
+    from convscale.network.modules.copies import full_copy
 
     target = torch.device(device.name)
     there = all(tensor.device == target for tensor in tensors)
@@ -135,7 +135,7 @@ def _images(
 ) -> torch.Tensor:
     import torch
 
-    from convscale.network.inputs import input_channels, input_shape
+    from convscale.network.sources.inputs import input_channels, input_shape
 
     assert isinstance(setting.batch_size, int)
     chans = subject.in_chans if subject.in_chans is not None else input_channels(module)

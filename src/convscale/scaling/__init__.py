@@ -8,23 +8,23 @@ from convscale.complexity.counting import check_convention
 from convscale.complexity.memory import MemoryBudget
 from convscale.errors import InputError
 from convscale.families.scaling import group_rule
-from convscale.network.inputs import ExampleInputs
-from convscale.network.naming import NetworkLike
-from convscale.network.products import OwnRule
+from convscale.network.channels.products import OwnRule
+from convscale.network.sources.inputs import ExampleInputs
+from convscale.network.sources.naming import NetworkLike
 from convscale.prediction.store import ProfileLike
 from convscale.quantities import Resolution
-from convscale.scaling.asking import check_rounding, each, split_keep, target_of
 from convscale.scaling.family import is_by_rule
 from convscale.scaling.latency import memory_beside, scale_to_latency, timing_of, with_latency
 from convscale.scaling.memory import budget_of
+from convscale.scaling.plans.asking import check_rounding, each, split_keep, target_of
 from convscale.scaling.predicting import predict
 from convscale.scaling.recipe import Recipe
 from convscale.scaling.recounting import recounted, solved
 from convscale.scaling.resolving import count, count_conventions, resolve, with_inputs
-from convscale.scaling.scaled import ScaledNetwork
+from convscale.scaling.results.scaled import ScaledNetwork
+from convscale.scaling.results.storage import load, save
 from convscale.scaling.scaler import Scaler
 from convscale.scaling.staging import StageRow, StageTable, stages
-from convscale.scaling.storage import load, save
 from convscale.scaling.views import operators
 from convscale.scaling.within import scale_within
 from convscale.strategy import Strategy, parse_strategy

@@ -16,14 +16,14 @@ from convscale.families.description import GROUPED
 from convscale.families.documents import as_document
 from convscale.families.rounding import rescaled
 from convscale.families.scaling import by_factors, check_rules, group_rule
-from convscale.network.feeding import known_resolution
-from convscale.network.sources import Network, Origin, from_family
+from convscale.network.running.feeding import known_resolution
+from convscale.network.sources.network import Network, Origin, from_family
 from convscale.quantities import format_count, format_miss, sides
-from convscale.scaling.asking import target_of
-from convscale.scaling.control import Control
-from convscale.scaling.naming import scaled_name
-from convscale.scaling.plan import Plan
-from convscale.scaling.scaled import ScaledNetwork
+from convscale.scaling.plans.asking import target_of
+from convscale.scaling.plans.control import Control
+from convscale.scaling.plans.naming import scaled_name
+from convscale.scaling.plans.plan import Plan
+from convscale.scaling.results.scaled import ScaledNetwork
 from convscale.strategy import Step, Strategy, without
 from convscale.strategy.step import from_other_side
 

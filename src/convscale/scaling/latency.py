@@ -12,7 +12,7 @@ from math import exp, log
 
 from convscale.complexity.memory import MemoryBudget
 from convscale.errors import BudgetError, InputError
-from convscale.network.sources import Network
+from convscale.network.sources.network import Network
 from convscale.prediction.prediction import Prediction
 from convscale.prediction.profile import Profile
 from convscale.prediction.store import ProfileLike, existing, profile_of, profile_paths
@@ -20,7 +20,7 @@ from convscale.quantities import check_count, check_positive, format_bytes, form
 from convscale.scaling.memory import budget_of, memory_of
 from convscale.scaling.predicting import precision_of, predict_network
 from convscale.scaling.recipe import Recipe
-from convscale.scaling.scaled import ScaledNetwork
+from convscale.scaling.results.scaled import ScaledNetwork
 from convscale.scaling.scaler import Refine
 from convscale.scaling.within import scale_within
 from convscale.strategy import Strategy

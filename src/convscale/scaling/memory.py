@@ -8,9 +8,9 @@ from convscale.complexity.batches import largest
 from convscale.complexity.dryrun import DryRun, check_optimizer, check_precision
 from convscale.complexity.memory import Memory, MemoryBudget
 from convscale.errors import BudgetError, InputError
-from convscale.network.inputs import ExampleInputs
-from convscale.network.naming import NetworkLike
-from convscale.network.sources import Network
+from convscale.network.sources.inputs import ExampleInputs
+from convscale.network.sources.naming import NetworkLike
+from convscale.network.sources.network import Network
 from convscale.quantities import Resolution, check_count, check_positive, format_bytes, parse_bytes
 from convscale.scaling.resolving import resolve, with_inputs
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from convscale.complexity.memory import MemoryBudget
 from convscale.errors import InputError
-from convscale.network.naming import NetworkLike
+from convscale.network.sources.naming import NetworkLike
 from convscale.prediction.plan import TrainingPlan
 from convscale.prediction.predict import check_coverage
 from convscale.prediction.profile import Profile

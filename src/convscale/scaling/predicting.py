@@ -5,8 +5,8 @@ from __future__ import annotations
 from convscale.complexity.operators import record_network
 from convscale.complexity.views import Operators
 from convscale.errors import InputError
-from convscale.network.naming import NetworkLike
-from convscale.network.sources import Network
+from convscale.network.sources.naming import NetworkLike
+from convscale.network.sources.network import Network
 from convscale.prediction.described import described_workload
 from convscale.prediction.predict import ELEMENTS, check_coverage, predicted, workload_of
 from convscale.prediction.prediction import Prediction

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from convscale.network.sources import Network
-from convscale.scaling.control import Control
+from convscale.network.sources.network import Network
 from convscale.scaling.family import scale_family
-from convscale.scaling.scaled import ScaledNetwork
+from convscale.scaling.plans.control import Control
+from convscale.scaling.results.scaled import ScaledNetwork
 from convscale.scaling.scaler import Refine, Scaler, with_weights
 from convscale.strategy import Strategy
 

@@ -9,12 +9,12 @@ from math import log
 from convscale.complexity.complexity import METRICS, Complexity, Uncounted
 from convscale.complexity.counting import count_module, count_network
 from convscale.errors import BudgetError, few
-from convscale.network.copies import meta_copy
-from convscale.network.products import OwnRule, checked_rules
-from convscale.network.sources import Network
+from convscale.network.channels.products import OwnRule, checked_rules
+from convscale.network.modules.copies import meta_copy
+from convscale.network.sources.network import Network
 from convscale.quantities import exact, format_count, format_miss
 from convscale.scaling.recipe import Recipe
-from convscale.scaling.scaled import ScaledNetwork
+from convscale.scaling.results.scaled import ScaledNetwork
 
 _ROUNDS = 5  # of searches for one budget
 _NEAR = 0.001  # a miss that no further search is worth

@@ -12,24 +12,24 @@ from convscale.complexity import counting
 from convscale.complexity.complexity import Count
 from convscale.complexity.counting import check_convention, count_network
 from convscale.errors import InputError
-from convscale.network.given import given_sides, resized
-from convscale.network.inputs import ExampleInputs, given_inputs, image_sides
-from convscale.network.naming import (
+from convscale.network.channels.products import OwnRule
+from convscale.network.resolution.sizing import fitted
+from convscale.network.running.given import given_sides, resized
+from convscale.network.sources.inputs import ExampleInputs, given_inputs, image_sides
+from convscale.network.sources.naming import (
     NetworkLike,
     ScaledName,
     is_library_name,
     resolve_base,
     split_scaled,
 )
-from convscale.network.products import OwnRule
-from convscale.network.sizing import fitted
-from convscale.network.sources import Network
+from convscale.network.sources.network import Network
 from convscale.quantities import Resolution, check_resolution, parse_number
+from convscale.scaling.building.stepping import stepped
 from convscale.scaling.family import is_by_rule, scaled_family
-from convscale.scaling.naming import rounding_of, scaled_name
+from convscale.scaling.plans.naming import rounding_of, scaled_name
+from convscale.scaling.results.storage import is_saved, saved_network
 from convscale.scaling.scaler import Scaler
-from convscale.scaling.stepping import stepped
-from convscale.scaling.storage import is_saved, saved_network
 from convscale.strategy import parse_strategy
 
 

@@ -14,16 +14,16 @@ from convscale.complexity.counting import count_module
 from convscale.complexity.recording import LateRecorder
 from convscale.complexity.tally import Counting
 from convscale.errors import BudgetError, InputError, UnscalableNetworkError
-from convscale.network.copies import meta_copy
-from convscale.network.execution import ForwardError
-from convscale.network.feeding import known_resolution
-from convscale.network.given import given_sides
-from convscale.network.numbers import Place
-from convscale.network.pausing import collector_at_rest
-from convscale.network.sizing import Sizing, fitted
-from convscale.network.sources import Network
-from convscale.network.walking import walk
-from convscale.network.wrappers import unwrapped
+from convscale.network.modules.copies import meta_copy
+from convscale.network.modules.numbers import Place
+from convscale.network.modules.pausing import collector_at_rest
+from convscale.network.modules.walking import walk
+from convscale.network.modules.wrappers import unwrapped
+from convscale.network.resolution.sizing import Sizing, fitted
+from convscale.network.running.execution import ForwardError
+from convscale.network.running.feeding import known_resolution
+from convscale.network.running.given import given_sides
+from convscale.network.sources.network import Network
 from convscale.quantities import (
     Resolution,
     check_count,
@@ -32,22 +32,22 @@ from convscale.quantities import (
     like,
     sides,
 )
-from convscale.scaling.asking import rounded, split_keep, target_of
-from convscale.scaling.blueprint import Blueprint
-from convscale.scaling.build import build, set_attributes
-from convscale.scaling.candidate import Candidate
-from convscale.scaling.checks import Checks
-from convscale.scaling.control import Control
-from convscale.scaling.features import described
-from convscale.scaling.holding import WrittenError, overrun_in
-from convscale.scaling.mapped import map_attributes
-from convscale.scaling.notes import doubts, notes_on
-from convscale.scaling.plan import Attribute, Plan
-from convscale.scaling.refining import refined_by
-from convscale.scaling.scaled import ScaledNetwork
-from convscale.scaling.search import candidate_at, check_axes, expect, nearer, solve
-from convscale.scaling.settling import settle
-from convscale.scaling.weights import StoredError
+from convscale.scaling.building.build import build, set_attributes
+from convscale.scaling.building.settling import settle
+from convscale.scaling.building.weights import StoredError
+from convscale.scaling.plans.asking import rounded, split_keep, target_of
+from convscale.scaling.plans.control import Control
+from convscale.scaling.plans.mapped import map_attributes
+from convscale.scaling.plans.plan import Attribute, Plan
+from convscale.scaling.results.checks import Checks
+from convscale.scaling.results.features import described
+from convscale.scaling.results.holding import WrittenError, overrun_in
+from convscale.scaling.results.notes import doubts, notes_on
+from convscale.scaling.results.scaled import ScaledNetwork
+from convscale.scaling.search.blueprint import Blueprint
+from convscale.scaling.search.refining import refined_by
+from convscale.scaling.search.search import candidate_at, check_axes, expect, nearer, solve
+from convscale.scaling.variants.candidate import Candidate
 from convscale.strategy import Step, Strategy, parse_strategy, without
 
 Refine = Callable[[ScaledNetwork], float]

@@ -11,13 +11,13 @@ from typing import Any
 from torch import nn
 
 from convscale.complexity.complexity import METRICS, Complexity, Count
-from convscale.network.channels import Channels
-from convscale.network.inputs import ExampleInputs
-from convscale.network.labels import Label
-from convscale.network.naming import NetworkLike
-from convscale.network.sources import Network
-from convscale.network.stages import Stage, join, within
-from convscale.network.trace import Trace
+from convscale.network.channels.channels import Channels
+from convscale.network.channels.labels import Label
+from convscale.network.sources.inputs import ExampleInputs
+from convscale.network.sources.naming import NetworkLike
+from convscale.network.sources.network import Network
+from convscale.network.stages.stages import Stage, join, within
+from convscale.network.tracing.trace import Trace
 from convscale.quantities import Resolution, sides
 from convscale.scaling.resolving import resolve, with_inputs
 from convscale.scaling.scaler import Scaler

@@ -10,17 +10,17 @@ from convscale.complexity.counting import check_convention
 from convscale.complexity.operators import check_dtype, record_network
 from convscale.complexity.views import Operators
 from convscale.errors import ConvscaleError
-from convscale.network.execution import ForwardError
-from convscale.network.feeding import feed_of
-from convscale.network.inputs import ExampleInputs
-from convscale.network.naming import NetworkLike
-from convscale.network.products import OwnRule
-from convscale.network.sources import Network
+from convscale.network.channels.products import OwnRule
+from convscale.network.running.execution import ForwardError
+from convscale.network.running.feeding import feed_of
+from convscale.network.sources.inputs import ExampleInputs
+from convscale.network.sources.naming import NetworkLike
+from convscale.network.sources.network import Network
 from convscale.prediction.predict import ELEMENTS
 from convscale.quantities import Resolution, check_count
-from convscale.scaling.blueprint import Blueprint
 from convscale.scaling.resolving import resolve, with_inputs
 from convscale.scaling.scaler import Scaler, untraced
+from convscale.scaling.search.blueprint import Blueprint
 from convscale.scaling.staging import stage_names
 
 

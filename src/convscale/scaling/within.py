@@ -10,7 +10,7 @@ from convscale.complexity.memory import Memory, MemoryBudget
 from convscale.errors import BudgetError, InputError
 from convscale.quantities import format_bytes
 from convscale.scaling.memory import memory_of
-from convscale.scaling.scaled import ScaledNetwork
+from convscale.scaling.results.scaled import ScaledNetwork
 from convscale.strategy import Strategy
 
 # Memory within this share below the limit is near enough; so are factors this near to each other.

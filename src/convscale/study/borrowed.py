@@ -24,7 +24,7 @@ from convscale.study.measured import Borrowed
 from convscale.study.measured_choice import plain_setting, subject_of
 
 if TYPE_CHECKING:
-    from convscale.network.sources import Network
+    from convscale.network.sources.network import Network
     from convscale.study.request import Request
 
 _TRIED, _TIMED = 8, 3  # networks of a table: that are counted, and of these timed

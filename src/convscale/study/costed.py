@@ -9,7 +9,7 @@ from math import gcd, prod
 from convscale.complexity.calls import CONVOLUTIONS, ITEM_BYTES, LINEAR
 from convscale.complexity.views import Operators
 from convscale.errors import InputError
-from convscale.network.sources import Network
+from convscale.network.sources.network import Network
 from convscale.prediction.profile import Profile
 from convscale.prediction.schedule import Schedule, Times
 from convscale.quantities import Resolution, sides

@@ -12,8 +12,8 @@ from convscale.quantities import like, sides
 from convscale.strategy import Strategy
 
 if TYPE_CHECKING:
-    from convscale.scaling.candidate import Candidate
     from convscale.scaling.scaler import Scaler
+    from convscale.scaling.variants.candidate import Candidate
 
 
 @dataclass
@@ -50,8 +50,8 @@ class Derived:
             strategy: What it is scaled by.
             found: The candidate.
         """
-        from convscale.scaling.deriving import derived_calls
-        from convscale.scaling.scaled import label_of
+        from convscale.scaling.results.scaled import label_of
+        from convscale.scaling.variants.deriving import derived_calls
 
         calls = derived_calls(found) if self._holds else None
         if calls is None:

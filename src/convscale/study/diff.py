@@ -10,8 +10,8 @@ from convscale.complexity.complexity import METRICS, Complexity
 from convscale.quantities import Resolution
 
 if TYPE_CHECKING:
-    from convscale.network.inputs import ExampleInputs
-    from convscale.network.naming import NetworkLike
+    from convscale.network.sources.inputs import ExampleInputs
+    from convscale.network.sources.naming import NetworkLike
     from convscale.scaling import StageRow, StageTable
 
 

@@ -20,7 +20,7 @@ from convscale.families.scaled_many import scale_by_factors
 from convscale.families.scaling import check_rules, check_size, group_rule
 from convscale.families.terms import Form
 from convscale.families.widths import width_multiples
-from convscale.network.sources import Network
+from convscale.network.sources.network import Network
 from convscale.prediction.predictions import Predictions, predict_many
 from convscale.quantities import Resolution
 from convscale.selection.confidence import OneSided, one_sided
@@ -33,7 +33,7 @@ from convscale.study.scaled_source import ANY, Answer, Ask, Ends, Failed, Found,
 if TYPE_CHECKING:
     from convscale.complexity.training_log import TrainingLog
     from convscale.prediction.prediction import Prediction
-    from convscale.scaling.scaled import ScaledNetwork
+    from convscale.scaling.results.scaled import ScaledNetwork
 
 _ONE_VALUE = (
     "cannot be trained on one image at a time: its last maps have a single value a channel, which "
@@ -161,7 +161,7 @@ class FamilySource:
         return found
 
     def _label(self, ask: Ask) -> str:
-        from convscale.scaling.naming import scaled_name
+        from convscale.scaling.plans.naming import scaled_name
 
         if ask.strategy is None:
             return self.name

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from convscale.network import NetworkLike
     from convscale.scaling import Scaler
-    from convscale.scaling.continuous import Continuous, Costs
+    from convscale.scaling.search.continuous import Continuous, Costs
 
     Values = npt.NDArray[np.float64]
 
@@ -121,7 +121,7 @@ def laws(
         True
     """
     from convscale.scaling import Scaler, resolve
-    from convscale.scaling.notes import dims_note
+    from convscale.scaling.results.notes import dims_note
 
     steps = tuple(dict.fromkeys(check_positive(s, what="factor") for s in factors if s != 1))
     if not steps:
@@ -169,14 +169,14 @@ def law_of(given: str | Strategy) -> Strategy:
 
 
 def _continuous(scaler: Scaler) -> Continuous:
-    from convscale.scaling.continuous import Continuous
+    from convscale.scaling.search.continuous import Continuous
 
     return Continuous(scaler.blueprint)
 
 
 def _law(scaler: Scaler, model: Continuous, strategy: Strategy, steps: Sequence[float]) -> Law:
     """Fit one strategy, from what would be built and from what needs no rounding."""
-    from convscale.scaling.search import candidate_at, check_axes, nearer
+    from convscale.scaling.search.search import candidate_at, check_axes, nearer
 
     check_axes(scaler.blueprint, strategy)
     built = [
@@ -225,7 +225,7 @@ def _smooth(
 
     A part whose absence leaves nothing is not left out.
     """
-    from convscale.scaling.continuous import PARTS, PARTS_OF_DEPTH
+    from convscale.scaling.search.continuous import PARTS, PARTS_OF_DEPTH
 
     factors = [strategy.factors(s) for s in (1.0, *steps)]
     found = [(ROUNDING, _ratios(model.costs(factors)))]

@@ -11,11 +11,11 @@ from convscale.complexity.calls import OperatorCall
 from convscale.complexity.liveness import BACKWARD
 from convscale.complexity.part_book import Turn
 from convscale.complexity.part_log import Shape
-from convscale.network.stages import Stage, join, upwards
-from convscale.scaling.plan import flat
+from convscale.network.stages.stages import Stage, join, upwards
+from convscale.scaling.plans.plan import flat
 
 if TYPE_CHECKING:
-    from convscale.scaling.variant import Variant
+    from convscale.scaling.variants.variant import Variant
 
 # What parts must share to be taken to do the same: what they are copies of; the parts beside them,
 # too; their place and the depth of their stage; or the depths of all stages.
@@ -76,7 +76,7 @@ class Layout:
 
     Example:
         >>> from convscale.network import resolve_base
-        >>> from convscale.scaling.blueprint import Blueprint
+        >>> from convscale.scaling.search.blueprint import Blueprint
         >>> base = Blueprint(resolve_base("timm:resnet18").build("meta"), 64)
         >>> found = layout_of(base.stages, base.variant((2, 3, 2, 1), 64))
         >>> found.places["layer2.2"].kind, sorted(found.removed), found.part("layer1.0.conv1")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from convscale.errors import BudgetError, ConvscaleError
-from convscale.network.sources import Network
+from convscale.network.sources.network import Network
 from convscale.prediction.profile import Profile
 from convscale.runtime import (
     Measurement,
@@ -237,7 +237,7 @@ def subject_of(network: Network, name: str | None = None) -> Subject:
         >>> subject_of(resolve("resnet10t", resolution=64)).resolution
         64
     """
-    from convscale.network.feeding import known_resolution
+    from convscale.network.running.feeding import known_resolution
 
     module = network.build("cpu")
     size = known_resolution(network, None)

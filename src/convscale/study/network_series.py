@@ -17,7 +17,7 @@ from convscale.study.zoo_selection import Entry, LeftOut, ZooSelection
 if TYPE_CHECKING:
     import pandas as pd
 
-    from convscale.scaling.scaled import ScaledNetwork
+    from convscale.scaling.results.scaled import ScaledNetwork
 
 _SHOWN = ("flops", "params", "acts", "latency_ms")
 

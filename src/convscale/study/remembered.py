@@ -14,12 +14,12 @@ from convscale.complexity.dryrun import DryRun
 from convscale.complexity.part_book import PartBook, PartedRun, Turn, most_bytes
 from convscale.complexity.part_log import Ints, PartLog, Shape, UnlikeError, UnnamedError
 from convscale.errors import InputError
-from convscale.network.sources import Network
+from convscale.network.sources.network import Network
 from convscale.study.layout import LEVELS, Layout, layout_of
 
 if TYPE_CHECKING:
     from convscale.scaling.scaler import Scaler
-    from convscale.scaling.variant import Variant
+    from convscale.scaling.variants.variant import Variant
     from convscale.study.costed import Conditions
 
 

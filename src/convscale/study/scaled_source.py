@@ -17,8 +17,8 @@ from convscale.selection.constraints import Constraint
 from convscale.strategy import Strategy
 
 if TYPE_CHECKING:
-    from convscale.network.sources import Network
-    from convscale.scaling.scaled import ScaledNetwork
+    from convscale.network.sources.network import Network
+    from convscale.scaling.results.scaled import ScaledNetwork
 
 
 Ends = tuple[float, float]

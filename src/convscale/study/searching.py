@@ -39,7 +39,7 @@ from convscale.study.zoo_selection import Entry, LeftOut, ScaledVersion, ZooSele
 
 if TYPE_CHECKING:
     from convscale.network import NetworkLike
-    from convscale.scaling.scaled import ScaledNetwork
+    from convscale.scaling.results.scaled import ScaledNetwork
 
 _FAR = log(1.5)  # beyond a limit
 _NEAR_END = 0.95  # of the range of factors
@@ -69,9 +69,9 @@ def source_of(
         >>> source_of("RegNetY-4.0GF", frozenset(), Conditions(), (), Space()).usual
         10000
     """
-    from convscale.network.feeding import known_resolution
+    from convscale.network.running.feeding import known_resolution
     from convscale.scaling import resolve
-    from convscale.scaling.asking import check_rounding
+    from convscale.scaling.plans.asking import check_rounding
     from convscale.study.family_source import FamilySource
     from convscale.study.traced_source import TracedSource
 

@@ -12,8 +12,8 @@ from convscale.complexity.operators import record_network
 from convscale.complexity.recording import LateRecorder
 from convscale.complexity.views import Operators
 from convscale.errors import ConvscaleError
-from convscale.network.pausing import collector_at_rest
-from convscale.network.sources import Network
+from convscale.network.modules.pausing import collector_at_rest
+from convscale.network.sources.network import Network
 from convscale.prediction.predict import ELEMENTS
 from convscale.quantities import Resolution
 from convscale.selection.constraints import Constraint
@@ -33,9 +33,9 @@ from convscale.study.remembered import Remembered
 from convscale.study.scaled_source import ANY, Answer, Ask, Ends, Failed, Found, Missed
 
 if TYPE_CHECKING:
-    from convscale.scaling.candidate import Candidate
-    from convscale.scaling.scaled import ScaledNetwork
+    from convscale.scaling.results.scaled import ScaledNetwork
     from convscale.scaling.scaler import Scaler
+    from convscale.scaling.variants.candidate import Candidate
 
 _PLANNED = frozenset(("flops", "params", "acts", "download_bytes", "resolution_px"))
 _FAR = 0.3  # how far beyond a limit, in logarithms, nothing more is found out
@@ -182,7 +182,7 @@ class TracedSource:
         return own, str(variant.resolution), tuple(map(int, variant.channels.sizes))
 
     def _scaled(self, ask: Ask, strategy: Strategy) -> Answer:
-        from convscale.scaling.naming import scaled_name
+        from convscale.scaling.plans.naming import scaled_name
 
         label = scaled_name(self.name, strategy, ask.factor, self.rounding)
         if not self._as_planned:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from math import isnan, nan
 
 from convscale.errors import InputError
-from convscale.network.naming import NetworkLike, split_scaled
+from convscale.network.sources.naming import NetworkLike, split_scaled
 from convscale.selection.search_law import SearchLaw, fit_search_law
 from convscale.strategy import Step, parse_strategy
 from convscale.strategy.notation import named_strategies

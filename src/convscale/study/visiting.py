@@ -51,7 +51,7 @@ def invite(trial: Trial, *, seed: int = 0) -> Guest:
         >>> invite(Trial(Row("net", None, 1.0, 8, 100, 10, 5), subject)).parked.bytes
         147456
     """
-    from convscale.network.copies import full_copy
+    from convscale.network.modules.copies import full_copy
 
     assert trial.subject is not None
     module = trial.subject.build()

@@ -19,7 +19,7 @@ from convscale.study.measured import Measured, measured_reason
 if TYPE_CHECKING:
     import pandas as pd
 
-    from convscale.scaling.scaled import ScaledNetwork
+    from convscale.scaling.results.scaled import ScaledNetwork
     from convscale.selection.zoo import ZooRow
     from convscale.study.alpha import AlphaPoint
     from convscale.study.scaled_source import Ask, Source

@@ -7,7 +7,7 @@ import json
 
 from torch import nn
 
-from convscale.network.copies import full_copy
+from convscale.network.modules.copies import full_copy
 from convscale.training.checkpoint import Checkpoint
 from convscale.training.feed import Feed
 from convscale.training.keeper import Judge, Through

@@ -16,9 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from convscale.network.copies import meta_copy
-from convscale.network.execution import Observer, run
-from convscale.network.ties import tensors_in
+from convscale.network.channels.ties import tensors_in
+from convscale.network.modules.copies import meta_copy
+from convscale.network.running.execution import Observer, run
 
 _MOST_ON_A_SHORTCUT = 2  # layers with weights, such as a depthwise and a pointwise convolution
 _WEIGHTED = frozenset("convolution addmm mm linear".split())

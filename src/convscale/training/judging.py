@@ -12,11 +12,11 @@ import torch
 from torch import nn
 
 from convscale.errors import InputError
-from convscale.network.copies import meta_copy
-from convscale.network.execution import ForwardError, run
+from convscale.network.modules.copies import meta_copy
+from convscale.network.running.execution import ForwardError, run
 from convscale.quantities import Resolution, check_resolution, format_resolution, sides
 from convscale.runtime.devices import open_device
-from convscale.scaling.storage import fill, load
+from convscale.scaling.results.storage import fill, load
 from convscale.training.datasets import Data, read_data
 from convscale.training.loading import Batched, validation_loader
 from convscale.training.metrics import Errors, evaluate

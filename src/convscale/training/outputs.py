@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from convscale.network.ties import tensors_in
+from convscale.network.channels.ties import tensors_in
 from convscale.training.parts import Loss
 
 # What the main output is called where outputs have names; else it is the first.

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from convscale.errors import InputError
-from convscale.network.copies import meta_copy
-from convscale.network.execution import Observer, run
+from convscale.network.modules.copies import meta_copy
+from convscale.network.running.execution import Observer, run
 
 
 def check_parts(parts: int | None, processes: int, kind: str) -> None:

@@ -20,8 +20,8 @@ from torch.autograd.function import FunctionCtx
 from torch.utils import _pytree as pytree
 
 from convscale.errors import InputError
-from convscale.network.copies import converted_copy
-from convscale.network.ties import tensors_in
+from convscale.network.channels.ties import tensors_in
+from convscale.network.modules.copies import converted_copy
 from convscale.training.syncing import SyncedBatchNorm
 from convscale.training.team import Team
 

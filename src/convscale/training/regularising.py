@@ -12,11 +12,11 @@ from torch.nn import functional
 from torch.nn.modules.dropout import _DropoutNd
 
 from convscale.errors import ConvscaleError, few
-from convscale.network.copies import meta_copy
-from convscale.network.sources import Network
-from convscale.scaling.plan import Plan
-from convscale.scaling.scaled import ScaledNetwork
-from convscale.scaling.stepping import applied, moved_to
+from convscale.network.modules.copies import meta_copy
+from convscale.network.sources.network import Network
+from convscale.scaling.building.stepping import applied, moved_to
+from convscale.scaling.plans.plan import Plan
+from convscale.scaling.results.scaled import ScaledNetwork
 from convscale.training.branches import find_branches
 from convscale.training.outputs import main_output
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from convscale.errors import InputError
 from convscale.files import write_whole
-from convscale.network.naming import NetworkLike
+from convscale.network.sources.naming import NetworkLike
 from convscale.quantities import Resolution
 from convscale.training.fingerprint import Fingerprint
 from convscale.training.recipe import Recipe

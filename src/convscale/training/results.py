@@ -13,7 +13,7 @@ from typing import Any
 from convscale.errors import InputError
 from convscale.files import write_whole
 from convscale.runtime.devices import open_device
-from convscale.scaling.storage import DESCRIPTION, description_of
+from convscale.scaling.results.storage import DESCRIPTION, description_of
 from convscale.training.datasets import Data
 from convscale.training.history import write_history
 from convscale.training.outcome import TrainResult

@@ -13,19 +13,19 @@ from torch import nn
 from convscale.complexity.complexity import Complexity
 from convscale.complexity.counting import count_network
 from convscale.errors import InputError
-from convscale.network.copies import full_copy, meta_copy
-from convscale.network.execution import ForwardError, run
-from convscale.network.feeding import feed_of
-from convscale.network.inputs import input_channels
-from convscale.network.naming import NetworkLike, is_library_name, split_scaled
-from convscale.network.sources import Network
+from convscale.network.modules.copies import full_copy, meta_copy
+from convscale.network.running.execution import ForwardError, run
+from convscale.network.running.feeding import feed_of
+from convscale.network.sources.inputs import input_channels
+from convscale.network.sources.naming import NetworkLike, is_library_name, split_scaled
+from convscale.network.sources.network import Network
 from convscale.quantities import Resolution, format_resolution, parse_number, sides
 from convscale.scaling import scale
-from convscale.scaling.naming import rounding_of
-from convscale.scaling.plan import Plan
+from convscale.scaling.plans.naming import rounding_of
+from convscale.scaling.plans.plan import Plan
 from convscale.scaling.resolving import resolve
-from convscale.scaling.scaled import ScaledNetwork
-from convscale.scaling.storage import is_saved, load
+from convscale.scaling.results.scaled import ScaledNetwork
+from convscale.scaling.results.storage import is_saved, load
 from convscale.strategy import Factors, parse_strategy
 from convscale.training.outputs import main_output, outputs_notes
 from convscale.training.part_checks import refuse_chance

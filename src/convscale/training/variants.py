@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from convscale.errors import InputError
-from convscale.network.copies import full_copy
+from convscale.network.modules.copies import full_copy
 from convscale.runtime.devices import open_device
 from convscale.training.parts import Loss
 from convscale.training.recipe import Recipe

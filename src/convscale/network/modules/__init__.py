@@ -1,0 +1,1 @@
+"""Modules as objects: walked and copied, with the numbers and values that they hold."""

@@ -1,0 +1,1 @@
+"""What of a network follows its input size: constructors, tables, sizes of maps."""

@@ -1,0 +1,1 @@
+"""Running a network on the meta device, every operator seen with the module it ran in."""

@@ -1,0 +1,175 @@
+"""Inputs that a user gives, at other sides: what of them is as large as the image grows with it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils import _pytree as pytree
+
+from convscale.errors import InputError
+from convscale.input_sizes import InputSize
+from convscale.network.channels.ties import tensors_in
+from convscale.network.modules.copies import meta_copy
+from convscale.network.running.execution import ForwardError, Observer, run
+from convscale.network.sources.inputs import (
+    ExampleInputs,
+    Inputs,
+    arguments,
+    convolution_inputs,
+    given_inputs,
+    image_sides,
+)
+from convscale.quantities import Resolution, like, sides
+
+
+def given_sides(module: nn.Module, example: ExampleInputs) -> Resolution:
+    """Return the sides (px) of inputs that are given: of the first image, or the first sequence.
+
+    Where no input is an image, the last axes of the first that has enough of them are its sides;
+    where none has, as with the vector that a generator takes, the sides are those of the first
+    image that the network puts out, or else of the first map that a convolution takes.
+
+    Raises:
+        InputError: If there is none, or the network does not run.
+
+    Example:
+        >>> net = nn.Sequential(nn.Embedding(50, 8), nn.Conv1d(20, 4, 1))
+        >>> given_sides(net, InputSize((20,), "int64"))
+        (20,)
+    """
+    inputs = given_inputs(module, example)
+    found = image_sides(module, inputs)
+    if found is not None:
+        return found
+    for dims in convolution_inputs(module) or {2: 3}:
+        for tensor in inputs.tensors:
+            if tensor.ndim > dims:
+                return tuple(tensor.shape[-dims:])
+    made = _sides_inside(module, inputs)
+    if made is not None:
+        return made
+    raise InputError(
+        f"None of the inputs has the sides of an image ({', '.join(inputs.shapes)}). Give one that "
+        "has, such as --input-size 3x224x224."
+    )
+
+
+class _FirstMap(Observer):
+    """Note the sides of the first map that a convolution takes."""
+
+    def __init__(self) -> None:
+        self.sides: tuple[int, ...] | None = None
+
+    def enter(self, path: str, module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        del path
+        if self.sides is None and isinstance(module, nn.modules.conv._ConvNd):
+            self.sides = tuple(inputs[0].shape[-len(module.kernel_size) :])
+
+
+def _sides_inside(module: nn.Module, inputs: Inputs) -> Resolution | None:
+    """Return the sides of the first image that a network puts out, or of the first map inside."""
+    module = meta_copy(module)
+    blank = pytree.tree_map_only(
+        torch.Tensor, lambda tensor: tensor.to("meta"), (inputs.args, inputs.kwargs)
+    )
+    first = _FirstMap()
+    try:
+        output = run(module, blank[0], first, keywords=blank[1])
+    except ForwardError:
+        return None
+    made = image_sides(module, Inputs(tuple(tensors_in(output))))
+    return first.sides if made is None else made
+
+
+def grows(module: nn.Module, example: ExampleInputs, own: Resolution) -> bool:
+    """Tell whether inputs are others at other sides: a vector stays as it is.
+
+    Args:
+        module: The network.
+        example: The inputs.
+        own: The sides (px).
+
+    Example:
+        >>> grows(nn.Conv2d(3, 8, 3), InputSize((3, 64, 64)), 64)
+        True
+        >>> grows(nn.Conv2d(3, 8, 3), InputSize((128,)), 64)
+        False
+    """
+    larger = resized(example, own, like(own, [2 * side for side in sides(own)]))
+    before, after = (given_inputs(module, one).shapes for one in (example, larger))
+    return before != after
+
+
+def resized(example: ExampleInputs, before: Resolution, after: Resolution) -> ExampleInputs:
+    """Return inputs at other sides: each map grows as the image does, by its own sides.
+
+    Maps are floating inputs with as many sides and an axis of channels, and all whose last axes
+    are the image's.
+
+    Args:
+        example: The inputs.
+        before: The sides of the image (px).
+        after: Its new sides (px).
+
+    Example:
+        >>> given = (InputSize((3, 64, 64)), InputSize((1, 16, 16)), InputSize((10,), "int64"))
+        >>> [size.sizes for size in resized(given, 64, 96)]
+        [(3, 96, 96), (1, 24, 24), (10,)]
+    """
+    own, new = sides(before), sides(after)
+
+    def at(shape: tuple[int, ...], *, floating: bool, batch: int) -> tuple[int, ...]:
+        lengths = shape[-len(own) :]
+        is_map = floating and len(shape) == len(own) + 1 + batch
+        if len(lengths) != len(own) or not (is_map or lengths == own):
+            return shape
+        moved = (max(1, round(n * b / a)) for n, a, b in zip(lengths, own, new, strict=True))
+        return (*shape[: -len(own)], *moved)
+
+    def made(value: Any) -> Any:
+        if isinstance(value, InputSize):
+            floating = value.dtype is None or "float" in value.dtype
+            return replace(value, sizes=at(value.sizes, floating=floating, batch=0))
+        if isinstance(value, torch.Tensor):
+            shape = at(tuple(value.shape), floating=value.is_floating_point(), batch=1)
+            return value if shape == tuple(value.shape) else _repeated(value, shape)
+        return value
+
+    if own == new:
+        return example
+    moved: ExampleInputs = pytree.tree_map(made, example)
+    return moved
+
+
+def _repeated(tensor: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
+    """Return a tensor of other last sizes: its own values, each as often as the shape asks for."""
+    for dim, size in enumerate(shape):
+        if tensor.shape[dim] != size:
+            chosen = torch.arange(size, device=tensor.device) * tensor.shape[dim] // size
+            tensor = tensor.index_select(dim, chosen)
+    return tensor
+
+
+def as_sizes(example: ExampleInputs) -> tuple[InputSize, ...] | None:
+    """Return inputs as sizes, without the batch; None where some are no tensors.
+
+    Example:
+        >>> as_sizes({"x": torch.zeros(1, 3, 8, 8)})
+        (InputSize(sizes=(3, 8, 8), dtype='float32', name='x'),)
+        >>> as_sizes((torch.zeros(1, 3, 8, 8), 5)) is None
+        True
+    """
+    args, named = arguments(example)
+    found = []
+    for name, value in (*((None, value) for value in args), *named.items()):
+        if isinstance(value, InputSize):
+            found.append(replace(value, name=name))
+        elif isinstance(value, torch.Tensor) and value.ndim:
+            dtype = str(value.dtype).removeprefix("torch.")
+            found.append(InputSize(tuple(value.shape[1:]), dtype, name))
+        else:
+            return None
+    return tuple(found)

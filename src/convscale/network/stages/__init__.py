@@ -1,0 +1,1 @@
+"""Stages: blocks that repeat, and what a run with more of them shows."""

@@ -1,0 +1,1 @@
+"""Tracing: one run, and all that it shows of channels and of the borders of modules."""

@@ -1,0 +1,1 @@
+"""Building: what a plan says, carried out on modules, their attributes and weights."""

@@ -1,0 +1,1 @@
+"""Depths: which stages can be deepened, tried by running them."""

@@ -1,0 +1,1 @@
+"""Results: a scaled network as it is checked, described, noted and stored."""

@@ -1,0 +1,1 @@
+"""Variants: a network at other widths, depths and resolutions, counted without being built."""

@@ -1,0 +1,1 @@
+"""Widths: from an old width to a new one, alike wherever it stands."""
