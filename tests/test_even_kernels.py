@@ -59,6 +59,21 @@ def test_rows_are_added_that_keep_the_sides(make, shape, kernels):
         assert not torch.equal(other, module(x)), name
 
 
+@pytest.mark.parametrize(
+    ("make", "shape", "rows"),
+    [(generator, (1, 100, 1, 1), "0, 3, 6, 9"), (discriminator, (1, 3, 64, 64), "0, 3, 6, 9")],
+)
+def test_a_note_says_which_added_kernels_are_odd(make, shape, rows):
+    given = (torch.zeros(shape),)
+    deeper = cs.scale(make(), strategy="d", factor=2, example_inputs=given, weights=False)
+    why = "as even ones keep no side of a map without a stride"
+    assert f"Kernels are odd in added blocks, {why}: 3x3 in place of 4x4 beside {rows}." in (
+        deeper.notes
+    )
+    wider = cs.scale(make(), strategy="w", factor=2, example_inputs=given, weights=False)
+    assert not [note for note in wider.notes if note.startswith("Kernels")]
+
+
 def test_the_layer_that_puts_the_picture_out_is_not_repeated():
     given = (torch.zeros(1, 100, 1, 1),)
     deeper = cs.scale(generator(), strategy="d", factor=2, example_inputs=given, weights=False)

@@ -65,6 +65,7 @@ def notes_on(
     if asked or found.variant.depths is not None:
         notes += _not_reduced(blueprint, found)
         notes += _one_of_several(blueprint, found)
+        notes += _odd_kernels(blueprint, found)
     notes += _stepped(blueprint, found)
     notes += from_other_side(strategy, blueprint.resolution)
     if cap := capped(blueprint, strategy, found):
@@ -200,6 +201,28 @@ def _one_of_several(blueprint: Blueprint, found: Candidate) -> list[str]:
     if not told:
         return []
     return [f"Added blocks are like one of several kinds: like {_few(told)}."]
+
+
+def _odd_kernels(blueprint: Blueprint, found: Candidate) -> list[str]:
+    """Say where made blocks have odd kernels: even ones keep no side of a map."""
+    told: dict[str, list[str]] = {}
+    for stage, depth in zip(blueprint.stages, found.variant.depths or (), strict=False):
+        source = join(stage.container, stage.blocks[-1])
+        made = blueprint.made.get(source)
+        if made is None or depth <= stage.depth:
+            continue
+        for path in made.repetition.centred:
+            own = f"{source}.{path}".strip(".")
+            layer = blueprint.module.get_submodule(own)
+            assert isinstance(layer, nn.modules.conv._ConvNd)
+            old = tuple(layer.kernel_size)
+            new = made.shapes.get(f"{path}.weight".lstrip("."), old)[-len(old) :]
+            if new != old:
+                sizes = " in place of ".join("x".join(map(str, size)) for size in (new, old))
+                told.setdefault(sizes, []).append(own)
+    listed = [f"{sizes} beside {few(paths, limit=6)}" for sizes, paths in told.items()]
+    why = "as even ones keep no side of a map without a stride"
+    return [f"Kernels are odd in added blocks, {why}: {'; '.join(listed)}."] if listed else []
 
 
 def _windows(blueprint: Blueprint, stage: Stage, block: str) -> dict[tuple[str, str], object]:

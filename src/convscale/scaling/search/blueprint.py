@@ -21,6 +21,7 @@ from convscale.network.sources.inputs import ExampleInputs
 from convscale.network.stages.rows import bends_stay
 from convscale.network.stages.stages import Stage
 from convscale.quantities import Resolution, format_resolution, like, sides
+from convscale.scaling.building.repetition import MadeBlock
 from convscale.scaling.depths.deepenable import Deepenable, Found
 from convscale.scaling.depths.deepening import Deepening
 from convscale.scaling.depths.runs import Runs
@@ -185,6 +186,11 @@ class Blueprint:
     def stages(self) -> tuple[Stage, ...]:
         """The stages of the network, in the order in which they run."""
         return self._deepened.stages
+
+    @property
+    def made(self) -> dict[str, MadeBlock]:
+        """Blocks made for stages that have none to repeat, by the path of the stage's last."""
+        return self._deepened.made
 
     @property
     def repeatable(self) -> tuple[bool, ...]:
