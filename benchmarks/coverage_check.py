@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.coverage_pass import check_pass
 from benchmarks.coverage_rows import Case, Row
@@ -49,6 +50,7 @@ def check_network(name: str, cases: Iterable[Case], *, with_pass: bool = False) 
         network = replace(network, build=partial(_built, network, module))
         scaler = Scaler(network, resolution=resolution)
         traced = time.process_time()
+        counter = counter_seconds(module, scaler.resolution, scaler.network.in_chans)
         outputs, layers = _observed(module, scaler.resolution, scaler.network.in_chans)
     except Exception as error:  # noqa: BLE001 - a row, whatever it was
         yield from (_failed(name, case, error) for case in cases)
@@ -56,8 +58,40 @@ def check_network(name: str, cases: Iterable[Case], *, with_pass: bool = False) 
     for case in cases:
         row = _scaled(scaler, module, case, outputs, layers, with_pass=with_pass)
         yield replace(
-            row, network=name, build_seconds=built - started, trace_seconds=traced - built
+            row,
+            network=name,
+            build_seconds=built - started,
+            trace_seconds=traced - built,
+            counter_seconds=counter,
         )
+
+
+def counter_seconds(
+    module: nn.Module, resolution: Resolution, in_chans: int | None
+) -> float | None:
+    """Return the processor time (s) of one forward pass under PyTorch's counter of flops.
+
+    It is what scaling is held against: the least that anybody takes to understand a network. None
+    where the network does not run so on the meta device.
+
+    Args:
+        module: The network, on the meta device.
+        resolution: Input side, or all sides, in px.
+        in_chans: The channels of its input, where they are known.
+
+    Example:
+        >>> counter_seconds(nn.Conv2d(3, 8, 3, device="meta"), 32, 3) > 0
+        True
+    """
+    copied = meta_copy(module)
+    images = example_inputs(copied, resolution, in_chans=in_chans)
+    started = time.process_time()
+    try:
+        with torch.no_grad(), FlopCounterMode(display=False):
+            copied(*images)
+    except (RuntimeError, NotImplementedError):  # values are read, or an operator has no meta form
+        return None
+    return time.process_time() - started
 
 
 def _built(network: Network, module: nn.Module, device: Literal["cpu", "meta"]) -> nn.Module:

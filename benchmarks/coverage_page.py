@@ -58,7 +58,7 @@ def page(
         parts += [f"Of {name}, at all factors:", _strategies(group)]
     if any(row.passed for row in rows):
         parts += ["## Forward and backward passes", PASSES, _passes(rows)]
-    parts += ["## Processor time (s)", _seconds(rows)]
+    parts += ["## Processor time (s)", _seconds(rows), _beside(rows)]
     parts += ["## Achieved over requested flops, minus 1", _errors(rows)]
     parts += ["## What failed, and why", _failures(rows)]
     parts += ["## Causes that notes give", _causes(rows)]
@@ -143,6 +143,25 @@ def _seconds(rows: Sequence[Row]) -> str:
         (name, *_quantiles(values, (0.5, 0.95, 1), "{:.2f}")) for name, values in samples.items()
     ]
     return _table(("", "median", "95th percentile", "most"), body)
+
+
+def _beside(rows: Sequence[Row]) -> str:
+    """Say what scaling takes beside PyTorch's counter, on the same machine at the same time."""
+    ratios = [
+        ((row.trace_seconds or 0) + row.scale_seconds) / row.counter_seconds
+        for row in rows
+        if (row.strategy, row.factor) == ("dWr", 2.0)
+        and row.scale_seconds is not None
+        and row.counter_seconds
+    ]
+    if not ratios:
+        return ""
+    half, most = _quantiles(ratios, (0.5, 0.95), "{:.1f}")
+    return (
+        "Tracing a network and scaling it by dWr ×2 takes as long as "
+        f"{half} forward passes under PyTorch's counter of flops (`FlopCounterMode`, on the meta "
+        f"device) at the median of {len(ratios)} networks, {most} at the 95th percentile."
+    )
 
 
 def _quantiles(values: Sequence[float], at: Sequence[float], form: str) -> tuple[str, ...]:

@@ -33,7 +33,8 @@ class Row:
 
     `ratio` is achieved over base flops, `share` the part of the scalable flops in layers at the
     requested width. Seconds are of processor time: of building the network on the meta device,
-    of tracing it, and of this scaling, for which the trace was reused. `passed` tells, where it was
+    of tracing it, of this scaling, for which the trace was reused, and of one forward pass of the
+    base under PyTorch's counter of flops. `passed` tells, where it was
     asked for, how a forward and a backward pass was made: "real" with weights, finite, or "meta"
     on the meta device, where training would need more than 8 GiB.
 
@@ -52,6 +53,7 @@ class Row:
     build_seconds: float | None = None
     trace_seconds: float | None = None
     scale_seconds: float | None = None
+    counter_seconds: float | None = None
     passed: str = ""
 
     @property

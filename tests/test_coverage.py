@@ -39,6 +39,17 @@ def test_a_half_written_row_is_done_again(tmp_path):
     assert read_rows(path, "v") == (RIGHT, replace(RIGHT, factor=0.5))
 
 
+def test_the_page_holds_times_against_those_of_another_counter():
+    timed = replace(RIGHT, strategy="dWr", scale_seconds=3.0)
+    rows = [
+        replace(timed, network=f"timm:{name}", counter_seconds=seconds)
+        for name, seconds in (("a", 0.2), ("b", 0.4), ("c", 0.8), ("d", None))
+    ]
+    assert "as long as 10.0 forward passes" in page(rows, "")  # of 20, 10 and 5
+    assert "at the median of 3 networks" in page(rows, "")
+    assert "forward passes under" not in page(rows[3:], "")
+
+
 def test_only_what_is_missing_is_done():
     names = ["timm:a", "timm:b"]
     left = tasks(names, [RIGHT], tuple(cases(["w"])))
