@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import lcm
+
 import pytest
 import torch
 from torch import nn
@@ -161,3 +163,30 @@ def test_widths_in_a_concatenation_are_multiples_of_the_groups_over_it():
     module = cs.scale(Ladder(32), strategy="w", factor=2.0, resolution=16, weights=False).module
     assert module.up.before.num_groups == module.over.before.num_groups == 32
     assert module.deep.first.out_channels % 32 == module.wide.first.out_channels % 32 == 0
+
+
+class Deviation(nn.Module):
+    """A norm by the deviation of each group, as evolved norms have it: no operator says groups."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.groups, self.gain = 32, nn.Parameter(torch.ones(width))
+
+    def forward(self, x):
+        batch, channels, height, width = x.shape
+        parts = x.reshape(batch, self.groups, channels // self.groups, height, width)
+        spread = parts.var(dim=(2, 3, 4), unbiased=False, keepdim=True).add(1e-5).sqrt()
+        return x / spread.expand(parts.shape).reshape(x.shape) * self.gain.view(1, -1, 1, 1)
+
+
+@pytest.mark.parametrize("width", [128, 160, 192, 224])
+def test_parts_of_which_only_a_statistic_is_taken_ask_for_no_multiple_of_their_number(width):
+    net = nn.Sequential(
+        nn.Conv2d(3, width, 3), Deviation(width), nn.ReLU(), nn.Conv2d(width, 10, 1)
+    )
+    narrow = cs.scale(net, strategy="w", factor=0.5, resolution=16).module
+    step = lcm(8, width // 32)  # groups keep their channels
+    assert narrow[0].out_channels == step * round(width * 0.5**0.5 / step)
+    assert narrow[0].out_channels % narrow[1].groups == 0
+    assert narrow[1].groups > 1
+    assert torch.isfinite(narrow(torch.randn(2, 3, 16, 16))).all()

@@ -308,6 +308,8 @@ def _reduction(ties: Ties, func: Any, bound: dict[str, Any], output: Any) -> Non
     labels: list[Label] = []
     for label in ties.labels(x):
         kept = label
+        if _is_statistic(label, gone):
+            ties.keep_undealt(label.reshape(-1))
         for dim in gone & varying(label):
             first = kept.take([0], axis=dim)
             if _mixes_kernels(ties, func, bound, dim, len(gone)):
@@ -321,6 +323,13 @@ def _reduction(ties: Ties, func: Any, bound: dict[str, Any], output: Any) -> Non
             labels.append(kept)
     for tensor in outputs:
         ties.set_labels(tensor, tuple(labels))
+
+
+def _is_statistic(label: Label, gone: set[int]) -> bool:
+    """Tell whether each of several parts of the channels becomes one number, with all positions."""
+    parts = varying(label)
+    whole = bool(gone) and gone == set(range(min(gone), label.ndim))
+    return whole and bool(parts & gone) and bool(parts - gone) and bool(gone - parts)
 
 
 def _loss(ties: Ties, func: Any, bound: dict[str, Any], output: Any) -> None:

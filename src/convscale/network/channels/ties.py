@@ -147,6 +147,10 @@ class Ties:
         if self.norms and np.array_equal(self.norms[-1].units, units):
             self.norms[-1] = self.norms[-1]._replace(place=place)
 
+    def keep_undealt(self, units: Label) -> None:
+        """Say that the parts that units were laid out in are only looked at: no shuffle."""
+        self.dealt = [own for own in self.dealt if not np.array_equal(own[0], units)]
+
     def pin(self, label: Label) -> None:
         """Say that the number of these units cannot change, unless an adapter tells of them."""
         if self.lenient:
