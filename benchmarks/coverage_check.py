@@ -83,7 +83,7 @@ def counter_seconds(
         >>> counter_seconds(nn.Conv2d(3, 8, 3, device="meta"), 32, 3) > 0
         True
     """
-    copied = meta_copy(module)
+    copied = meta_copy(module).eval()
     images = example_inputs(copied, resolution, in_chans=in_chans)
     started = time.process_time()
     try:

@@ -11,7 +11,7 @@ from torch import nn
 
 import convscale as cs
 from benchmarks.coverage import all_names, tasks
-from benchmarks.coverage_check import check_network
+from benchmarks.coverage_check import check_network, counter_seconds
 from benchmarks.coverage_page import page
 from benchmarks.coverage_pass import FaultError, check_pass
 from benchmarks.coverage_rows import FACTORS, STRATEGIES, Row, cases, read_rows, write_rows
@@ -48,6 +48,11 @@ def test_the_page_holds_times_against_those_of_another_counter():
     assert "as long as 10.0 forward passes" in page(rows, "")  # of 20, 10 and 5
     assert "at the median of 3 networks" in page(rows, "")
     assert "forward passes under" not in page(rows[3:], "")
+
+
+def test_networks_with_batch_norm_on_single_pixels_run_under_the_other_counter():
+    net = nn.Sequential(nn.Conv2d(3, 8, 32), nn.BatchNorm2d(8)).to("meta")
+    assert counter_seconds(net, 32, 3) is not None
 
 
 def test_only_what_is_missing_is_done():
