@@ -207,12 +207,11 @@ def _odd_kernels(blueprint: Blueprint, found: Candidate) -> list[str]:
     """Say where made blocks have odd kernels: even ones keep no side of a map."""
     told: dict[str, list[str]] = {}
     for stage, depth in zip(blueprint.stages, found.variant.depths or (), strict=False):
-        source = join(stage.container, stage.blocks[-1])
-        made = blueprint.made.get(source)
+        made = blueprint.made.get(join(stage.container, stage.blocks[-1]))
         if made is None or depth <= stage.depth:
             continue
         for path in made.repetition.centred:
-            own = f"{source}.{path}".strip(".")
+            own = f"{made.repetition.source}.{path}".strip(".")
             layer = blueprint.module.get_submodule(own)
             assert isinstance(layer, nn.modules.conv._ConvNd)
             old = tuple(layer.kernel_size)
