@@ -185,7 +185,7 @@ def follow(
     now = attempt(surely)
     failed = None if surely else now.failed
     resized = {key for key, call in held.items() if call.resizes}
-    if not now.right and resized:
+    if not now.right and not resized.isdisjoint(now.movable):
         every = attempt(surely | resized, seen=True)
         now = every if every.right else now
     tried = 0
