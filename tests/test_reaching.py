@@ -162,3 +162,12 @@ def test_what_reaches_an_output_is_what_a_gradient_reaches(kind):
     lost = {name for name in names if getattr(net, name).weight.grad is None}
     assert reach.lost == lost
     assert lost == {"dropped", "behind"} | ({"passed"} if kind is Dropping else set())
+
+
+@pytest.mark.parametrize("reader", [True, False])
+def test_layers_that_only_view_compute_nothing_that_could_be_lost(reader):
+    layers = [nn.Conv2d(3, 4, 1), nn.Flatten(), *([nn.Linear(256, 2)] if reader else [])]
+    net = nn.Sequential(*layers).to("meta")
+    reach = Reach([name for name, _ in net.named_children()])
+    run(net, (torch.empty(1, 3, 8, 8, device="meta"),), reach)
+    assert reach.lost == frozenset()

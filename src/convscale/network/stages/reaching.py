@@ -77,7 +77,7 @@ class Reach(Observer):
         if mark is None:
             mark = sum(self._bits.get(own, 0) for own in upwards(path))
             self._inside[path] = mark
-        self._computed |= mark
+        own = mark
         given = _stores(args)
         if kwargs:
             given += _stores(kwargs.values())
@@ -86,9 +86,11 @@ class Reach(Observer):
         if func._schema.is_mutable:
             for store in _stores(_written(func, args, kwargs)):
                 marks[store] = marks.get(store, 0) | mark
+                self._computed |= own
         for store in _stores((output,)):
             if store not in given:  # a view computes nothing
                 marks[store] = mark
+                self._computed |= own
 
 
 def _stores(values: Iterable[Any]) -> list[int]:

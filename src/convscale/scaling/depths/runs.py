@@ -21,6 +21,7 @@ from convscale.complexity.shapes import ShapeRecorder
 from convscale.errors import UnscalableNetworkError
 from convscale.network.modules.copies import meta_copy
 from convscale.network.modules.pausing import collector_at_rest
+from convscale.network.modules.walking import walk
 from convscale.network.resolution.map_sizes import Sure
 from convscale.network.resolution.sizing import Sizing, Told
 from convscale.network.resolution.unfollowed import unfollowed
@@ -47,7 +48,6 @@ from convscale.scaling.depths.trying import (
     added_paths,
     beside_paths,
     idle_among,
-    model_paths,
     unread_among,
 )
 from convscale.scaling.plans.plan import DepthEdit, flat
@@ -488,6 +488,13 @@ class Runs:
             if not f"{path}.".startswith(gone):
                 raise UnscalableNetworkError(f"With it {path or 'the network'} is not run.")
 
+    @cached_property
+    def _lost(self) -> frozenset[str]:
+        """The modules of the base network of which nothing that they compute reaches an output."""
+        reach = Reach(path for path, _ in walk(self.module) if path)
+        Run(meta_copy(self.module), self._feed(self.resolution), (reach,))
+        return reach.lost
+
     def _reach(self, models: tuple[DepthEdit, ...]) -> Reach:
         return Reach((*added_paths(models), *beside_paths(models, self.module)))
 
@@ -497,12 +504,10 @@ class Runs:
         pushed = reach.lost & beside
         if not pushed and not unread_among(models, reach.lost):
             return
-        before = Reach((*model_paths(models), *beside))
-        Run(meta_copy(self.module), self._feed(self.resolution), (before,))
-        unread = unread_among(models, reach.lost, before.lost)
+        unread = unread_among(models, reach.lost, self._lost)
         if unread:
             raise IdleBlockError(unread, unread=True)
-        for path in sorted(pushed - before.lost):
+        for path in sorted(pushed - self._lost):
             raise UnscalableNetworkError(f"With it what {path} puts out reaches no output.")
 
 
