@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from itertools import pairwise
 
 from torch import nn
 
@@ -350,15 +351,13 @@ def _follows(last: tuple[str, ...], unit: tuple[str, ...], path: str, trace: Tra
 def _listed_stages(module: nn.Module, trace: Trace) -> Iterator[Stage]:
     """Find blocks and convolutions in a list, each of which takes what was made of the one before.
 
-    What the forward pass does between them is not in the list. Where some take one tensor, the
-    list holds branches side by side.
+    What the forward pass does between them is not in the list.
     """
     for path, container in own_walk(module):
         if not isinstance(container, nn.ModuleList | nn.ModuleDict):
             continue
         paths = (join(path, name) for name, _ in own_children(container))
-        taken = [border.input_id for own in paths if (border := trace.border(own)) is not None]
-        if len(set(taken)) < len(taken):
+        if _side_by_side([own for path in paths if (own := trace.border(path)) is not None], trace):
             continue
         stages: list[list[str]] = []
         before: tuple[nn.Module, Border] | None = None
@@ -382,6 +381,19 @@ def _listed_stages(module: nn.Module, trace: Trace) -> Iterator[Stage]:
                 continue  # nothing like a list of modules is made: blocks inside of it may repeat
             kind = kind_of(container.get_submodule(names[-1])).__name__
             yield Stage(path, tuple(names), kind, keeping[-1] if keeping else None)
+
+
+def _side_by_side(borders: list[Border], trace: Trace) -> bool:
+    """Tell whether modules in a list are branches: some take one tensor.
+
+    Or each takes another number of positions than any before it puts out, and all change it.
+    """
+    taken = [border.input_id for border in borders]
+    if len(set(taken)) < len(taken):
+        return True
+    changing = all(own.input_shape[2:] != own.output_shape[2:] for own in borders)
+    handed = any(hands_on(one, two, trace) for one, two in pairwise(borders))
+    return len(borders) > 1 and changing and not handed
 
 
 def _with_lists(module: nn.Module, runs: tuple[Stage, ...], trace: Trace) -> tuple[Stage, ...]:

@@ -76,6 +76,13 @@ def _worth(module: nn.Module, found: Found, flops: int, *, spread: bool) -> floa
     return share / 2 if made or single else share
 
 
+def _most_worth(module: nn.Module, deepening: Deepening, flops: int, *, spread: bool) -> float:
+    """Return what a set of stages is worth if all of them run deeper: no trial shows more."""
+    every = (True,) * len(deepening.stages)
+    none = (None,) * len(deepening.stages)
+    return _worth(module, Found(deepening, every, every, none), flops, spread=spread)
+
+
 def _is_layer(module: nn.Module, stage: Stage) -> bool:
     """Tell whether a block of a stage is one layer: it holds one kernel, or one matrix."""
     names = stage.modules(stage.repeatable or stage.blocks[-1])
@@ -129,12 +136,17 @@ class Deepenable:
         best, most = Found(Deepening(self._module, trace, ()), (), (), ()), -1.0
         trials = Trials(self._run, self._runs.check)
         listed: dict[tuple[str, ...], Stage] = {}
+        untried: dict[tuple[str, ...], Stage] = {}
         for schemes, enough in _SCHEMES:
             if most >= enough:
                 break
             spread = schemes is spread_schemes
             for stages in schemes(self._module, trace):
-                for way in self._ways(Deepening(self._module, trace, stages), trials):
+                first = Deepening(self._module, trace, stages)
+                if _most_worth(self._module, first, trace.flops, spread=spread) <= _BETTER * most:
+                    untried |= {stage.paths: stage for stage in stages if stage.mode == "listed"}
+                    continue
+                for way in self._ways(first, trials):
                     worth = _worth(self._module, way, trace.flops, spread=spread)
                     if worth > _BETTER * most:  # the first are those that their authors repeat
                         best, most = way, worth
@@ -145,7 +157,7 @@ class Deepenable:
                     }
                 if most >= _ENOUGH:
                     break
-        best = self._joined(self._preferring(listed, best, trials), trials)
+        best = self._joined(self._preferring(untried | listed, best, trials), trials)
         return self._needing(self._in_place(best, trials), trials)
 
     def _needing(self, best: Found, trials: Trials) -> Found:
@@ -163,15 +175,29 @@ class Deepenable:
     def _preferring(
         self, listed: dict[tuple[str, ...], Stage], best: Found, trials: Trials
     ) -> Found:
-        """Let stages hand nothing on whose blocks can be added to the list that holds them."""
+        """Let stages hand nothing on whose blocks can be added to the list that holds them.
+
+        Those that do not run so, with a block more and with one less, go on handing theirs on.
+        """
+        own = best.deepening.stages
         stages = tuple(
-            listed.get(stage.paths, stage) if stage.mode == "chained" else stage
-            for stage in best.deepening.stages
+            listed.get(stage.paths, stage) if stage.mode == "chained" else stage for stage in own
         )
-        if stages == best.deepening.stages:
-            return best
-        found = _tried_by(trials, Deepening(self._module, self._runs.trace, stages))
-        return found if found.able == best.able else best
+        while stages != own:
+            found = _tried_by(trials, Deepening(self._module, self._runs.trace, stages))
+            if found.able == best.able and all(
+                whole or new == old
+                for whole, new, old in zip(found.whole, stages, own, strict=True)
+            ):
+                return found
+            kept = tuple(
+                new if whole else old
+                for whole, new, old in zip(found.whole, stages, own, strict=True)
+            )
+            if kept == stages:
+                break
+            stages = kept
+        return best
 
     def _in_place(self, best: Found, trials: Trials) -> Found:
         """Let blocks amid others in a list keep their numbers, by which code may know them."""
