@@ -19,8 +19,10 @@ from convscale.network.sources.inputs import (
     Inputs,
     arguments,
     convolution_inputs,
+    first_image,
     given_inputs,
     image_sides,
+    sides_of,
 )
 from convscale.quantities import Resolution, like, sides
 
@@ -80,8 +82,8 @@ def _sides_inside(module: nn.Module, inputs: Inputs) -> Resolution | None:
         output = run(module, blank[0], first, keywords=blank[1])
     except ForwardError:
         return None
-    made = image_sides(module, Inputs(tuple(tensors_in(output))))
-    return first.sides if made is None else made
+    made = first_image(module, Inputs(tuple(tensors_in(output))))
+    return first.sides if made is None else sides_of(made)
 
 
 def grows(module: nn.Module, example: ExampleInputs, own: Resolution) -> bool:
@@ -107,7 +109,8 @@ def resized(example: ExampleInputs, before: Resolution, after: Resolution) -> Ex
     """Return inputs at other sides: each map grows as the image does, by its own sides.
 
     Maps are floating inputs with as many sides and an axis of channels, and all whose last axes
-    are the image's.
+    are the image's. The sides of a map stand in front of its channels where they are the image's
+    there, and not behind them.
 
     Args:
         example: The inputs.
@@ -118,6 +121,8 @@ def resized(example: ExampleInputs, before: Resolution, after: Resolution) -> Ex
         >>> given = (InputSize((3, 64, 64)), InputSize((1, 16, 16)), InputSize((10,), "int64"))
         >>> [size.sizes for size in resized(given, 64, 96)]
         [(3, 96, 96), (1, 24, 24), (10,)]
+        >>> resized(InputSize((64, 64, 3)), 64, 96).sizes
+        (96, 96, 3)
     """
     own, new = sides(before), sides(after)
 
@@ -126,8 +131,11 @@ def resized(example: ExampleInputs, before: Resolution, after: Resolution) -> Ex
         is_map = floating and len(shape) == len(own) + 1 + batch
         if len(lengths) != len(own) or not (is_map or lengths == own):
             return shape
-        moved = (max(1, round(n * b / a)) for n, a, b in zip(lengths, own, new, strict=True))
-        return (*shape[: -len(own)], *moved)
+        in_front = is_map and lengths != own and shape[batch:-1] == own
+        start = batch if in_front else len(shape) - len(own)
+        old = shape[start : start + len(own)]
+        moved = (max(1, round(n * b / a)) for n, a, b in zip(old, own, new, strict=True))
+        return (*shape[:start], *moved, *shape[start + len(own) :])
 
     def made(value: Any) -> Any:
         if isinstance(value, InputSize):

@@ -209,7 +209,8 @@ def image_sides(
     """Return the sides of the first image among inputs (px), None where there is none.
 
     An image is a floating tensor with as many spatial dimensions as a convolution of the module
-    has; as many as are given, or as an image has, two, where there is no convolution.
+    has; as many as are given, or as an image has, two, where there is no convolution. Its channels
+    stand where `channel_axis` says.
 
     Example:
         >>> image_sides(nn.Conv2d(3, 8, 3), Inputs((torch.zeros(1, 2), torch.zeros(1, 3, 8, 8))))
@@ -218,8 +219,47 @@ def image_sides(
     image = first_image(module, inputs, dims=dims)
     if image is None:
         return None
-    lengths = tuple(image.shape[2:])
+    return sides_of(image, 1 if module is None else channel_axis(module, image))
+
+
+def sides_of(image: torch.Tensor, axis: int = 1) -> Resolution:
+    """Return the sides of an image (px): one number for a square.
+
+    Args:
+        image: A tensor with a batch, sides and channels.
+        axis: Where its channels are.
+
+    Example:
+        >>> sides_of(torch.zeros(1, 3, 8, 8)), sides_of(torch.zeros(1, 200, 40), 2)
+        (8, (200,))
+    """
+    lengths = (*image.shape[1:axis], *image.shape[axis + 1 :])
     return lengths[0] if len(lengths) == 2 and len(set(lengths)) == 1 else lengths
+
+
+def channel_axis(module: nn.Module, image: torch.Tensor) -> int:
+    """Return the axis of an image's channels: the first behind the batch, or the last of all.
+
+    It is the last where it is as long as the first convolution takes channels, and the first is
+    not: the forward pass permutes what it takes. Sides are longer than an image has channels; of
+    sequences, no convolution takes as many channels as there are steps.
+
+    Args:
+        module: The module that takes it.
+        image: A tensor with a batch, as many sides as convolutions have, and channels.
+
+    Example:
+        >>> channel_axis(nn.Conv2d(3, 8, 3), torch.zeros(1, 64, 48, 3))
+        3
+        >>> channel_axis(nn.Conv1d(40, 8, 3), torch.zeros(1, 40, 200))
+        1
+    """
+    first, *sides, last = image.shape[1:]
+    read = channels_read(module, image.ndim - 2)
+    if not read or last != read[0] or first == last:
+        return 1
+    behind = last < min(first, *sides) if sides else first not in read
+    return image.ndim - 1 if behind else 1
 
 
 def first_image(

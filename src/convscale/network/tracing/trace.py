@@ -33,7 +33,7 @@ from convscale.network.modules.numbers import FLOAT, Number, Size, install
 from convscale.network.modules.walking import walk
 from convscale.network.running.execution import ForwardError, Observer, passed, run
 from convscale.network.running.feeding import Feed
-from convscale.network.sources.inputs import ExampleInputs, Inputs, first_image
+from convscale.network.sources.inputs import ExampleInputs, Inputs, channel_axis, first_image
 from convscale.network.tracing.bare_lists import list_borders
 from convscale.quantities import Resolution
 
@@ -456,10 +456,11 @@ def labelled(ties: Ties, module: nn.Module, feed: Feed, *, batch: int = 1) -> In
         return inputs
     ties.map_ndim = image.ndim + bare
     for tensor in inputs.tensors:
-        if tensor.ndim == image.ndim and tensor.shape[1] > 1 and not bare:
-            units = ties.fresh(tensor.shape[1])
+        axis = 1 if feed.given is None else channel_axis(module, image)
+        if tensor.ndim == image.ndim and tensor.shape[axis] > 1 and not bare:
+            units = ties.fresh(tensor.shape[axis])
             ties.pin(units)
-            ties.set_labels(tensor, (vector(units, 1, tensor.ndim),))
+            ties.set_labels(tensor, (vector(units, axis, tensor.ndim),))
     return inputs
 
 
