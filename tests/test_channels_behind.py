@@ -114,6 +114,21 @@ def test_sizes_may_be_given_and_are_kept_in_folders(tmp_path):
     assert torch.equal(loaded.module.eval()(x), scaled.module.eval()(x))
 
 
+class Bytes(Image):
+    def forward(self, x):
+        return super().forward(x.float() / 255)
+
+
+def test_images_of_bytes_grow_likewise():
+    pixels = torch.zeros(1, 64, 64, 3, dtype=torch.uint8)
+    scaled = cs.scale(Bytes(), strategy="r", factor=2, example_inputs=(pixels,))
+    (given,) = scaled.inputs
+    assert given.shape == (1, *[scaled.resolution] * 2, 3)
+    assert given.dtype == torch.uint8
+    assert abs(scaled.resolution / 64 / 2**0.5 - 1) < 0.02
+    assert scaled.module(given).shape == (*given.shape[:3], 5)
+
+
 def test_a_network_that_was_scaled_is_scaled_again():
     once = cs.scale(Sequence(), strategy="dWr", factor=2, example_inputs=(Sequence.example,))
     twice = cs.scale(once.module, strategy="dWr", factor=2, example_inputs=once.inputs)

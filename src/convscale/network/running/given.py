@@ -18,6 +18,7 @@ from convscale.network.sources.inputs import (
     ExampleInputs,
     Inputs,
     arguments,
+    channel_axis,
     convolution_inputs,
     first_image,
     given_inputs,
@@ -48,6 +49,8 @@ def given_sides(module: nn.Module, example: ExampleInputs) -> Resolution:
         return found
     for dims in convolution_inputs(module) or {2: 3}:
         for tensor in inputs.tensors:
+            if tensor.ndim == dims + 2 and (axis := channel_axis(module, tensor)) > 1:
+                return sides_of(tensor, axis)
             if tensor.ndim > dims:
                 return tuple(tensor.shape[-dims:])
     made = _sides_inside(module, inputs)
@@ -128,10 +131,11 @@ def resized(example: ExampleInputs, before: Resolution, after: Resolution) -> Ex
 
     def at(shape: tuple[int, ...], *, floating: bool, batch: int) -> tuple[int, ...]:
         lengths = shape[-len(own) :]
-        is_map = floating and len(shape) == len(own) + 1 + batch
-        if len(lengths) != len(own) or not (is_map or lengths == own):
+        with_channels = len(shape) == len(own) + 1 + batch
+        in_front = with_channels and lengths != own and shape[batch:-1] == own
+        is_map = (floating and with_channels) or in_front or lengths == own
+        if len(lengths) != len(own) or not is_map:
             return shape
-        in_front = is_map and lengths != own and shape[batch:-1] == own
         start = batch if in_front else len(shape) - len(own)
         old = shape[start : start + len(own)]
         moved = (max(1, round(n * b / a)) for n, a, b in zip(old, own, new, strict=True))
