@@ -51,6 +51,20 @@ class Sequence(nn.Module):
         return self.head(torch.cat([x.mean(2), x.std(2)], 1))
 
 
+class TwoImages(nn.Module):
+    """Colours and distances, in two towers; the one of the second input is registered first."""
+
+    def __init__(self, width=16):
+        super().__init__()
+        self.far = nn.Sequential(nn.Conv2d(1, width, 3, padding=1), nn.ReLU())
+        self.near = nn.Sequential(nn.Conv2d(3, width, 3, padding=1), nn.ReLU())
+        self.head = nn.Conv2d(2 * width, 5, 1)
+
+    def forward(self, image, distance):
+        maps = self.near(image.permute(0, 3, 1, 2)), self.far(distance.permute(0, 3, 1, 2))
+        return self.head(torch.cat(maps, 1)).mean((2, 3))
+
+
 class Clip(nn.Module):
     """A clip of (batch, frames, height, width, channels)."""
 
@@ -114,6 +128,79 @@ def test_sizes_may_be_given_and_are_kept_in_folders(tmp_path):
     assert torch.equal(loaded.module.eval()(x), scaled.module.eval()(x))
 
 
+class Frames(nn.Module):
+    """Frames of (batch, frames, height, width, channels), each of them an image."""
+
+    example = torch.zeros(1, 4, 48, 48, 3)
+
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(3, 16, 3, padding=1), row(nn.Conv2d, nn.BatchNorm2d, 16, 2)
+        )
+        self.head = nn.Linear(16, 5)
+
+    def forward(self, x):
+        maps = self.body(x.flatten(0, 1).permute(0, 3, 1, 2)).mean((2, 3))
+        return self.head(maps.unflatten(0, x.shape[:2]).mean(1))
+
+
+class Placed(Image):
+    """An image that gets two maps of its places, so that no convolution takes its own channels."""
+
+    example = torch.zeros(1, 48, 48, 3)
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(5, 32, 3, padding=1)
+
+    def forward(self, x):
+        places = torch.linspace(-1, 1, x.shape[1]), torch.linspace(-1, 1, x.shape[2])
+        maps = torch.meshgrid(*places, indexing="ij")
+        maps = [one.to(x)[None, :, :, None].expand(len(x), -1, -1, 1) for one in maps]
+        return super().forward(torch.cat([x, *maps], -1))
+
+
+class Steps(nn.Module):
+    """A sequence with as many steps as the next convolution takes channels."""
+
+    example = torch.zeros(1, 64, 6)
+
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv1d(6, 64, 3, padding=1), row(nn.Conv1d, nn.BatchNorm1d, 64, 2)
+        )
+        self.head = nn.Linear(64, 5)
+
+    def forward(self, x):
+        return self.head(self.body(x.transpose(1, 2)).mean(2))
+
+
+@pytest.mark.parametrize("kind", [Frames, Placed, Steps])
+def test_sides_are_told_by_what_the_network_runs_on(kind):
+    scaled = cs.scale(kind(), strategy="r", factor=4, example_inputs=(kind.example,))
+    (given,) = scaled.inputs
+    own = kind.example.shape[-2] * (4 if kind is Steps else 2)
+    count = 1 if kind is Steps else 2
+    assert given.shape == (
+        *kind.example.shape[: -count - 1],
+        *[own] * count,
+        kind.example.shape[-1],
+    )
+    assert scaled.module.eval()(given).shape[-1] == 5
+    assert scaled.ratio["flops"] == pytest.approx(4, rel=0.02)
+
+
+@pytest.mark.parametrize("strategy", ["r", "dWr"])
+def test_two_images_grow_together(strategy):
+    given = (torch.zeros(1, 64, 48, 3), torch.zeros(1, 64, 48, 1))
+    scaled = cs.scale(TwoImages(), strategy=strategy, factor=4, example_inputs=given)
+    assert [one.shape for one in scaled.inputs] == [(1, *scaled.resolution, n) for n in (3, 1)]
+    assert all(new > old for new, old in zip(scaled.resolution, (64, 48), strict=True))
+    assert scaled.module(*scaled.inputs).shape == (1, 5)
+
+
 class Bytes(Image):
     def forward(self, x):
         return super().forward(x.float() / 255)
@@ -146,6 +233,7 @@ def test_a_network_that_was_scaled_is_scaled_again():
         (nn.Conv2d(1, 8, 3), (1, 28, 28, 1), 28),
         (nn.Conv2d(1, 8, 3), (1, 1, 28, 28), 28),
         (nn.Sequential(nn.Conv2d(3, 64, 3), nn.Conv2d(64, 8, 3)), (1, 64, 64, 3), 64),
+        (nn.Sequential(nn.Conv2d(1, 8, 3), nn.Conv2d(3, 8, 3)), (1, 64, 64, 3), 64),
         (nn.Conv1d(40, 8, 3), (1, 40, 40), (40,)),
         (nn.Conv1d(40, 8, 3), (1, 17, 40), (17,)),
         (nn.Sequential(nn.Conv1d(40, 17, 3), nn.Conv1d(17, 8, 3)), (1, 17, 40), (40,)),

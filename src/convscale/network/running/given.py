@@ -18,6 +18,7 @@ from convscale.network.sources.inputs import (
     ExampleInputs,
     Inputs,
     arguments,
+    as_resolution,
     channel_axis,
     convolution_inputs,
     first_image,
@@ -31,9 +32,11 @@ from convscale.quantities import Resolution, like, sides
 def given_sides(module: nn.Module, example: ExampleInputs) -> Resolution:
     """Return the sides (px) of inputs that are given: of the first image, or the first sequence.
 
-    Where no input is an image, the last axes of the first that has enough of them are its sides;
-    where none has, as with the vector that a generator takes, the sides are those of the first
-    image that the network puts out, or else of the first map that a convolution takes.
+    Where no input is an image, the last axes of the first that has enough of them are its sides.
+    Where the last axis is the shortest, and the network runs at twice the sides in front of it and
+    not at twice the last ones, they are those. Where no input has enough axes, as with the vector
+    that a generator takes, the sides are those of the first image that the network puts out, or
+    else of the first map that a convolution takes.
 
     Raises:
         InputError: If there is none, or the network does not run.
@@ -44,6 +47,23 @@ def given_sides(module: nn.Module, example: ExampleInputs) -> Resolution:
         (20,)
     """
     inputs = given_inputs(module, example)
+    found = _last_sides(module, inputs)
+    if found is not None:
+        other = _sides_in_front(inputs, found)
+        if other is None or _grows_by(module, example, found):
+            return found
+        return other if _grows_by(module, example, other) else found
+    made = _sides_inside(module, inputs)
+    if made is not None:
+        return made
+    raise InputError(
+        f"None of the inputs has the sides of an image ({', '.join(inputs.shapes)}). Give one that "
+        "has, such as --input-size 3x224x224."
+    )
+
+
+def _last_sides(module: nn.Module, inputs: Inputs) -> Resolution | None:
+    """Return the sides of the first image, or the last axes of the first input with enough."""
     found = image_sides(module, inputs)
     if found is not None:
         return found
@@ -53,13 +73,35 @@ def given_sides(module: nn.Module, example: ExampleInputs) -> Resolution:
                 return sides_of(tensor, axis)
             if tensor.ndim > dims:
                 return tuple(tensor.shape[-dims:])
-    made = _sides_inside(module, inputs)
-    if made is not None:
-        return made
-    raise InputError(
-        f"None of the inputs has the sides of an image ({', '.join(inputs.shapes)}). Give one that "
-        "has, such as --input-size 3x224x224."
+    return None
+
+
+def _sides_in_front(inputs: Inputs, found: Resolution) -> Resolution | None:
+    """Return the axes in front of the last one, where that is the shortest and may be channels."""
+    own = sides(found)
+    for tensor in inputs.tensors:
+        shape = tuple(tensor.shape)
+        front = shape[-len(own) - 1 : -1]
+        if shape[-len(own) :] == own and tensor.ndim > len(own) + 1 and shape[-1] < min(front):
+            return as_resolution(front)
+    return None
+
+
+def _grows_by(module: nn.Module, example: ExampleInputs, own: Resolution) -> bool:
+    """Tell whether a network runs on inputs of twice the sides."""
+    larger = resized(example, own, like(own, [2 * side for side in sides(own)]))
+    try:
+        _run_blank(module, given_inputs(module, larger))
+    except ForwardError:
+        return False
+    return True
+
+
+def _run_blank(module: nn.Module, inputs: Inputs, *watch: Observer) -> Any:
+    blank = pytree.tree_map_only(
+        torch.Tensor, lambda tensor: tensor.to("meta"), (inputs.args, inputs.kwargs)
     )
+    return run(meta_copy(module), blank[0], *watch, keywords=blank[1])
 
 
 class _FirstMap(Observer):
@@ -76,13 +118,9 @@ class _FirstMap(Observer):
 
 def _sides_inside(module: nn.Module, inputs: Inputs) -> Resolution | None:
     """Return the sides of the first image that a network puts out, or of the first map inside."""
-    module = meta_copy(module)
-    blank = pytree.tree_map_only(
-        torch.Tensor, lambda tensor: tensor.to("meta"), (inputs.args, inputs.kwargs)
-    )
     first = _FirstMap()
     try:
-        output = run(module, blank[0], first, keywords=blank[1])
+        output = _run_blank(module, inputs, first)
     except ForwardError:
         return None
     made = first_image(module, Inputs(tuple(tensors_in(output))))
@@ -112,8 +150,7 @@ def resized(example: ExampleInputs, before: Resolution, after: Resolution) -> Ex
     """Return inputs at other sides: each map grows as the image does, by its own sides.
 
     Maps are floating inputs with as many sides and an axis of channels, and all whose last axes
-    are the image's. The sides of a map stand in front of its channels where they are the image's
-    there, and not behind them.
+    are the image's, or those in front of the last.
 
     Args:
         example: The inputs.
@@ -132,11 +169,11 @@ def resized(example: ExampleInputs, before: Resolution, after: Resolution) -> Ex
     def at(shape: tuple[int, ...], *, floating: bool, batch: int) -> tuple[int, ...]:
         lengths = shape[-len(own) :]
         with_channels = len(shape) == len(own) + 1 + batch
-        in_front = with_channels and lengths != own and shape[batch:-1] == own
+        in_front = lengths != own and shape[-len(own) - 1 : -1] == own
         is_map = (floating and with_channels) or in_front or lengths == own
         if len(lengths) != len(own) or not is_map:
             return shape
-        start = batch if in_front else len(shape) - len(own)
+        start = len(shape) - len(own) - in_front
         old = shape[start : start + len(own)]
         moved = (max(1, round(n * b / a)) for n, a, b in zip(old, own, new, strict=True))
         return (*shape[:start], *moved, *shape[start + len(own) :])

@@ -233,16 +233,25 @@ def sides_of(image: torch.Tensor, axis: int = 1) -> Resolution:
         >>> sides_of(torch.zeros(1, 3, 8, 8)), sides_of(torch.zeros(1, 200, 40), 2)
         (8, (200,))
     """
-    lengths = (*image.shape[1:axis], *image.shape[axis + 1 :])
+    return as_resolution((*image.shape[1:axis], *image.shape[axis + 1 :]))
+
+
+def as_resolution(lengths: tuple[int, ...]) -> Resolution:
+    """Return sides (px) as a resolution: one number for a square.
+
+    Example:
+        >>> as_resolution((8, 8)), as_resolution((8, 8, 8))
+        (8, (8, 8, 8))
+    """
     return lengths[0] if len(lengths) == 2 and len(set(lengths)) == 1 else lengths
 
 
 def channel_axis(module: nn.Module, image: torch.Tensor) -> int:
     """Return the axis of an image's channels: the first behind the batch, or the last of all.
 
-    It is the last where it is as long as the first convolution takes channels, and the first is
-    not: the forward pass permutes what it takes. Sides are longer than an image has channels; of
-    sequences, no convolution takes as many channels as there are steps.
+    It is the last where it is as long as a convolution takes channels, and shorter than all other
+    axes: the forward pass permutes what it takes. A sequence may have fewer steps than features;
+    there no convolution takes as many channels as there are steps.
 
     Args:
         module: The module that takes it.
@@ -256,10 +265,8 @@ def channel_axis(module: nn.Module, image: torch.Tensor) -> int:
     """
     first, *sides, last = image.shape[1:]
     read = channels_read(module, image.ndim - 2)
-    if not read or last != read[0] or first == last:
-        return 1
-    behind = last < min(first, *sides) if sides else first not in read
-    return image.ndim - 1 if behind else 1
+    short = last < min(first, *sides) if sides else first not in read
+    return image.ndim - 1 if last in read and short else 1
 
 
 def first_image(
