@@ -73,11 +73,11 @@ class Reach(Observer):
     ) -> None:
         """See a call of an operator, and mark what it gives."""
         marks = self._marks
-        mark = self._inside.get(path)
-        if mark is None:
-            mark = sum(self._bits.get(own, 0) for own in upwards(path))
-            self._inside[path] = mark
-        own = mark
+        inside = self._inside.get(path)
+        if inside is None:
+            inside = sum(self._bits.get(own, 0) for own in upwards(path))
+            self._inside[path] = inside
+        mark = inside
         given = _stores(args)
         if kwargs:
             given += _stores(kwargs.values())
@@ -86,11 +86,11 @@ class Reach(Observer):
         if func._schema.is_mutable:
             for store in _stores(_written(func, args, kwargs)):
                 marks[store] = marks.get(store, 0) | mark
-                self._computed |= own
+                self._computed |= inside
         for store in _stores((output,)):
             if store not in given:  # a view computes nothing
                 marks[store] = mark
-                self._computed |= own
+                self._computed |= inside
 
 
 def _stores(values: Iterable[Any]) -> list[int]:

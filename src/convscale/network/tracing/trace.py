@@ -455,8 +455,8 @@ def labelled(ties: Ties, module: nn.Module, feed: Feed, *, batch: int = 1) -> In
     if image is None:
         return inputs
     ties.map_ndim = image.ndim + bare
+    axis = 1 if feed.given is None else channel_axis(module, image)
     for tensor in inputs.tensors:
-        axis = 1 if feed.given is None else channel_axis(module, image)
         if tensor.ndim == image.ndim and tensor.shape[axis] > 1 and not bare:
             units = ties.fresh(tensor.shape[axis])
             ties.pin(units)

@@ -185,17 +185,12 @@ class Deepenable:
         )
         while stages != own:
             found = _tried_by(trials, Deepening(self._module, self._runs.trace, stages))
-            if found.able == best.able and all(
-                whole or new == old
-                for whole, new, old in zip(found.whole, stages, own, strict=True)
-            ):
-                return found
             kept = tuple(
                 new if whole else old
                 for whole, new, old in zip(found.whole, stages, own, strict=True)
             )
             if kept == stages:
-                break
+                return found if found.able == best.able else best
             stages = kept
         return best
 
