@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -42,7 +42,7 @@ class Shaped:
     padding, for what it adds at each end, and for a repetition how often, as arguments list it.
     Where a reshape cuts one axis, its units are shared by `over` other parts; `cut` holds the
     units by the two dimensions it is cut into, the second of which grows unless its units are
-    one.
+    one. `told_by` are the modules of whose attributes the sizes were made.
 
     Example:
         >>> Shaped("view", (1, 8), (None, None)).function
@@ -54,6 +54,7 @@ class Shaped:
     dims: tuple[Label | None, ...]
     over: int = 1
     cut: tuple[int, int, Label] | None = None
+    told_by: frozenset[str] = frozenset()
 
     def expected(self, channels: Channels, sizes: Sizes) -> tuple[int, ...]:
         """Return the sizes that the call must give when the groups have new sizes."""
@@ -85,6 +86,30 @@ def shaped_call(ties: Ties, function: str, args: Sequence[Any], output: Any) -> 
         >>> shaped_call(Ties(), "view", (x, 4), x.view(4)).sizes
         (4,)
     """
+    found = _shaped(ties, function, args, output)
+    told_by = frozenset(tellers(args))
+    return replace(found, told_by=told_by) if found is not None and told_by else found
+
+
+def tellers(args: Iterable[Any]) -> Iterator[str]:
+    """Yield the modules of whose attributes the numbers among a call's arguments were made.
+
+    Example:
+        >>> from convscale.network.modules.numbers import Place
+        >>> width = Number.at(8, Place("stem", "width", None))
+        >>> list(tellers((torch.zeros(2), [1, 2 * width], slice(0, 4))))
+        ['stem']
+    """
+    for value in args:
+        if isinstance(value, Number):
+            yield from (leaf.place.module for leaf in value.leaves() if leaf.place is not None)
+        elif isinstance(value, slice):
+            yield from tellers((value.start, value.stop))
+        elif isinstance(value, list | tuple):
+            yield from tellers(value)
+
+
+def _shaped(ties: Ties, function: str, args: Sequence[Any], output: Any) -> Shaped | None:
     if function in FILLS and isinstance(output, torch.Tensor):
         if function == "eye" and isinstance(args[0], Number):
             both = ties.fill(output.shape[0])

@@ -28,7 +28,6 @@ from convscale.network.channels.shaping import (
     SHAPING,
     SLICES,
     TILES,
-    Shaped,
     slice_dimensions,
 )
 from convscale.network.channels.ties import tensors_in
@@ -39,6 +38,7 @@ from convscale.network.running.feeding import Feed
 from convscale.network.sources.inputs import ExampleInputs
 from convscale.network.tracing.trace import Trace
 from convscale.quantities import Resolution
+from convscale.scaling.building.alongside import Alongside
 from convscale.scaling.building.scales import Scales
 from convscale.scaling.building.slices import Slices
 
@@ -171,9 +171,8 @@ class _Settler:
         self._module = module
         self._trace = trace
         self._sizes = sizes
-        self._shaped = trace.shaped
         self._model_path = model_path
-        self._calls: Counter[str] = Counter()
+        self._beside = Alongside(trace.shaped, model_path)
         self._comparisons: Counter[str] = Counter()
         self._settled = {  # the plan has given these their values
             Place(path, "groups", None)
@@ -209,8 +208,7 @@ class _Settler:
 
     def in_training(self) -> Handle:
         """Return what makes the calls of a training pass, of which what is written out is left."""
-        self._shaped = self._trace.trained
-        self._calls.clear()
+        self._beside = Alongside(self._trace.trained, self._model_path)
         known = len(self.literals)
 
         def handle(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], path: str) -> Any:
@@ -230,7 +228,7 @@ class _Settler:
             args, kwargs = self._regroup(args, kwargs)
         if name not in SHAPING:
             return func(*args, **kwargs)
-        entry = self._next(path, name)
+        entry, self._at = self._beside.next(path, name, (*args, *kwargs.values()))
         if entry is None:
             return func(*args, **kwargs)
         wanted = entry.expected(self._trace.channels, self._sizes)
@@ -259,19 +257,13 @@ class _Settler:
             return args, kwargs
         if given.place is not None:  # the convolution's own: its input and weight have the say
             self._settled.discard(given.place)
-        groups = self._corrected(given, args[0].shape[1] // args[1].shape[1], None)
+        groups, rest = divmod(args[0].shape[1], args[1].shape[1])
+        if rest:
+            return args, kwargs  # it fails as it is
+        groups = self._corrected(given, groups, None)
         if "groups" in kwargs:
             return args, {**kwargs, "groups": groups}
         return (*args[:6], groups, *args[7:]), kwargs
-
-    def _next(self, path: str, name: str) -> Shaped | None:
-        """Return the base network's call that corresponds to the next one here."""
-        calls = self._shaped.get(self._model_path(path), [])
-        position = self._calls[path]
-        self._calls[path] += 1
-        self._at = (self._model_path(path), position)
-        entry = calls[position] if position < len(calls) else None
-        return entry if entry is not None and entry.function == name else None
 
     def _reshape(
         self, args: tuple[Any, ...], kwargs: dict[str, Any], wanted: tuple[int, ...]
