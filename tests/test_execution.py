@@ -5,6 +5,7 @@ Times are the benchmark's (`make counting`); here stands what is the same in eve
 
 from __future__ import annotations
 
+import copy
 import random
 import re
 import sys
@@ -394,3 +395,78 @@ def test_products_of_unlike_matrices_are_refused_on_the_meta_device_too(function
     operands = tuple(torch.zeros(shape, device="meta") for shape in PRODUCTS[function])
     with pytest.raises(ForwardError):
         run(_Product(function, True), operands)
+
+
+CONVOLUTIONS = {
+    "plain": (nn.Conv2d(6, 8, 3), (2, 6, 9, 11)),
+    "strided": (nn.Conv2d(6, 8, (3, 5), stride=(2, 3), padding=(1, 0)), (1, 6, 9, 11)),
+    "dilated": (nn.Conv2d(6, 8, 3, dilation=(2, 3), padding="same"), (1, 6, 9, 11)),
+    "grouped": (nn.Conv2d(6, 9, 3, groups=3, bias=False), (1, 6, 9, 11)),
+    "depthwise": (nn.Conv2d(6, 12, 2, groups=6, padding=1), (1, 6, 9, 11)),
+    "channels last": (nn.Conv2d(6, 8, 3).to(memory_format=torch.channels_last), (1, 6, 9, 11)),
+    "one image": (nn.Conv2d(6, 8, 3), (6, 9, 11)),
+    "one position": (nn.Conv2d(6, 8, 1), (1, 6, 1, 1)),
+    "a signal": (nn.Conv1d(6, 8, 3, stride=2), (1, 6, 9)),
+    "a volume": (nn.Conv3d(6, 8, (1, 3, 3), padding=(0, 1, 1)), (1, 6, 4, 9, 11)),
+    "transposed": (nn.ConvTranspose2d(6, 8, 4, stride=2, output_padding=1), (1, 6, 9, 11)),
+    "padded by itself": (nn.Conv2d(6, 8, 3, padding=1, padding_mode="reflect"), (1, 6, 9, 11)),
+}
+
+
+@pytest.mark.parametrize("way", CONVOLUTIONS)
+def test_convolutions_that_are_made_directly_are_shaped_as_pytorch_does(way):
+    layer, shape = CONVOLUTIONS[way]
+    seen = {}
+    for device in ("cpu", "meta"):
+        results = _Results()
+        run(copy.deepcopy(layer).to(device), (torch.zeros(shape, device=device),), results)
+        seen[device] = results.made
+    if way == "channels last":  # on the meta device PyTorch does not lay results so
+        seen = {device: [(one[0], one[2]) for one in made] for device, made in seen.items()}
+    assert seen["meta"] == seen["cpu"]
+
+
+def with_shape(layer, shape):
+    layer.weight = nn.Parameter(torch.zeros(shape))
+    return layer
+
+
+REFUSED = {
+    "other channels": (nn.Conv2d(6, 8, 3), (1, 5, 9, 9)),
+    "a map smaller than the kernel": (nn.Conv2d(6, 8, 5), (1, 6, 4, 9)),
+    "groups that do not divide": (
+        with_shape(nn.Conv2d(6, 8, 3, groups=2), (7, 3, 3, 3)),
+        (1, 6, 9, 9),
+    ),
+    "another bias": (with_shape(nn.Conv2d(6, 8, 3), (9, 6, 3, 3)), (1, 6, 9, 9)),
+    "fewer axes": (nn.Conv2d(6, 8, 3), (6, 9)),
+}
+
+
+@pytest.mark.parametrize("way", REFUSED)
+def test_convolutions_that_pytorch_refuses_are_refused_on_the_meta_device_too(way):
+    layer, shape = REFUSED[way]
+    for device in ("cpu", "meta"):
+        with pytest.raises(ForwardError):
+            run(copy.deepcopy(layer).to(device), (torch.zeros(shape, device=device),), Observer())
+
+
+def test_a_module_of_its_own_mode_keeps_it():
+    class Frozen(nn.BatchNorm2d):
+        def train(self, mode=True):
+            return super().train(False)
+
+    class Seen(Observer):
+        def __init__(self):
+            self.modes = {}
+
+        def enter(self, path, module, inputs):
+            self.modes[path] = module.training
+
+    for norms, frozen in ((nn.BatchNorm2d, True), (Frozen, False)):
+        seen = Seen()
+        net = nn.Sequential(nn.Conv2d(3, 4, 1), norms(4)).to("meta").eval()
+        run(net, (torch.zeros(2, 3, 8, 8, device="meta"),), seen, training=True)
+        assert seen.modes == {"": True, "0": True, "1": frozen}
+        run(net, (torch.zeros(2, 3, 8, 8, device="meta"),), seen)
+        assert set(seen.modes.values()) == {False}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from functools import cache, partial
 from itertools import islice
@@ -15,10 +15,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from convscale.errors import ConvscaleError
 from convscale.network.modules.constants import SILENT, Constants
-from convscale.network.modules.copies import blank_like
 from convscale.network.modules.walking import walk
 from convscale.network.running.autocast import Autocast, as_on_gpu
 from convscale.network.running.dependence import dependence, place, without_meta
+from convscale.network.running.direct import call
 from convscale.network.running.recurrent import shortened
 
 if TYPE_CHECKING:
@@ -116,175 +116,6 @@ class Observer:
         """See a module after it ran."""
 
 
-# Operators whose result is like their first operand, and which take milliseconds on the meta
-# device, where PyTorch decomposes them in Python.
-_ALIKE = frozenset(
-    (
-        "native_batch_norm native_layer_norm native_group_norm gelu silu sigmoid hardswish "
-        "hardsigmoid relu relu6 hardtanh leaky_relu elu mish _softmax _safe_softmax "
-        "rsqrt sqrt tanh exp log neg abs softplus square"
-    ).split()
-)
-
-
-# Those of them that write into their operand, which is their result.
-_WRITTEN = frozenset(
-    "hardswish_ hardsigmoid_ hardtanh_ leaky_relu_ elu_ mish_ silu_ gelu_ relu_ sigmoid_".split()
-)
-_DIRECT = _ALIKE | _WRITTEN
-_PAIRS = frozenset(("add", "mul", "sub", "div", "pow"))
-_OVERLOADS = frozenset(("Tensor", "Scalar", "Tensor_Scalar"))
-
-
-def _joined(func: Any, args: tuple[Any, ...]) -> torch.Tensor | None:
-    """Return the result of joining tensors that fit each other; None elsewhere."""
-    if func._overloadname != "default" or not args[0]:
-        return None
-    first: torch.Tensor = args[0][0]
-    dim = args[1] if len(args) > 1 else 0
-    if first.ndim < 2 or not -first.ndim <= dim < first.ndim:
-        return None
-    dim %= first.ndim
-    kept = (first.shape[:dim], first.shape[dim + 1 :])
-    for x in args[0]:
-        plain = x.is_meta and x.dtype == first.dtype and x.is_contiguous()
-        if not plain or (x.shape[:dim], x.shape[dim + 1 :]) != kept:
-            return None
-    size = sum(x.shape[dim] for x in args[0])
-    return first.new_empty((*kept[0], size, *kept[1]))
-
-
-def _as_large(func: Any, args: tuple[Any, ...]) -> torch.Tensor | None:
-    """Return the result of arithmetic where one operand is as large as it; None elsewhere."""
-    if func._opname not in _PAIRS or func._overloadname not in _OVERLOADS or len(args) != 2:
-        return None
-    x, other = args
-    if not isinstance(x, torch.Tensor) or not (x.is_meta and x.is_floating_point()):
-        return None
-    if isinstance(other, int | float):
-        return blank_like(x) if x.is_contiguous() else None
-    if not isinstance(other, torch.Tensor) or not other.is_meta or other.dtype != x.dtype:
-        return None
-    if not (x.is_contiguous() and other.is_contiguous()):
-        return None
-    large, small = (x, other) if x.ndim >= other.ndim and x.numel() >= other.numel() else (other, x)
-    if small.ndim > large.ndim or not small.ndim:
-        return None
-    sizes = zip(reversed(large.shape), reversed(small.shape), strict=False)
-    return blank_like(large) if all(b in (a, 1) for a, b in sizes) else None
-
-
-def _mean(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.Tensor | None:
-    """Return the mean over some dimensions; None elsewhere."""
-    if func._opname != "mean" or func._overloadname != "dim" or kwargs or not args[1]:
-        return None
-    x, dims = args[0], args[1]
-    plain = x.is_meta and x.is_floating_point() and x.is_contiguous()
-    if not plain or any(not -x.ndim <= dim < x.ndim for dim in dims):
-        return None
-    gone = {dim % x.ndim for dim in dims}
-    keeps = len(args) > 2 and args[2]
-    shape = [1 if d in gone else n for d, n in enumerate(x.shape) if keeps or d not in gone]
-    return x.new_empty(shape) if len(gone) == len(dims) else None
-
-
-_RESIZES = ("upsample_", "_upsample_")
-
-
-def _resized(func: Any, args: tuple[Any, ...]) -> torch.Tensor | None:
-    """Return the result of a resize to a size that is given; None elsewhere."""
-    if not func._opname.startswith(_RESIZES) or func._overloadname != "default":
-        return None
-    x, size = args[:2]
-    plain = x.is_meta and x.is_floating_point() and x.is_contiguous()
-    if not plain or "backward" in func._opname or len(size) != x.ndim - 2:
-        return None
-    return x.new_empty((*x.shape[:2], *size)) if min(size) > 0 else None
-
-
-_PRODUCTS = frozenset(("mm", "addmm", "bmm"))
-
-
-def _product(func: Any, args: tuple[Any, ...]) -> torch.Tensor | None:
-    """Return the result of a plain product of matrices of fitting shapes; None elsewhere."""
-    if func._opname not in _PRODUCTS or func._overloadname != "default":
-        return None
-    left, right = args[-2:]
-    if not all(isinstance(x, torch.Tensor) and x.is_meta for x in args):
-        return None
-    fits = left.ndim == right.ndim and left.shape[:-2] == right.shape[:-2]
-    if not fits or left.shape[-1] != right.shape[-2] or not left.is_floating_point():
-        return None
-    shape = (*left.shape[:-1], right.shape[-1])
-    if any(x.dtype != left.dtype for x in args) or any(
-        tuple(added.shape) not in (shape, shape[-1:]) for added in args[:-2]
-    ):
-        return None
-    made: torch.Tensor = left.new_empty(shape)
-    return made
-
-
-def _call(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Call an operator; on the meta device make the result of costly ones directly."""
-    if func._opname == "cat" and func.namespace == "aten":
-        joined = _joined(func, args)
-        return func(*args, **kwargs) if joined is None else joined
-    if func._opname in _DIRECT and func._overloadname == "default" and func.namespace == "aten":
-        x = args[0]
-        if x.is_meta and x.is_floating_point():
-            if func._opname in _WRITTEN:
-                return x
-            if func._opname == "native_layer_norm":
-                _check_layer_norm(*args[:4])
-            result = blank_like(x)
-            if len(func._schema.returns) == 1:
-                return result
-            return (result, x.new_empty(0), x.new_empty(0))
-    elif func._opname in _LENIENT and func.namespace in ("aten", "torchvision"):
-        _check_channels(args)
-    elif func.namespace == "aten":
-        made = _as_large(func, args)
-        made = _product(func, args) if made is None and not kwargs else made
-        made = _mean(func, args, kwargs) if made is None else made
-        made = _resized(func, args) if made is None else made
-        if made is not None:
-            return made
-    return func(*args, **kwargs)
-
-
-# Operators that take inputs of other channels than their weights on the meta device.
-_LENIENT = frozenset(("convolution", "deform_conv2d"))
-
-
-def _check_channels(args: tuple[Any, ...]) -> None:
-    """Refuse what transposed and deformable convolutions refuse where there are values."""
-    x, weight, *rest = args
-    if not x.is_meta:
-        return
-    deformable = len(rest) > 7  # input, weight, offset, mask, bias, strides, ..., groups, ...
-    if not deformable and not rest[4]:
-        return
-    wanted = weight.shape[1] * rest[-3] if deformable else weight.shape[0]
-    found = x.shape[1 - weight.ndim]
-    if found != wanted:
-        raise ValueError(f"a convolution of {wanted} channels got {found}")
-
-
-def _check_layer_norm(
-    x: torch.Tensor,
-    shape: Sequence[int],
-    weight: torch.Tensor | None = None,
-    bias: torch.Tensor | None = None,
-) -> None:
-    """Refuse what a layer norm refuses: its shape is the module's word, not its weight's."""
-    wanted = tuple(shape)
-    shapes = [tuple(x.shape[-len(wanted) :])]
-    shapes += [tuple(tensor.shape) for tensor in (weight, bias) if tensor is not None]
-    for found in shapes:
-        if found != wanted:
-            raise ValueError(f"a layer norm of {wanted} got {found}")
-
-
 _COMPOSITE = torch._C.DispatchKey.CompositeImplicitAutograd
 
 
@@ -319,10 +150,10 @@ class _Dispatch(TorchDispatchMode):  # type: ignore[no-untyped-call]
             operands = self._autocast.operands(func, args)
             args = self._autocast.seen(func, args)
         if self._constants is None:
-            output = _call(func, operands, kwargs or {})
+            output = call(func, operands, kwargs or {})
         else:
-            call = partial(_call, func, operands, kwargs or {})
-            output = self._constants.call(func, operands, kwargs or {}, call)
+            plain = partial(call, func, operands, kwargs or {})
+            output = self._constants.call(func, operands, kwargs or {}, plain)
         for observer in self._observers:
             observer.visit(func, args, kwargs or {}, output, self._stack[-1])
         return output
@@ -394,7 +225,7 @@ def run(
         >>> run(net, (torch.empty(1, 2, device="meta"),), Observer()).shape
         torch.Size([1, 3])
     """
-    module.train(training)
+    _set_mode(module, training)
     stack = [""]
     given = dict(keywords or {})
     device = _device(module, (*inputs, *given.values()))
@@ -412,6 +243,16 @@ def run(
         except Exception as error:
             failed = module.get_submodule(stack[-1])
             raise ForwardError(stack[-1], type(failed).__name__, error) from error
+
+
+def _set_mode(module: nn.Module, training: bool) -> None:
+    """Do what `train` does, without what PyTorch checks where an attribute of a module is set."""
+    parts = walk(module)
+    if any(type(part).train is not nn.Module.train for _, part in parts):
+        module.train(training)
+        return
+    for _, part in parts:
+        vars(part)["training"] = training
 
 
 def _device(module: nn.Module, values: tuple[Any, ...]) -> torch.device:
