@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from convscale.network.sources.network import from_timm
-from convscale.network.stages.schemes import find_schemes, further_schemes
+from convscale.network.stages.schemes import Schemes
 from convscale.network.tracing.trace import trace_module
 from convscale.scaling.depths.deepenable import Deepenable
 from convscale.scaling.depths.runs import Runs
@@ -66,7 +66,8 @@ def listed_in(net, side):
     """Return the containers of all sets of stages that are looked at."""
     net = net.to("meta")
     trace = trace_module(net, side)
-    schemes = [*find_schemes(net, trace), *further_schemes(net, trace)]
+    found = Schemes(net, trace)
+    schemes = [*found.first(), *found.further()]
     return {stage.container for stages in schemes for stage in stages}
 
 

@@ -14,7 +14,7 @@ from convscale.complexity.liveness import BACKWARD, Liveness
 from convscale.errors import InputError
 from convscale.network.channels.ties import tensors_in
 from convscale.network.running.feeding import Feed
-from convscale.network.stages.schemes import find_schemes, spread_schemes
+from convscale.network.stages.schemes import Schemes
 from convscale.network.stages.stages import Stage, join
 from convscale.network.tracing.trace import trace_module
 
@@ -110,8 +110,9 @@ def checkpoint_paths(module: nn.Module, feed: Feed) -> tuple[str, ...]:
     """
     size = feed.asked or feed.sides(module) or ()
     trace = trace_module(module, size, in_chans=feed.in_chans, given=feed.given)
-    schemes = chain(find_schemes(module, trace), spread_schemes(module, trace))
-    paths = next((found for stages in schemes if (found := _block_paths(stages))), ())
+    schemes = Schemes(module, trace)
+    sets = chain(schemes.first(), schemes.spread())
+    paths = next((found for stages in sets if (found := _block_paths(stages))), ())
     if not paths:
         raise InputError(
             "The network has no blocks that are modules of their own, so that there is nothing to "

@@ -8,8 +8,9 @@ of one class anywhere, which the forward pass calls by name.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from functools import cached_property
 from itertools import pairwise
 
 from torch import nn
@@ -45,33 +46,144 @@ from convscale.network.tracing.trace import Border, Trace
 _NEARLY = 0.8  # of the weights of blocks inside: what else these hold is their own, as of outputs
 
 
-def find_schemes(module: nn.Module, trace: Trace) -> Iterator[tuple[Stage, ...]]:
-    """Yield sets of stages; a network is deepened by the first one that runs with a block more.
+class Schemes:
+    """Sets of stages of a network, from several places to look for them.
+
+    What several sets are made of is looked for once, and a set only when it is asked for.
+
+    Args:
+        module: The network on the meta device.
+        trace: Its trace.
 
     Example:
         >>> from convscale.network import resolve_base, trace_module
         >>> net = resolve_base("timm:vgg11").build("meta")
-        >>> [s.depth for s in next(find_schemes(net, trace_module(net, 64)))]
+        >>> schemes = Schemes(net, trace_module(net, 64))
+        >>> [stage.depth for stage in next(schemes.first())]
         [1, 1, 2, 2, 2]
     """
-    runs, lone = find_stages(module, trace), lone_stages(module, trace)
-    every = tuple(_flat_stages(module, trace))
-    flat = tuple(stage for stage in every if _bends(module, stage))
-    schemes = (
-        lone if _are_bodies(module, runs, lone) else (),
-        _with_lists(module, runs, trace),
-        runs,
-        together((*runs, *lone), trace),
-        lone,
-        tuple(_dense_stages(module, "", trace)),
-        tuple(_called_by_name(module, runs)),
-        tuple(pyramid_stages(module, trace)),
-        flat,
-        tuple(_called_by_name(module, flat)),
-        together((*runs, *_listed_stages(module, trace)), trace),
-        tuple(_numbered_stages(module, trace)),
-    )
-    yield from _handed_on(module, schemes)
+
+    def __init__(self, module: nn.Module, trace: Trace) -> None:
+        self._module = module
+        self._trace = trace
+
+    @cached_property
+    def _runs(self) -> tuple[Stage, ...]:
+        return find_stages(self._module, self._trace)
+
+    @cached_property
+    def _lone(self) -> tuple[Stage, ...]:
+        return lone_stages(self._module, self._trace)
+
+    @cached_property
+    def _every(self) -> tuple[Stage, ...]:
+        return tuple(_flat_stages(self._module, self._trace))
+
+    @cached_property
+    def _flat(self) -> tuple[Stage, ...]:
+        return tuple(stage for stage in self._every if _bends(self._module, stage))
+
+    @cached_property
+    def _listed(self) -> tuple[Stage, ...]:
+        return tuple(_listed_stages(self._module, self._trace))
+
+    @cached_property
+    def _numbered(self) -> tuple[Stage, ...]:
+        return tuple(_numbered_stages(self._module, self._trace))
+
+    @cached_property
+    def _rows(self) -> tuple[Stage, ...]:
+        blocks = self._runs or self._lone
+        return () if blocks else tuple(row_stages(self._module, self._trace))
+
+    def first(self) -> Iterator[tuple[Stage, ...]]:
+        """Yield sets of stages; a network is deepened by the first that runs with a block more."""
+        module, trace = self._module, self._trace
+        return self._handed_on(
+            lambda: self._lone if _are_bodies(module, self._runs, self._lone) else (),
+            lambda: _with_lists(self._listed, self._runs, trace),
+            lambda: self._runs,
+            lambda: together((*self._runs, *self._lone), trace),
+            lambda: self._lone,
+            lambda: _dense_stages(module, "", trace),
+            lambda: _called_by_name(module, self._runs),
+            lambda: pyramid_stages(module, trace),
+            lambda: self._flat,
+            lambda: _called_by_name(module, self._flat),
+            lambda: together((*self._runs, *self._listed), trace),
+            lambda: self._numbered,
+        )
+
+    def spread(self) -> Iterator[tuple[Stage, ...]]:
+        """Yield sets for a network of which others hold little: blocks wherever they stand.
+
+        Example:
+            >>> from convscale.network import resolve_base, trace_module
+            >>> net = resolve_base("torchvision:squeezenet1_1").build("meta")
+            >>> {stage.kind for stage in next(Schemes(net, trace_module(net, 64)).spread())}
+            {'Fire'}
+        """
+        return self._handed_on(
+            lambda: _called_stages(self._module, self._trace),
+            lambda: _called_stages(self._module, self._trace, made=True),
+            lambda: map(handing_on, self._runs),
+            lambda: map(handing_on, self._flat),
+            lambda: self._every,
+        )
+
+    def last(self) -> Iterator[tuple[Stage, ...]]:
+        """Yield sets for a network in which no block can be repeated.
+
+        They are rows of layers: some get a made block, and some are called by name, where the
+        network has no blocks at all.
+
+        Example:
+            >>> from convscale.network.tracing.trace import trace_module
+            >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU())
+            >>> next(Schemes(net, trace_module(net, 8)).last())[0].makes
+            True
+        """
+        return self._handed_on(
+            lambda: map(_made, self._flat),
+            lambda: map(_made, map(handing_on, self._flat)),
+            lambda: map(_made, self._every),
+            lambda: self._rows,
+            lambda: map(_made, self._rows),
+        )
+
+    def further(self) -> Iterator[tuple[Stage, ...]]:
+        """Yield sets of which some stages may be deepened beside those of another set.
+
+        They are those that bend what they take, and neither dense nor made anew.
+
+        Example:
+            >>> from convscale.network import resolve_base, trace_module
+            >>> net = resolve_base("timm:vgg11").build("meta")
+            >>> [s.depth for s in next(Schemes(net, trace_module(net, 64)).further())]
+            [1, 1, 2, 2, 2]
+        """
+        return self._handed_on(
+            lambda: self._runs,
+            lambda: map(handing_on, self._runs),
+            lambda: self._flat,
+            lambda: map(handing_on, self._flat),
+            lambda: together(self._listed, self._trace),
+            lambda: self._numbered,
+        )
+
+    def _handed_on(self, *schemes: Callable[[], Iterable[Stage]]) -> Iterator[tuple[Stage, ...]]:
+        """Yield each set of stages once, with blocks that others hand their output through."""
+        known: set[tuple[Stage, ...]] = set()
+        for scheme in schemes:
+            stages = tuple(_with_followers(self._module, own) for own in scheme())
+            if stages and stages not in known:
+                known.add(stages)
+                yield stages
+
+
+def _made(stage: Stage) -> Stage:
+    """Return a stage that gets a made block."""
+    return replace(stage, makes=True)
 
 
 def _are_bodies(module: nn.Module, runs: tuple[Stage, ...], around: tuple[Stage, ...]) -> bool:
@@ -83,86 +195,6 @@ def _are_bodies(module: nn.Module, runs: tuple[Stage, ...], around: tuple[Stage,
     holders = (module.get_submodule(stage.container) for stage in runs)
     listed = any(isinstance(one, nn.Sequential | nn.ModuleList | nn.ModuleDict) for one in holders)
     return bool(runs) and not listed and all(f"{s.container}.".startswith(blocks) for s in runs)
-
-
-def spread_schemes(module: nn.Module, trace: Trace) -> Iterator[tuple[Stage, ...]]:
-    """Yield sets of stages for a network of which others hold little: blocks wherever they stand.
-
-    Example:
-        >>> from convscale.network import resolve_base, trace_module
-        >>> net = resolve_base("torchvision:squeezenet1_1").build("meta")
-        >>> {stage.kind for stage in next(spread_schemes(net, trace_module(net, 64)))}
-        {'Fire'}
-    """
-    runs = find_stages(module, trace)
-    every = tuple(_flat_stages(module, trace))
-    flat = tuple(stage for stage in every if _bends(module, stage))
-    schemes = (
-        _called_stages(module, trace),
-        _called_stages(module, trace, made=True),
-        tuple(handing_on(stage) for stage in runs),
-        tuple(handing_on(stage) for stage in flat),
-        every,
-    )
-    yield from _handed_on(module, schemes)
-
-
-def last_schemes(module: nn.Module, trace: Trace) -> Iterator[tuple[Stage, ...]]:
-    """Yield sets of stages for a network in which no block can be repeated.
-
-    They are rows of layers: some get a made block, and some are called by name, where the network
-    has no blocks at all.
-
-    Example:
-        >>> from convscale.network.tracing.trace import trace_module
-        >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU())
-        >>> next(last_schemes(net, trace_module(net, 8)))[0].makes
-        True
-    """
-    every = tuple(_flat_stages(module, trace))
-    flat = tuple(stage for stage in every if _bends(module, stage))
-    blocks = find_stages(module, trace) or lone_stages(module, trace)
-    rows = () if blocks else tuple(row_stages(module, trace))
-    schemes = (
-        tuple(replace(stage, makes=True) for stage in flat),
-        tuple(replace(handing_on(stage), makes=True) for stage in flat),
-        tuple(replace(stage, makes=True) for stage in every),
-        rows,
-        tuple(replace(stage, makes=True) for stage in rows),
-    )
-    yield from _handed_on(module, schemes)
-
-
-def further_schemes(module: nn.Module, trace: Trace) -> Iterator[tuple[Stage, ...]]:
-    """Yield sets of stages of which some may be deepened beside those of another set.
-
-    They are those that bend what they take, and neither dense nor made anew.
-
-    Example:
-        >>> from convscale.network import resolve_base, trace_module
-        >>> net = resolve_base("timm:vgg11").build("meta")
-        >>> [s.depth for s in next(further_schemes(net, trace_module(net, 64)))]
-        [1, 1, 2, 2, 2]
-    """
-    runs = find_stages(module, trace)
-    flat = tuple(stage for stage in _flat_stages(module, trace) if _bends(module, stage))
-    schemes = (
-        runs,
-        tuple(handing_on(stage) for stage in runs),
-        flat,
-        tuple(handing_on(stage) for stage in flat),
-        together(_listed_stages(module, trace), trace),
-        tuple(_numbered_stages(module, trace)),
-    )
-    yield from _handed_on(module, schemes)
-
-
-def _handed_on(
-    module: nn.Module, schemes: tuple[tuple[Stage, ...], ...]
-) -> Iterator[tuple[Stage, ...]]:
-    """Yield each set of stages once, with blocks that others hand their output through."""
-    every = (tuple(_with_followers(module, own) for own in stages) for stages in schemes if stages)
-    yield from dict.fromkeys(every)
 
 
 def _with_followers(module: nn.Module, stage: Stage) -> Stage:
@@ -396,14 +428,16 @@ def _side_by_side(borders: list[Border], trace: Trace) -> bool:
     return len(borders) > 1 and changing and not handed
 
 
-def _with_lists(module: nn.Module, runs: tuple[Stage, ...], trace: Trace) -> tuple[Stage, ...]:
+def _with_lists(
+    found: tuple[Stage, ...], runs: tuple[Stage, ...], trace: Trace
+) -> tuple[Stage, ...]:
     """Return runs with blocks that are lists of modules, in the place of lone blocks around these.
 
     What stands alone and holds such a list (a transformer of ten layers) is no block of a stage.
     """
     listed = [
         stage
-        for stage in _listed_stages(module, trace)
+        for stage in found
         if stage.repeatable and join(stage.container, stage.repeatable) in trace.lists
     ]
     outer = [

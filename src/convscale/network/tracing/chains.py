@@ -11,12 +11,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from torch import nn
-from torch.nn.utils.parametrize import is_parametrized
 
 from convscale.network.modules.walking import walk
 from convscale.network.tracing.positions import Positions
 
 BEND = "_act"  # what the name of a module ends with that bends in front of an added block
+_MAKES_WEIGHTS = "parametrizations"  # the child that PyTorch gives a layer with computed weights
 _NAMES = "convscale_followers"  # of the attribute of a block that lists them as they run
 
 
@@ -33,8 +33,14 @@ def followers_of(module: nn.Module) -> tuple[str, ...]:
 
 def _beside(module: nn.Module) -> tuple[str, ...]:
     """Return the names of children that are no layers of a module: they follow, or make weights."""
-    made = ("parametrizations",) if is_parametrized(module) else ()
-    return (*followers_of(module), *made)
+    followers = followers_of(module)
+    return (*followers, _MAKES_WEIGHTS) if _is_parametrized(module) else followers
+
+
+def _is_parametrized(module: nn.Module) -> bool:
+    """Tell what PyTorch's own function tells, which takes long: it is asked of every module."""
+    made = module._modules.get(_MAKES_WEIGHTS)
+    return isinstance(made, nn.ModuleDict) and len(made) > 0
 
 
 def own_children(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
@@ -99,7 +105,7 @@ def kind_of(module: nn.Module) -> type[nn.Module]:
     kind = _unchained(type(module))
     if kind is Positions:
         return nn.ModuleList
-    return kind.__bases__[0] if is_parametrized(module) else kind
+    return kind.__bases__[0] if _is_parametrized(module) else kind
 
 
 def _unchained(kind: type[nn.Module]) -> type[nn.Module]:

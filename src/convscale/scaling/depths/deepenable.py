@@ -10,13 +10,7 @@ from torch import nn
 from convscale.errors import UnscalableNetworkError
 from convscale.network.modules.pausing import collector_at_rest
 from convscale.network.stages.rows import bends_itself
-from convscale.network.stages.schemes import (
-    find_schemes,
-    further_schemes,
-    handing_on,
-    last_schemes,
-    spread_schemes,
-)
+from convscale.network.stages.schemes import Schemes, handing_on
 from convscale.network.stages.stages import Stage, in_order, join, of_one_kernel, overlap
 from convscale.quantities import Resolution
 from convscale.scaling.depths.deepening import Deepening
@@ -26,8 +20,7 @@ from convscale.scaling.plans.plan import DepthEdit, flat
 
 # A set of stages is taken that holds as much of the flops, and one that holds more by as much.
 _ENOUGH, _BETTER = 1 / 3, 1.25
-# Where to look for sets of stages, while those found hold less of the flops.
-_SCHEMES = ((find_schemes, _ENOUGH), (spread_schemes, _ENOUGH), (last_schemes, 1e-9))
+_ANY = 1e-9  # the least: nothing was found at all
 
 
 @dataclass(frozen=True)
@@ -107,6 +100,7 @@ class Deepenable:
     def __init__(self, module: nn.Module, runs: Runs) -> None:
         self._module = module
         self._runs = runs
+        self._schemes = Schemes(module, runs.trace)
         self._expected = runs.resolution
         self._found: Found | None = None
 
@@ -137,11 +131,12 @@ class Deepenable:
         trials = Trials(self._run, self._runs.check)
         listed: dict[tuple[str, ...], Stage] = {}
         untried: dict[tuple[str, ...], Stage] = {}
-        for schemes, enough in _SCHEMES:
+        own = self._schemes
+        for sets, enough in ((own.first, _ENOUGH), (own.spread, _ENOUGH), (own.last, _ANY)):
             if most >= enough:
                 break
-            spread = schemes is spread_schemes
-            for stages in schemes(self._module, trace):
+            spread = sets == own.spread
+            for stages in sets():
                 first = Deepening(self._module, trace, stages)
                 if _most_worth(self._module, first, trace.flops, spread=spread) <= _BETTER * most:
                     untried |= {stage.paths: stage for stage in stages if stage.mode == "listed"}
@@ -226,7 +221,7 @@ class Deepenable:
         if dense or not any(best.able):
             return best
         much = 5 * best.deepening.flops(best.able) < 4 * trace.flops
-        for others in further_schemes(self._module, trace):
+        for others in self._schemes.further():
             able = [stage for stage, good in zip(stages, best.able, strict=True) if good]
             failed = [stage for stage in stages if stage not in able]
             beside = [
