@@ -145,3 +145,32 @@ def test_sequences_of_indices_have_sides():
 def test_inputs_without_sides_are_refused():
     with pytest.raises(cs.InputError, match=r"None of the inputs has the sides of an image"):
         cs.stages(nn.Sequential(nn.Conv2d(3, 8, 1)), example_inputs=InputSize((5,)))
+
+
+class Talking(nn.Module):
+    """A sound and an image, side by side: only one of them has the sides that are scaled."""
+
+    def __init__(self):
+        super().__init__()
+        self.sound = nn.Conv1d(1, 16, 8, 4)
+        self.image = nn.Conv2d(3, 16, 3, 2, 1)
+        self.exit = nn.Linear(32, 10)
+
+    def forward(self, sound, image):
+        pooled = (self.sound(sound).mean(-1), self.image(image).mean((2, 3)))
+        return self.exit(torch.cat(pooled, 1))
+
+
+@pytest.mark.parametrize("strategy", ["r", "w"])
+def test_inputs_that_do_not_grow_with_the_resolution_are_named(strategy):
+    inputs = torch.zeros(1, 1, 1600), torch.zeros(1, 3, 32, 32)
+    scaled = cs.scale(Talking(), strategy=strategy, factor=2, example_inputs=inputs, weights=False)
+    moved = [tuple(one.shape) for one in scaled.inputs] != [tuple(one.shape) for one in inputs]
+    assert moved == (strategy == "r")
+    held = "Inputs keep their sides, which are not those that grow: 2 (1x3x32x32)."
+    assert (held in scaled.notes) == moved
+
+
+def test_inputs_that_all_grow_are_no_note():
+    scaled = cs.scale(Depths(), strategy="r", factor=2, example_inputs=SIZES, weights=False)
+    assert not [note for note in scaled.notes if note.startswith("Inputs keep")]

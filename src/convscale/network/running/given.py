@@ -97,6 +97,31 @@ def _grows_by(module: nn.Module, example: ExampleInputs, own: Resolution) -> boo
     return True
 
 
+def staying(
+    module: nn.Module, example: ExampleInputs, own: Resolution, there: Resolution
+) -> tuple[str, ...]:
+    """Return the inputs of three axes or more that are as large at other sides: number and shape.
+
+    Args:
+        module: The network.
+        example: Its inputs.
+        own: Their sides (px).
+        there: The other sides.
+
+    Example:
+        >>> both = (torch.zeros(1, 3, 8, 8), torch.zeros(1, 1, 50))
+        >>> staying(nn.Conv2d(3, 4, 1), both, (8, 8), (12, 12))
+        ('2 (1x1x50)',)
+    """
+    before = given_inputs(module, example).tensors
+    after = given_inputs(module, resized(example, own, there)).tensors
+    return tuple(
+        f"{place} ({'x'.join(map(str, old.shape))})"
+        for place, (old, new) in enumerate(zip(before, after, strict=True), start=1)
+        if old.ndim > 2 and old.shape == new.shape
+    )
+
+
 def _run_blank(module: nn.Module, inputs: Inputs, *watch: Observer) -> Any:
     blank = pytree.tree_map_only(
         torch.Tensor, lambda tensor: tensor.to("meta"), (inputs.args, inputs.kwargs)

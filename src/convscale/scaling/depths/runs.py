@@ -27,7 +27,7 @@ from convscale.network.resolution.sizing import Sizing, Told
 from convscale.network.resolution.unfollowed import unfollowed
 from convscale.network.running.execution import ForwardError, Observer
 from convscale.network.running.feeding import Feed
-from convscale.network.running.given import grows, resized
+from convscale.network.running.given import grows, resized, staying
 from convscale.network.running.lookups import Lookups
 from convscale.network.running.unread import Named, unread
 from convscale.network.sources.inputs import ExampleInputs
@@ -417,6 +417,13 @@ class Runs:
         """Whether what the network is run on grows with the resolution."""
         given = self._given
         return given is None or grows(self.module, given, self.resolution)
+
+    def staying(self, resolution: Resolution) -> tuple[str, ...]:
+        """Return the inputs given, of those with sides, that are as large at another resolution."""
+        given = self._given
+        if given is None or resolution == self.resolution:
+            return ()
+        return staying(self.module, given, self.resolution, resolution)
 
     def _given_at(self, resolution: Resolution) -> ExampleInputs | None:
         """Return the inputs given, at a resolution."""

@@ -59,6 +59,8 @@ def notes_on(
     notes: list[str] = _written(blueprint, strategy, found) + _held(blueprint, strategy)
     if strategy.resolution and not isinstance(strategy, Step):
         notes += dims_note(strategy)
+    if held := blueprint.staying(found.variant.resolution):
+        notes.append(f"Inputs keep their sides, which are not those that grow: {few(held)}.")
     if found.factors.depth != 1:
         notes += _not_deepened(blueprint)
     asked = found.factors.depth != 1 or blueprint.control.stage_depth

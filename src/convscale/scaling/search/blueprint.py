@@ -465,6 +465,10 @@ class Blueprint:
         """Say which size in the code should have followed to a resolution; or nothing."""
         return self._runs.cropped(resolution)
 
+    def staying(self, resolution: Resolution) -> tuple[str, ...]:
+        """Return the inputs given, of those with sides, that are as large at another resolution."""
+        return self._runs.staying(resolution)
+
     def resolution_near(self, factor: float, *, depths: tuple[int, ...] | None = None) -> Near:
         """Return the resolution nearest to the base's times a factor at which the network runs.
 
