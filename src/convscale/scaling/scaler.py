@@ -119,7 +119,7 @@ class Scaler:
                 records=records,
             )
         except ForwardError as error:
-            self._check_runs(meta_copy(module), size, error)
+            self._check_runs(meta_copy(module, run=True), size, error)
             raise untraced(network.name, error) from error
         self.base = counting.count(module, self.resolution, name=network.name)
 
@@ -394,7 +394,7 @@ class Scaler:
         if record is not None:
             record.forget()
         settlement = settle(
-            copied := meta_copy(module),
+            copied := meta_copy(module, run=True),
             found.variant.trace,
             found.variant.sizes(found.widths),
             found.variant.resolution,

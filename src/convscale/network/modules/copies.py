@@ -23,8 +23,13 @@ _PLAIN = frozenset((int, float, bool, str, type(None)))
 _TABLES = frozenset(name for name, value in vars(nn.Module()).items() if isinstance(value, dict))
 
 
-def meta_copy(module: nn.Module) -> nn.Module:
+def meta_copy(module: nn.Module, *, run: bool = False) -> nn.Module:
     """Copy a module to the meta device; its weights are never copied, so no memory is used.
+
+    Args:
+        module: The module.
+        run: Whether the copy is run and thrown away: it has the module's own tensors that are on
+            the meta device already, as there is nothing in them that a run could change.
 
     Raises:
         InputError: If the module cannot be copied, or has parameters without a shape.
@@ -34,7 +39,7 @@ def meta_copy(module: nn.Module) -> nn.Module:
         'meta'
     """
     parts = readable_parts(module)
-    memo = {id(tensor): _as_meta(tensor) for tensor in _tensors(parts)}
+    memo = {id(t): t if run and t.is_meta else _as_meta(t) for t in _tensors(parts)}
     copied = _copy(module, parts, memo)
     return without_foreign_hooks(copied) if any(p._forward_hooks for p in parts) else copied
 
@@ -241,7 +246,7 @@ def _is_ordinary(kind: type[nn.Module]) -> bool:
 
 def _value(value: Any, memo: dict[int, Any]) -> Any:
     kind = type(value)
-    if kind in _PLAIN or (kind is tuple and all(type(entry) in _PLAIN for entry in value)):
+    if kind in _PLAIN or (kind is tuple and _PLAIN.issuperset(map(type, value))):
         return value
     if id(value) in memo:
         return memo[id(value)]
@@ -252,7 +257,7 @@ def _value(value: Any, memo: dict[int, Any]) -> Any:
         for key, entry in value.items():
             copied[key] = _value(entry, memo)
         return copied
-    if kind in (list, set) and all(type(entry) in _PLAIN for entry in value):
+    if kind in (list, set) and _PLAIN.issuperset(map(type, value)):
         copied = memo[id(value)] = value.copy()
         return copied
     if kind.__module__.startswith("torch._library"):  # a custom operator is one for all

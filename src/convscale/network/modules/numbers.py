@@ -26,6 +26,8 @@ FLOAT = "float"  # a question that is none: a float is made of a number
 Index = int | str | Keys | None
 Watch = Callable[["Number", str, Any, bool], bool]
 
+# What a convolution holds that counts positions of its kernel, and no channels.
+_GEOMETRY = frozenset(("kernel_size", "stride", "padding", "dilation", "output_padding"))
 _OTHERS = frozenset((bool, float, str, type(None)))
 _OPERATORS = {"+": add, "-": sub, "*": mul, "//": floordiv}
 
@@ -324,8 +326,11 @@ def install(module: nn.Module, watch: Watch | None = None) -> None:
     """
     for path, part in walk(module):
         held = vars(part)
+        spared = _GEOMETRY if isinstance(part, nn.modules.conv._ConvNd) else ()
         for name, value in list(held.items()):
             kind = type(value)
+            if name in spared:
+                continue
             if kind is int:
                 held[name] = Number.at(value, Place(path, name, None), watch)
                 continue

@@ -126,7 +126,7 @@ def _run_blank(module: nn.Module, inputs: Inputs, *watch: Observer) -> Any:
     blank = pytree.tree_map_only(
         torch.Tensor, lambda tensor: tensor.to("meta"), (inputs.args, inputs.kwargs)
     )
-    return run(meta_copy(module), blank[0], *watch, keywords=blank[1])
+    return run(meta_copy(module, run=True), blank[0], *watch, keywords=blank[1])
 
 
 class _FirstMap(Observer):

@@ -70,7 +70,7 @@ def _calls(
     module: nn.Module, feed: Feed, without: tuple[Named, ...], *, training: bool = False
 ) -> list[tuple[str, Any]] | None:
     """Return what a run without some attributes calls; None where it fails."""
-    copied, seen = meta_copy(module), _Calls()
+    copied, seen = meta_copy(module, run=True), _Calls()
     for path, name in without:
         vars(copied.get_submodule(path))[name] = object()  # with which nothing can be done
     inputs = feed.inputs(copied, batch=2 if training else 1)

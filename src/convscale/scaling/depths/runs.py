@@ -113,7 +113,7 @@ class Runs:
         lookups, sure = Lookups(), Sure()
         recorders = self._recorders()
         self.trace = trace_module(
-            meta_copy(module),
+            meta_copy(module, run=True),
             resolution,
             in_chans=in_chans,
             given=given,
@@ -175,7 +175,7 @@ class Runs:
         window = "" if self.sizing is None else self.sizing.unmoved(resolution)
         if window:
             return window
-        module = meta_copy(self.module)
+        module = meta_copy(self.module, run=True)
         return unfollowed(module, self._feed(resolution).inputs(module))
 
     def unread(self, attributes: tuple[Named, ...]) -> tuple[Named, ...]:
@@ -398,7 +398,7 @@ class Runs:
 
     def _prepared(self, ask: _Ask) -> nn.Module:
         """Return a copy of the base network with blocks added; dense ones take what arrives."""
-        module = meta_copy(self.module if ask.told is None else ask.told.module)
+        module = meta_copy(self.module if ask.told is None else ask.told.module, run=True)
         if ask.models:
             assert ask.deepening is not None
             apply_depth(module, ask.models)
@@ -499,7 +499,7 @@ class Runs:
     def _lost(self) -> frozenset[str]:
         """The modules of the base network of which nothing that they compute reaches an output."""
         reach = Reach(path for path, _ in walk(self.module) if path)
-        Run(meta_copy(self.module), self._feed(self.resolution), (reach,))
+        Run(meta_copy(self.module, run=True), self._feed(self.resolution), (reach,))
         return reach.lost
 
     def _reach(self, models: tuple[DepthEdit, ...]) -> Reach:

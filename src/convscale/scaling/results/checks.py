@@ -79,7 +79,7 @@ class Checks:
     def counted(self, module: nn.Module, found: Candidate) -> Complexity:
         """Run the scaled network on the meta device: it must count what was planned."""
         try:
-            got = self.count(meta_copy(module), found.variant.resolution)
+            got = self.count(meta_copy(module, run=True), found.variant.resolution)
         except InputError as error:
             raise self._unfollowed(error, found.factors) from error
         return self.agreed(got, found)
@@ -101,7 +101,7 @@ class Checks:
         if trace.resolution != resolution or not other_answer(settlement.outputs, trace):
             return
         inputs = self.feed(resolution).inputs(module)  # again, as attributes are set by now
-        output = run(meta_copy(module), inputs.args, keywords=inputs.kwargs)
+        output = run(meta_copy(module, run=True), inputs.args, keywords=inputs.kwargs)
         other = other_answer(tuple(tuple(one.shape) for one in tensors_in(output)), trace)
         if other:
             message = (
@@ -115,7 +115,7 @@ class Checks:
         """Run the scaled network as it is trained: what runs only then must fit too."""
         inputs = self.pair(module, found)
         try:
-            run(meta_copy(module), inputs.args, keywords=inputs.kwargs, training=True)
+            run(meta_copy(module, run=True), inputs.args, keywords=inputs.kwargs, training=True)
         except ForwardError as error:
             raise self._unfollowed(error, found.factors) from error
 
