@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from convscale.network.modules.walking import walk
-from convscale.network.running.execution import Observer, run
+from convscale.network.running.execution import run
 from convscale.network.sources.inputs import Inputs
 from convscale.scaling.building.resizing import follow
 
@@ -30,24 +30,29 @@ _NORMS = {
 }
 
 
-def adapt(module: nn.Module, inputs: Inputs) -> None:
+def adapt(module: nn.Module, inputs: Inputs) -> Any:
     """Run a module of our own on the meta device; its layers take what arrives.
+
+    Returns:
+        What it puts out.
 
     Raises:
         ForwardError: If a layer cannot take what arrives.
 
     Example:
         >>> net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(8, 2, 1)).to("meta")
-        >>> adapt(net, Inputs((torch.empty(1, 3, 8, 8, device="meta"),)))
+        >>> adapt(net, Inputs((torch.empty(1, 3, 8, 8, device="meta"),))).shape
+        torch.Size([1, 2, 8, 8])
         >>> net[1].in_channels
         4
     """
     adapter = _Adapter(module)
-    run(module, inputs.args, Observer(), keywords=inputs.kwargs, handle=adapter.handle)
+    output = run(module, inputs.args, keywords=inputs.kwargs, handle=adapter.handle)
     for _, part in walk(module):
         follow(part)
         if isinstance(part, nn.LayerNorm) and part.weight is not None:
             part.normalized_shape = tuple(part.weight.shape)
+    return output
 
 
 def _placed(

@@ -21,6 +21,7 @@ from convscale.scaling.building.weights import Redraw, averaged, is_written, ref
 from convscale.scaling.plans.plan import Attribute, Description, Plan, flat
 
 _CONTAINERS: Any = (list, tuple, dict)
+_NORMS = nn.modules.batchnorm._NormBase
 _STATISTICS = {"running_mean": 0.0, "running_var": 1.0}
 
 
@@ -64,10 +65,11 @@ def build(base: nn.Module, plan: Plan, *, seed: int = 0) -> tuple[nn.Module, tup
 
     def fill(name: str, old: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
         path, _, leaf = name.rpartition(".")
-        owner = module.get_submodule(path)
-        if leaf in _STATISTICS and isinstance(owner, nn.modules.batchnorm._NormBase):
+        if old.is_meta:
+            return drawn(name, old, shape)
+        if leaf in _STATISTICS and isinstance(module.get_submodule(path), _NORMS):
             return torch.full(shape, _STATISTICS[leaf], dtype=old.dtype, device=old.device)
-        if name in plan.statistics and not old.is_meta:
+        if name in plan.statistics:
             return averaged(old, shape)
         return drawn(name, old, shape)
 

@@ -21,7 +21,7 @@ from convscale.network.channels.channels import Composition
 from convscale.network.channels.ties import tensors_in
 from convscale.network.modules.copies import part_copy
 from convscale.network.modules.walking import has_weights
-from convscale.network.running.execution import ForwardError
+from convscale.network.running.execution import ForwardError, run
 from convscale.network.sources.inputs import Inputs
 from convscale.network.stages.stages import Stage, join
 from convscale.network.tracing.trace import Border, TensorAxes, Trace
@@ -146,7 +146,7 @@ def _made(
 ) -> MadeBlock | None:
     """Make the block and run it; its layers take what arrives. None if it changes the shape."""
     block = part_copy(repeatable(module, repetition)).eval()
-    present = {name: tuple(tensor.shape) for name, tensor in _tensors(block).items()}
+    present = _shapes(block)
     kernels = {f"{path}.weight".lstrip(".") for path in repetition.centred}
     shapes = {
         name: (*size[:2], *present[name][2:]) if name in kernels else size
@@ -156,25 +156,25 @@ def _made(
     groups = _groups(block, shapes)
     try:
         resize(block, shapes, groups, {}, Redraw(0))
-        x = torch.empty(shape, device="meta")
-        adapt(block, Inputs((x,)))
-        with torch.no_grad():
-            output = block(x)
+        before, x = _shapes(block), torch.empty(shape, device="meta")
+        output = adapt(block, Inputs((x,)))
+        if _shapes(block) != before:  # a layer that runs twice may have taken two widths
+            output = run(block, (x,))
     except (ForwardError, ConvscaleError, RuntimeError, TypeError, ValueError, AttributeError):
         return None  # it cannot be repeated: the stage keeps its depth, and the user is told
     results = tensors_in(output)
     if not results or tuple(results[0].shape) != shape:
         return None
-    shapes = {name: tuple(tensor.shape) for name, tensor in _tensors(block).items()}
-    changed = {name: shape for name, shape in shapes.items() if shape != present.get(name)}
+    changed = {name: shape for name, shape in _shapes(block).items() if shape != present.get(name)}
     return MadeBlock(repetition, changed, _all_groups(block))
 
 
-def _tensors(block: nn.Module) -> dict[str, torch.Tensor]:
-    return {
-        **dict(block.named_parameters(remove_duplicate=False)),
-        **dict(block.named_buffers(remove_duplicate=False)),
-    }
+def _shapes(block: nn.Module) -> dict[str, tuple[int, ...]]:
+    tensors = (
+        *block.named_parameters(remove_duplicate=False),
+        *block.named_buffers(remove_duplicate=False),
+    )
+    return {name: tuple(tensor.shape) for name, tensor in tensors}
 
 
 def _all_groups(block: nn.Module) -> dict[str, int]:

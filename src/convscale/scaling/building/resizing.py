@@ -39,11 +39,11 @@ def resize(
         >>> net[0].out_features
         5
     """
-    places = _places(module)
+    places, parts = _places(module), dict(walk(module))
     originals: list[torch.Tensor] = []  # keeps identities unique while tensors are replaced
     for name, shape in shapes.items():
         path, _, leaf = name.rpartition(".")
-        owner = module.get_submodule(path)
+        owner = parts.get(path) or module.get_submodule(path)  # second names of shared modules
         store = owner._parameters if leaf in owner._parameters else owner._buffers
         old = store.get(leaf)
         if old is None:
