@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from convscale.network.channels.classes import find_classes
 from convscale.network.channels.labels import Label, distinct, find_along, varying
@@ -25,7 +26,7 @@ from convscale.network.channels.relations import STRUCTURAL, VIEWS
 from convscale.network.channels.ties import Ties, tensors_in
 
 _WEIGHTED = frozenset(("convolution", "mm", "addmm", "bmm", "baddbmm"))
-# What scores may pass and stay scores. Operands that are weights say nothing.
+# What scores may pass and stay scores. Operands that are weights, or constants, say nothing.
 _KEEPING = frozenset(
     (
         *VIEWS,
@@ -33,7 +34,7 @@ _KEEPING = frozenset(
         *("add sub mul div sigmoid tanh softmax _softmax _log_softmax clone _to_copy".split()),
         *("exp softplus clamp clamp_min clamp_max abs neg log sqrt rsqrt pow reciprocal".split()),
         *("hardsigmoid log_sigmoid_forward linalg_vector_norm".split()),
-        *("alias detach native_dropout constant_pad_nd pixel_shuffle cat stack mean".split()),
+        *("alias detach native_dropout constant_pad_nd pixel_shuffle cat stack mean sum".split()),
     )
 )
 _SOFTMAX = ("_softmax", "_log_softmax")
@@ -67,7 +68,12 @@ class Scores:
         given = tensors_in(bound)
         self._used.update(map(id, given))
         self._see_chances(ties, operator, bound, given, output)
+        constant = operator not in _WEIGHTED and all(map(self._is_constant, given))
         for tensor in tensors_in(output):
+            if constant:
+                self._neutral[id(tensor)] = tensor
+            elif id(tensor) in self._neutral and not isinstance(tensor, nn.Parameter):
+                del self._neutral[id(tensor)]  # something else was written to it
             self._used.discard(id(tensor))  # as another had, which is gone
             if score:
                 self._scores[id(tensor)] = tensor
@@ -82,6 +88,10 @@ class Scores:
             units = find_along(ties.labels(left), dim, left.shape[dim])
             if units is not None:
                 self._read.append(units)
+
+    def _is_constant(self, tensor: torch.Tensor) -> bool:
+        """Tell whether a tensor is a buffer, or was made of buffers and numbers alone."""
+        return id(tensor) in self._neutral and not isinstance(tensor, nn.Parameter)
 
     def _keeps(self, operator: str, bound: dict[str, Any]) -> bool:
         if operator.rstrip("_") not in _KEEPING and not operator.startswith(_RESIZING):

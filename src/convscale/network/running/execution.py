@@ -248,7 +248,7 @@ def run(
 def _set_mode(module: nn.Module, training: bool) -> None:
     """Do what `train` does, without what PyTorch checks where an attribute of a module is set."""
     parts = walk(module)
-    if any(type(part).train is not nn.Module.train for _, part in parts):
+    if any(getattr(type(part), "train", None) is not nn.Module.train for _, part in parts):
         module.train(training)
         return
     for _, part in parts:

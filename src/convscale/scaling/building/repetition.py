@@ -326,11 +326,11 @@ class _Shapes:
 
     def _follows_input(self, name: str, dim: int) -> bool:
         """Tell whether an inner width is a multiple of the block's input, here and elsewhere."""
-        rest = name.removeprefix(self._source)
+        rest, rank = name.removeprefix(self._source), len(self._axes[name].shape)
         ratios = set()
         for path in self._alike:
             axes, border = self._axes.get(path + rest), self._trace.borders[path]
-            if axes is not None and border.input_units is not None:
+            if axes is not None and len(axes.shape) == rank and border.input_units is not None:
                 ratios.add(axes.shape[dim] / len(border.input_units))
         return len(ratios) == 1 and ratios.pop() > 1
 
