@@ -2,12 +2,13 @@
 
 A network without a classifier puts out feature maps; a segmentation network puts out maps of
 scores, one channel a class, which stay. Both are maps. Scores come straight from a layer with
-weights, resized or squashed at most, and nothing reads them; a feature map has been normalised,
-activated or added to others, or the network itself goes on with it and puts out no scores of as
-many channels. What nothing reads beside scores is an answer too, whatever it has passed. A sole map
-as large as the image, of a network that works on smaller ones, is what it answers for every pixel,
-whatever it came from, and so is one of fewer channels than any map that is read, where all are as
-large as the image, and one of no more channels than the image that is a picture, or no smaller.
+weights, resized, squashed or summed up by constants at most, and nothing reads them; a feature map
+has been normalised, activated or added to others, or the network itself goes on with it and puts
+out no scores of as many channels. What nothing reads beside scores is an answer too, whatever it
+has passed. A sole map as large as the image, of a network that works on smaller ones, is what it
+answers for every pixel, whatever it came from, and so is one of fewer channels than any map that is
+read, where all are as large as the image, and one of no more channels than the image that is a
+picture, or no smaller.
 """
 
 from __future__ import annotations
